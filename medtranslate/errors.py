@@ -1,0 +1,127 @@
+"""One tree of errors; each names the file and the fault in one line and carries its exit code.
+
+The codes are part of the command line's contract (``docs/exit-codes.md``): a script may branch
+on them, so a number is never reused for another meaning.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class MedTranslateError(Exception):
+    """Root of everything that medtranslate refuses or fails at on purpose.
+
+    Parameters
+    ----------
+    fault : str
+        What is wrong, in one line, without the file's name.
+    path : path, optional
+        The file or folder that has the fault.
+    remedy : str, optional
+        What the user can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self, fault: str, *, path: str | Path | None = None, remedy: str | None = None
+    ) -> None:
+        self.fault, self.path, self.remedy = fault, path, remedy
+        where = f"{path}: " if path is not None else ""
+        hint = f" ({remedy})" if remedy else ""
+        super().__init__(f"{where}{fault}{hint}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive a worker process: pickle would otherwise lose the keyword arguments."""
+        return _rebuild, (type(self), self.fault, self.path, self.remedy)
+
+
+def _rebuild(
+    kind: type[MedTranslateError], fault: str, path: str | Path | None, remedy: str | None
+) -> MedTranslateError:
+    return kind(fault, path=path, remedy=remedy)
+
+
+class InputMissing(MedTranslateError):
+    """The input does not exist or may not be read."""
+
+    exit_code = 3
+
+
+class Unreadable(MedTranslateError):
+    """The input exists but is damaged, truncated, empty or of no known format."""
+
+    exit_code = 4
+
+
+class Unsupported(MedTranslateError):
+    """The input is whole, but cannot be translated or written exactly: geometry, shape, values."""
+
+    exit_code = 5
+
+
+class WrongModality(MedTranslateError):
+    """The input is of the target modality already, or its modality cannot be told."""
+
+    exit_code = 6
+
+
+class OutOfDomain(MedTranslateError):
+    """The input is no head, or no head as the model knows it."""
+
+    exit_code = 7
+
+
+class OutputExists(MedTranslateError):
+    """The output exists and overwriting was not asked for."""
+
+    exit_code = 8
+
+
+class OutputFailed(MedTranslateError):
+    """The output cannot be written: permission, full disk, vanished folder."""
+
+    exit_code = 9
+
+
+class ModelUnusable(MedTranslateError):
+    """The bundle is missing, damaged, of a newer format, or names what is not allowed."""
+
+    exit_code = 10
+
+
+class DeviceUnusable(MedTranslateError):
+    """The device asked for is absent or out of memory."""
+
+    exit_code = 11
+
+
+class AmbiguousInput(MedTranslateError):
+    """The input holds several series or scans and one must be chosen."""
+
+    exit_code = 12
+
+
+class UntrustedInput(MedTranslateError):
+    """The input breaks a safety limit: archive bombs, links, absurd sizes."""
+
+    exit_code = 13
+
+
+class TrainingFailed(MedTranslateError):
+    """Training cannot start or go on: data, checkpoint, non-finite loss."""
+
+    exit_code = 14
+
+
+class EvaluationFailed(MedTranslateError):
+    """An evaluation cannot be made from what was given."""
+
+    exit_code = 15
+
+
+class SomeFailed(MedTranslateError):
+    """Several inputs were given and they failed for different reasons."""
+
+    exit_code = 20
