@@ -1,0 +1,36 @@
+"""The 70x70 PatchGAN: MONAI's ``PatchDiscriminator`` with the CycleGAN paper's settings."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.nets import PatchDiscriminator
+from torch import nn
+
+
+class PatchGAN(nn.Module):
+    """Says for each 70x70 patch how real it looks (Zhu et al. 2017, section 7.2: C64-C128-C256-C512).
+
+    MONAI's network with instance normalisation instead of its batch default, so that real and
+    fake pictures can share one call, and without the list of features that it returns.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the picture.
+    width : int
+        Channels of the first layer (64 in the paper).
+    layers : int
+        Strided layers (3 in the paper).
+    """
+
+    def __init__(self, in_channels: int = 1, width: int = 64, layers: int = 3) -> None:
+        super().__init__()
+        self.patches = PatchDiscriminator(
+            spatial_dims=2, in_channels=in_channels, channels=width, num_layers_d=layers,
+            norm="INSTANCE",
+        )  # fmt: skip
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Map ``(N, in, H, W)`` to unbounded scores ``(N, 1, H / 8 - 2, W / 8 - 2)``."""
+        scores: torch.Tensor = self.patches(image)[-1]
+        return scores.float()

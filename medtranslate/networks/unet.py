@@ -1,0 +1,70 @@
+"""U-Net-256: the paper's second generator (Isola et al. 2017, section 6.1.1)."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.blocks import Convolution
+from torch import nn
+
+from medtranslate.networks.blocks import instance_norm
+
+
+class UNet256(nn.Module):
+    """Eight halvings down to one pixel and eight doublings, joined level by level.
+
+    C64-C128-C256-C512-C512-C512-C512-C512 and back in the paper's notation, without dropout;
+    54.41 M parameters with three channels in and out, 12 GFLOP a 256x256 slice.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Channels of the picture; one is grey.
+    width : int
+        Channels of the outermost level (64 in the paper).
+    """
+
+    multiple = 256
+
+    def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 64) -> None:
+        super().__init__()
+        widths = [width, 2 * width, 4 * width, *([8 * width] * 5)]
+        level: nn.Module | None = None
+        for depth in range(len(widths) - 1, 0, -1):
+            level = _Level(widths[depth - 1], widths[depth], level)
+        self.encoder = _conv(in_channels, width)
+        self.inner = level
+        self.decoder = nn.Sequential(nn.ReLU(), _conv(2 * width, out_channels, transposed=True))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Map ``(N, in, H, W)`` in [-1, 1] to ``(N, out, H, W)`` in (-1, 1); H, W multiples of 256."""
+        assert self.inner is not None
+        return torch.tanh(self.decoder(self.inner(self.encoder(image))).float())
+
+
+class _Level(nn.Module):
+    """One level: half the size, what lies inside, back up; the input is joined to the result."""
+
+    def __init__(self, outer: int, inner: int, inside: nn.Module | None) -> None:
+        super().__init__()
+        innermost = inside is None
+        # A single pixel has no spread to normalise by, so the innermost level goes without.
+        down = [] if innermost else [nn.GroupNorm(**instance_norm(inner)[1])]
+        self.path = nn.Sequential(
+            nn.LeakyReLU(0.2),
+            _conv(outer, inner),
+            *down,
+            *([] if inside is None else [inside]),
+            nn.ReLU(),
+            _conv(inner if innermost else 2 * inner, outer, transposed=True),
+            nn.GroupNorm(**instance_norm(outer)[1]),
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.cat([features, self.path(features)], dim=1)
+
+
+def _conv(in_channels: int, out_channels: int, transposed: bool = False) -> nn.Module:
+    return Convolution(
+        2, in_channels, out_channels, strides=2, kernel_size=4, padding=1, output_padding=0,
+        is_transposed=transposed, conv_only=True,
+    )  # fmt: skip
