@@ -1,0 +1,1 @@
+"""Files to ``MetaTensor`` and back: the only room that knows formats."""

@@ -1,0 +1,221 @@
+"""Where an image came from: building ``meta["source"]`` and holding writers to it.
+
+The keys are fixed in ``docs/architecture.md``. Everything in it is a builtin, because MONAI's
+collation and ``LoadImage`` accept nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from medtranslate.errors import Unsupported
+
+MODALITIES = ("CT", "MR")
+"""The modalities that are told apart; anything else is ``""``."""
+
+AFFINE_TOLERANCE = 1e-4
+"""Largest difference (mm, or mm per voxel) at which an affine still agrees with its source."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a reader hands on: voxels and where they came from.
+
+    Parameters
+    ----------
+    voxels : numpy.ndarray
+        Float32 of shape (X, Y, Z), in physical units, finite. Any memory order.
+    source : dict
+        ``meta["source"]``, from `make_source`.
+    """
+
+    voxels: np.ndarray
+    source: dict[str, Any]
+
+    def meta(self) -> dict[str, Any]:
+        """Give the metadata that a MONAI reader returns beside (X, Y, Z) voxels."""
+        affine = np.asarray(self.source["affine"], dtype=np.float64)
+        return {
+            "affine": affine,
+            "original_affine": affine.copy(),
+            "spatial_shape": np.asarray(self.source["shape"], dtype=np.int64),
+            "original_channel_dim": float("nan"),
+            "space": "RAS",
+            "source": self.source,
+        }
+
+    def image(self) -> MetaTensor:
+        """Give the image of the contract: float32 `MetaTensor` of shape (1, X, Y, Z)."""
+        meta = self.meta()
+        meta["original_channel_dim"] = 0
+        meta["filename_or_obj"] = self.source["files"][0] if self.source["files"] else ""
+        return MetaTensor(torch.from_numpy(self.voxels)[None], meta=meta)
+
+
+def make_source(
+    *,
+    format: str,
+    kind: str,
+    shape: Iterable[int],
+    affine: np.ndarray,
+    dtype: np.dtype | type | str,
+    files: Iterable[str | Path] = (),
+    modality: str = "",
+    modality_basis: str = "",
+    faults: Iterable[str] = (),
+    even: bool = True,
+    header: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Build ``meta["source"]`` in builtins only.
+
+    Parameters
+    ----------
+    format : str
+        ``"nifti"``, ``"metaimage"``, ``"nrrd"``, ``"picture"``, ``"dicom"`` or ``"array"``.
+    kind : str
+        ``"volume"`` or ``"picture"``.
+    shape : iterable of int
+        (X, Y, Z) as read.
+    affine : numpy.ndarray
+        4x4, voxel to world, RAS mm.
+    dtype : dtype
+        Type of the stored values, before scaling.
+    files : iterable of path
+        The files read; for DICOM one a slice, in slice order.
+    modality : str
+        ``"CT"``, ``"MR"`` or ``""``.
+    modality_basis : str
+        How the modality is known.
+    faults : iterable of str
+        What was noticed, a sentence each.
+    even : bool
+        False where slices are not evenly spaced.
+    header : dict, optional
+        Builtins that the writer of this format needs.
+
+    Returns
+    -------
+    dict
+        The source record.
+    """
+    return {
+        "format": format,
+        "kind": kind,
+        "files": [str(name) for name in files],
+        "modality": modality,
+        "modality_basis": modality_basis,
+        "shape": [int(length) for length in shape],
+        "affine": np.asarray(affine, dtype=np.float64).tolist(),
+        "dtype": np.dtype(dtype).newbyteorder("=").name,
+        "faults": [str(fault) for fault in faults],
+        "even": bool(even),
+        "header": header or {},
+    }
+
+
+def array_source(image: MetaTensor, *, modality: str = "", basis: str = "given") -> dict[str, Any]:
+    """Build the source of an image made in memory: shape (1, X, Y, Z), affine in RAS mm."""
+    return make_source(
+        format="array",
+        kind="volume",
+        shape=image.shape[1:],
+        affine=np.asarray(image.affine),
+        dtype=str(image.dtype).removeprefix("torch."),
+        modality=modality,
+        modality_basis=basis if modality else "",
+    )
+
+
+def check_source(image: MetaTensor, path: str | Path | None = None) -> dict[str, Any]:
+    """Give the source of an image that is about to be written, if they still agree.
+
+    Parameters
+    ----------
+    image : MetaTensor
+        Shape (1, X, Y, Z), with ``meta["source"]``.
+    path : path, optional
+        The output, for the message.
+
+    Returns
+    -------
+    dict
+        ``image.meta["source"]``.
+
+    Raises
+    ------
+    Unsupported
+        There is no source, or shape or affine no longer agree with it.
+    """
+    source = getattr(image, "meta", {}).get("source")
+    if not source:
+        raise Unsupported("the image does not say where it came from (no source)", path=path)
+    expected, shape = [1, *source["shape"]], list(image.shape)
+    if shape != expected:
+        raise Unsupported(f"shape {shape} no longer agrees with its source {expected}", path=path)
+    drift = np.abs(np.asarray(image.affine, dtype=np.float64) - np.asarray(source["affine"]))
+    if not np.all(drift <= AFFINE_TOLERANCE):
+        raise Unsupported(
+            f"the affine no longer agrees with its source (differs by up to {drift.max():.3g})",
+            path=path,
+        )
+    return source
+
+
+def check_affine(affine: np.ndarray, path: str | Path | None = None) -> np.ndarray:
+    """Give the 4x4 affine back if it can place voxels; else refuse.
+
+    Raises
+    ------
+    Unsupported
+        The affine holds NaN or infinity, or is singular (a zero axis, or axes in one plane).
+    """
+    affine = np.asarray(affine, dtype=np.float64)
+    if not np.all(np.isfinite(affine)):
+        raise Unsupported("the affine is not finite", path=path)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if np.any(lengths <= 0):
+        axis = "XYZ"[int(np.argmin(lengths))]
+        raise Unsupported(f"the affine is zero along axis {axis}", path=path)
+    if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
+        raise Unsupported("the affine is singular: its axes lie in one plane", path=path)
+    return affine
+
+
+def check_shape(shape: tuple[int, ...], path: str | Path | None = None) -> tuple[int, int, int]:
+    """Give (X, Y, Z) for the shape of one volume of at least 3x3 voxels in two of its axes.
+
+    Trailing axes of length 1 are dropped; a missing Z is 1.
+
+    Raises
+    ------
+    Unsupported
+        There is more than one volume, or too few voxels to be an image.
+    """
+    if any(length < 1 for length in shape):
+        raise Unsupported(f"shape {list(shape)} has no voxels", path=path)
+    if any(length != 1 for length in shape[3:]):
+        count = int(np.prod(shape[3:]))
+        raise Unsupported(
+            f"shape {list(shape)} holds {count} volumes", path=path, remedy="give one volume"
+        )
+    volume = (*shape[:3], 1, 1, 1)[:3]
+    if sum(length >= 3 for length in volume) < 2:
+        raise Unsupported(
+            f"shape {list(volume)} is no image: fewer than 3 voxels along an in-plane axis",
+            path=path,
+        )
+    return volume  # type: ignore[return-value]
+
+
+def check_modality(modality: str) -> str:
+    """Give back a modality that a caller named: ``"CT"``, ``"MR"`` or ``""``."""
+    if modality not in (*MODALITIES, ""):
+        raise ValueError(f"modality must be one of {MODALITIES} or '', got {modality!r}")
+    return modality
