@@ -22,7 +22,7 @@ from monai.data import ImageReader, ImageWriter, MetaTensor
 from monai.utils import ensure_tuple
 
 from medtranslate.errors import InputMissing, Unsupported
-from medtranslate.imaging.source import Scan, check_source
+from medtranslate.imaging.source import Scan, check_modality, check_source
 from medtranslate.imaging.whole import whole_file
 
 Paths = Sequence[str | PathLike[str]] | str | PathLike[str]
@@ -36,9 +36,19 @@ class Refusal:
 
 
 class RefusingReader(ImageReader):
-    """A MONAI reader of one scan: subclasses say how to `load` it and what its files are called."""
+    """A MONAI reader of one scan: subclasses say how to `load` it and what its files are called.
+
+    Parameters
+    ----------
+    modality : str
+        ``"CT"`` or ``"MR"`` where the caller knows it, which settles it; ``""`` to find out.
+    """
 
     suffixes: tuple[str, ...] = ()
+
+    def __init__(self, modality: str = "") -> None:
+        super().__init__()
+        self.modality = check_modality(modality)
 
     def verify_suffix(self, filename: Paths) -> bool:
         """Say whether every name ends like a file of this format."""
@@ -58,7 +68,7 @@ class RefusingReader(ImageReader):
             paths = tuple(Path(name) for name in ensure_tuple(data))
             for path in paths:
                 check_present(path)
-            return self.load(paths, **kwargs)
+            return settled(self.load(paths, **kwargs), self.modality)
         except Exception as error:
             return Refusal(error)
 
@@ -71,6 +81,18 @@ class RefusingReader(ImageReader):
     @abstractmethod
     def load(self, paths: tuple[Path, ...]) -> Scan:
         """Read the scan that lies in `paths`, or raise a `MedTranslateError`."""
+
+
+def settled(scan: Scan, modality: str) -> Scan:
+    """Give the scan with the modality that the caller gave, if any; a contradiction is a fault."""
+    if not modality:
+        return scan
+    found, basis = scan.source["modality"], scan.source["modality_basis"]
+    faults = scan.source["faults"]
+    if found not in ("", modality) and basis.startswith("DICOM"):
+        faults = [*faults, f"{basis} says {found}, but {modality} was given and is believed."]
+    source = {**scan.source, "modality": modality, "modality_basis": "given", "faults": faults}
+    return Scan(scan.voxels, source)
 
 
 class ScanWriter(ImageWriter):

@@ -6,6 +6,7 @@ collation and ``LoadImage`` accept nothing else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,17 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from medtranslate.errors import Unsupported
+from medtranslate.errors import Unsupported, UntrustedInput
 
 MODALITIES = ("CT", "MR")
 """The modalities that are told apart; anything else is ``""``."""
 
 AFFINE_TOLERANCE = 1e-4
 """Largest difference (mm, or mm per voxel) at which an affine still agrees with its source."""
+
+
+LARGEST_VOLUME = 2**31
+"""Most voxels that a volume may claim (8 GiB as float32): a header is only a claim."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,21 @@ def check_source(image: MetaTensor, path: str | Path | None = None) -> dict[str,
     return source
 
 
+def synthesis_of(image: MetaTensor) -> dict[str, Any]:
+    """Give ``meta["synthesis"]`` of a translated image, ``{}`` for any other."""
+    return image.meta.get("synthesis") or {}
+
+
+def short_label(synthesis: dict[str, Any], limit: int) -> str:
+    """Give the label in ASCII and at most `limit` characters; the model's name gives way first."""
+    label = synthesis["label"].encode("ascii", "replace").decode()
+    if len(label) <= limit:
+        return label
+    frame = f"SYNTHETIC {synthesis['modality']}, NOT FOR DIAGNOSIS, "
+    model = f"{synthesis['model']} {synthesis['version']}".encode("ascii", "replace").decode()
+    return (frame + model)[:limit]
+
+
 def check_affine(affine: np.ndarray, path: str | Path | None = None) -> np.ndarray:
     """Give the 4x4 affine back if it can place voxels; else refuse.
 
@@ -197,18 +217,22 @@ def check_shape(shape: tuple[int, ...], path: str | Path | None = None) -> tuple
     ------
     Unsupported
         There is more than one volume, or too few voxels to be an image.
+    UntrustedInput
+        The shape claims more than `LARGEST_VOLUME` voxels.
     """
     if any(length < 1 for length in shape):
         raise Unsupported(f"shape {list(shape)} has no voxels", path=path)
     if any(length != 1 for length in shape[3:]):
-        count = int(np.prod(shape[3:]))
+        count = math.prod(shape[3:])
         raise Unsupported(
             f"shape {list(shape)} holds {count} volumes", path=path, remedy="give one volume"
         )
     volume = (*shape[:3], 1, 1, 1)[:3]
+    if math.prod(volume) > LARGEST_VOLUME:
+        raise UntrustedInput(f"shape {list(volume)} claims too many voxels", path=path)
     if sum(length >= 3 for length in volume) < 2:
         raise Unsupported(
-            f"shape {list(volume)} is no image: fewer than 3 voxels along an in-plane axis",
+            f"shape {list(volume)} is no image: fewer than 3 voxels along the in-plane axes",
             path=path,
         )
     return volume  # type: ignore[return-value]
