@@ -1,0 +1,138 @@
+"""Imports run one way, are light where they must be, and change nothing in MONAI."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import medtranslate
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "medtranslate"
+HEAVY = {
+    "torch",
+    "monai",
+    "numpy",
+    "SimpleITK",
+    "nibabel",
+    "pydicom",
+    "matplotlib",
+    "ignite",
+    "PIL",
+}
+LIGHT_COUNT = 40  # the interpreter alone, with typing, is 27; with torch it is over 1000
+
+
+def in_a_fresh_interpreter(code: str) -> object:
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def allowed_by_architecture() -> dict[str, set[str]]:
+    """Read the table of docs/architecture.md: which rooms each room may import."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \|.*\| ([^|]*) \|$", text, flags=re.MULTILINE)
+    named = {room: set(re.findall(r"`(\w+)`", cell)) for room, cell in rows}
+
+    def below(room: str) -> set[str]:
+        return named[room].union(*(below(other) for other in named[room]))
+
+    return {room: below(room) for room in named}
+
+
+def imports_of(file: Path) -> Iterator[tuple[str, int]]:
+    """Yield the medtranslate rooms that a file imports, at any depth, each with its line."""
+    inside = file.relative_to(PACKAGE).with_suffix("").parts
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = ["medtranslate", *inside[: len(inside) - node.level]] if node.level else []
+            start = ".".join([*above, *filter(None, [node.module])])
+            names = [f"{start}.{alias.name}" for alias in node.names]
+        for name in names:
+            first, _, rest = name.partition(".")
+            if first == "medtranslate" and rest:
+                yield rest.split(".")[0], node.lineno
+
+
+def test_the_architecture_names_every_room_once() -> None:
+    rooms = {
+        path.stem
+        for path in PACKAGE.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    } - {"__init__", "__main__"}
+
+    assert rooms <= set(allowed_by_architecture())
+
+
+def test_imports_between_rooms_run_one_way() -> None:
+    allowed = allowed_by_architecture()
+    wrong = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        room = file.relative_to(PACKAGE).with_suffix("").parts[0]
+        if room in ("__init__", "__main__"):  # the package itself only points at its rooms
+            continue
+        for imported, line in imports_of(file):
+            if imported not in allowed[room] | {room, "__version__"}:
+                wrong.append(f"{file.relative_to(ROOT)}:{line}: {room} imports {imported}")
+
+    assert wrong == []
+
+
+def test_importing_medtranslate_is_light() -> None:
+    loaded = in_a_fresh_interpreter(
+        "import json, sys; before = set(sys.modules); import medtranslate;"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+
+    assert isinstance(loaded, list)
+    assert {name.split(".")[0] for name in loaded} & HEAVY == set()
+    assert len(loaded) <= LIGHT_COUNT, loaded
+
+
+def test_every_public_name_loads() -> None:
+    for name in medtranslate.__all__:
+        assert getattr(medtranslate, name) is not None
+
+
+IMPORT_ALL = """
+import importlib, json, pkgutil
+from monai.data import image_writer
+from monai.transforms.io import array
+
+def defaults():
+    return [
+        {k: [str(w) for w in v] for k, v in image_writer.SUPPORTED_WRITERS.items()},
+        {k: str(v) for k, v in array.SUPPORTED_READERS.items()},
+    ]
+
+before = defaults()
+import medtranslate
+modules = [m.name for m in pkgutil.walk_packages(medtranslate.__path__, "medtranslate.")
+           if not m.name.endswith("__main__")]
+for module in modules:
+    importlib.import_module(module)
+after = defaults()
+writers = [w.__module__ for ext in ("nii.gz", "nrrd", "png", "npy", "no-such-suffix")
+           for w in image_writer.resolve_writer(ext, error_if_not_found=False)]
+print(json.dumps([modules, before, after, writers]))
+"""
+
+
+def test_importing_every_module_changes_none_of_monais_readers_and_writers() -> None:
+    result = in_a_fresh_interpreter(IMPORT_ALL)
+
+    assert isinstance(result, list)
+    modules, before, after, writers = result
+    assert "medtranslate.imaging.base" in modules
+    assert after == before
+    # MONAI fills its table of writers on first use, and only if it is empty by then.
+    assert {name.split(".")[0] for name in writers} == {"monai"}
