@@ -1,0 +1,150 @@
+"""A model as the evaluation sees it: frames in, frames out, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from medtranslate.errors import EvaluationFailed
+from medtranslate.evaluation.frames import SIDE, Frames, grey_levels, to_frames, to_network
+from medtranslate.evaluation.protocol import MODALITIES, Modality
+
+if TYPE_CHECKING:
+    from medtranslate.translation import Translator
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one slice costs: trainable parameters, and 10^9 operations (a multiply-add is two)."""
+
+    parameters: int
+    gflop: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model to evaluate.
+
+    Attributes
+    ----------
+    name, version : str
+        What its rows are called.
+    translate_frames : callable
+        ``translate_frames(frames, to)`` with float32 frames (N, 1, 256, 256) in [-1, 1] and `to`
+        "mri" or "ct"; returns the same shape and range.
+    costs : mapping of modality to Cost
+        By the direction's target; may be empty for a translation that is no network.
+    weights_sha256 : mapping of modality to str
+        By the direction's target.
+    """
+
+    name: str
+    translate_frames: Callable[[torch.Tensor, str], torch.Tensor]
+    version: str = ""
+    costs: Mapping[Modality, Cost] = field(default_factory=dict)
+    weights_sha256: Mapping[Modality, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, translator: Translator) -> Candidate:
+        """Return a loaded model as a candidate."""
+        bundle = translator.bundle
+        return cls(
+            name=bundle.name,
+            version=bundle.version,
+            translate_frames=lambda frames, to: translator.translate_frames(frames, to=to),
+            costs={to: cost(bundle.generators[to].network) for to in MODALITIES},
+            weights_sha256={to: bundle.generators[to].sha256 for to in MODALITIES},
+        )
+
+
+@dataclass(frozen=True)
+class Translated:
+    """Frames of one direction after a translation and after the way back.
+
+    Attributes
+    ----------
+    frames, cycled : uint8 arrays (N, 256, 256)
+    cycle_errors : float64 array (N,)
+        Mean distance between source and cycled frame inside the head, in grey levels of 255,
+        before rounding to 8 bits.
+    seconds : float
+        Spent in the translation alone.
+    """
+
+    frames: Frames
+    cycled: Frames
+    cycle_errors: NDArray[np.float64]
+    seconds: float
+
+
+def translate(
+    candidate: Candidate,
+    frames: Frames,
+    heads: NDArray[np.bool_],
+    *,
+    source: Modality,
+    target: Modality,
+    done: Callable[[int], None],
+) -> Translated:
+    """Translate frames, and back again for the cycle error.
+
+    Raises
+    ------
+    EvaluationFailed
+        The model gives another shape, or values that are not finite.
+    """
+    there, back, errors = [], [], []
+    seconds = 0.0
+    for batch, head in _batches(frames, heads):
+        network_frames = to_network(batch)
+        start = perf_counter()
+        translated = candidate.translate_frames(network_frames, target)
+        seconds += perf_counter() - start
+        _check(candidate, network_frames, translated)
+        cycled = candidate.translate_frames(translated, source)
+        _check(candidate, network_frames, cycled)
+        grey = grey_levels(cycled)
+        there.append(to_frames(grey_levels(translated)))
+        back.append(to_frames(grey))
+        errors.append(_mean_inside(np.abs(grey.numpy() - batch), head))
+        done(len(batch))
+    return Translated(np.concatenate(there), np.concatenate(back), np.concatenate(errors), seconds)
+
+
+def cost(network: torch.nn.Module) -> Cost:
+    """Count a network's parameters and the operations of one 256x256 slice."""
+    parameters = sum(p.numel() for p in network.parameters())
+    device = next(network.parameters()).device
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 1, SIDE, SIDE, device=device))
+    return Cost(parameters, counter.get_total_flops() / 1e9)
+
+
+def _batches(
+    frames: Frames, heads: NDArray[np.bool_]
+) -> Iterator[tuple[Frames, NDArray[np.bool_]]]:
+    for start in range(0, len(frames), BATCH):
+        yield frames[start : start + BATCH], heads[start : start + BATCH]
+
+
+def _mean_inside(values: NDArray[np.float32], head: NDArray[np.bool_]) -> NDArray[np.float64]:
+    total = np.where(head, values, 0).sum(axis=(1, 2), dtype=np.float64)
+    return total / head.sum(axis=(1, 2))
+
+
+def _check(candidate: Candidate, given: torch.Tensor, got: torch.Tensor) -> None:
+    if got.shape != given.shape:
+        raise EvaluationFailed(
+            f"model '{candidate.name}' turns frames {tuple(given.shape)} into {tuple(got.shape)}"
+        )
+    if not torch.isfinite(got).all():
+        raise EvaluationFailed(f"model '{candidate.name}' gives values that are not finite")

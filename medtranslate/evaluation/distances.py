@@ -1,0 +1,113 @@
+"""Distances between two sets of features, by torch-fidelity's own functions.
+
+FID: Heusel et al. 2017, equation 6. KID: Binkowski et al. 2018, the unbiased estimate with a cubic
+kernel. Precision and recall: Kynkaanniemi et al. 2019, by the third nearest neighbour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from medtranslate.errors import EvaluationFailed
+from medtranslate.evaluation.fidelity import fidelity
+
+KID_SUBSETS = 100
+KID_LARGEST_SUBSET = 1000
+NEIGHBOUR = 3
+
+
+@dataclass(frozen=True)
+class Distances:
+    """How far one set of pictures is from a real one.
+
+    Attributes
+    ----------
+    fid : float
+        Frechet distance of the features; falls with the number of pictures, so it is compared only
+        with a floor of the same sizes.
+    kid, kid_deviation : float
+        Mean and standard deviation over random subsets; unbiased, so sizes matter less, and a
+        value slightly below 0 is a good one.
+    precision, recall : float or None
+        Shares in [0, 1]: judged pictures that look real, real pictures that are covered. None
+        where a set has fewer than four pictures, and so no third neighbour.
+    sizes : tuple of int
+        Number of judged and of real pictures.
+    kid_subset : int
+        Pictures in each of KID's subsets.
+    """
+
+    fid: float
+    kid: float
+    kid_deviation: float
+    precision: float | None
+    recall: float | None
+    sizes: tuple[int, int]
+    kid_subset: int
+
+    def swapped(self) -> Distances:
+        """Return the distances with the two sets exchanged: FID and KID are symmetric."""
+        return replace(
+            self,
+            precision=self.recall,
+            recall=self.precision,
+            sizes=(self.sizes[1], self.sizes[0]),
+        )
+
+
+def distances(judged: torch.Tensor, real: torch.Tensor, *, seed: int) -> Distances:
+    """Measure how far judged features (N, D) are from real ones (M, D).
+
+    Raises
+    ------
+    EvaluationFailed
+        Fewer than two in a set, or values that are not finite.
+    """
+    for features, what in ((judged, "judged"), (real, "real")):
+        if len(features) < 2:
+            raise EvaluationFailed(f"{len(features)} {what} picture(s): two are the fewest")
+        if not torch.isfinite(features).all():
+            raise EvaluationFailed(f"features of the {what} pictures are not finite")
+    subset = kid_subset_size(len(judged), len(real))
+    kid = fidelity("metric_kid").kid_features_to_metric(
+        judged,
+        real,
+        kid_subsets=KID_SUBSETS,
+        kid_subset_size=subset,
+        rng_seed=seed,
+        verbose=False,
+    )
+    neighbours = _precision_recall(judged, real)
+    return Distances(
+        fid=frechet(judged, real),
+        kid=kid["kernel_inception_distance_mean"],
+        kid_deviation=kid["kernel_inception_distance_std"],
+        precision=neighbours.get("precision"),
+        recall=neighbours.get("recall"),
+        sizes=(len(judged), len(real)),
+        kid_subset=subset,
+    )
+
+
+def frechet(judged: torch.Tensor, real: torch.Tensor) -> float:
+    """Return the Frechet distance of the Gaussians fitted to (N, D) and (M, D) features."""
+    fid = fidelity("metric_fid")
+    statistics = [fid.fid_features_to_statistics(features) for features in (judged, real)]
+    return float(fid.fid_statistics_to_metric(*statistics, verbose=False)[fid.KEY_METRIC_FID])
+
+
+def kid_subset_size(judged: int, real: int) -> int:
+    """Return half the smaller set, at most 1000: whole sets would give a deviation of 0."""
+    return max(2, min(KID_LARGEST_SUBSET, min(judged, real) // 2))
+
+
+def _precision_recall(judged: torch.Tensor, real: torch.Tensor) -> dict[str, Any]:
+    if min(len(judged), len(real)) <= NEIGHBOUR:
+        return {}
+    found: dict[str, Any] = fidelity("metric_prc").prc_features_to_metric(
+        judged, real, prc_neighborhood=NEIGHBOUR, verbose=False
+    )
+    return found

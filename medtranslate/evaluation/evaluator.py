@@ -1,0 +1,352 @@
+"""The evaluation itself: models through two test sets, with what makes their figures readable."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medtranslate.errors import EvaluationFailed
+from medtranslate.evaluation.baselines import Floor, RealSet, at_floor_size, floor
+from medtranslate.evaluation.candidate import Candidate, Translated, translate
+from medtranslate.evaluation.distances import distances
+from medtranslate.evaluation.features import FeatureExtractor
+from medtranslate.evaluation.frames import FEW, FrameSet
+from medtranslate.evaluation.gallery import galleries
+from medtranslate.evaluation.heads import head_masks
+from medtranslate.evaluation.inception import EXTRACTOR
+from medtranslate.evaluation.paired import (
+    PairedErrors,
+    bootstrap,
+    check_pairs,
+    errors_of_frames,
+    mean_by_case,
+    summarise,
+)
+from medtranslate.evaluation.protocol import PUBLISHED, Modality, Protocol
+from medtranslate.evaluation.results import (
+    Baselines,
+    CaseResult,
+    DirectionResult,
+    Evaluation,
+    Gallery,
+    SetRecord,
+    paper_fid,
+)
+
+DIRECTIONS: tuple[tuple[Modality, Modality], ...] = (("ct", "mri"), ("mri", "ct"))
+PACKAGES = ("medtranslate", "torch", "monai", "torch-fidelity", "numpy", "Pillow")
+
+Progress = Callable[[str, int, int], None]
+
+
+def silent(step: str, done: int, total: int) -> None:
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
+class TestData:
+    """The real pictures of an evaluation.
+
+    Attributes
+    ----------
+    ct, mri : FrameSet
+        The test sets.
+    ct_reference, mri_reference : FrameSet or None
+        Other real pictures, such as the training sets, for floors of the same size.
+    paired : bool
+        Frames of the same place in both test sets show the same slice of the same head.
+
+    Raises
+    ------
+    EvaluationFailed
+        Both modalities hold the same pictures, a reference is its own test set, a pair has no
+        partner, or its pictures differ in size.
+    """
+
+    __test__ = False  # no test class, whatever pytest thinks of the name
+
+    ct: FrameSet
+    mri: FrameSet
+    ct_reference: FrameSet | None = None
+    mri_reference: FrameSet | None = None
+    paired: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ct.digest == self.mri.digest:
+            raise EvaluationFailed(
+                "the CT and the MRI set hold the same pictures", path=self.mri.folder or None
+            )
+        for test, reference in ((self.ct, self.ct_reference), (self.mri, self.mri_reference)):
+            if reference is not None and reference.digest == test.digest:
+                raise EvaluationFailed(
+                    f"the {test.modality.upper()} reference is the test set itself, "
+                    "so its floor would be 0",
+                    path=reference.folder or None,
+                )
+        if self.paired:
+            check_pairs(self.ct, self.mri)
+
+    def test(self, modality: Modality) -> FrameSet:
+        """Return the test set of a modality."""
+        return self.ct if modality == "ct" else self.mri
+
+    def reference(self, modality: Modality) -> FrameSet | None:
+        """Return the other real pictures of a modality."""
+        return self.ct_reference if modality == "ct" else self.mri_reference
+
+    def records(self) -> tuple[SetRecord, ...]:
+        """Return what went in, by content."""
+        sets = [
+            ("test", self.ct),
+            ("test", self.mri),
+            ("reference", self.ct_reference),
+            ("reference", self.mri_reference),
+        ]
+        return tuple(
+            SetRecord(role, each.modality, each.folder, len(each), each.digest)
+            for role, each in sets
+            if each is not None
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what a reader of the figures must know about the sets."""
+        return tuple(
+            f"{len(each)} {each.modality.upper()} pictures: under {FEW} FID means little by "
+            "itself; read KID, and FID only beside a floor of the same size"
+            for each in (self.ct, self.mri)
+            if len(each) < FEW
+        )
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates models on one set of data.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        One table for all; names with versions differ.
+    data : TestData
+    extractor : FeatureExtractor
+    protocol : Protocol
+        What the data was read by; named with the figures.
+    seed : int
+        Of every random choice.
+    pictures : int
+        How many rows each gallery shows; 0 keeps none.
+    progress : callable
+        Told the step, frames done and frames in all.
+    """
+
+    candidates: Sequence[Candidate]
+    data: TestData
+    extractor: FeatureExtractor
+    protocol: Protocol = PUBLISHED
+    seed: int = 2020
+    pictures: int = 6
+    progress: Progress = silent
+
+    def __post_init__(self) -> None:
+        names = Counter(f"{each.name} {each.version}".strip() for each in self.candidates)
+        twice = [name for name, count in names.items() if count > 1]
+        if not names or twice:
+            fault = f"given twice: {', '.join(twice)}" if twice else "no model to evaluate"
+            raise EvaluationFailed(fault)
+
+    def run(self) -> Evaluation:
+        """Translate, measure, and return everything found.
+
+        Raises
+        ------
+        EvaluationFailed
+            A model's output has another shape or is not finite.
+        """
+        return _Run(self).evaluation()
+
+
+@dataclass
+class _Run:
+    """One evaluation under way: the real sets' features and where the time goes."""
+
+    plan: Evaluator
+    seconds: dict[str, float] = field(default_factory=dict)
+    real: dict[Modality, RealSet] = field(default_factory=dict)
+    heads: dict[Modality, NDArray[np.bool_]] = field(default_factory=dict)
+    floors: dict[Modality, Floor | None] = field(default_factory=dict)
+
+    def evaluation(self) -> Evaluation:
+        plan, data = self.plan, self.plan.data
+        for modality in ("ct", "mri"):
+            self._measure_real(modality)
+        baselines = self._baselines()
+        rows: list[DirectionResult] = []
+        shown: list[Gallery] = []
+        for candidate in plan.candidates:
+            for source, target in DIRECTIONS:
+                row, pictures = self._direction(candidate, source, target)
+                rows.append(row)
+                shown.extend(pictures)
+        weights = plan.extractor.weights
+        return Evaluation(
+            protocol={
+                "name": plan.protocol.name,
+                "description": plan.protocol.description,
+                "sizing": plan.protocol.sizing,
+            },
+            seed=plan.seed,
+            extractor={"name": EXTRACTOR, "weights": weights.origin, "sha256": weights.digest},
+            sets=data.records(),
+            baselines=baselines,
+            directions=tuple(rows),
+            warnings=data.warnings(),
+            machine=machine(plan.extractor.device),
+            seconds=self.seconds,
+            galleries=tuple(shown),
+        )
+
+    def _measure_real(self, modality: Modality) -> None:
+        test, reference = self.plan.data.test(modality), self.plan.data.reference(modality)
+        with self._timed("heads"):
+            self.heads[modality] = head_masks(test.frames, modality)
+        with self._timed("features of real pictures"):
+            self.real[modality] = RealSet(
+                self._kept_features(test),
+                None if reference is None else self._kept_features(reference),
+            )
+
+    def _kept_features(self, pictures: FrameSet) -> torch.Tensor:
+        done = self._counting(f"features of real {pictures.modality.upper()}", len(pictures))
+        return self.plan.extractor.kept_features(pictures.frames, done=done)
+
+    def _baselines(self) -> dict[Modality, Baselines]:
+        seed, ct, mri = self.plan.seed, self.real["ct"], self.real["mri"]
+        with self._timed("distances"):
+            self.floors = {
+                "mri": floor(mri, judged=len(ct.test), seed=seed),
+                "ct": floor(ct, judged=len(mri.test), seed=seed),
+            }
+            untranslated_ct = distances(ct.test, mri.test, seed=seed)
+        ceilings = {"mri": untranslated_ct, "ct": untranslated_ct.swapped()}
+        return {
+            target: Baselines(
+                floor=found.distances if found else None,
+                floor_kind=found.kind if found else "",
+                ceiling=ceilings[target],
+            )
+            for target, found in self.floors.items()
+        }
+
+    def _direction(
+        self, candidate: Candidate, source: Modality, target: Modality
+    ) -> tuple[DirectionResult, list[Gallery]]:
+        plan, pictures = self.plan, self.plan.data.test(source)
+        step = f"{candidate.name}: {source.upper()} to {target.upper()}"
+        with self._timed("translation"):
+            translated = translate(
+                candidate,
+                pictures.frames,
+                self.heads[source],
+                source=source,
+                target=target,
+                done=self._counting(step, len(pictures)),
+            )
+        with self._timed("features of translated pictures"):
+            counting = self._counting(f"{step}, features", len(pictures))
+            features = plan.extractor.features(translated.frames, done=counting)
+        with self._timed("distances"):
+            whole = distances(features, self.real[target].test, seed=plan.seed)
+            beside = self.floors[target]
+            same_size = (
+                at_floor_size(features, self.real[target], beside, whole=whole, seed=plan.seed)
+                if beside
+                else None
+            )
+        with self._timed("paired errors"):
+            paired = self._paired(translated, target)
+        cost = candidate.costs.get(target)
+        scale = plan.data.test(target).scale
+        row = DirectionResult(
+            model=candidate.name,
+            version=candidate.version,
+            weights_sha256=candidate.weights_sha256.get(target, ""),
+            source=source,
+            target=target,
+            distances=whole,
+            at_floor_size=same_size,
+            cycle_error=bootstrap(
+                mean_by_case(translated.cycle_errors, pictures.cases), seed=plan.seed
+            ),
+            parameters=cost.parameters if cost else None,
+            gflop=cost.gflop if cost else None,
+            seconds_per_slice=translated.seconds / len(pictures),
+            paper_fid=paper_fid(cost.parameters, target) if cost else None,
+            paired=summarise(paired, pictures.cases, scale, seed=plan.seed) if paired else None,
+            cases=_cases(pictures, translated, paired),
+        )
+        truth = plan.data.test(target) if plan.data.paired else None
+        return row, galleries(row, pictures, translated, truth, count=plan.pictures, seed=plan.seed)
+
+    def _paired(self, translated: Translated, target: Modality) -> list[PairedErrors]:
+        if not self.plan.data.paired:
+            return []
+        truth = self.plan.data.test(target)
+        return errors_of_frames(translated.frames, truth.frames, self.heads[target], truth.scale)
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = perf_counter()
+        yield
+        self.seconds[step] = self.seconds.get(step, 0.0) + perf_counter() - start
+
+    def _counting(self, step: str, total: int) -> Callable[[int], None]:
+        seen = 0
+
+        def done(count: int) -> None:
+            nonlocal seen
+            seen += count
+            self.plan.progress(step, seen, total)
+
+        return done
+
+
+def _cases(
+    pictures: FrameSet, translated: Translated, paired: Sequence[PairedErrors]
+) -> tuple[CaseResult, ...]:
+    errors: Sequence[PairedErrors | None] = paired or [None] * len(pictures)
+    return tuple(
+        CaseResult(name, case, float(cycle_error), error)
+        for name, case, cycle_error, error in zip(
+            pictures.names, pictures.cases, translated.cycle_errors, errors, strict=True
+        )
+    )
+
+
+def machine(device: str) -> dict[str, str]:
+    """Return the device, the threads and the versions that figures and timings depend on."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor()
+    return {
+        "device": device,
+        "processor": name or platform.machine(),
+        "cores": str(os.cpu_count()),
+        "torch threads": str(torch.get_num_threads()),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **{package: _version(package) for package in PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,106 @@
+"""Inception features of frames; those of real sets are kept on disk."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from medtranslate.evaluation.frames import Frames, content_digest
+from medtranslate.evaluation.inception import FEATURES, Weights, default_cache
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """Turns frames into the 2048 features, once for each distinct set of real frames.
+
+    Parameters
+    ----------
+    weights : Weights
+        Checked Inception weights.
+    device : str
+        Where to run; features differ between devices by rounding only.
+    cache : path, optional
+        Folder for the features of real sets; `default_cache` where left out.
+    """
+
+    weights: Weights
+    device: str = "cpu"
+    cache: Path = field(default_factory=default_cache)
+    _network: torch.nn.Module = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        network = self.weights.extractor().to(self.device)
+        # More than twice as fast on CPUs, and the same to seven digits.
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        object.__setattr__(self, "_network", network)
+
+    def features(
+        self, frames: Frames, *, done: Callable[[int], None] | None = None
+    ) -> torch.Tensor:
+        """Return the features of grey frames, three equal channels each.
+
+        Parameters
+        ----------
+        frames : uint8 array (N, H, W) or (N, 3, H, W)
+        done : callable, optional
+            Told the number of frames after each batch.
+
+        Returns
+        -------
+        float32 tensor (N, 2048), on the CPU
+        """
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(frames), BATCH):
+                batch = torch.from_numpy(np.array(frames[start : start + BATCH]))
+                if batch.dim() == 3:
+                    batch = batch.unsqueeze(1).expand(-1, 3, -1, -1)
+                found.append(self._network(batch.to(self.device))[0].float().cpu())
+                if done is not None:
+                    done(len(batch))
+        return torch.cat(found) if found else torch.zeros(0, FEATURES)
+
+    def kept_features(
+        self, frames: Frames, *, done: Callable[[int], None] | None = None
+    ) -> torch.Tensor:
+        """Return the features of frames, from the cache where these very frames were seen before.
+
+        The key is what the frames and the network's weights hold, so nothing can go stale. A cache
+        that cannot be written costs time and no figure, so it is no error.
+        """
+        kept = self.cache / "features" / f"{self._key(frames)}.safetensors"
+        if kept.is_file():
+            try:
+                features = load_file(kept)["features"]
+            except Exception:  # a damaged file is as good as none: it is made again
+                features = torch.zeros(0, FEATURES)
+            if features.shape == (len(frames), FEATURES):
+                if done is not None:
+                    done(len(frames))
+                return features
+        features = self.features(frames, done=done)
+        _keep(features, kept)
+        return features
+
+    def _key(self, frames: Frames) -> str:
+        return f"{content_digest(frames)[:32]}-{self.weights.digest[:16]}"
+
+
+def _keep(features: torch.Tensor, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            partial = Path(folder) / path.name
+            save_file({"features": features.contiguous()}, partial)
+            partial.replace(path)
+    except Exception as error:  # safetensors reports a full disk by an exception of its own
+        warnings.warn(f"features are not kept for the next evaluation: {error}", stacklevel=2)

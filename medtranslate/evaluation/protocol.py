@@ -1,0 +1,77 @@
+"""Which files an evaluation takes, and how pictures become frames: named with every figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medtranslate.errors import EvaluationFailed, InputMissing
+
+Modality = Literal["ct", "mri"]
+MODALITIES: tuple[Modality, Modality] = ("ct", "mri")
+
+SIZING = (
+    "8-bit grey, longer side to 256, centred on black; Pillow BOX at a scale of 0.5 or less, "
+    "LANCZOS between 0.5 and 1, BICUBIC above 1"
+)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A named way to choose and size the pictures of an evaluation.
+
+    Attributes
+    ----------
+    name : str
+        What a figure is quoted with.
+    description : str
+        What it means, in a sentence.
+    mri_list : str
+        Pattern for the name of a list beside the MRI folder, one file a line, relative to the
+        list's own folder; ``{folder}`` stands for the folder's name. Empty: every picture.
+    sizing : str
+        How a picture becomes a frame.
+    """
+
+    name: str
+    description: str
+    mri_list: str = ""
+    sizing: str = SIZING
+
+    def names(self, folder: Path, modality: Modality) -> list[str] | None:
+        """Return the file names that the protocol takes from a folder; None where it takes all.
+
+        Raises
+        ------
+        InputMissing
+            The protocol has a list for this modality, and it is not there.
+        EvaluationFailed
+            The list names nothing in this folder.
+        """
+        if modality != "mri" or not self.mri_list:
+            return None
+        listing = folder.parent / self.mri_list.format(folder=folder.name)
+        if not listing.is_file():
+            raise InputMissing(
+                f"protocol '{self.name}' needs this list of MRI pictures without near copies",
+                path=listing,
+                remedy="evaluate with --protocol published, or write the list",
+            )
+        lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines()]
+        names = [Path(line).name for line in lines if Path(line).parent.name == folder.name]
+        if not names:
+            raise EvaluationFailed(f"names no file of the folder {folder.name}", path=listing)
+        return names
+
+
+PUBLISHED = Protocol(
+    "published",
+    "fitted on all training pictures, tested on all test pictures: to compare with the paper",
+)
+CLEAN = Protocol(
+    "clean",
+    "MRI restricted to the lists without near copies and without files that are no brain MRI",
+    mri_list="clean-{folder}.txt",
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (PUBLISHED, CLEAN)}
