@@ -152,6 +152,22 @@ class ScanWriter(ImageWriter):
         raise NotImplementedError
 
 
+def check_even(source: dict[str, Any], path: Path) -> None:
+    """Refuse slices that are not evenly spaced, for formats that place them by an affine alone.
+
+    Raises
+    ------
+    Unsupported
+        ``source["even"]`` is false.
+    """
+    if not source["even"]:
+        raise Unsupported(
+            "the slices are not evenly spaced, which this format cannot say",
+            path=path,
+            remedy="write DICOM, or make an even grid first",
+        )
+
+
 def check_present(path: Path) -> None:
     """Refuse a path that is missing or may not be read.
 

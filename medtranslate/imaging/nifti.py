@@ -20,7 +20,7 @@ from monai.data import MetaTensor
 
 from medtranslate.errors import Unreadable, Unsupported
 from medtranslate.imaging import nifti_header
-from medtranslate.imaging.base import RefusingReader, ScanWriter
+from medtranslate.imaging.base import RefusingReader, ScanWriter, check_even
 from medtranslate.imaging.modality import guess_volume
 from medtranslate.imaging.nifti_header import Header
 from medtranslate.imaging.source import Scan, check_shape, make_source, short_label, synthesis_of
@@ -119,22 +119,6 @@ class NiftiWriter(ScanWriter):
         _write(temporary, header, stored)
 
 
-def check_even(source: dict[str, Any], path: Path) -> None:
-    """Refuse slices that are not evenly spaced, for formats that place them by an affine alone.
-
-    Raises
-    ------
-    Unsupported
-        ``source["even"]`` is false.
-    """
-    if not source["even"]:
-        raise Unsupported(
-            "the slices are not evenly spaced, which this format cannot say",
-            path=path,
-            remedy="write DICOM, or make an even grid first",
-        )
-
-
 def _read_stored(path: Path, header: Header) -> np.ndarray:
     """Read the numbers of the volume, shape (X, Y, Z), as stored, in Fortran order."""
     shape = check_shape(header.get_data_shape(), path)
@@ -143,7 +127,7 @@ def _read_stored(path: Path, header: Header) -> np.ndarray:
     with nifti_header.opened(path) as file:
         _check_length(path, offset + wanted, packed=isinstance(file, gzip.GzipFile))
         stored = np.empty(shape, dtype=dtype, order="F")
-        target = stored.T.reshape(-1).view(np.uint8)
+        target: Any = stored.T.reshape(-1).view(np.uint8)
         file.seek(offset)
         got = 0
         while got < wanted and (count := file.readinto(target[got:])):

@@ -1,0 +1,221 @@
+"""MetaImage and NRRD, in and out, through SimpleITK.
+
+ITK places voxels in LPS (x to the patient's left, y to the back); the contract is RAS, so the
+first two rows of the affine change sign on the way in and on the way out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 - the name its users know
+from monai.data import MetaTensor
+
+from medtranslate.errors import OutputFailed, Unreadable, Unsupported
+from medtranslate.imaging.base import RefusingReader, ScanWriter, check_even
+from medtranslate.imaging.itk_header import TextHeader, check_voxels, read_text_header
+from medtranslate.imaging.modality import guess_volume
+from medtranslate.imaging.source import Scan, check_affine, check_shape, make_source, synthesis_of
+from medtranslate.imaging.voxels import beyond_float32, to_float32, to_integers, to_stored
+
+SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+_ENGINES = {"metaimage": "MetaImageIO", "nrrd": "NrrdImageIO"}
+_SCALARS = {
+    **{sitk.sitkUInt8: 1, sitk.sitkInt8: 1, sitk.sitkUInt16: 2, sitk.sitkInt16: 2},
+    **{sitk.sitkUInt32: 4, sitk.sitkInt32: 4, sitk.sitkUInt64: 8, sitk.sitkInt64: 8},
+    **{sitk.sitkFloat32: 4, sitk.sitkFloat64: 8},
+}
+_STORABLE = frozenset(
+    [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)] + ["float32", "float64"]
+)
+_MODALITY_KEYS = {"MET_MOD_CT": "CT", "MET_MOD_MR": "MR"}
+_ANATOMICAL_SPACES = (
+    *("left-posterior-superior", "right-anterior-superior", "left-anterior-superior"),
+)
+
+
+class ItkReader(RefusingReader):
+    """MONAI reader of one volume in a MetaImage (.mha, .mhd) or NRRD (.nrrd, .nhdr) file.
+
+    Raises
+    ------
+    Unreadable
+        From `get_data`: empty, truncated, damaged, or another format.
+    Unsupported
+        From `get_data`: several volumes, several or complex components, a degenerate affine, NaN
+        or infinite voxels, an NRRD space that is not anatomical.
+    UntrustedInput
+        From `get_data`: the header names a file outside its folder.
+    """
+
+    suffixes = SUFFIXES
+
+    def load(self, paths: tuple[Path, ...]) -> Scan:
+        """Read the volume of the one path given."""
+        if len(paths) != 1:
+            raise Unsupported("several volume files are several scans", path=paths[0])
+        (path,) = paths
+        header, reader = open_header(path)
+        shape, affine, faults = judge(reader, path)
+        size = math.prod(reader.GetSize()) * _SCALARS[reader.GetPixelIDValue()]
+        check_voxels(header, size, path)
+        try:
+            image = reader.Execute()
+        except RuntimeError as error:
+            raise Unreadable(f"damaged: {_last_line(error)}", path=path) from error
+        stored = sitk.GetArrayViewFromImage(image).T.reshape(shape, order="F")
+        if stored.dtype == np.float32:
+            stored = stored.copy(order="F")  # the view dies with ITK's image
+        if beyond_float32(stored):
+            faults.append("Integers beyond 2^24 are rounded to float32.")
+        voxels = to_float32(stored, 1.0, 0.0, path)
+        modality, basis = tagged_modality(reader)
+        if not modality:
+            modality, basis = guess_volume(voxels)
+        source = make_source(
+            format=header.format,
+            kind="volume",
+            files=[path],
+            modality=modality,
+            modality_basis=basis,
+            shape=shape,
+            affine=affine,
+            dtype=stored.dtype,
+            faults=faults,
+            header={
+                "origin": list(reader.GetOrigin()),
+                "spacing": list(reader.GetSpacing()),
+                "direction": list(reader.GetDirection()),
+            },
+        )
+        return Scan(voxels, source)
+
+
+class ItkWriter(ScanWriter):
+    """MONAI writer of one volume to a MetaImage (.mha) or NRRD (.nrrd) file, compressed.
+
+    A translated image is written in ``synthesis["dtype"]``, with its label under the key
+    ``SYNTHETIC`` and its full record, as JSON, under ``SYNTHESIS``. Any other image goes back in
+    its source's stored type where that loses nothing, else as float32.
+    """
+
+    def encode(
+        self, image: MetaTensor, source: dict[str, Any], temporary: Path, path: Path
+    ) -> None:
+        """Write header and voxels."""
+        check_even(source, path)
+        voxels = image.as_tensor()[0].detach().cpu().numpy()
+        synthesis = synthesis_of(image)
+        if synthesis:
+            stored = to_integers(voxels, synthesis["dtype"], path)
+        else:
+            exact = to_stored(voxels, source["dtype"]) if source["dtype"] in _STORABLE else None
+            stored = voxels.astype(np.float32, copy=False) if exact is None else exact
+        out = sitk.GetImageFromArray(stored.T)
+        _place(out, source)
+        if synthesis:
+            out.SetMetaData("SYNTHETIC", synthesis["label"])
+            out.SetMetaData("SYNTHESIS", json.dumps(synthesis))
+        format = "nrrd" if temporary.suffix.lower() == ".nrrd" else "metaimage"
+        try:
+            sitk.WriteImage(out, str(temporary), True, 1, imageIO=_ENGINES[format])
+        except RuntimeError as error:
+            raise OutputFailed(f"cannot be written: {_last_line(error)}", path=path) from error
+        _check_written(temporary, stored.nbytes, path)
+
+
+def open_header(path: Path) -> tuple[TextHeader, sitk.ImageFileReader]:
+    """Read the header, by our eyes and by ITK's, without the voxels.
+
+    Raises
+    ------
+    Unreadable, UntrustedInput, Unsupported
+        See `read_text_header`.
+    """
+    header = read_text_header(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(_ENGINES[header.format])
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise Unreadable(f"damaged header: {_last_line(error)}", path=path) from error
+    return header, reader
+
+
+def judge(
+    reader: sitk.ImageFileReader, path: Path
+) -> tuple[tuple[int, int, int], np.ndarray, list[str]]:
+    """Give shape (X, Y, Z), affine (RAS mm) and faults of a header, or refuse it.
+
+    Raises
+    ------
+    Unsupported
+        Components, shape, space or affine cannot be translated exactly.
+    """
+    if reader.GetNumberOfComponents() != 1 or reader.GetPixelIDValue() not in _SCALARS:
+        raise Unsupported("voxels with several or complex components are no scan", path=path)
+    shape = check_shape(tuple(reader.GetSize()), path)
+    faults = []
+    space = _metadata(reader, "NRRD_space")
+    if _metadata(reader, "ITK_InputFilterName") == "NrrdImageIO":
+        if not space:
+            faults.append("The header names no space; left-posterior-superior is assumed.")
+        elif space not in _ANATOMICAL_SPACES:
+            raise Unsupported(f"the space {space} does not say where left is", path=path)
+    return shape, check_affine(_affine(reader), path), faults
+
+
+def tagged_modality(reader: sitk.ImageFileReader) -> tuple[str, str]:
+    """Give the modality that a MetaImage header states, with its basis, else two empty strings."""
+    modality = _MODALITY_KEYS.get(_metadata(reader, "Modality"), "")
+    return (modality, "header Modality") if modality else ("", "")
+
+
+def _affine(reader: sitk.ImageFileReader) -> np.ndarray:
+    axes = reader.GetDimension()
+    direction = np.asarray(reader.GetDirection()).reshape(axes, axes)
+    known = min(axes, 3)
+    affine = np.eye(4)
+    affine[:known, :known] = (direction * np.asarray(reader.GetSpacing()))[:known, :known]
+    affine[:known, 3] = reader.GetOrigin()[:known]
+    return LPS_TO_RAS @ affine
+
+
+def _place(out: sitk.Image, source: dict[str, Any]) -> None:
+    """Set origin, spacing and direction: as read where the source was ITK's, else by the affine."""
+    header = source["header"]
+    if source["format"] in _ENGINES and len(header["spacing"]) == 3 and min(header["spacing"]) > 0:
+        out.SetOrigin(header["origin"])
+        out.SetSpacing(header["spacing"])
+        out.SetDirection(header["direction"])
+        return
+    affine = LPS_TO_RAS @ np.asarray(source["affine"])
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    out.SetOrigin(affine[:3, 3].tolist())
+    out.SetSpacing(spacing.tolist())
+    out.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+
+
+def _check_written(temporary: Path, wanted: int, path: Path) -> None:
+    """Read the file's structure back: ITK does not report every short write."""
+    try:
+        header, _ = open_header(temporary)
+        check_voxels(header, wanted, temporary)
+    except Unreadable as error:
+        raise OutputFailed(f"was not written whole: {error.fault}", path=path) from error
+
+
+def _metadata(reader: sitk.ImageFileReader, key: str) -> str:
+    return reader.GetMetaData(key) if reader.HasMetaDataKey(key) else ""
+
+
+def _last_line(error: RuntimeError) -> str:
+    return str(error).strip().splitlines()[-1].strip()
