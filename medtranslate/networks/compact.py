@@ -49,7 +49,7 @@ class Compact(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Map ``(N, in, H, W)`` in [-1, 1] to ``(N, out, H, W)`` in (-1, 1); H, W multiples of 4."""
+        """Map ``(N, in, H, W)`` in [-1, 1] to ``(N, out, H, W)`` in (-1, 1); 4 divides H, W."""
         return torch.tanh(self.unfold(self.body(self.fold(image))).float())
 
 

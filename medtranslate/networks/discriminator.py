@@ -8,7 +8,7 @@ from torch import nn
 
 
 class PatchGAN(nn.Module):
-    """Says for each 70x70 patch how real it looks (Zhu et al. 2017, section 7.2: C64-C128-C256-C512).
+    """Says how real each 70x70 patch looks (Zhu et al. 2017, section 7.2: C64-C128-C256-C512).
 
     MONAI's network with instance normalisation instead of its batch default, so that real and
     fake pictures can share one call, and without the list of features that it returns.

@@ -45,7 +45,7 @@ class ResNet9(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Map ``(N, in, H, W)`` in [-1, 1] to ``(N, out, H, W)`` in (-1, 1); H, W multiples of 4."""
+        """Map ``(N, in, H, W)`` in [-1, 1] to ``(N, out, H, W)`` in (-1, 1); 4 divides H, W."""
         return torch.tanh(self.decoder(self.body(self.encoder(image))).float())
 
 

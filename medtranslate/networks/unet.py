@@ -36,7 +36,7 @@ class UNet256(nn.Module):
         self.decoder = nn.Sequential(nn.ReLU(), _conv(2 * width, out_channels, transposed=True))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Map ``(N, in, H, W)`` in [-1, 1] to ``(N, out, H, W)`` in (-1, 1); H, W multiples of 256."""
+        """Map ``(N, in, H, W)`` in [-1, 1] to ``(N, out, H, W)`` in (-1, 1); 256 divides H, W."""
         assert self.inner is not None
         return torch.tanh(self.decoder(self.inner(self.encoder(image))).float())
 
