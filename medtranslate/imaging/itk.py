@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - the name its users know
+import SimpleITK as sitk
 from monai.data import MetaTensor
 
 from medtranslate.errors import OutputFailed, Unreadable, Unsupported
