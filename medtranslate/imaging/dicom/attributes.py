@@ -1,0 +1,224 @@
+"""What a derived series holds, attribute by attribute: data, which ``derive`` follows row by row.
+
+Sections are those of DICOM PS3.3. Types are the standard's: 1 present with a value, 2 present but
+perhaps empty, 3 optional, C on a condition. An attribute without a row here is not written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Origin = Literal["copied", "slice", "constant", "computed", "empty"]
+BOTH = ("CT", "MR")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one attribute of the derived instance comes about.
+
+    Parameters
+    ----------
+    keyword : str
+        The attribute.
+    kind : str
+        Its type in the target's IOD: ``"1"``, ``"1C"``, ``"2"``, ``"2C"`` or ``"3"``.
+    section : str
+        Where PS3.3 defines it.
+    origin : str
+        ``copied`` from the source series, ``slice``: copied from the source slice, ``constant``,
+        ``computed`` by the function of that name in ``derive``, or ``empty``.
+    value : str
+        Of a constant; of a copied attribute, what repairs its absence.
+    targets : tuple of str
+        The modalities that have it.
+    when : tuple of str
+        (keyword, value): the rule applies only where the source has that value, ``"*"`` for any.
+    """
+
+    keyword: str
+    kind: str
+    section: str
+    origin: Origin
+    value: str = ""
+    targets: tuple[str, ...] = BOTH
+    when: tuple[str, str] = ("", "")
+
+
+def _rows(
+    origin: Origin, section: str, kinds: str, *, when: tuple[str, str] = ("", "")
+) -> list[Rule]:
+    """Give rules for ``Keyword/kind`` pairs that share origin and section."""
+    pairs = (word.split("/") for word in kinds.split())
+    return [Rule(keyword, kind, section, origin, when=when) for keyword, kind in pairs]
+
+
+_TRIAL = ("ClinicalTrialSponsorName", "*")
+
+RULES: tuple[Rule, ...] = (
+    # Patient
+    *_rows("copied", "C.12.1.1.2", "SpecificCharacterSet/1C TimezoneOffsetFromUTC/3"),
+    *_rows(
+        "copied",
+        "C.7.1.1",
+        """PatientName/2 PatientID/2 IssuerOfPatientID/3 PatientBirthDate/2 PatientSex/2
+        PatientBirthTime/3 OtherPatientIDsSequence/3 OtherPatientNames/3 EthnicGroup/3
+        PatientComments/3 PatientSpeciesDescription/3 PatientSpeciesCodeSequence/3
+        PatientBreedDescription/3 PatientBreedCodeSequence/3 BreedRegistrationSequence/3
+        ResponsiblePerson/3 ResponsiblePersonRole/3 ResponsibleOrganization/3
+        PatientIdentityRemoved/3 DeidentificationMethodCodeSequence/3""",
+    ),
+    Rule(
+        "DeidentificationMethod",
+        "1C",
+        "C.7.1.1",
+        "copied",
+        "not stated by the source",
+        when=("PatientIdentityRemoved", "YES"),
+    ),
+    # Clinical Trial Subject and Study, where the source has them
+    *_rows(
+        "copied",
+        "C.7.1.3",
+        """ClinicalTrialSponsorName/1 ClinicalTrialProtocolID/1 ClinicalTrialProtocolName/2
+        ClinicalTrialSiteID/2 ClinicalTrialSiteName/2 ClinicalTrialSubjectID/1C
+        ClinicalTrialSubjectReadingID/1C""",
+        when=_TRIAL,
+    ),
+    *_rows(
+        "copied",
+        "C.7.2.3",
+        "ClinicalTrialTimePointID/2 ClinicalTrialTimePointDescription/3",
+        when=_TRIAL,
+    ),
+    # General Study and Patient Study
+    *_rows(
+        "copied",
+        "C.7.2.1",
+        """StudyInstanceUID/1 StudyDate/2 StudyTime/2 ReferringPhysicianName/2 StudyID/2
+        AccessionNumber/2 IssuerOfAccessionNumberSequence/3 StudyDescription/3
+        PhysiciansOfRecord/3 NameOfPhysiciansReadingStudy/3 ReferencedStudySequence/3
+        ProcedureCodeSequence/3""",
+    ),
+    *_rows(
+        "copied",
+        "C.7.2.2",
+        """AdmittingDiagnosesDescription/3 PatientAge/3 PatientSize/3 PatientWeight/3
+        MedicalAlerts/3 Allergies/3 Occupation/3 SmokingStatus/3 AdditionalPatientHistory/3
+        PregnancyStatus/3 PatientSexNeutered/2C""",
+    ),
+    # General Series
+    Rule("Modality", "1", "C.7.3.1", "computed"),
+    Rule("SeriesInstanceUID", "1", "C.7.3.1", "computed"),
+    Rule("SeriesNumber", "2", "C.7.3.1", "computed"),
+    Rule("SeriesDate", "3", "C.7.3.1", "computed"),
+    Rule("SeriesTime", "3", "C.7.3.1", "computed"),
+    Rule("SeriesDescription", "3", "C.7.3.1", "computed"),
+    Rule("BodyPartExamined", "3", "C.7.3.1", "copied", "HEAD"),
+    Rule("Laterality", "2C", "C.7.3.1", "copied"),
+    Rule("PatientPosition", "2C", "C.7.3.1", "copied"),
+    # Frame of Reference
+    Rule("FrameOfReferenceUID", "1", "C.7.4.1", "copied", "a new UID"),
+    Rule("PositionReferenceIndicator", "2", "C.7.4.1", "copied"),
+    # General Equipment: this software, not the scanner
+    Rule("Manufacturer", "2", "C.7.5.1", "constant", "medtranslate"),
+    Rule("ManufacturerModelName", "3", "C.7.5.1", "computed"),
+    Rule("SoftwareVersions", "3", "C.7.5.1", "computed"),
+    Rule("DeviceSerialNumber", "3", "C.7.5.1", "computed"),
+    Rule("PixelPaddingValue", "1C", "C.7.5.1.1.2", "computed"),
+    # General Image and General Reference
+    Rule("InstanceNumber", "2", "C.7.6.1", "computed"),
+    Rule("ContentDate", "2C", "C.7.6.1", "computed"),
+    Rule("ContentTime", "2C", "C.7.6.1", "computed"),
+    Rule("AcquisitionDate", "3", "C.7.6.1", "slice"),
+    Rule("AcquisitionTime", "3", "C.7.6.1", "slice"),
+    Rule("BurnedInAnnotation", "3", "C.7.6.1", "slice", "NO"),
+    Rule("LossyImageCompression", "3", "C.7.6.1.1.5", "computed"),
+    Rule("LossyImageCompressionRatio", "1C", "C.7.6.1.1.5.2", "computed"),
+    Rule("LossyImageCompressionMethod", "1C", "C.7.6.1.1.5.1", "computed"),
+    Rule("ImageType", "1", "C.8.2.1.1.1", "constant", "DERIVED\\SECONDARY\\AXIAL", ("CT",)),
+    Rule("ImageType", "1", "C.8.3.1.1.1", "constant", "DERIVED\\SECONDARY\\OTHER", ("MR",)),
+    Rule("DerivationDescription", "3", "C.12.4.1.1", "computed"),
+    Rule("DerivationCodeSequence", "3", "C.12.4.1.1", "computed"),
+    Rule("SourceImageSequence", "3", "C.12.4.1", "computed"),
+    # Image Plane: copied, never computed
+    Rule("PixelSpacing", "1", "C.7.6.2", "slice"),
+    Rule("ImageOrientationPatient", "1", "C.7.6.2.1.1", "slice"),
+    Rule("ImagePositionPatient", "1", "C.7.6.2.1.1", "slice"),
+    Rule("SliceThickness", "2", "C.7.6.2", "slice"),
+    Rule("SliceLocation", "3", "C.7.6.2.1.2", "slice"),
+    # Image Pixel
+    Rule("SamplesPerPixel", "1", "C.7.6.3", "constant", "1"),
+    Rule("PhotometricInterpretation", "1", "C.7.6.3.1.2", "constant", "MONOCHROME2"),
+    Rule("Rows", "1", "C.7.6.3", "computed"),
+    Rule("Columns", "1", "C.7.6.3", "computed"),
+    Rule("BitsAllocated", "1", "C.7.6.3", "constant", "16"),
+    Rule("BitsStored", "1", "C.7.6.3", "constant", "16"),
+    Rule("HighBit", "1", "C.7.6.3", "constant", "15"),
+    Rule("PixelRepresentation", "1", "C.7.6.3", "constant", "1", ("CT",)),
+    Rule("PixelRepresentation", "1", "C.7.6.3", "constant", "0", ("MR",)),
+    Rule("PixelData", "1C", "C.7.6.3", "computed"),
+    # CT Image: values are HU; nothing was acquired, so nothing acquired is told
+    Rule("RescaleIntercept", "1", "C.8.2.1", "constant", "0", ("CT",)),
+    Rule("RescaleSlope", "1", "C.8.2.1", "constant", "1", ("CT",)),
+    Rule("RescaleType", "1C", "C.8.2.1", "constant", "HU", ("CT",)),
+    Rule("KVP", "2", "C.8.2.1", "empty", targets=("CT",)),
+    Rule("AcquisitionNumber", "2", "C.8.2.1", "empty", targets=("CT",)),
+    # MR Image: RM, research mode, is the one term that claims no pulse sequence
+    Rule("ScanningSequence", "1", "C.8.3.1", "constant", "RM", ("MR",)),
+    Rule("SequenceVariant", "1", "C.8.3.1", "constant", "NONE", ("MR",)),
+    Rule("ScanOptions", "2", "C.8.3.1", "empty", targets=("MR",)),
+    Rule("MRAcquisitionType", "2", "C.8.3.1", "empty", targets=("MR",)),
+    Rule("RepetitionTime", "2C", "C.8.3.1", "empty", targets=("MR",)),
+    Rule("EchoTime", "2", "C.8.3.1", "empty", targets=("MR",)),
+    Rule("EchoTrainLength", "2", "C.8.3.1", "empty", targets=("MR",)),
+    # VOI LUT
+    Rule("WindowCenter", "1C", "C.11.2", "computed"),
+    Rule("WindowWidth", "1C", "C.11.2", "computed"),
+    Rule("WindowCenterWidthExplanation", "3", "C.11.2", "computed"),
+    # SOP Common and Common Instance Reference
+    Rule("SOPClassUID", "1", "C.12.1", "computed"),
+    Rule("SOPInstanceUID", "1", "C.12.1", "computed"),
+    Rule("InstanceCreationDate", "3", "C.12.1", "computed"),
+    Rule("InstanceCreationTime", "3", "C.12.1", "computed"),
+    Rule("SyntheticData", "3", "C.12.1", "constant", "YES"),
+    Rule("ContributingEquipmentSequence", "3", "C.12.1", "computed"),
+    Rule("ReferencedSeriesSequence", "1C", "C.12.2", "computed"),
+)
+
+SLICE_ATTRIBUTES = (
+    *(rule.keyword for rule in RULES if rule.origin == "slice"),
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
+"""What is kept of each source slice, as strings."""
+
+EQUIPMENT = (
+    "Manufacturer",
+    "InstitutionName",
+    "StationName",
+    "ManufacturerModelName",
+    "DeviceSerialNumber",
+    "SoftwareVersions",
+)
+"""What is kept of the source's scanner, for ContributingEquipmentSequence (C.12.1)."""
+
+SERIES_ATTRIBUTES = (
+    *(rule.keyword for rule in RULES if rule.origin == "copied"),
+    *EQUIPMENT,
+    "SeriesNumber",
+)
+"""What is kept of the source series, as the bytes it holds."""
+
+ITEM_NEEDS = {
+    "OtherPatientIDsSequence": ("PatientID",),
+    "PatientSpeciesCodeSequence": ("CodeMeaning",),
+    "PatientBreedCodeSequence": ("CodeMeaning",),
+    "BreedRegistrationSequence": ("BreedRegistrationNumber",),
+    "DeidentificationMethodCodeSequence": ("CodeMeaning",),
+    "IssuerOfAccessionNumberSequence": (),
+    "ReferencedStudySequence": ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID"),
+    "ProcedureCodeSequence": ("CodeMeaning",),
+}
+"""What each item of a copied sequence must have; a sequence that breaks it is left out."""

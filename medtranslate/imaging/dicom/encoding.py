@@ -1,0 +1,161 @@
+"""How the pixels of a file are stored, and whether that can be decoded exactly."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID
+
+from medtranslate.errors import Unreadable, Unsupported, UntrustedInput
+from medtranslate.imaging.dicom.files import BoundedFile, Parsed, PixelElement, open_content
+from medtranslate.imaging.dicom.limits import LIMITS
+from medtranslate.imaging.dicom.values import first, whole
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the pixels of a file are stored: Image Pixel module, PS3.3 C.7.6.3.
+
+    Parameters
+    ----------
+    transfer_syntax : str
+        UID.
+    element : PixelElement
+        Where the pixel data lie.
+    rows, columns : int
+        Of one frame.
+    frames : int
+        In the file.
+    allocated, stored : int
+        Bits.
+    signed : bool
+        PixelRepresentation 1.
+    photometric : str
+        ``MONOCHROME1`` or ``MONOCHROME2``.
+    """
+
+    transfer_syntax: str
+    element: PixelElement
+    rows: int
+    columns: int
+    frames: int
+    allocated: int
+    stored: int
+    signed: bool
+    photometric: str
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame that is not compressed."""
+        return self.rows * self.columns * self.allocated // 8
+
+
+def check_whole(parsed: Parsed) -> None:
+    """Refuse an image file that ends before its pixel data do.
+
+    Raises
+    ------
+    Unreadable
+        There are no pixel data, or fewer bytes than they should have.
+    """
+    element, path = parsed.pixels, parsed.path
+    if element is None:
+        raise Unreadable("is truncated or has no pixel data", path=path)
+    if element.length > element.available:
+        missing = element.length - element.available
+        raise Unreadable(f"is truncated: {missing} bytes of pixel data are missing", path=path)
+    if element.length < 0:
+        with open_content(path) as stream:
+            if not _fragments_end(stream, element.offset):
+                raise Unreadable("is truncated: its compressed pixel data do not end", path=path)
+
+
+def _fragments_end(stream: BoundedFile, offset: int) -> bool:
+    """Walk the fragments of encapsulated pixel data (PS3.5 A.4) to their delimiter."""
+    while True:
+        stream.seek(offset)
+        head = stream.read(8)
+        if len(head) < 8:
+            return False
+        group, element, length = struct.unpack("<HHI", head)
+        if (group, element) != (0xFFFE, 0xE000):
+            return (group, element) == (0xFFFE, 0xE0DD)
+        offset += 8 + length
+
+
+def read_encoding(parsed: Parsed) -> Encoding:
+    """Read the Image Pixel module and hold it to what can be decoded exactly.
+
+    Raises
+    ------
+    Unsupported
+        Colour, floats, palettes, or bits that leave no exact reading.
+    UntrustedInput
+        Absurd sizes.
+    Unreadable
+        An attribute is missing, or there are fewer pixels than it says.
+    """
+    dataset, element = parsed.dataset, parsed.pixels
+    if element is None:
+        raise Unreadable("has no pixel data")
+    sizes = {}
+    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit"):
+        value = whole(dataset, keyword)
+        if value is None:
+            raise Unreadable(f"{keyword} is missing")
+        sizes[keyword] = value
+    sign, samples = whole(dataset, "PixelRepresentation"), whole(dataset, "SamplesPerPixel")
+    if sign not in (0, 1):
+        raise Unreadable(f"PixelRepresentation is {'missing' if sign is None else sign}")
+    if samples not in (None, 1):
+        raise Unsupported(f"SamplesPerPixel is {samples}: a colour image has no physical unit")
+    if sizes["HighBit"] != sizes["BitsStored"] - 1:
+        high, stored = sizes["HighBit"], sizes["BitsStored"]
+        raise Unsupported(f"HighBit {high} does not fit BitsStored {stored}")
+    count = whole(dataset, "NumberOfFrames")
+    encoding = Encoding(
+        transfer_syntax=str(parsed.transfer_syntax),
+        element=element,
+        rows=sizes["Rows"],
+        columns=sizes["Columns"],
+        frames=1 if count is None else count,
+        allocated=sizes["BitsAllocated"],
+        stored=sizes["BitsStored"],
+        signed=sign == 1,
+        photometric=first(dataset, "PhotometricInterpretation"),
+    )
+    check_encoding(encoding)
+    return encoding
+
+
+def check_encoding(encoding: Encoding) -> None:
+    """Refuse an encoding that cannot be decoded exactly; see `read_encoding`."""
+    rows, columns, frames = encoding.rows, encoding.columns, encoding.frames
+    if rows < 1 or columns < 1 or frames < 1:
+        raise Unreadable(f"{rows} rows, {columns} columns, {frames} frames make no image")
+    if max(rows, columns) > LIMITS.side or frames > LIMITS.frames:
+        raise UntrustedInput(f"{rows} rows, {columns} columns, {frames} frames are absurd")
+    if rows * columns * frames > LIMITS.voxels:
+        raise UntrustedInput(f"{rows} x {columns} x {frames} voxels are more than any scan has")
+    if encoding.photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        named = encoding.photometric or "missing"
+        raise Unsupported(f"PhotometricInterpretation is {named}: values have no physical unit")
+    if encoding.allocated not in (8, 16) or not 1 <= encoding.stored <= encoding.allocated:
+        raise Unsupported(
+            f"{encoding.stored} bits stored in {encoding.allocated} are not supported"
+        )
+    syntax = UID(encoding.transfer_syntax)
+    try:
+        compressed = get_decoder(syntax).is_encapsulated
+    except NotImplementedError:
+        raise Unsupported(f"transfer syntax {syntax.name} is not supported") from None
+    element = encoding.element
+    if compressed != (element.length < 0):
+        raise Unreadable(f"the pixel data are not encoded as {syntax.name}")
+    expected = encoding.frame_bytes * frames
+    if not compressed and element.length not in (expected, expected + expected % 2):
+        raise Unreadable(
+            f"PixelData has {element.length} bytes, {rows}x{columns} pixels need {expected}"
+        )

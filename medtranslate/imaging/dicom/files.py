@@ -1,0 +1,286 @@
+"""From a path to parsed data sets: walking folders, and reading headers within limits.
+
+pydicom raises whatever a damaged file leads it to; here is the one place where that becomes a
+named error.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from medtranslate.errors import InputMissing, MedTranslateError, Unreadable, UntrustedInput
+from medtranslate.imaging.dicom.limits import LIMITS
+
+PREFIX_AT = 128
+"""Offset of the prefix ``DICM``, PS3.10 7.1."""
+
+_UNDEFINED = 0xFFFFFFFF
+_PIXEL_DATA = 0x7FE00010
+
+
+class BoundedFile(io.RawIOBase):
+    """A file that never gives more bytes than it has, nor more in all than `budget`.
+
+    A damaged length field asks for 4 GiB; a plain file object would allocate them first.
+
+    Parameters
+    ----------
+    stream : binary file
+        What to read from; closed with this object.
+    size : int
+        Bytes in the stream.
+    budget : int
+        Bytes that may be read in all.
+    path : path
+        The file, for messages.
+    """
+
+    def __init__(self, stream: io.BufferedIOBase, size: int, budget: int, path: Path) -> None:
+        super().__init__()
+        self._stream, self.size, self._budget, self._path = stream, size, budget, path
+
+    def readable(self) -> bool:
+        """Say that this is a file to read."""
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read at most what is left."""
+        left = max(self.size - self._stream.tell(), 0)
+        size = left if size is None or size < 0 else min(size, left)
+        self._budget -= size
+        if self._budget < 0:
+            raise UntrustedInput("the header is larger than any real one", path=self._path)
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move within the stream."""
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Say where in the stream the next read begins."""
+        return self._stream.tell()
+
+    def close(self) -> None:
+        """Close the stream as well."""
+        self._stream.close()
+        super().close()
+
+
+@dataclass(frozen=True)
+class PixelElement:
+    """Where the pixel data of a file lie.
+
+    Parameters
+    ----------
+    offset : int
+        First byte of the value, in the (inflated) file.
+    length : int
+        Bytes of the value, or -1 where it is encapsulated.
+    available : int
+        Bytes from `offset` to the end of the file.
+    """
+
+    offset: int
+    length: int
+    available: int
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """One parsed file.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    dataset : pydicom.Dataset
+        Everything before the pixel data, values still raw.
+    transfer_syntax : UID
+        As the file meta information says, or as guessed where there is none.
+    pixels : PixelElement or None
+        None where the file has no pixel data.
+    note : str
+        What was unusual about the file; ``""`` for a regular one.
+    """
+
+    path: Path
+    dataset: Dataset
+    transfer_syntax: UID
+    pixels: PixelElement | None
+    note: str
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Give every regular file below a folder, in a fixed order, following no link out of it.
+
+    Raises
+    ------
+    InputMissing
+        There is no such folder.
+    UntrustedInput
+        Too many files, folders nested too deep, or a link that leaves the folder.
+    """
+    root, count = folder.resolve(), 0
+    if not root.is_dir():
+        raise InputMissing("no such folder", path=folder)
+    for where, folders, names in os.walk(root):
+        folders.sort()
+        here = Path(where)
+        if len(here.relative_to(root).parts) > LIMITS.folders:
+            raise UntrustedInput("folders are nested too deep", path=here)
+        for name in sorted([*names, *(f for f in folders if (here / f).is_symlink())]):
+            path = here / name
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise UntrustedInput("a link leads out of the folder", path=path)
+            if path.is_file():
+                count += 1
+                if count > LIMITS.files:
+                    raise UntrustedInput(f"more than {LIMITS.files} files", path=folder)
+                yield folder / path.relative_to(root)
+
+
+def looks_like_dicom(path: Path) -> bool:
+    """Say whether a file begins like DICOM, with or without the 128-byte preamble."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(PREFIX_AT + 4)
+    except OSError:
+        return False
+    return start[PREFIX_AT:] == b"DICM" or _bare_start(start)
+
+
+def _bare_start(start: bytes) -> bool:
+    """Say whether bytes begin with an element of group 2 or 8, as a file without preamble does."""
+    if len(start) < 16:
+        return False
+    group, element, vr, _ = struct.unpack("<HH2sH", start[:8])
+    explicit = vr in (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO")
+    implicit = int.from_bytes(start[4:8], "little") <= 128
+    return group in (0x0002, 0x0008) and element <= 0x0018 and (explicit or implicit)
+
+
+def parse(path: Path) -> Parsed:
+    """Read everything of one file but its pixel data.
+
+    Raises
+    ------
+    InputMissing
+        It does not exist or may not be read.
+    Unreadable
+        Zero bytes, not DICOM, or damaged before the pixel data.
+    UntrustedInput
+        It breaks a limit.
+    """
+    with open_content(path) as stream, warnings.catch_warnings():
+        # pydicom warns of values that are checked here anyway, on lines of their own.
+        warnings.simplefilter("ignore")
+        try:
+            return _parse(path, stream)
+        except MedTranslateError:
+            raise
+        except RecursionError:
+            raise UntrustedInput("sequences are nested too deep", path=path) from None
+        except Exception as error:
+            reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+            raise Unreadable(f"is damaged: {reason}", path=path) from error
+
+
+def _parse(path: Path, stream: BoundedFile) -> Parsed:
+    dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+    meta = dataset.file_meta
+    syntax, note = str(meta.get("TransferSyntaxUID", "")).strip("\0 "), ""
+    if not syntax:
+        implicit, _ = dataset.original_encoding
+        syntax = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1"
+        note = "has no file meta information: the transfer syntax is inferred"
+    pixels = _pixel_element(stream, dataset)
+    # The inflated stream of a deflated file is plain explicit VR little endian.
+    return Parsed(path, dataset, UID(syntax), pixels, note)
+
+
+def _pixel_element(stream: BoundedFile, dataset: Dataset) -> PixelElement | None:
+    implicit, little = dataset.original_encoding
+    order = "<" if little else ">"
+    start = stream.read(8)
+    if len(start) < 8:
+        return None
+    group, element = struct.unpack(f"{order}HH", start[:4])
+    if group << 16 | element != _PIXEL_DATA:
+        return None
+    length_field = start[4:] if implicit else stream.read(4)
+    if len(length_field) < 4:
+        return None
+    (length,) = struct.unpack(f"{order}I", length_field)
+    offset = stream.tell()
+    return PixelElement(offset, -1 if length == _UNDEFINED else length, stream.size - offset)
+
+
+def open_content(path: Path, budget: int = LIMITS.header_bytes) -> BoundedFile:
+    """Open a file so that offsets in it are offsets in its (inflated) bytes.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    budget : int
+        Bytes that may be read in all.
+
+    Raises
+    ------
+    InputMissing, Unreadable, UntrustedInput
+        As `parse`.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UntrustedInput("is no regular file", path=path)
+        if status.st_size == 0:
+            raise Unreadable("has zero bytes", path=path)
+        if status.st_size > LIMITS.file_bytes:
+            raise UntrustedInput(f"is larger than {LIMITS.file_bytes >> 30} GiB", path=path)
+        stream = path.open("rb")
+    except FileNotFoundError:
+        raise InputMissing("no such file", path=path) from None
+    except OSError as error:
+        raise InputMissing(f"cannot be opened: {error.strerror}", path=path) from error
+    start = stream.read(1024)
+    if start[PREFIX_AT : PREFIX_AT + 4] != b"DICM" and not _bare_start(start):
+        stream.close()
+        raise Unreadable("is not DICOM", path=path)
+    if DeflatedExplicitVRLittleEndian.encode() in start:
+        with stream:
+            return _inflate(path, stream, budget)
+    stream.seek(0)
+    return BoundedFile(stream, status.st_size, budget, path)
+
+
+def _inflate(path: Path, stream: io.BufferedReader, budget: int) -> BoundedFile:
+    """Give a deflated file (PS3.5 A.5) as it would be without deflation."""
+    stream.seek(PREFIX_AT + 4)
+    meta = stream.read(12)
+    size = int.from_bytes(meta[8:12], "little")
+    if meta[:4] != b"\x02\x00\x00\x00" or size > 2**16:
+        raise Unreadable("is damaged: file meta information has no length", path=path)
+    meta += stream.read(size)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = inflater.decompress(stream.read(), LIMITS.header_bytes)
+    except zlib.error as error:
+        raise Unreadable(f"is damaged: {error}", path=path) from error
+    if inflater.unconsumed_tail:
+        raise UntrustedInput("inflates to more than any real image", path=path)
+    plain = meta.replace(b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1\x00\x00\x00")
+    whole = bytes(PREFIX_AT) + b"DICM" + plain + content
+    return BoundedFile(io.BytesIO(whole), len(whole), budget, path)

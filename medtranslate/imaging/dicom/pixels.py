@@ -1,0 +1,222 @@
+"""Stored values to physical ones: decoding, unused bits, rescale and padding."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID
+
+from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
+from medtranslate.imaging.dicom.encoding import Encoding
+from medtranslate.imaging.dicom.files import BoundedFile, open_content
+from medtranslate.imaging.dicom.geometry import label
+from medtranslate.imaging.dicom.limits import LIMITS
+from medtranslate.imaging.dicom.slices import Slice
+
+AIR = -1000.0
+"""HU of air, which padding is taken for."""
+BELOW_AIR = -1024.0
+"""HU below which a CT holds no tissue and no air, but the mark of a pixel that was not imaged."""
+TISSUE = -500.0
+"""HU from which a padding value would erase tissue."""
+
+BLOCK = 16
+"""Slices decoded together: 16 float32 fill a cache line of the (X, Y, Z) volume."""
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """The pixels of a stack in physical units.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Float32 (X, Y, Z): HU for CT, scanner units for MR.
+    masks : tuple of numpy.ndarray or None
+        For each slice bool (X, Y): where it was not imaged; None where all of it was.
+    """
+
+    values: np.ndarray
+    masks: tuple[np.ndarray | None, ...]
+
+
+def decode(slices: Sequence[Slice], modality: str) -> Voxels:
+    """Decode slices, in order, in parallel.
+
+    Parameters
+    ----------
+    slices : sequence of Slice
+        With one grid.
+    modality : str
+        ``"CT"`` or ``"MR"``.
+
+    Raises
+    ------
+    Unreadable
+        A slice cannot be decoded.
+    Unsupported
+        Its padding value lies among tissue.
+    """
+    encoding = slices[0].encoding
+    values = np.empty((encoding.columns, encoding.rows, len(slices)), dtype=np.float32)
+    masks: list[np.ndarray | None] = [None] * len(slices)
+
+    def fill(start: int) -> None:
+        block = [physical(one, modality) for one in slices[start : start + BLOCK]]
+        for number, (_, mask) in enumerate(block):
+            masks[start + number] = mask
+        rows_first = np.stack([picture for picture, _ in block], axis=-1)
+        values[:, :, start : start + len(block)] = rows_first.transpose(1, 0, 2)
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(fill, range(0, len(slices), BLOCK)):
+            pass
+    return Voxels(values, tuple(masks))
+
+
+def physical(one: Slice, modality: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Decode one slice: float32 (rows, columns) in physical units, and its mask (X, Y) or None."""
+    stored = read_stored(one)
+    picture = (stored * one.slope + one.intercept).astype(np.float32)
+    mask = np.zeros(stored.shape, dtype=bool)
+    if one.padding is not None:
+        low, high = one.padding
+        mask |= (stored >= low) & (stored <= high)
+        level = high * one.slope + one.intercept
+        if modality == "CT" and level > TISSUE and mask.any():
+            raise Unsupported(
+                f"{label(one)}: PixelPaddingValue {high} stands for {level:g} HU, which tissue "
+                "has as well",
+                path=one.path,
+            )
+    if modality == "CT":
+        mask |= picture < BELOW_AIR
+    if not mask.any():
+        return picture, None
+    picture[mask] = AIR if modality == "CT" else 0.0
+    return picture, mask.T
+
+
+def read_stored(one: Slice) -> np.ndarray:
+    """Decode the stored values of one slice: float64 (rows, columns), sign and unused bits done.
+
+    Raises
+    ------
+    Unreadable
+        The pixel data are damaged.
+    """
+    encoding = one.encoding
+    try:
+        with open_content(one.path, LIMITS.file_bytes) as stream:
+            compressed = encoding.element.length < 0
+            read = _read_compressed if compressed else _read_native
+            stored = read(stream, encoding, max(one.frame - 1, 0))
+    except MedTranslateError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise Unreadable(f"the pixel data cannot be decoded: {reason}", path=one.path) from error
+    if stored.shape != (encoding.rows, encoding.columns):
+        raise Unreadable(f"the pixel data decode to {stored.shape}", path=one.path)
+    return stored.astype(np.float64)
+
+
+def _read_native(stream: BoundedFile, encoding: Encoding, frame: int) -> np.ndarray:
+    size = encoding.frame_bytes
+    stream.seek(encoding.element.offset + frame * size)
+    content = stream.read(size)
+    if len(content) != size:
+        raise Unreadable("is truncated in its pixel data")
+    order = "<" if UID(encoding.transfer_syntax).is_little_endian else ">"
+    words = np.frombuffer(content, dtype=f"{order}u{encoding.allocated // 8}")
+    return significant(words.reshape(encoding.rows, encoding.columns), encoding)
+
+
+def _read_compressed(stream: BoundedFile, encoding: Encoding, frame: int) -> np.ndarray:
+    stream.seek(encoding.element.offset)
+    content = get_frame(stream, frame, number_of_frames=encoding.frames)
+    check_codestream(content, encoding)
+    words, _ = get_decoder(UID(encoding.transfer_syntax)).as_array(
+        encapsulate([content]),
+        index=0,
+        raw=True,
+        **_pixel_module(encoding),
+    )
+    return words
+
+
+def _pixel_module(encoding: Encoding) -> dict[str, Any]:
+    """Give the Image Pixel module of one frame as pydicom's decoders take it."""
+    return {
+        "rows": encoding.rows,
+        "columns": encoding.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": 1,
+        "photometric_interpretation": encoding.photometric,
+        "bits_allocated": encoding.allocated,
+        "bits_stored": encoding.stored,
+        "pixel_representation": int(encoding.signed),
+        "pixel_keyword": "PixelData",
+    }
+
+
+def significant(words: np.ndarray, encoding: Encoding) -> np.ndarray:
+    """Give integers from the low BitsStored bits alone: the others may hold overlays or noise."""
+    spare = encoding.allocated - encoding.stored
+    kind = "i" if encoding.signed else "u"
+    whole = words.astype(words.dtype.newbyteorder("="))
+    # Shifted up and down again, a signed type repeats the sign bit over the spare ones.
+    return (whole << spare).astype(f"{kind}{words.itemsize}") >> spare
+
+
+def check_codestream(content: bytes, encoding: Encoding) -> None:
+    """Refuse a compressed frame whose own size is not Rows and Columns, before it is decoded.
+
+    Raises
+    ------
+    Unreadable
+        It holds another size: a decoder would allocate what a damaged file asks for.
+    """
+    size = codestream_size(content)
+    if size is not None and size != (encoding.rows, encoding.columns):
+        raise Unreadable(
+            f"the compressed pixel data hold {size[0]} rows and {size[1]} columns, "
+            f"the header says {encoding.rows} and {encoding.columns}"
+        )
+
+
+def codestream_size(content: bytes) -> tuple[int, int] | None:
+    """Give (rows, columns) that a JPEG, JPEG-LS or JPEG 2000 frame states; None for RLE.
+
+    Raises
+    ------
+    Unreadable
+        A JPEG stream that states none.
+    """
+    if content[:4] == b"\xff\x4f\xff\x51" and len(content) >= 24:
+        # SIZ of ISO/IEC 15444-1 A.5.1: reference grid less its offset.
+        width, height, left, top = struct.unpack(">4I", content[8:24])
+        return height - top, width - left
+    if content[:2] != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 9 <= len(content):
+        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        if marker == _JPEG_LS_FRAME or (0xC0 <= marker <= 0xCF and marker not in _JPEG_NO_FRAME):
+            rows, columns = struct.unpack(">2H", content[at + 5 : at + 9])
+            return rows, columns
+        at += 2 + length
+    raise Unreadable("the compressed pixel data have no frame header")
+
+
+_JPEG_LS_FRAME = 0xF7
+_JPEG_NO_FRAME = frozenset({0xC4, 0xC8, 0xCC})
+"""Markers among those of frames that define tables: ISO/IEC 10918-1 B.1."""

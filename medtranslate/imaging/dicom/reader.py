@@ -1,0 +1,237 @@
+"""A DICOM series to one image: MONAI's reader, and what a folder holds."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medtranslate.errors import MedTranslateError
+from medtranslate.imaging.base import RefusingReader
+from medtranslate.imaging.dicom.carry import to_text
+from medtranslate.imaging.dicom.files import looks_like_dicom, walk
+from medtranslate.imaging.dicom.geometry import Stack
+from medtranslate.imaging.dicom.grouping import (
+    Contents,
+    choose,
+    describe,
+    left_out,
+    look,
+    names,
+    volume,
+)
+from medtranslate.imaging.dicom.headers import Header
+from medtranslate.imaging.dicom.pixels import Voxels, decode
+from medtranslate.imaging.dicom.slices import Slice
+from medtranslate.imaging.finding import Finding
+from medtranslate.imaging.source import Scan, make_source
+
+MODALITY_BASIS = "DICOM (0008,0060)"
+
+
+class DicomReader(RefusingReader):
+    """A MONAI reader of one DICOM series: a folder, a list of files, or one multi-frame file.
+
+    Voxels are float32 (X, Y, Z) = (columns, rows, slices by position along the normal), HU for
+    CT and scanner units for MR. The affine (RAS mm) is that of positions and orientation, shear
+    of a tilted gantry included.
+
+    Parameters
+    ----------
+    series : str
+        SeriesInstanceUID to read; ``""`` where there is one series.
+    modality : str
+        ``"CT"`` or ``"MR"`` where the caller settles it.
+    """
+
+    suffixes = (".dcm", ".ima", "")
+
+    def __init__(self, series: str = "", modality: str = "") -> None:
+        super().__init__(modality)
+        self.series = series
+
+    def load(self, paths: tuple[Path, ...], series: str = "") -> Scan:
+        """Read one series.
+
+        Parameters
+        ----------
+        paths : tuple of path
+            A folder, or the files of one series.
+        series : str
+            SeriesInstanceUID; that of the constructor where it is empty.
+
+        Raises
+        ------
+        AmbiguousInput
+            There are several series.
+        Unreadable, Unsupported, UntrustedInput
+            The fault, the files and the remedy are in the message.
+        """
+        contents = look(paths)
+        headers = choose(contents, series or self.series)
+        stacked = volume(headers)
+        voxels = decode(stacked.slices, headers[0].modality)
+        return Scan(voxels.values, source_of(contents, headers, stacked, voxels))
+
+
+def source_of(
+    contents: Contents, headers: Sequence[Header], stacked: Stack, voxels: Voxels | None
+) -> dict[str, Any]:
+    """Build ``meta["source"]`` of a volume.
+
+    Parameters
+    ----------
+    contents : Contents
+        Where it was found, for what was left out.
+    headers : sequence of Header
+        Its files.
+    stacked : Stack
+        Its slices in order.
+    voxels : Voxels or None
+        Its pixels; None where only headers are asked for.
+    """
+    encoding = stacked.slices[0].encoding
+    faults = [*stacked.notes, *left_out(contents, headers), *_remarks(headers, voxels)]
+    return make_source(
+        format="dicom",
+        kind="volume",
+        shape=stacked.shape,
+        affine=stacked.affine,
+        dtype=f"{'int' if encoding.signed else 'uint'}{encoding.allocated}",
+        files=[one.path for one in stacked.slices],
+        modality=headers[0].modality,
+        modality_basis=MODALITY_BASIS,
+        faults=faults,
+        even=stacked.even,
+        header=header_of(headers, stacked, voxels),
+    )
+
+
+def _remarks(headers: Sequence[Header], voxels: Voxels | None) -> list[str]:
+    remarks = []
+    if any(header.synthetic for header in headers):
+        remarks.append("the source says that it is synthetic itself (SyntheticData is YES)")
+    if any(header.carried != headers[0].carried for header in headers):
+        where = names([h.path.name for h in headers if h.carried != headers[0].carried])
+        remarks.append(f"attributes of patient, study or series differ in {where}")
+    if voxels is not None:
+        count = sum(int(mask.sum()) for mask in voxels.masks if mask is not None)
+        if count:
+            remarks.append(f"{count} voxels were not imaged (padding): taken as air or background")
+    return remarks
+
+
+def header_of(headers: Sequence[Header], stacked: Stack, voxels: Voxels | None) -> dict[str, Any]:
+    """Build ``meta["source"]["header"]``: what the writer of a derived series needs.
+
+    Keys: ``study``, ``series``, ``sop_class``, ``tilt`` (degrees), ``shared`` (base64 of the
+    series' attributes, see `carry`) and ``slices``, for each: ``instance``, ``frame`` (0 for a
+    single-frame file), ``position`` (mm, LPS), ``attributes`` (strings) and ``padding`` (packed
+    mask of what was not imaged, or ``""``).
+    """
+    masks = voxels.masks if voxels is not None else (None,) * len(stacked.slices)
+    by_place = {header.path: header for header in headers}
+    lowest = by_place[stacked.slices[0].path]
+    return {
+        "study": lowest.study,
+        "series": lowest.series,
+        "sop_class": lowest.sop_class,
+        "description": lowest.description,
+        "tilt": stacked.tilt,
+        "shared": to_text(lowest.carried),
+        "slices": [
+            _slice_record(one, mask) for one, mask in zip(stacked.slices, masks, strict=True)
+        ],
+    }
+
+
+def _slice_record(one: Slice, mask: np.ndarray | None) -> dict[str, Any]:
+    return {
+        "instance": one.instance,
+        "frame": one.frame,
+        "position": [float(number) for number in one.position],
+        "attributes": dict(one.attributes),
+        "transfer_syntax": one.encoding.transfer_syntax,
+        "padding": "" if mask is None else pack_mask(mask),
+    }
+
+
+def pack_mask(mask: np.ndarray) -> str:
+    """Give a bool (X, Y) mask as text: bits, deflated, base64."""
+    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes())).decode("ascii")
+
+
+def unpack_mask(packed: str, shape: tuple[int, int]) -> np.ndarray:
+    """Give the bool (X, Y) mask that `pack_mask` was given."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(packed)), dtype=np.uint8)
+    return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Say whether a file is DICOM, or a folder holds at least one such file."""
+    path = Path(path)
+    if path.is_dir():
+        try:
+            return any(looks_like_dicom(file) for file in walk(path))
+        except MedTranslateError:
+            return False
+    return looks_like_dicom(path)
+
+
+def find_series(path: str | Path) -> list[Finding]:
+    """Say what DICOM lies in a file or folder, from headers alone.
+
+    One finding a series, readable or not, one for each object that is no series of slices and one
+    for each damaged DICOM file. Files that are not DICOM have none.
+
+    Raises
+    ------
+    InputMissing, UntrustedInput
+        The folder is missing or breaks a limit.
+    """
+    path = Path(path)
+    contents = look([path])
+    found = [_series_finding(contents, headers) for headers in contents.series.values()]
+    for header in contents.others:
+        found.append(
+            Finding(
+                path=str(header.path),
+                format="dicom",
+                modality="",
+                series=header.series,
+                description=header.description,
+                error=f"is {describe(header)}, no series of slices",
+            )
+        )
+    for error in contents.broken:
+        if looks_like_dicom(Path(error.path or path)):
+            found.append(Finding(path=str(error.path), format="dicom", error=error.fault))
+    return found
+
+
+def _series_finding(contents: Contents, headers: list[Header]) -> Finding:
+    common: dict[str, Any] = {
+        "path": str(contents.place),
+        "format": "dicom",
+        "kind": "volume",
+        "modality": headers[0].modality if headers[0].modality in ("CT", "MR") else "",
+        "modality_basis": MODALITY_BASIS,
+        "series": headers[0].series,
+        "description": headers[0].description,
+    }
+    try:
+        stacked = volume(headers)
+    except MedTranslateError as error:
+        return Finding(**common, error=str(error))
+    spacing = tuple(float(length) for length in np.linalg.norm(stacked.affine[:3, :3], axis=0))
+    alone = Contents(contents.place, {headers[0].series: headers}, [], [])
+    return Finding(
+        **common,
+        shape=stacked.shape,
+        spacing=spacing,
+        faults=(*stacked.notes, *left_out(alone, headers), *_remarks(headers, None)),
+    )
