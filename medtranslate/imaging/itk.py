@@ -37,7 +37,9 @@ _STORABLE = frozenset(
 )
 _MODALITY_KEYS = {"MET_MOD_CT": "CT", "MET_MOD_MR": "MR"}
 _ANATOMICAL_SPACES = (
-    *("left-posterior-superior", "right-anterior-superior", "left-anterior-superior"),
+    "left-posterior-superior",
+    "right-anterior-superior",
+    "left-anterior-superior",
 )
 
 

@@ -131,7 +131,7 @@ def array_source(image: MetaTensor, *, modality: str = "", basis: str = "given")
         format="array",
         kind="volume",
         shape=image.shape[1:],
-        affine=np.asarray(image.affine),
+        affine=affine_of(image),
         dtype=str(image.dtype).removeprefix("torch."),
         modality=modality,
         modality_basis=basis if modality else "",
@@ -164,13 +164,18 @@ def check_source(image: MetaTensor, path: str | Path | None = None) -> dict[str,
     expected, shape = [1, *source["shape"]], list(image.shape)
     if shape != expected:
         raise Unsupported(f"shape {shape} no longer agrees with its source {expected}", path=path)
-    drift = np.abs(np.asarray(image.affine, dtype=np.float64) - np.asarray(source["affine"]))
+    drift = np.abs(affine_of(image) - np.asarray(source["affine"]))
     if not np.all(drift <= AFFINE_TOLERANCE):
         raise Unsupported(
             f"the affine no longer agrees with its source (differs by up to {drift.max():.3g})",
             path=path,
         )
     return source
+
+
+def affine_of(image: MetaTensor) -> np.ndarray:
+    """Give the 4x4 float64 affine (RAS mm) that an image carries."""
+    return image.affine.detach().cpu().numpy().astype(np.float64)
 
 
 def synthesis_of(image: MetaTensor) -> dict[str, Any]:
