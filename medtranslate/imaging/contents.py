@@ -1,0 +1,147 @@
+"""Which format a file is of, and which scans a folder holds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medtranslate.errors import MedTranslateError
+from medtranslate.imaging import archive, itk, nifti, picture
+from medtranslate.imaging.dicom.files import looks_like_dicom, walk
+from medtranslate.imaging.itk_header import companion
+
+NOT_SCANS = frozenset(
+    [
+        ".txt",
+        ".md",
+        ".json",
+        ".csv",
+        ".tsv",
+        ".xml",
+        ".html",
+        ".htm",
+        ".pdf",
+        ".yaml",
+        ".yml",
+        ".log",
+        ".ini",
+        ".bval",
+        ".bvec",
+    ]
+)
+"""Suffixes of what lies beside scans and is none, so that it is no fault of a folder."""
+
+_SUFFIXES = {
+    **dict.fromkeys(nifti.SUFFIXES, "nifti"),
+    **dict.fromkeys(itk.SUFFIXES, "itk"),
+    **dict.fromkeys(picture.SUFFIXES, "picture"),
+    **dict.fromkeys((".dcm", ".ima"), "dicom"),
+    archive.SUFFIX: "zip",
+}
+_MAGICS = {
+    b"\x1f\x8b": "nifti",
+    b"\x89PNG": "picture",
+    b"\xff\xd8\xff": "picture",
+    b"II*\0": "picture",
+    b"MM\0*": "picture",
+    b"NRRD": "itk",
+    b"PK\x03\x04": "zip",
+    (348).to_bytes(4, "little"): "nifti",
+    (348).to_bytes(4, "big"): "nifti",
+    (540).to_bytes(4, "little"): "nifti",
+    (540).to_bytes(4, "big"): "nifti",
+}
+
+
+@dataclass
+class Contents:
+    """What lies in a folder, by kind of reader.
+
+    Parameters
+    ----------
+    dicom : list of Path
+        DICOM files, of however many series.
+    volumes : list of Path
+        NIfTI, MetaImage and NRRD files, one scan each.
+    pictures : dict
+        Pictures by the folder that they lie in directly; a folder of them is a stack.
+    zips : list of Path
+        Zips.
+    strangers : list of Path
+        Files of no known format.
+    """
+
+    dicom: list[Path] = field(default_factory=list)
+    volumes: list[Path] = field(default_factory=list)
+    pictures: dict[Path, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    zips: list[Path] = field(default_factory=list)
+    strangers: list[Path] = field(default_factory=list)
+
+
+def format_of(path: Path) -> str:
+    """Name the reader of a file: by its suffix if that is known, else by its first bytes.
+
+    Returns
+    -------
+    str
+        ``"nifti"``, ``"itk"``, ``"picture"``, ``"dicom"``, ``"zip"``, or ``""`` for a stranger.
+    """
+    name = path.name.lower()
+    by_name = [kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix)]
+    if by_name:
+        return by_name[0]
+    if looks_like_dicom(path) or name == "dicomdir":
+        return "dicom"
+    with path.open("rb") as file:
+        start = file.read(16)
+    for magic, kind in _MAGICS.items():
+        if start.startswith(magic):
+            return kind
+    return "itk" if start.startswith((b"ObjectType", b"NDims")) else ""
+
+
+def look(folder: Path) -> Contents:
+    """Sort the files of a folder, nested ones included, hidden ones left out.
+
+    Raises
+    ------
+    UntrustedInput
+        Too many files, nested too deep, or a link that leaves the folder.
+    """
+    contents = Contents()
+    files = [path for path in walk(folder) if not _hidden(path, folder)]
+    partners = _companions(files)
+    for path in files:
+        if path in partners:
+            continue
+        match format_of(path):
+            case "dicom":
+                contents.dicom.append(path)
+            case "nifti" | "itk":
+                contents.volumes.append(path)
+            case "picture":
+                contents.pictures[path.parent].append(path)
+            case "zip":
+                contents.zips.append(path)
+            case _ if path.suffix.lower() not in NOT_SCANS:
+                contents.strangers.append(path)
+    return contents
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    parts = path.relative_to(folder).parts
+    return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db") for part in parts)
+
+
+def _companions(files: Iterable[Path]) -> set[Path]:
+    """Give the files that hold the voxels of a header beside them, and are no scans themselves."""
+    partners = set()
+    for path in files:
+        if path.suffix.lower() in (".mhd", ".nhdr"):
+            try:
+                partners.add(companion(path))
+            except MedTranslateError:
+                continue  # the header's own reader says what is wrong with it
+    return {partner for partner in partners if partner is not None}

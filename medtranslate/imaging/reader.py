@@ -1,0 +1,133 @@
+"""One reader for whatever holds one scan: a file, a series, a folder of pictures, a zip."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from monai.data import MetaTensor
+
+from medtranslate.errors import AmbiguousInput, InputMissing, Unreadable
+from medtranslate.imaging import archive
+from medtranslate.imaging.base import Paths, Refusal, RefusingReader
+from medtranslate.imaging.contents import Contents, format_of, look
+from medtranslate.imaging.dicom import DicomReader
+from medtranslate.imaging.itk import ItkReader
+from medtranslate.imaging.nifti import NiftiReader
+from medtranslate.imaging.picture import PictureReader
+from medtranslate.imaging.source import Scan
+
+_READERS: dict[str, type[RefusingReader]] = {
+    "nifti": NiftiReader,
+    "itk": ItkReader,
+    "picture": PictureReader,
+    "dicom": DicomReader,
+}
+
+
+def read(path: str | PathLike[str], *, modality: str = "", series: str = "") -> MetaTensor:
+    """Read one scan.
+
+    Parameters
+    ----------
+    path : path
+        A NIfTI, MetaImage, NRRD, picture or DICOM file, a folder that holds one DICOM series or
+        equal pictures (read as a stack), or a zip of any of these.
+    modality : str
+        ``"CT"`` or ``"MR"`` settles it; ``""`` leaves it to DICOM's tag or a guess.
+    series : str
+        SeriesInstanceUID, where a folder holds several.
+
+    Returns
+    -------
+    MetaTensor
+        Float32 of shape (1, X, Y, Z), affine in RAS mm, ``meta["source"]`` as in
+        ``docs/architecture.md``.
+
+    Raises
+    ------
+    InputMissing, Unreadable, Unsupported, AmbiguousInput, UntrustedInput
+        The message names the file and the fault.
+    """
+    scan = ScanReader(modality=modality, series=series).read(path)
+    if isinstance(scan, Refusal):
+        raise scan.error
+    return scan.image()
+
+
+class ScanReader(RefusingReader):
+    """MONAI reader that picks among ours by what lies at the path: ``LoadImage(reader=...)``.
+
+    Parameters
+    ----------
+    modality : str
+        ``"CT"`` or ``"MR"`` settles it; ``""`` leaves it to DICOM's tag or a guess.
+    series : str
+        SeriesInstanceUID, where a folder holds several.
+    """
+
+    def __init__(self, modality: str = "", series: str = "") -> None:
+        super().__init__(modality)
+        self.series = series
+
+    def verify_suffix(self, filename: Paths) -> bool:
+        """Accept every name: the content decides."""
+        return True
+
+    def load(self, paths: tuple[Path, ...]) -> Scan:
+        """Read the one scan at the path, or the slices or pictures at the paths."""
+        if len(paths) > 1:
+            return self._load_files(paths)
+        (path,) = paths
+        if path.is_dir():
+            return self._load_folder(path)
+        if format_of(path) == "zip":
+            return self._load_zip(path)
+        return self._load_files(paths)
+
+    def _load_files(self, paths: tuple[Path, ...]) -> Scan:
+        formats = {format_of(path) for path in paths}
+        if len(formats) > 1:
+            raise AmbiguousInput(f"files of several formats: {sorted(formats)}", path=paths[0])
+        (format,) = formats
+        if format not in _READERS:
+            empty = paths[0].stat().st_size == 0
+            raise Unreadable(
+                "the file is empty" if empty else "of no known format",
+                path=paths[0],
+                remedy="NIfTI, DICOM, MetaImage, NRRD, PNG, JPEG, TIFF or a zip of them",
+            )
+        if format == "dicom":
+            return DicomReader(series=self.series).load(paths)
+        return _READERS[format]().load(paths)
+
+    def _load_folder(self, folder: Path) -> Scan:
+        contents = look(folder)
+        if contents.dicom and not contents.volumes:
+            # Pictures beside a series are its thumbnails.
+            return DicomReader(series=self.series).load((folder,))
+        scans = [*contents.volumes, *contents.zips, *contents.pictures]
+        if len(scans) > 1 or (scans and contents.dicom):
+            raise AmbiguousInput(_listing(contents), path=folder, remedy="give one of them")
+        if contents.pictures:
+            return PictureReader().load((scans[0],))
+        if scans:
+            return self.load((scans[0],))
+        raise InputMissing("no scan in this folder", path=folder)
+
+    def _load_zip(self, path: Path) -> Scan:
+        with archive.unpacked(path) as folder:
+            scan = self._load_folder(folder)
+            files = [archive.member_name(path, folder, file) for file in scan.source["files"]]
+            return Scan(scan.voxels, {**scan.source, "files": files})
+
+
+def _listing(contents: Contents) -> str:
+    kinds = {
+        "DICOM files": len(contents.dicom),
+        "volume files": len(contents.volumes),
+        "folders of pictures": len(contents.pictures),
+        "zips": len(contents.zips),
+    }
+    held = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+    return f"several scans: {held}"
