@@ -17,6 +17,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
 from medtranslate.errors import Unreadable, UntrustedInput
@@ -134,4 +135,4 @@ def to_text(packed: bytes) -> str:
 def from_text(written: str) -> Dataset:
     """Give the data set that `to_text` was given, values raw."""
     stream = io.BytesIO(base64.b64decode(written))
-    return pydicom.filereader.read_dataset(stream, is_implicit_VR=False, is_little_endian=True)
+    return keep_bytes(read_dataset(stream, is_implicit_VR=False, is_little_endian=True))

@@ -51,6 +51,11 @@ class Encoding:
         """Bytes of one frame that is not compressed."""
         return self.rows * self.columns * self.allocated // 8
 
+    @property
+    def ratio(self) -> float:
+        """Bytes of the pixels over bytes that they take in the file."""
+        return max(1.0, self.frame_bytes * self.frames / max(self.element.available, 1))
+
 
 def check_whole(parsed: Parsed) -> None:
     """Refuse an image file that ends before its pixel data do.

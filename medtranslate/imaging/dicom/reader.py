@@ -130,8 +130,8 @@ def header_of(headers: Sequence[Header], stacked: Stack, voxels: Voxels | None) 
 
     Keys: ``study``, ``series``, ``sop_class``, ``tilt`` (degrees), ``shared`` (base64 of the
     series' attributes, see `carry`) and ``slices``, for each: ``instance``, ``frame`` (0 for a
-    single-frame file), ``position`` (mm, LPS), ``attributes`` (strings) and ``padding`` (packed
-    mask of what was not imaged, or ``""``).
+    single-frame file), ``position`` (mm, LPS), ``attributes`` (strings), ``transfer_syntax``,
+    ``ratio`` (of compression) and ``padding`` (packed mask of what was not imaged, or ``""``).
     """
     masks = voxels.masks if voxels is not None else (None,) * len(stacked.slices)
     by_place = {header.path: header for header in headers}
@@ -156,6 +156,7 @@ def _slice_record(one: Slice, mask: np.ndarray | None) -> dict[str, Any]:
         "position": [float(number) for number in one.position],
         "attributes": dict(one.attributes),
         "transfer_syntax": one.encoding.transfer_syntax,
+        "ratio": f"{one.encoding.ratio:.2f}",
         "padding": "" if mask is None else pack_mask(mask),
     }
 
