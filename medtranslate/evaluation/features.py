@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from medtranslate.errors import OutputFailed
 from medtranslate.evaluation.frames import Frames, content_digest
 from medtranslate.evaluation.inception import FEATURES, Weights, default_cache
+from medtranslate.imaging.whole import whole_file
 
 BATCH = 32
 
@@ -98,9 +99,7 @@ class FeatureExtractor:
 def _keep(features: torch.Tensor, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            partial = Path(folder) / path.name
-            save_file({"features": features.contiguous()}, partial)
-            partial.replace(path)
-    except Exception as error:  # safetensors reports a full disk by an exception of its own
+        with whole_file(path, overwrite=True) as partial:
+            partial.write_bytes(save({"features": features.contiguous()}))
+    except (OSError, OutputFailed) as error:
         warnings.warn(f"features are not kept for the next evaluation: {error}", stacklevel=2)

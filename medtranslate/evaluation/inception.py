@@ -14,7 +14,6 @@ import importlib.util
 import io
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ import torch
 
 from medtranslate.errors import EvaluationFailed, InputMissing, OutputFailed
 from medtranslate.evaluation.fidelity import fidelity
+from medtranslate.imaging.whole import whole_file
 
 FEATURES = 2048
 EXTRACTOR = "inception-v3-compat"
@@ -59,12 +59,11 @@ class Weights:
     def extractor(self) -> torch.nn.Module:
         """Return torch-fidelity's extractor of the 2048 features, in evaluation mode on the CPU."""
         # Handed over as bytes already checked: torch-fidelity unpickles whatever a path holds.
-        whole = io.BytesIO()
-        torch.save(self.tensors, whole)
-        whole.seek(0)
         module = fidelity("feature_extractor_inceptionv3")
         extractor: torch.nn.Module = module.FeatureExtractorInceptionV3(
-            EXTRACTOR, [str(FEATURES)], feature_extractor_weights_path=whole
+            EXTRACTOR,
+            [str(FEATURES)],
+            feature_extractor_weights_path=io.BytesIO(_as_bytes(self.tensors)),
         )
         return extractor
 
@@ -170,15 +169,17 @@ def _converted(torchscript: Path, kept: Path) -> Weights:
 def _keep(tensors: Tensors, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            partial = Path(file.name)
-        try:
-            torch.save(tensors, partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        raise OutputFailed(f"the converted weights cannot be kept: {error}", path=path) from error
+    except OSError as error:
+        raise OutputFailed(f"cannot be made: {error.strerror}", path=path.parent) from error
+    with whole_file(path, overwrite=True) as partial:
+        partial.write_bytes(_as_bytes(tensors))
+
+
+def _as_bytes(tensors: Tensors) -> bytes:
+    # Through memory, because torch reports a full disk as a RuntimeError without a file's name.
+    whole = io.BytesIO()
+    torch.save(tensors, whole)
+    return whole.getvalue()
 
 
 def _downloaded() -> Weights:

@@ -1,0 +1,91 @@
+"""Results to keep: everything as JSON, a row a case as CSV, and a page to look at."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from medtranslate.errors import OutputFailed
+from medtranslate.evaluation.page import page
+from medtranslate.evaluation.paired import PairedErrors
+from medtranslate.evaluation.results import Evaluation
+from medtranslate.imaging.whole import whole_folder
+
+EVERYTHING = "evaluation.json"
+CASES = "cases.csv"
+PAGE = "evaluation.html"
+OURS = {EVERYTHING, CASES, PAGE}
+
+
+def write_report(evaluation: Evaluation, folder: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write `evaluation.json`, `cases.csv` and `evaluation.html` into a folder, all or none.
+
+    Raises
+    ------
+    OutputExists
+        The folder holds something already, and overwriting was not asked for.
+    OutputFailed
+        No permission, no space, no parent folder, or the folder to overwrite holds other things.
+    """
+    check_folder(folder)
+    with whole_folder(folder, overwrite=overwrite) as partial:
+        text = json.dumps(as_json(evaluation), indent=2, allow_nan=False)
+        (partial / EVERYTHING).write_text(text + "\n", encoding="utf-8")
+        _write_cases(evaluation, partial / CASES)
+        (partial / PAGE).write_text(page(evaluation), encoding="utf-8")
+    return [folder / name for name in (EVERYTHING, CASES, PAGE)]
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier report: overwriting would remove it."""
+    if folder.is_dir():
+        foreign = sorted({each.name for each in folder.iterdir()} - OURS)
+        if foreign:
+            raise OutputFailed(
+                f"holds other things than a report, such as '{foreign[0]}'",
+                path=folder,
+                remedy="name a folder of its own",
+            )
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Return everything but the pictures, in builtins; what is not finite becomes null."""
+    content = {
+        field.name: getattr(evaluation, field.name)
+        for field in fields(evaluation)
+        if field.name != "galleries"
+    }
+    plain: dict[str, Any] = _plain({"format": 1, **content})
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(each) for name, each in asdict(value).items()}
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _write_cases(evaluation: Evaluation, path: Path) -> None:
+    measures = [field.name for field in fields(PairedErrors)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        header = ["model", "version", "source", "target", "name", "case", "cycle_error", "unit"]
+        rows.writerow([*header, *measures])
+        for row in evaluation.directions:
+            unit = row.paired.scale.unit if row.paired else ""
+            for case in row.cases:
+                paired = [getattr(case.paired, name) if case.paired else "" for name in measures]
+                rows.writerow([
+                    row.model, row.version, row.source, row.target,
+                    case.name, case.case, case.cycle_error, unit, *paired,
+                ])  # fmt: skip

@@ -1,0 +1,89 @@
+"""Made heads, and an extractor small enough to be quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from medtranslate.evaluation.frames import FrameSet
+
+MakeSet = Callable[..., FrameSet]
+
+
+def made_heads(count: int, *, skull: int, brain: int, seed: int) -> np.ndarray:
+    """Ellipses with a rim: white rim for CT, dark rim for MR."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:256, :256] - 128.0
+    heads = []
+    for _ in range(count):
+        across, along = rng.uniform(75, 100, 2)
+        distance = (rows / along) ** 2 + (columns / across) ** 2
+        tissue = np.where(distance < 0.8, brain + rng.normal(0, 15, (256, 256)), skull)
+        heads.append(np.where(distance < 1, tissue, 0).clip(0, 255).astype(np.uint8))
+    return np.stack(heads)
+
+
+def _made_set(modality: str, count: int = 8, seed: int = 0) -> FrameSet:
+    look = {"ct": {"skull": 255, "brain": 90}, "mri": {"skull": 40, "brain": 140}}[modality]
+    names = tuple(f"head{number:03}.png" for number in range(count))
+    return FrameSet(modality, names, made_heads(count, seed=seed, **look))
+
+
+@dataclass
+class PooledGreys:
+    """Stands in for FeatureExtractor: mean greys of 16 fields as features."""
+
+    device: str = "cpu"
+    weights: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(origin="made", digest="0" * 64)
+    )
+    extracted: list[int] = field(default_factory=list)
+
+    def features(self, frames, *, done=None) -> torch.Tensor:
+        self.extracted.append(len(frames))
+        if done is not None:
+            done(len(frames))
+        pooled = np.asarray(frames, dtype=np.float32).reshape(-1, 4, 64, 4, 64).mean(axis=(2, 4))
+        return torch.from_numpy(pooled.reshape(len(frames), 16) / 64)
+
+    kept_features = features
+
+
+@pytest.fixture
+def made_set() -> MakeSet:
+    """Make a set of heads: modality, count, seed."""
+    return _made_set
+
+
+@pytest.fixture
+def extractor() -> PooledGreys:
+    return PooledGreys()
+
+
+@pytest.fixture(scope="session")
+def new_extractor() -> type[PooledGreys]:
+    return PooledGreys
+
+
+@pytest.fixture(scope="session")
+def ct() -> FrameSet:
+    return _made_set("ct", seed=1)
+
+
+@pytest.fixture(scope="session")
+def mri() -> FrameSet:
+    return _made_set("mri", seed=2)
+
+
+@pytest.fixture
+def empty_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine on which torch has downloaded nothing."""
+    hub = tmp_path / "hub"
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(hub))
+    return hub

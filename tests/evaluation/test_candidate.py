@@ -1,0 +1,94 @@
+"""A model's way through the frames: rounding, cycle error, cost, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from medtranslate.errors import EvaluationFailed
+from medtranslate.evaluation.candidate import Candidate, Translated, cost, translate
+
+HEADS = np.zeros((20, 256, 256), dtype=bool)
+HEADS[:, 50:200, 60:190] = True
+
+
+def run(translate_frames, frames: np.ndarray) -> Translated:
+    steps: list[int] = []
+    found = translate(
+        Candidate("made", translate_frames),
+        frames,
+        HEADS,
+        source="ct",
+        target="mri",
+        done=steps.append,
+    )
+    assert sum(steps) == len(frames)
+    return found
+
+
+def test_a_translation_and_its_way_back() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (20, 256, 256), dtype=np.uint8)
+    asked: list[str] = []
+
+    def invert(given: torch.Tensor, to: str) -> torch.Tensor:
+        asked.append(to)
+        assert given.dtype == torch.float32
+        assert given.shape[1:] == (1, 256, 256)
+        return -given
+
+    found = run(invert, frames)
+    np.testing.assert_array_equal(found.frames, 255 - frames)
+    np.testing.assert_array_equal(found.cycled, frames)
+    np.testing.assert_allclose(found.cycle_errors, 0, atol=1e-4)
+    assert asked == ["mri", "ct"] * 2
+    assert found.seconds > 0
+
+
+def test_the_cycle_error_is_inside_the_head_and_not_rounded() -> None:
+    frames = np.full((20, 256, 256), 100, dtype=np.uint8)
+
+    def drift(given: torch.Tensor, to: str) -> torch.Tensor:
+        moved = given + 0.1 / 127.5  # a tenth of a grey level each way
+        moved[:, :, :40] = -1  # and a loss outside the head
+        return moved
+
+    np.testing.assert_allclose(run(drift, frames).cycle_errors, 0.2, atol=1e-3)
+
+
+def test_another_shape_is_refused() -> None:
+    with pytest.raises(EvaluationFailed, match=r"model 'made' turns frames .* into \(16, 1, 128"):
+        run(lambda x, to: x[..., ::2, :], np.zeros((20, 256, 256), np.uint8))
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(EvaluationFailed, match="model 'made' gives values that are not finite"):
+        run(lambda x, to: x / 0 * 0, np.zeros((20, 256, 256), np.uint8))
+
+
+def test_cost_of_a_convolution_by_hand() -> None:
+    found = cost(torch.nn.Conv2d(1, 8, 3, padding=1))
+    assert found.parameters == 8 * 9 + 8
+    assert found.gflop == pytest.approx(2 * 256 * 256 * 8 * 9 / 1e9)
+
+
+def test_a_translator_becomes_a_candidate() -> None:
+    class Generator:
+        network = torch.nn.Conv2d(1, 1, 3, padding=1)
+        sha256 = "c" * 64
+
+    class Bundle:
+        name, version = "brain", "1.2.0"
+        generators = {"mri": Generator(), "ct": Generator()}  # noqa: RUF012
+
+    class Made:
+        bundle = Bundle()
+
+        def translate_frames(self, frames: torch.Tensor, to: str) -> torch.Tensor:
+            return frames if to == "mri" else -frames
+
+    candidate = Candidate.of(Made())
+    assert (candidate.name, candidate.version) == ("brain", "1.2.0")
+    assert candidate.costs["mri"].parameters == 10
+    assert candidate.weights_sha256 == {"ct": "c" * 64, "mri": "c" * 64}
+    assert candidate.translate_frames(torch.ones(1), "ct") == -1

@@ -1,0 +1,121 @@
+"""FID, KID, precision and recall against closed forms and their own definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medtranslate.errors import EvaluationFailed
+from medtranslate.evaluation.distances import distances, frechet, kid_subset_size
+
+
+def with_moments(count: int, mean: np.ndarray, covariance: np.ndarray, seed: int) -> torch.Tensor:
+    """Samples whose sample mean and covariance are exactly the given ones."""
+    drawn = np.random.default_rng(seed).normal(size=(count, len(mean)))
+    drawn -= drawn.mean(axis=0)
+    white = np.linalg.solve(np.linalg.cholesky(np.cov(drawn, rowvar=False)), drawn.T).T
+    return torch.from_numpy(white @ np.linalg.cholesky(covariance).T + mean)
+
+
+def root(matrix: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix)
+    return vectors @ np.diag(np.sqrt(values.clip(min=0))) @ vectors.T
+
+
+def test_fid_of_gaussians_is_the_closed_form() -> None:
+    rng = np.random.default_rng(3)
+    means = rng.normal(size=(2, 6))
+    mixing = rng.normal(size=(2, 6, 6))
+    first, second = (m @ m.T + np.eye(6) for m in mixing)
+    expected = (
+        np.sum((means[0] - means[1]) ** 2)
+        + np.trace(first)
+        + np.trace(second)
+        - 2 * np.trace(root(root(first) @ second @ root(first)))
+    )
+    found = frechet(with_moments(200, means[0], first, 4), with_moments(300, means[1], second, 5))
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+@given(shift=st.lists(st.floats(-3, 3), min_size=4, max_size=4))
+@settings(max_examples=20, deadline=None)
+def test_fid_of_a_shifted_set_is_the_shift_squared(shift: list[float]) -> None:
+    features = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 4)))
+    moved = features + torch.tensor(shift, dtype=torch.float64)
+    assert frechet(moved, features) == pytest.approx(np.sum(np.square(shift)), abs=1e-6)
+
+
+def test_a_set_with_itself() -> None:
+    features = torch.from_numpy(np.random.default_rng(0).normal(size=(60, 32)).astype(np.float32))
+    found = distances(features, features, seed=1)
+    assert abs(found.fid) < 0.01
+    assert found.kid < 0.1
+    assert (found.precision, found.recall) == (1.0, 1.0)
+    assert (found.sizes, found.kid_subset) == ((60, 60), 30)
+
+
+def test_kid_is_the_unbiased_estimate_of_the_cubic_kernel() -> None:
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(size=(4, 3)), rng.normal(1, 1, size=(4, 3))
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (x @ y.T / 3 + 1) ** 3
+
+    estimates = []
+    # Subsets of two, as half of four: the mean over all of them is the estimate over four.
+    for pair in [(i, j) for i in range(4) for j in range(i)]:
+        for other in [(i, j) for i in range(4) for j in range(i)]:
+            x, y = first[list(pair)], second[list(other)]
+            estimates.append(kernel(x, x)[0, 1] + kernel(y, y)[0, 1] - 2 * kernel(x, y).mean())
+    found = distances(torch.from_numpy(first), torch.from_numpy(second), seed=0)
+    standard_error = np.std(estimates) / np.sqrt(100)
+    assert found.kid == pytest.approx(np.mean(estimates), abs=4 * standard_error)
+    assert found.kid_deviation == pytest.approx(np.std(estimates), rel=0.5)
+
+
+def test_the_same_seed_gives_the_same_figures() -> None:
+    rng = np.random.default_rng(1)
+    first, second = (torch.from_numpy(rng.normal(size=(20, 5))) for _ in range(2))
+    assert distances(first, second, seed=7) == distances(first, second, seed=7)
+    assert distances(first, second, seed=7).kid != distances(first, second, seed=8).kid
+
+
+def test_swapping_exchanges_precision_and_recall() -> None:
+    rng = np.random.default_rng(1)
+    wide = torch.from_numpy(rng.normal(0, 2, size=(30, 3)))
+    narrow = torch.from_numpy(rng.normal(0, 0.5, size=(20, 3)))
+    there, back = distances(narrow, wide, seed=0), distances(wide, narrow, seed=0)
+    assert there.precision is not None and there.recall is not None
+    assert there.precision > there.recall
+    swapped = there.swapped()
+    assert swapped.fid == pytest.approx(back.fid, abs=1e-9)
+    assert (swapped.precision, swapped.recall) == (back.precision, back.recall)
+    assert swapped.sizes == back.sizes == (30, 20)
+
+
+@pytest.mark.parametrize(
+    ("judged", "real", "subset"), [(744, 744, 372), (744, 274, 137), (9000, 9000, 1000), (2, 2, 2)]
+)
+def test_kid_subsets_are_half_the_smaller_set(judged: int, real: int, subset: int) -> None:
+    assert kid_subset_size(judged, real) == subset
+
+
+def test_precision_needs_a_third_neighbour() -> None:
+    features = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 4)))
+    found = distances(features, features + 1, seed=0)
+    assert found.precision is None and found.recall is None
+
+
+def test_one_picture_has_no_distance() -> None:
+    with pytest.raises(EvaluationFailed, match=r"1 judged picture\(s\): two are the fewest"):
+        distances(torch.zeros(1, 4), torch.zeros(5, 4), seed=0)
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    real = torch.zeros(5, 4)
+    real[2, 1] = torch.nan
+    with pytest.raises(EvaluationFailed, match="features of the real pictures are not finite"):
+        distances(torch.zeros(5, 4), real, seed=0)

@@ -1,0 +1,143 @@
+"""From models and two sets to every figure, with a made extractor."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from medtranslate.errors import EvaluationFailed
+from medtranslate.evaluation.candidate import Candidate, Cost
+from medtranslate.evaluation.evaluator import Evaluator, TestData
+from medtranslate.evaluation.results import paper_fid
+
+
+def oracle(ct, mri) -> Candidate:
+    """Knows the pairs: a perfect translation, and a perfect way back."""
+    known = {
+        "mri": {a.tobytes(): b for a, b in zip(ct.frames, mri.frames, strict=True)},
+        "ct": {b.tobytes(): a for a, b in zip(ct.frames, mri.frames, strict=True)},
+    }
+
+    def translate(frames: torch.Tensor, to: str) -> torch.Tensor:
+        greys = ((frames[:, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
+        answers = np.stack([known[to][grey.tobytes()] for grey in greys])
+        return torch.from_numpy(answers.astype(np.float32) / 127.5 - 1)[:, None]
+
+    costs = {"mri": Cost(11_370_000, 97.5), "ct": Cost(11_370_000, 97.5)}
+    return Candidate("oracle", translate, version="1", costs=costs)
+
+
+NONE = Candidate("none", lambda frames, to: frames)
+
+
+@pytest.fixture(scope="module")
+def evaluation(ct, mri, new_extractor):
+    data = TestData(ct, mri, paired=True)
+    return Evaluator([oracle(ct, mri), NONE], data, new_extractor(), pictures=3).run()
+
+
+def row(evaluation, model: str, target: str):
+    [found] = [r for r in evaluation.directions if (r.model, r.target) == (model, target)]
+    return found
+
+
+def test_a_perfect_translation_has_perfect_figures(evaluation) -> None:
+    for target in ("mri", "ct"):
+        found = row(evaluation, "oracle", target)
+        assert found.distances.fid == pytest.approx(0, abs=1e-3)
+        assert (found.distances.precision, found.distances.recall) == (1, 1)
+        assert found.cycle_error.mean == pytest.approx(0, abs=1e-4)
+        assert found.paired is not None
+        assert found.paired.mae.mean == 0
+        assert found.paired.ssim.mean == pytest.approx(1, abs=1e-5)
+        assert (found.parameters, found.gflop) == (11_370_000, 97.5)
+
+
+def test_no_translation_is_the_ceiling(evaluation) -> None:
+    for target in ("mri", "ct"):
+        ceiling = evaluation.baselines[target].ceiling
+        found = row(evaluation, "none", target).distances
+        assert found.fid == pytest.approx(ceiling.fid, abs=1e-3)
+        assert found.precision == ceiling.precision
+        assert found.sizes == ceiling.sizes
+        assert found.fid > evaluation.baselines[target].floor.fid
+
+
+def test_every_floor_has_a_figure_of_its_size(evaluation) -> None:
+    for found in evaluation.directions:
+        beside = evaluation.baselines[found.target]
+        assert beside.floor_kind == "halves"
+        assert found.at_floor_size.sizes == beside.floor.sizes == (4, 4)
+
+
+def test_the_papers_figure_goes_with_the_generator(evaluation) -> None:
+    assert row(evaluation, "oracle", "mri").paper_fid == 58.32
+    assert row(evaluation, "oracle", "ct").paper_fid == 71.41
+    assert row(evaluation, "none", "ct").paper_fid is None
+    assert paper_fid(54_413_000, "mri") == 95.19
+    assert paper_fid(2_000_000, "mri") is None
+
+
+def test_what_went_in_is_recorded(evaluation, ct, mri) -> None:
+    assert [(s.role, s.modality, s.pictures, s.sha256) for s in evaluation.sets] == [
+        ("test", "ct", 8, ct.digest),
+        ("test", "mri", 8, mri.digest),
+    ]
+    assert evaluation.protocol["name"] == "published"
+    assert evaluation.extractor["sha256"] == "0" * 64
+    assert evaluation.machine["torch"] == torch.__version__ or evaluation.machine["torch"]
+    assert [case.name for case in evaluation.directions[0].cases] == list(ct.names)
+    assert len(evaluation.warnings) == 2
+    assert "8 CT pictures: under 500" in evaluation.warnings[0]
+
+
+def test_galleries_are_by_seed_and_by_cycle_error(evaluation) -> None:
+    shown = [g for g in evaluation.galleries if (g.model, g.target) == ("none", "mri")]
+    assert [g.choice for g in shown] == [
+        "random (seed 2020)", "best cycle error", "median cycle error", "worst cycle error",
+    ]  # fmt: skip
+    assert all(g.rows.shape == (3, 4, 256, 256) for g in shown)
+
+
+def test_real_features_are_extracted_once_for_several_models(ct, mri, extractor) -> None:
+    again = dataclasses.replace(NONE, version="2")
+    Evaluator([NONE, again], TestData(ct, mri), extractor, pictures=0).run()
+    assert extractor.extracted == [8, 8] + 2 * [8, 8]  # real sets, then each model's own
+
+
+def test_progress_ends_at_the_total(ct, mri, extractor) -> None:
+    seen: dict[str, tuple[int, int]] = {}
+    plan = Evaluator(
+        [NONE], TestData(ct, mri), extractor, progress=lambda s, n, m: seen.update({s: (n, m)})
+    )
+    plan.run()
+    assert set(seen.values()) == {(8, 8)}
+    assert "none: CT to MRI" in seen
+
+
+def test_the_same_seed_gives_the_same_figures(ct, mri, extractor, evaluation) -> None:
+    data = TestData(ct, mri, paired=True)
+    again = Evaluator([oracle(ct, mri), NONE], data, extractor, pictures=3).run()
+    timeless = [dataclasses.replace(r, seconds_per_slice=0) for r in again.directions]
+    assert timeless == [dataclasses.replace(r, seconds_per_slice=0) for r in evaluation.directions]
+
+
+def test_the_same_pictures_on_both_sides_are_refused(ct) -> None:
+    same = dataclasses.replace(ct, modality="mri", folder="testA")
+    with pytest.raises(EvaluationFailed, match="testA: the CT and the MRI set hold the same"):
+        TestData(ct, same)
+
+
+def test_a_reference_that_is_the_test_set_is_refused(ct, mri) -> None:
+    with pytest.raises(EvaluationFailed, match="the CT reference is the test set itself"):
+        TestData(ct, mri, ct_reference=ct)
+
+
+def test_a_model_given_twice_is_refused(ct, mri, extractor) -> None:
+    with pytest.raises(EvaluationFailed, match="given twice: none"):
+        Evaluator([NONE, NONE], TestData(ct, mri), extractor)
+    with pytest.raises(EvaluationFailed, match="no model"):
+        Evaluator([], TestData(ct, mri), extractor)

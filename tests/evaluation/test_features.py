@@ -1,0 +1,78 @@
+"""Features are kept by what the frames and the network hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medtranslate.evaluation.features import FeatureExtractor
+
+
+class MeanGrey(torch.nn.Module):
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor]:
+        assert pictures.shape[1] == 3
+        assert pictures.dtype == torch.uint8
+        means = pictures.float().mean(dim=(1, 2, 3))
+        return (means[:, None].repeat(1, 2048),)
+
+
+@dataclass
+class MadeWeights:
+    digest: str = "a" * 64
+    origin: str = "made"
+
+    def extractor(self) -> torch.nn.Module:
+        return MeanGrey()
+
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (40, 256, 256), dtype=np.uint8)
+
+
+def test_features_of_three_equal_channels(tmp_path: Path) -> None:
+    steps: list[int] = []
+    found = FeatureExtractor(MadeWeights(), cache=tmp_path).features(FRAMES, done=steps.append)
+    np.testing.assert_allclose(found[:, 0], FRAMES.mean(axis=(1, 2)), rtol=1e-5)
+    assert found.shape == (40, 2048)
+    assert steps == [32, 8]
+    assert list(tmp_path.iterdir()) == []  # translated pictures are not kept
+
+
+def test_the_same_frames_are_extracted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor = FeatureExtractor(MadeWeights(), cache=tmp_path)
+    first = extractor.kept_features(FRAMES)
+    monkeypatch.setattr(MeanGrey, "forward", None)  # any further extraction fails
+    steps: list[int] = []
+    again = FeatureExtractor(MadeWeights(), cache=tmp_path)
+    torch.testing.assert_close(again.kept_features(FRAMES, done=steps.append), first)
+    assert steps == [40]
+
+
+@pytest.mark.parametrize("change", ["frames", "weights"])
+def test_a_change_is_a_new_entry(tmp_path: Path, change: str) -> None:
+    FeatureExtractor(MadeWeights(), cache=tmp_path).kept_features(FRAMES)
+    frames = FRAMES[::-1] if change == "frames" else FRAMES
+    weights = MadeWeights(digest="b" * 64) if change == "weights" else MadeWeights()
+    FeatureExtractor(weights, cache=tmp_path).kept_features(frames)
+    assert len(list((tmp_path / "features").iterdir())) == 2
+
+
+def test_a_damaged_entry_is_made_again(tmp_path: Path) -> None:
+    extractor = FeatureExtractor(MadeWeights(), cache=tmp_path)
+    first = extractor.kept_features(FRAMES)
+    [entry] = (tmp_path / "features").iterdir()
+    entry.write_bytes(b"half of it")
+    torch.testing.assert_close(extractor.kept_features(FRAMES), first)
+    assert entry.stat().st_size > 1000
+
+
+def test_a_cache_that_cannot_be_written_costs_no_figure(tmp_path: Path) -> None:
+    (tmp_path / "features").write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="features are not kept"):
+        found = FeatureExtractor(MadeWeights(), cache=tmp_path).kept_features(FRAMES)
+    assert found.shape == (40, 2048)

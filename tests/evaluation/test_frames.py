@@ -1,0 +1,156 @@
+"""Pictures as frames: sizing, refusals, and what tells CT from MRI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medtranslate.errors import (
+    EvaluationFailed,
+    InputMissing,
+    Unreadable,
+    Unsupported,
+    WrongModality,
+)
+from medtranslate.evaluation.frames import (
+    FrameSet,
+    check_modality,
+    frame,
+    grey_levels,
+    read_frames,
+    to_frames,
+    to_network,
+)
+
+
+def picture(rows: int, columns: int, seed: int = 0) -> Image.Image:
+    grey = np.random.default_rng(seed).integers(0, 256, (rows, columns), dtype=np.uint8)
+    return Image.fromarray(grey)
+
+
+def write(folder: Path, *pictures: Image.Image, suffix: str = ".png") -> Path:
+    folder.mkdir(exist_ok=True)
+    for number, each in enumerate(pictures):
+        each.save(folder / f"p{number}{suffix}")
+    return folder
+
+
+def test_a_picture_of_256_is_its_own_frame() -> None:
+    given = picture(256, 256)
+    np.testing.assert_array_equal(frame(given), np.asarray(given))
+
+
+def test_half_size_is_the_mean_of_two_by_two() -> None:
+    given = picture(512, 512)
+    means = np.asarray(given, dtype=float).reshape(256, 2, 256, 2).mean(axis=(1, 3))
+    assert np.abs(frame(given) - means).max() <= 1  # Pillow rounds after rows and after columns
+
+
+@pytest.mark.parametrize(
+    ("size", "resampling"),
+    [((300, 400), Image.Resampling.LANCZOS), ((150, 100), Image.Resampling.BICUBIC)],
+)
+def test_the_filter_goes_with_the_scale(size: tuple[int, int], resampling: int) -> None:
+    given = picture(*size)
+    expected = given.resize(
+        (round(size[1] * 256 / max(size)), round(size[0] * 256 / max(size))), resampling
+    )
+    framed = frame(given)
+    top, left = (256 - expected.height) // 2, (256 - expected.width) // 2
+    inside = framed[top : top + expected.height, left : left + expected.width]
+    np.testing.assert_array_equal(inside, np.asarray(expected))
+    assert framed.sum() == inside.sum()  # black around it
+
+
+def test_grey_levels_survive_the_network_scale() -> None:
+    frames = np.arange(256, dtype=np.uint8).repeat(256).reshape(1, 256, 256)
+    scaled = to_network(frames)
+    assert scaled.shape == (1, 1, 256, 256)
+    assert (float(scaled.min()), float(scaled.max())) == (-1.0, 1.0)
+    np.testing.assert_array_equal(to_frames(grey_levels(scaled)), frames)
+    assert grey_levels(torch.full((1, 1, 256, 256), 1.2)).max() == 255
+
+
+def test_a_folder_is_read_in_sorted_order(tmp_path: Path) -> None:
+    folder = write(tmp_path / "mri", picture(100, 200), picture(512, 512, 1), picture(256, 256, 2))
+    (folder / "notes.txt").write_text("no picture")
+    found = read_frames(folder, "mri")
+    assert found.names == ("p0.png", "p1.png", "p2.png")
+    assert found.sizes == ((100, 200), (512, 512), (256, 256))
+    assert found.frames.shape == (3, 256, 256)
+    assert found.cases == found.names
+    assert read_frames(folder, "mri", ["p2.png", "p0.png"]).names == ("p0.png", "p2.png")
+
+
+def test_equal_channels_are_read_as_they_are(tmp_path: Path) -> None:
+    grey = picture(256, 256)
+    folder = write(tmp_path / "mri", grey, grey.convert("RGB"))
+    found = read_frames(folder, "mri").frames
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_the_digest_follows_the_content(made_set) -> None:
+    one, same, other = made_set("ct", seed=1), made_set("ct", seed=1), made_set("ct", seed=2)
+    assert one.digest == same.digest != other.digest
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputMissing, match="nowhere: no such folder of pictures"):
+        read_frames(tmp_path / "nowhere", "ct")
+
+
+def test_no_pictures(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationFailed, match="holds no pictures"):
+        read_frames(tmp_path, "ct")
+
+
+def test_one_picture_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ct", picture(256, 256))
+    with pytest.raises(EvaluationFailed, match=r"1 ct picture\(s\).*needs 2"):
+        read_frames(folder, "ct")
+
+
+def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ct", picture(256, 256), picture(256, 256, 1))
+    whole = (folder / "p1.png").read_bytes()
+    (folder / "p1.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(Unreadable, match=r"p1\.png: damaged"):
+        read_frames(folder, "ct")
+
+
+def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    deep = Image.fromarray(np.full((256, 256), 3000, dtype=np.uint16))
+    folder = write(tmp_path / "ct", deep, deep)
+    with pytest.raises(Unsupported, match=r"p0\.png: not an 8-bit picture"):
+        read_frames(folder, "ct")
+
+
+def test_frames_of_another_size_are_refused() -> None:
+    with pytest.raises(EvaluationFailed, match=r"must be uint8 \(N, 256, 256\)"):
+        FrameSet("ct", ("a", "b"), np.zeros((2, 128, 128), np.uint8))
+
+
+def test_each_modality_passes_as_itself(made_set) -> None:
+    check_modality(made_set("ct"))
+    check_modality(made_set("mri"))
+
+
+def test_exchanged_folders_are_noticed(made_set) -> None:
+    ct = made_set("ct")
+    given = FrameSet("mri", ct.names, ct.frames, folder="testA")
+    with pytest.raises(WrongModality, match="testA: given as MRI, but the pictures look like CT"):
+        check_modality(given)
+
+
+@pytest.mark.data
+def test_real_folders_pass_as_themselves_and_not_as_each_other(shared_data: Path) -> None:
+    for folder, modality, other in (("testA", "ct", "mri"), ("testB", "mri", "ct")):
+        where = shared_data / "brain-ct-mri" / folder
+        names = sorted(each.name for each in where.iterdir())[::20]
+        check_modality(read_frames(where, modality, names))
+        with pytest.raises(WrongModality):
+            check_modality(read_frames(where, other, names))
