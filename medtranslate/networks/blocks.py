@@ -1,21 +1,38 @@
-"""The few blocks that the generators share, each a thin use of MONAI's ``Convolution``."""
+"""The few blocks that the generators share, around MONAI's ``Convolution``."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+import torch.nn.functional as F
 from monai.networks.blocks import Convolution
 from torch import nn
 
 
-def instance_norm(channels: int) -> tuple[str, dict[str, Any]]:
-    """Instance normalisation without affine parameters, named as MONAI's factories want it.
+class InstanceNorm(nn.Module):
+    """Instance normalisation without affine parameters, by the faster of torch's two kernels.
 
-    One group a channel is instance normalisation; torch's group kernel does it about five times
-    faster on a CPU than its instance kernel does.
+    On a CPU the group kernel is about four times faster forward and the instance kernel two to
+    three times faster backward; with one group a channel both compute the same.
+
+    Parameters
+    ----------
+    channels : int
+        Channels in and out.
     """
-    return "GROUP", {"num_groups": channels, "num_channels": channels, "affine": False}
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Map ``(N, channels, H, W)`` to zero mean and unit variance a channel and picture."""
+        if torch.is_grad_enabled():
+            return F.instance_norm(features)
+        return F.group_norm(features, self.channels)
+
+    def extra_repr(self) -> str:
+        """Show the channels."""
+        return str(self.channels)
 
 
 def mirrored(in_channels: int, out_channels: int, kernel: int) -> list[nn.Module]:
@@ -28,7 +45,7 @@ def mirrored(in_channels: int, out_channels: int, kernel: int) -> list[nn.Module
 
 def normalised(channels: int) -> list[nn.Module]:
     """Instance normalisation and ReLU."""
-    return [nn.GroupNorm(**instance_norm(channels)[1]), nn.ReLU(inplace=True)]
+    return [InstanceNorm(channels), nn.ReLU(inplace=True)]
 
 
 class ResidualBlock(nn.Module):
@@ -48,7 +65,7 @@ class ResidualBlock(nn.Module):
             *mirrored(channels, channels, 3),
             *normalised(channels),
             *mirrored(channels, channels, 3),
-            nn.GroupNorm(**instance_norm(channels)[1]),
+            InstanceNorm(channels),
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

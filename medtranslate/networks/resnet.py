@@ -6,7 +6,7 @@ import torch
 from monai.networks.blocks import Convolution
 from torch import nn
 
-from medtranslate.networks.blocks import ResidualBlock, instance_norm, mirrored, normalised
+from medtranslate.networks.blocks import ResidualBlock, mirrored, normalised
 
 
 class ResNet9(nn.Module):
@@ -50,14 +50,15 @@ class ResNet9(nn.Module):
 
 
 def _halve(in_channels: int, out_channels: int) -> nn.Module:
-    return Convolution(
-        2, in_channels, out_channels, strides=2, kernel_size=3, padding=1,
-        adn_ordering="NA", norm=instance_norm(out_channels), act="RELU",
-    )  # fmt: skip
+    halve = Convolution(
+        2, in_channels, out_channels, strides=2, kernel_size=3, padding=1, conv_only=True
+    )
+    return nn.Sequential(halve, *normalised(out_channels))
 
 
 def _double(in_channels: int, out_channels: int) -> nn.Module:
-    return Convolution(
+    double = Convolution(
         2, in_channels, out_channels, strides=2, kernel_size=3, padding=1, output_padding=1,
-        is_transposed=True, adn_ordering="NA", norm=instance_norm(out_channels), act="RELU",
+        is_transposed=True, conv_only=True,
     )  # fmt: skip
+    return nn.Sequential(double, *normalised(out_channels))

@@ -6,7 +6,7 @@ import torch
 from monai.networks.blocks import Convolution
 from torch import nn
 
-from medtranslate.networks.blocks import instance_norm
+from medtranslate.networks.blocks import InstanceNorm
 
 
 class UNet256(nn.Module):
@@ -48,7 +48,7 @@ class _Level(nn.Module):
         super().__init__()
         innermost = inside is None
         # A single pixel has no spread to normalise by, so the innermost level goes without.
-        down = [] if innermost else [nn.GroupNorm(**instance_norm(inner)[1])]
+        down = [] if innermost else [InstanceNorm(inner)]
         self.path = nn.Sequential(
             nn.LeakyReLU(0.2),
             _conv(outer, inner),
@@ -56,7 +56,7 @@ class _Level(nn.Module):
             *([] if inside is None else [inside]),
             nn.ReLU(),
             _conv(inner if innermost else 2 * inner, outer, transposed=True),
-            nn.GroupNorm(**instance_norm(outer)[1]),
+            InstanceNorm(outer),
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,182 @@
+"""A recipe: how one kind of input is prepared for the network, and how it is given back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from medtranslate.recipes.bias import N4
+from medtranslate.recipes.geometry import Geometry, Placement
+from medtranslate.recipes.head import FixedThreshold, OtsuThreshold, heads
+from medtranslate.recipes.intensity import Intensity, Limits
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan as the network sees it, and what the way back needs.
+
+    Parameters
+    ----------
+    slices : float32 tensor (N, 1, size, size)
+        In [-1, 1]; axial, inferior to superior; rows anterior to posterior, columns right to left;
+        -1 outside the head.
+    head : bool tensor (N, size, size)
+        Where the head is.
+    limits : Limits
+        The values that became -1 and 1.
+    placement : Placement
+        How the image lies on the network's grid.
+    """
+
+    slices: torch.Tensor
+    head: torch.Tensor
+    limits: Limits
+    placement: Placement
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one kind of input is prepared: geometry and intensity, each with its inverse.
+
+    Parameters
+    ----------
+    modality : str
+        ``"CT"`` or ``"MR"``.
+    kind : str
+        ``"volume"`` or ``"picture"``.
+    geometry : AxialSlices or PictureFrame
+        Axes, spacing in the slice plane, crop and pad.
+    intensity : Window, Percentiles or Grey
+        Units to [-1, 1].
+    head : FixedThreshold or OtsuThreshold, optional
+        What counts as tissue; without it the whole frame is the head, as in the paper.
+    bias : N4, optional
+        Bias-field correction before everything else (MR volumes).
+    """
+
+    modality: str
+    kind: str
+    geometry: Geometry
+    intensity: Intensity
+    head: FixedThreshold | OtsuThreshold | None = None
+    bias: N4 | None = None
+
+    def prepare(self, image: MetaTensor) -> Prepared:
+        """Take an image to the network's slices.
+
+        Parameters
+        ----------
+        image : MetaTensor (1, X, Y, Z)
+            In physical units, affine in RAS mm (``docs/architecture.md``). Not changed.
+
+        Raises
+        ------
+        Unsupported
+            If the geometry cannot be cut into axial slices.
+        """
+        affine = np.asarray(image.affine, dtype=np.float64)
+        volume = image.as_tensor()[0]
+        if self.bias:
+            volume = self.bias.correct(volume, affine)
+        white = _white(image)
+        x, y, z = volume.shape
+        level = self._tissue_level(volume, white)
+        placement = self.geometry.place((x, y, z), affine, _centre(volume, level))
+        frames = placement.to_network(volume, self.intensity.clip)
+        head = self._find_head(volume, frames, level, placement)
+        limits = self._measure(frames, head, white)
+        slices = limits.to_unit(frames)
+        slices[~head] = -1
+        return Prepared(slices[:, None], head, limits, placement)
+
+    def restore(self, slices: torch.Tensor, prepared: Prepared, target: Recipe) -> MetaTensor:
+        """Take translated slices back: the geometry of the source, the units of the target.
+
+        Parameters
+        ----------
+        slices : float tensor (N, 1, size, size)
+            In [-1, 1], as the generator gave them.
+        prepared : Prepared
+            What `prepare` gave for the source.
+        target : Recipe
+            Of the modality that the slices now show.
+
+        Returns
+        -------
+        MetaTensor (1, X, Y, Z)
+            Float32 holding whole numbers strictly inside the target's written limits in the head,
+            its background elsewhere. The affine is the caller's to copy from the source.
+        """
+        written = target.intensity.written
+        placement, seen = prepared.placement, prepared.placement.seen
+        if slices.shape != prepared.slices.shape:
+            raise ValueError(f"{tuple(slices.shape)} slices for {tuple(prepared.slices.shape)}")
+
+        def units(plane: torch.Tensor, chunk: slice) -> torch.Tensor:
+            values = written.from_unit(plane).round_()
+            head = placement.rows_back @ prepared.head[chunk].float() @ placement.columns_back.T
+            return values.where((head >= 0.5) & seen, target.intensity.background)
+
+        out = placement.empty()
+        placement.from_network(slices[:, 0], out, units)
+        return MetaTensor(out[None])
+
+    def with_bias(self, bias: N4) -> Recipe:
+        """Return the same recipe with bias-field correction before everything else."""
+        return replace(self, bias=bias)
+
+    def _tissue_level(self, volume: torch.Tensor, white: float) -> float | None:
+        if self.head is None:
+            return None
+        coarse = volume[::_STRIDE, ::_STRIDE, :: _STRIDE if volume.shape[2] > 64 else 1].numpy()
+        if self.kind == "picture":
+            return self.head.level(volume.numpy() / white) * white
+        return self.head.level(coarse)
+
+    def _find_head(
+        self, volume: torch.Tensor, frames: torch.Tensor, level: float | None, place: Placement
+    ) -> torch.Tensor:
+        if level is None:
+            return torch.ones(frames.shape, dtype=torch.bool)
+        if torch.equal(self.intensity.clip(torch.tensor(level)), torch.tensor(level)):
+            tissue = frames > level
+        else:  # the level lies outside the window, so the frames no longer show it
+            tissue = place.to_network(volume, lambda v: (v > level).float()) > 0.5
+        return torch.from_numpy(heads(tissue.numpy()))
+
+    def _measure(self, frames: torch.Tensor, head: torch.Tensor, white: float) -> Limits:
+        inside = frames[head]
+        return self.intensity.measure((inside if len(inside) else frames.flatten()).numpy(), white)
+
+
+_STRIDE = 4  # a coarse look is enough for a threshold and for where the head is
+
+
+def _white(image: MetaTensor) -> float:
+    """Full white of a picture, from the stored type: 65535 for 16 bit, else 255."""
+    source: dict[str, Any] = image.meta.get("source", {})
+    return 65535.0 if source.get("dtype") == "uint16" else 255.0
+
+
+def _centre(volume: torch.Tensor, level: float | None) -> tuple[float, float, float]:
+    """Voxel coordinates of the middle of the tissue's box, outliers left out."""
+    x, y, z = volume.shape
+    if level is None:
+        return (x - 1) / 2, (y - 1) / 2, (z - 1) / 2
+    tissue = volume[::_STRIDE, ::_STRIDE, ::_STRIDE] > level
+    return tuple(
+        _STRIDE * _middle(tissue.sum([other for other in range(3) if other != axis]).numpy())
+        for axis in range(3)
+    )  # type: ignore[return-value]
+
+
+def _middle(profile: np.ndarray) -> float:
+    total = np.cumsum(profile)
+    if total[-1] == 0:
+        return (len(profile) - 1) / 2
+    low, high = np.searchsorted(total, [0.02 * total[-1], 0.98 * total[-1]])
+    return float(low + high) / 2
