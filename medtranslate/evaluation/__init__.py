@@ -1,1 +1,34 @@
-"""How good a translation is: distances between sets of pictures, paired errors, the table."""
+"""How good a translation is: distances between sets of pictures, paired errors, the table.
+
+``FolderEvaluation`` goes from bundles and folders to an ``Evaluation``; ``Evaluator`` does so from
+arrays and any callable. Names load on first use: this room needs torch, MONAI and matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Candidate": "candidate",
+    "Cost": "candidate",
+    "Distances": "distances",
+    "Evaluation": "results",
+    "Evaluator": "evaluator",
+    "FeatureExtractor": "features",
+    "FolderEvaluation": "folders",
+    "FrameSet": "frames",
+    "Protocol": "protocol",
+    "TestData": "evaluator",
+    "distances": "distances",
+    "find_weights": "inception",
+    "read_frames": "frames",
+    "show": "table",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'medtranslate.evaluation' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"medtranslate.evaluation.{_HOMES[name]}"), name)

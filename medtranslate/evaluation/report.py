@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from medtranslate.errors import OutputFailed
+from medtranslate.errors import OutputExists, OutputFailed
 from medtranslate.evaluation.page import page
 from medtranslate.evaluation.paired import PairedErrors
 from medtranslate.evaluation.results import Evaluation
@@ -31,7 +31,7 @@ def write_report(evaluation: Evaluation, folder: Path, *, overwrite: bool = Fals
     OutputFailed
         No permission, no space, no parent folder, or the folder to overwrite holds other things.
     """
-    check_folder(folder)
+    check_report_folder(folder, overwrite=overwrite)
     with whole_folder(folder, overwrite=overwrite) as partial:
         text = json.dumps(as_json(evaluation), indent=2, allow_nan=False)
         (partial / EVERYTHING).write_text(text + "\n", encoding="utf-8")
@@ -40,16 +40,30 @@ def write_report(evaluation: Evaluation, folder: Path, *, overwrite: bool = Fals
     return [folder / name for name in (EVERYTHING, CASES, PAGE)]
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything but an earlier report: overwriting would remove it."""
+def check_report_folder(folder: Path, *, overwrite: bool = False) -> None:
+    """Refuse a folder that no report can go to: worth knowing before an hour of translation.
+
+    A folder that holds anything but an earlier report is refused even with `overwrite`, which
+    would remove what it holds.
+
+    Raises
+    ------
+    OutputExists, OutputFailed
+        As `write_report`.
+    """
     if folder.is_dir():
-        foreign = sorted({each.name for each in folder.iterdir()} - OURS)
+        held = {each.name for each in folder.iterdir()}
+        foreign = sorted(held - OURS)
         if foreign:
             raise OutputFailed(
                 f"holds other things than a report, such as '{foreign[0]}'",
                 path=folder,
                 remedy="name a folder of its own",
             )
+        if held and not overwrite:
+            raise OutputExists("holds a report already", path=folder, remedy="--overwrite")
+    elif not folder.absolute().parent.is_dir():
+        raise OutputFailed("its parent folder does not exist", path=folder)
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
