@@ -29,8 +29,7 @@ Header = nib.Nifti1Header | nib.Nifti2Header
 MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 """Spatial units of ``xyzt_units``; unknown is taken as mm, as every reader does."""
 
-_KINDS = {348: (nib.Nifti1Header, b"n+1\0"), 540: (nib.Nifti2Header, b"n+2\0\r\n\x1a\n")}
-_PAIRS = (b"ni1\0", b"ni2\0\r\n\x1a\n")
+_KINDS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
 @contextmanager
@@ -73,12 +72,12 @@ def read_header(path: Path) -> Header:
             continue
         if len(block) < size:
             raise Unreadable("truncated inside the header", path=path)
-        kind, magic = _KINDS[size]
+        kind = _KINDS[size]
         header = kind(block[:size], endianness=sign, check=False)
-        found = bytes(header.structarr["magic"].tobytes())
-        if found in _PAIRS:
+        magic = header["magic"].item()
+        if magic == kind.pair_magic:
             raise Unsupported("the voxels lie in a second file", path=path, remedy="use .nii")
-        if found == magic:
+        if magic == kind.single_magic:
             return header
     raise Unreadable("not a NIfTI file", path=path)
 
@@ -106,10 +105,12 @@ def judge(header: Header, path: Path) -> list[str]:
         faults = _repaired(header)
         header.get_slope_inter()
         affine = header.get_best_affine()
+    except KeyError as error:
+        raise Unreadable(f"damaged header: no data type {error}", path=path) from error
     except HeaderDataError as error:
         raise Unreadable(f"damaged header: {error}", path=path) from error
     if dtype.kind not in "iuf":
-        name = "RGB" if dtype.kind == "V" else dtype.name
+        name = nib.nifti1.data_type_codes.label[int(header["datatype"])]
         raise Unsupported(f"voxels of type {name} are no scan", path=path)
     check_affine(affine, path)
     return [*faults, *_placement_faults(header)]

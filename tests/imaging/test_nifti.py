@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from monai.transforms import SaveImage
+
+from medtranslate.errors import Unsupported
+from medtranslate.imaging import NiftiReader, NiftiWriter, read, write
+
+INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+
+
+def test_voxels_affine_and_source_are_as_stored(nifti_file, voxels, oblique):
+    path = nifti_file(voxels, oblique)
+
+    image = read(path)
+
+    assert image.shape == (1, 8, 9, 5)
+    assert image.dtype.is_floating_point
+    assert np.array_equal(image.numpy()[0], voxels.astype(np.float32))
+    assert np.array_equal(image.affine.numpy(), oblique)
+    source = image.meta["source"]
+    assert (source["format"], source["kind"], source["dtype"]) == ("nifti", "volume", "int16")
+    assert (source["shape"], source["files"], source["even"]) == ([8, 9, 5], [str(path)], True)
+    assert source["modality"] == "CT"
+    assert source["modality_basis"].startswith("guess: ")
+    json.dumps(source)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("dtype", [*INTEGERS, "float32", "float64"])
+def test_every_type_and_byte_order(tmp_path, oblique, kind, dtype, order):
+    array = np.arange(60).reshape(3, 4, 5).astype(np.dtype(dtype).newbyteorder(order))
+    header = kind.header_class(endianness=order)
+    image = kind(array, oblique, header=header, dtype=array.dtype)
+    path = tmp_path / "scan.nii"
+    image.to_filename(path)
+
+    got = read(path)
+    write(got, tmp_path / "again.nii")
+
+    assert np.array_equal(got.numpy()[0], array.astype(np.float32))
+    again = nib.load(tmp_path / "again.nii")
+    assert type(again) is kind
+    assert again.get_data_dtype() == np.dtype(dtype)
+    assert np.array_equal(np.asanyarray(again.dataobj), array)
+    assert np.array_equal(again.affine, image.affine)
+
+
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 1), (2, 4), (3, 1)])
+def test_both_placements_come_back_to_the_bit(tmp_path, voxels, codes):
+    image = nib.Nifti1Image(voxels, None)
+    rotation = nib.affines.from_matvec(np.diag([-0.7, 0.8, 3.3]), [10.1, -20.2, 5.5])
+    image.set_qform(rotation, code=codes[0])
+    image.set_sform(rotation + np.diag([0.001, 0, 0, 0]), code=codes[1])
+    image.header["descrip"] = b"as it was"
+    image.to_filename(tmp_path / "scan.nii.gz")
+
+    got = read(tmp_path / "scan.nii.gz")
+    write(got, tmp_path / "again.nii.gz")
+
+    first, second = nib.load(tmp_path / "scan.nii.gz"), nib.load(tmp_path / "again.nii.gz")
+    assert first.header.binaryblock == second.header.binaryblock
+    assert np.array_equal(first.affine, second.affine)
+    assert np.array_equal(got.affine.numpy(), first.affine)
+    assert bool(got.meta["source"]["faults"]) == (codes == (0, 0))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    dtype=st.sampled_from([*INTEGERS, "float32", "float64"]),
+    shape=st.tuples(st.integers(3, 7), st.integers(3, 7), st.integers(1, 5)),
+    axes=st.permutations(range(3)),
+    spacing=st.tuples(*[st.floats(0.1, 10).map(lambda x: float(np.float32(x)))] * 3),
+    scaling=st.sampled_from([(1.0, 0.0), (0.5, -1024.0), (3.0, 7.0), (0.1, 0.3)]),
+    seed=st.integers(0, 99),
+    suffix=st.sampled_from([".nii", ".nii.gz"]),
+)
+def test_round_trip(tmp_path_factory, dtype, shape, axes, spacing, scaling, seed, suffix):
+    folder = tmp_path_factory.mktemp("round")
+    rng = np.random.default_rng(seed)
+    array = rng.integers(0, 127, size=shape).astype(dtype)
+    affine = np.eye(4)[[*axes, 3]] @ np.diag([*spacing, 1.0])
+    image = nib.Nifti1Image(array, affine, dtype=np.dtype(dtype))
+    image.header.set_slope_inter(*scaling)
+    _write_raw(folder / f"a{suffix}", image.header, array)
+
+    got = read(folder / f"a{suffix}")
+    write(got, folder / f"b{suffix}")
+    again = read(folder / f"b{suffix}")
+
+    slope, inter = (float(np.float32(number)) for number in scaling)
+    assert np.array_equal(got.numpy()[0], (array * np.float64(slope) + inter).astype(np.float32))
+    assert np.array_equal(again.numpy(), got.numpy())
+    assert np.array_equal(again.affine.numpy(), affine)
+    if dtype not in ("float32", "float64"):
+        assert again.meta["source"]["dtype"] == dtype
+
+
+def _write_raw(path: Path, header: nib.Nifti1Header, array: np.ndarray) -> None:
+    """Write stored numbers with a scaling that nibabel would otherwise choose itself."""
+    header["vox_offset"] = 352
+    content = header.binaryblock + bytes(4) + array.tobytes(order="F")
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def test_values_that_do_not_fit_the_stored_type_go_out_as_float32(nifti_file, voxels, tmp_path):
+    image = read(nifti_file(voxels))
+    image += 0.25
+
+    write(image, tmp_path / "out.nii")
+
+    out = nib.load(tmp_path / "out.nii")
+    assert out.get_data_dtype() == np.float32
+    assert np.array_equal(out.get_fdata(), voxels + 0.25)
+
+
+def test_a_trailing_axis_of_one_is_one_volume_and_comes_back(nifti_file, voxels, tmp_path):
+    image = read(nifti_file(voxels[..., None]))
+    write(image, tmp_path / "out.nii")
+
+    assert image.shape == (1, 8, 9, 5)
+    assert nib.load(tmp_path / "out.nii").shape == (8, 9, 5, 1)
+
+
+def test_units_of_metres_are_turned_into_mm(tmp_path, voxels):
+    image = nib.Nifti1Image(voxels, np.diag([0.001, 0.001, 0.005, 1.0]))
+    image.header.set_xyzt_units("meter")
+    image.to_filename(tmp_path / "scan.nii")
+
+    got = read(tmp_path / "scan.nii")
+    write(got, tmp_path / "out.nii")
+
+    assert np.allclose(np.diag(got.affine), [1.0, 1.0, 5.0, 1.0])
+    assert "meter" in got.meta["source"]["faults"][0]
+    first, second = nib.load(tmp_path / "scan.nii"), nib.load(tmp_path / "out.nii")
+    assert np.array_equal(first.affine, second.affine)
+
+
+def test_a_result_says_that_it_is_synthetic(nifti_file, voxels, translated, tmp_path, synthesis):
+    image = read(nifti_file(voxels, descrip=b"Mr. Somebody", scl_slope=2.0))
+    made = translated(image)
+    made[:] = torch.arange(made.numel()).reshape(made.shape) + 0.4
+
+    write(made, tmp_path / "out.nii.gz")
+
+    out = nib.load(tmp_path / "out.nii.gz")
+    assert out.get_data_dtype() == np.int16
+    assert np.array_equal(np.asanyarray(out.dataobj).ravel(), np.arange(made.numel()))
+    assert np.array_equal(out.affine, image.affine.numpy())
+    assert bytes(out.header["descrip"]).rstrip(b"\0").decode() == synthesis["label"]
+    (note,) = out.header.extensions
+    assert note.get_code() == 6
+    label, record = note.get_content().decode().rstrip("\0").split("\n")
+    assert label == synthesis["label"]
+    assert json.loads(record) == synthesis
+    raw = gzip.decompress((tmp_path / "out.nii.gz").read_bytes())
+    assert np.frombuffer(raw[112:120], "<f4").tolist() == [1.0, 0.0]
+
+
+def test_a_long_model_name_gives_way_in_the_description(nifti_file, voxels, translated, tmp_path):
+    label = "SYNTHETIC MR from CT, " + "m" * 90 + " 0.1, NOT FOR DIAGNOSIS"
+    write(translated(read(nifti_file(voxels)), label=label, model="m" * 90), tmp_path / "o.nii")
+
+    description = bytes(nib.load(tmp_path / "o.nii").header["descrip"]).rstrip(b"\0")
+    assert description.startswith(b"SYNTHETIC MR, NOT FOR DIAGNOSIS, mmm")
+    assert len(description) == 79
+
+
+def test_the_same_image_gives_the_same_bytes(nifti_file, voxels, tmp_path):
+    image = read(nifti_file(voxels))
+    write(image, tmp_path / "a.nii.gz")
+    write(image, tmp_path / "b.nii.gz")
+
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_a_sheared_affine_from_elsewhere_is_told_by_the_sform_alone(nifti_file, voxels, tmp_path):
+    image = read(nifti_file(voxels))
+    image.meta["source"] = {**image.meta["source"], "format": "array", "header": {}}
+
+    write(image, tmp_path / "out.nii")
+
+    out = nib.load(tmp_path / "out.nii")
+    assert (int(out.header["sform_code"]), int(out.header["qform_code"])) == (1, 0)
+    assert np.allclose(out.affine, image.affine.numpy(), atol=1e-5)
+
+
+def test_uneven_slices_are_refused(nifti_file, voxels, tmp_path, left_over):
+    image = read(nifti_file(voxels))
+    image.meta["source"]["even"] = False
+
+    with pytest.raises(Unsupported, match=r"out.nii.gz: the slices are not evenly spaced"):
+        write(image, tmp_path / "out.nii.gz")
+    assert left_over("scan.nii.gz") == []
+
+
+def test_monais_save_image_writes_with_ours(nifti_file, voxels, tmp_path):
+    image = read(nifti_file(voxels))
+
+    SaveImage(
+        output_dir=tmp_path / "out", writer=NiftiWriter, output_ext=".nii", separate_folder=False
+    )(image)
+
+    saved = NiftiReader().read(tmp_path / "out" / "scan_trans.nii")
+    assert np.array_equal(saved.voxels, voxels)
+    assert saved.source["dtype"] == "int16"
+
+
+@pytest.mark.data
+def test_a_real_scan_comes_back_to_the_bit(shared_data, tmp_path):
+    path = shared_data / "nifti" / "mr-brain-t2w.nii.gz"
+    image = read(path)
+    write(image, tmp_path / "out.nii.gz")
+
+    first, second = nib.load(path), nib.load(tmp_path / "out.nii.gz")
+    assert first.header.binaryblock == second.header.binaryblock
+    assert np.array_equal(np.asanyarray(first.dataobj), np.asanyarray(second.dataobj))
+    assert image.meta["source"]["modality"] == "MR"

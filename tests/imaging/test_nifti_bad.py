@@ -1,0 +1,165 @@
+"""Every NIfTI that must be refused: class, file and fault are named."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medtranslate.errors import InputMissing, Unreadable, Unsupported, UntrustedInput
+from medtranslate.imaging import read
+
+
+def refused(path, kind, fault):
+    with pytest.raises(kind, match=fault) as caught:
+        read(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message
+
+
+def test_missing_file(tmp_path):
+    refused(tmp_path / "none.nii.gz", InputMissing, "no such file")
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_empty_file(tmp_path, name):
+    (tmp_path / name).touch()
+    refused(tmp_path / name, Unreadable, "the file is empty")
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_text_file(tmp_path, name):
+    (tmp_path / name).write_text("Dear colleague,\n" * 99)
+    refused(tmp_path / name, Unreadable, "not a NIfTI file")
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.6, 0.999])
+def test_truncated_gzip(nifti_file, voxels, keep):
+    path = nifti_file(voxels)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    refused(path, Unreadable, "truncated")
+
+
+def test_truncated_plain(nifti_file, voxels):
+    path = nifti_file(voxels, name="scan.nii")
+    path.write_bytes(path.read_bytes()[:-7])
+    refused(path, Unreadable, "truncated: at most 1065 of 1072 bytes")
+
+
+def test_gzip_whose_stream_ends_whole_but_short(nifti_file, voxels):
+    path = nifti_file(voxels)
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-20]))
+    refused(path, Unreadable, "truncated: 700 of 720 bytes of voxels")
+
+
+def test_one_flipped_bit_in_gzip_is_noticed(nifti_file, voxels):
+    path = nifti_file(voxels)
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1  # in the checksum
+    path.write_bytes(content)
+    refused(path, Unreadable, "damaged gzip stream: CRC check failed")
+
+
+def test_header_and_image_pair(tmp_path, voxels):
+    nib.Nifti1Pair(voxels, np.eye(4)).to_filename(tmp_path / "scan.img")
+    (tmp_path / "scan.hdr").rename(tmp_path / "scan.nii")
+    refused(tmp_path / "scan.nii", Unsupported, "second file")
+
+
+def test_several_volumes(nifti_file):
+    refused(nifti_file(np.zeros((4, 4, 4, 3), np.int16)), Unsupported, "holds 3 volumes")
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1), (2, 2, 9), (1, 1, 1), (2, 9)])
+def test_too_few_voxels(nifti_file, shape):
+    refused(nifti_file(np.zeros(shape, np.int16)), Unsupported, "fewer than 3 voxels")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_voxels_that_are_no_numbers(nifti_file, value, dtype):
+    array = np.ones((4, 5, 6), dtype)
+    array[1, 2, 3] = value
+    refused(nifti_file(array), Unsupported, "1 of 120 voxels are NaN or infinite")
+
+
+def test_voxels_beyond_float32(nifti_file):
+    refused(nifti_file(np.full((4, 5, 6), 1e300)), Unsupported, "120 of 120 voxels")
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_voxels(nifti_file, dtype):
+    refused(nifti_file(np.zeros((4, 5, 6), dtype)), Unsupported, f"voxels of type {dtype}")
+
+
+def test_colour_voxels(nifti_file):
+    colour = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    refused(nifti_file(np.zeros((4, 5, 6), colour)), Unsupported, "voxels of type RGB")
+
+
+@pytest.mark.parametrize(
+    ("affine", "fault"),
+    [
+        (np.zeros((4, 4)), "zero along axis X"),
+        (np.diag([1.0, 1.0, 0.0, 1.0]), "zero along axis Z"),
+        (np.diag([1.0, np.nan, 1.0, 1.0]), "not finite"),
+        (np.diag([1.0, np.inf, 1.0, 1.0]), "not finite"),
+        (np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), "singular"),
+    ],
+)
+def test_affine_that_places_nothing(nifti_file, voxels, affine, fault):
+    rows = {f"srow_{axis}": affine[row] for row, axis in enumerate("xyz")}
+    refused(nifti_file(voxels, sform_code=1, **rows), Unsupported, fault)
+
+
+@pytest.mark.parametrize("codes", [0, 1])
+def test_voxel_size_of_zero_without_sform(nifti_file, voxels, codes):
+    pixdim = [1, 1, 0, 1, 0, 0, 0, 0]
+    path = nifti_file(voxels, sform_code=0, qform_code=codes, pixdim=pixdim)
+    refused(path, Unsupported, "voxel size 0 along Y")
+
+
+def test_header_that_claims_more_than_there_can_be(nifti_file, voxels):
+    path = nifti_file(voxels, name="scan.nii")
+    content = bytearray(path.read_bytes())
+    content[42:48] = struct.pack("<3h", 800, 800, 800)
+    path.write_bytes(content)
+    refused(path, Unreadable, "truncated")
+    content[42:48] = struct.pack("<3h", 32767, 32767, 32767)
+    path.write_bytes(content)
+    refused(path, UntrustedInput, "claims too many voxels")
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "fault"),
+    [
+        (40, struct.pack("<h", 0), "0 axes"),
+        (40, struct.pack("<h", 9), "9 axes"),
+        (42, struct.pack("<h", -5), "no voxels"),
+        (70, struct.pack("<h", 4711), "damaged header"),
+        (116, struct.pack("<f", np.nan), "damaged header"),
+        (108, struct.pack("<f", 12.0), "damaged header"),
+    ],
+)
+def test_damaged_header(nifti_file, voxels, offset, value, fault):
+    path = nifti_file(voxels, name="scan.nii", scl_slope=1.0)
+    content = bytearray(path.read_bytes())
+    content[offset : offset + len(value)] = value
+    path.write_bytes(content)
+    refused(path, (Unreadable, Unsupported), fault)
+
+
+def test_unreadable_permission(nifti_file, voxels, monkeypatch):
+    path = nifti_file(voxels)
+
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "open", deny)
+    refused(path, InputMissing, "no permission to read")
