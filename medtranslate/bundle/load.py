@@ -1,0 +1,181 @@
+"""Loading a bundle: networks, recipes and weights from data, never from code.
+
+``configs/model.yaml`` says what a bundle holds. It is free of ``$`` expressions and names only
+classes of an allow-list, so that a bundle from somebody else can be loaded without trusting it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from medtranslate.errors import InputMissing, ModelUnusable
+from medtranslate.networks import Compact, ResNet9, UNet256
+from medtranslate.recipes import Recipe, build, load_recipe, read_yaml
+from medtranslate.shipped import shipped
+
+FORMAT = 1
+MODEL_FILE = Path("configs/model.yaml")
+TARGETS = {"mri": "MR", "ct": "CT"}
+"""What a user calls a target, and the modality it is."""
+
+GENERATORS: dict[str, type] = {
+    f"medtranslate.networks.{kind.__name__}": kind for kind in (Compact, ResNet9, UNet256)
+}
+
+_TRAIN = "train one: medtranslate train CT_FOLDER MR_FOLDER -o RUN; then give --bundle RUN/bundle"
+
+
+@dataclass(frozen=True)
+class Generator:
+    """One direction of a model.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Float32, in evaluation mode, without gradients; (N, 1, 256, 256) in [-1, 1] both ways.
+    sha256 : str
+        Of the weights' file.
+    """
+
+    network: nn.Module
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded model.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it was loaded from.
+    name, version : str
+        Which model this is.
+    generators : mapping of str to Generator
+        By target: ``"mri"`` and ``"ct"``.
+    recipes : mapping of str to Recipe
+        By modality and kind: ``"CT-volume"``, ``"CT-picture"``, ``"MR-volume"``, ``"MR-picture"``.
+    """
+
+    folder: Path
+    name: str
+    version: str
+    generators: Mapping[str, Generator]
+    recipes: Mapping[str, Recipe]
+
+    @classmethod
+    def load(cls, folder: str | Path | None = None) -> Bundle:
+        """Load a bundle from a folder; without one, the bundle that medtranslate ships.
+
+        Raises
+        ------
+        ModelUnusable
+            If a file is missing or damaged, a hash is wrong, the format is newer, or a config
+            names something outside the allow-list; the message names the file and the place.
+        """
+        folder = Path(folder) if folder is not None else default_bundle()
+        path = folder / MODEL_FILE
+        if not path.is_file():
+            raise ModelUnusable(f"no bundle here (no {MODEL_FILE})", path=folder, remedy=_TRAIN)
+        content = read_yaml(path)
+        if content.get("format") != FORMAT:
+            known = f"this version reads format {FORMAT}"
+            raise ModelUnusable(f"format {content.get('format')!r}; {known}", path=path)
+        generators = _mapping(content, "generators", path)
+        recipes = _mapping(content, "recipes", path)
+        return cls(
+            folder,
+            str(content.get("name", folder.name)),
+            str(content.get("version", "0")),
+            {to: _generator(folder, to, generators, path) for to in TARGETS if to in generators},
+            _recipes(path, recipes),
+        )
+
+    def generator(self, to: str) -> Generator:
+        """Return the generator that makes ``"mri"`` or ``"ct"``; ModelUnusable if there is none."""
+        if to not in self.generators:
+            raise ModelUnusable(f"makes no {to}", path=self.folder)
+        return self.generators[to]
+
+    def recipe(self, modality: str, kind: str) -> Recipe:
+        """Return the recipe for ``"CT"`` or ``"MR"``, ``"volume"`` or ``"picture"``."""
+        key = f"{modality}-{kind}"
+        if key not in self.recipes:
+            raise ModelUnusable(f"has no recipe for a {modality} {kind}", path=self.folder)
+        return self.recipes[key]
+
+
+def default_bundle() -> Path:
+    """Find the bundle that medtranslate ships; ModelUnusable if this copy carries none."""
+    try:
+        return shipped("bundles/brain_ct_mri")
+    except InputMissing as error:
+        raise ModelUnusable("this copy ships no model", remedy=_TRAIN) from error
+
+
+def build_generator(spec: Any, path: Path, where: str) -> nn.Module:
+    """Build a generator from its ``_target_`` and arguments, through the allow-list."""
+    network = build(spec, GENERATORS, path, where)
+    if not isinstance(network, nn.Module):
+        raise ModelUnusable(f"{where}: names no network", path=path)
+    return network
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    value = content.get(key)
+    if not isinstance(value, dict) or not value:
+        raise ModelUnusable(f"{key}: missing", path=path)
+    return value
+
+
+def _generator(folder: Path, to: str, specs: dict[str, Any], path: Path) -> Generator:
+    spec = _mapping(specs, to, path)
+    where = f"generators.{to}"
+    network = build_generator(spec.get("network"), path, f"{where}.network")
+    weights = _inside(folder, str(spec.get("weights")), path)
+    if not weights.is_file():
+        raise ModelUnusable("the weights are missing", path=weights, remedy=_TRAIN)
+    digest = file_hash(weights)
+    if digest != spec.get("sha256"):
+        raise ModelUnusable(f"its SHA-256 is not the one that {path.name} states", path=weights)
+    load_weights(network, weights)
+    return Generator(network.eval().requires_grad_(False), digest)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Fill a network from safetensors of any float type; ModelUnusable if they do not fit."""
+    try:
+        state: dict[str, torch.Tensor] = load_file(path)
+        network.load_state_dict(state)
+    except (SafetensorError, OSError) as error:
+        raise ModelUnusable(f"not readable as safetensors: {error}", path=path) from error
+    except RuntimeError as error:
+        raise ModelUnusable("these weights belong to another network", path=path) from error
+
+
+def _recipes(path: Path, files: dict[str, Any]) -> dict[str, Recipe]:
+    recipes = (load_recipe(_inside(path.parent, str(name), path)) for name in files.values())
+    return {f"{recipe.modality}-{recipe.kind}": recipe for recipe in recipes}
+
+
+def _inside(folder: Path, name: str, path: Path) -> Path:
+    """Resolve a name that must stay inside the bundle's folder."""
+    inside = (folder / name).resolve()
+    if not inside.is_relative_to(folder.resolve()):
+        raise ModelUnusable(f"{name!r} lies outside the bundle", path=path)
+    return inside
