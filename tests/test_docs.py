@@ -1,0 +1,32 @@
+"""The site leaves nothing out: every page is in its navigation, every room in the reference."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    listed = set(re.findall(r"[\w/-]+\.md", yaml.safe_dump(settings["nav"])))
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+
+    assert pages - listed == set()
+
+
+def test_every_room_but_the_command_line_is_in_the_reference() -> None:
+    rooms = {
+        path.stem
+        for path in (ROOT / "medtranslate").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    } - {"__init__", "__main__", "cli"}
+    shown = re.findall(
+        r"^::: medtranslate\.(\w+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+
+    assert rooms - set(shown) == set()
