@@ -15,6 +15,7 @@ from medtranslate.errors import Unreadable, Unsupported, UntrustedInput
 
 _LONGEST_HEADER = 2**16
 _CHUNK = 2**20
+_WINDOW_BITS = {"zlib": zlib.MAX_WBITS, "gzip": 16 + zlib.MAX_WBITS}
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class TextHeader:
     offset : int
         First byte of the voxels in that file.
     packing : str
-        ``"raw"``, ``"zlib"``, or ``""`` for an encoding that ITK checks itself.
+        ``"raw"``, ``"zlib"``, ``"gzip"``, or ``""`` for an encoding that only ITK knows.
     """
 
     format: str
@@ -89,12 +90,12 @@ def check_voxels(header: TextHeader, wanted: int, path: Path) -> None:
         there = header.voxels.stat().st_size - header.offset
         if there < wanted:
             raise Unreadable(f"truncated: {there} of {wanted} bytes of voxels", path=path)
-    elif header.packing == "zlib":
+    elif header.packing in _WINDOW_BITS:
         _check_stream(header, wanted, path)
 
 
 def _check_stream(header: TextHeader, wanted: int, path: Path) -> None:
-    stream, got = zlib.decompressobj(), 0
+    stream, got = zlib.decompressobj(_WINDOW_BITS[header.packing]), 0
     with header.voxels.open("rb") as file:
         file.seek(header.offset)
         try:
@@ -106,7 +107,7 @@ def _check_stream(header: TextHeader, wanted: int, path: Path) -> None:
         except zlib.error as error:
             raise Unreadable(f"damaged voxels: {error}", path=path) from error
     if got != wanted:
-        raise Unreadable(f"the compressed voxels do not hold {wanted} bytes", path=path)
+        raise Unreadable(f"damaged voxels: {got} of {wanted} bytes in the stream", path=path)
 
 
 def _metaimage(block: bytes, path: Path) -> TextHeader:
@@ -135,11 +136,13 @@ def _nrrd(block: bytes, path: Path) -> TextHeader:
     name = named[1].decode("utf-8", "replace") if named else ""
     if name.upper().startswith("LIST") or "%" in name:
         raise Unsupported("the voxels are spread over a list of files", path=path)
-    raw = re.search(rb"^encoding:\s*raw", text, re.M | re.I)
+    encoding = re.search(rb"^encoding:[ \t]*(\w+)", text, re.M | re.I)
+    packings = {b"raw": "raw", b"gzip": "gzip", b"gz": "gzip"}
+    packing = packings.get(encoding[1].lower(), "") if encoding else ""
     skips = re.search(rb"^(line|byte) ?skip:", text, re.M | re.I)
     voxels = _beside(path, name) if named else path
     offset = 0 if named or end is None else end.end()
-    return TextHeader("nrrd", voxels, offset, "raw" if raw and not skips else "")
+    return TextHeader("nrrd", voxels, offset, "" if skips else packing)
 
 
 def _beside(path: Path, name: str) -> Path:

@@ -109,7 +109,7 @@ class NiftiWriter(ScanWriter):
         voxels = image.as_tensor()[0].detach().cpu().numpy()
         synthesis = synthesis_of(image)
         if synthesis:
-            header = _derived_header(source, synthesis)
+            header = derived_header(source, synthesis)
             stored = to_integers(voxels, synthesis["dtype"], path)
             header.set_slope_inter(1.0, 0.0)
         else:
@@ -152,7 +152,8 @@ def _plain_header(source: dict[str, Any]) -> Header:
     return _header_from_affine(source)
 
 
-def _derived_header(source: dict[str, Any], synthesis: dict[str, Any]) -> Header:
+def derived_header(source: dict[str, Any], synthesis: dict[str, Any]) -> Header:
+    """Make the header of a translated image: the source's placement, the label, nothing else."""
     original = _plain_header(source)
     header = type(original)(endianness="<")
     for field in _GEOMETRY_FIELDS:
