@@ -79,7 +79,7 @@ class Recipe:
             If the geometry cannot be cut into axial slices.
         """
         affine = np.asarray(image.affine, dtype=np.float64)
-        volume = image.as_tensor()[0]
+        volume = image.as_tensor()[0].cpu()
         if self.bias:
             volume = self.bias.correct(volume, affine)
         white = _white(image)
@@ -93,25 +93,24 @@ class Recipe:
         slices[~head] = -1
         return Prepared(slices[:, None], head, limits, placement)
 
-    def restore(self, slices: torch.Tensor, prepared: Prepared, target: Recipe) -> MetaTensor:
-        """Take translated slices back: the geometry of the source, the units of the target.
+    def restore(self, slices: torch.Tensor, prepared: Prepared) -> MetaTensor:
+        """Take slices back: to the geometry of what was prepared, in the units of this recipe.
 
         Parameters
         ----------
         slices : float tensor (N, 1, size, size)
             In [-1, 1], as the generator gave them.
         prepared : Prepared
-            What `prepare` gave for the source.
-        target : Recipe
-            Of the modality that the slices now show.
+            What the source's recipe gave for the source; a conversion restores it with the
+            target's recipe.
 
         Returns
         -------
         MetaTensor (1, X, Y, Z)
-            Float32 holding whole numbers strictly inside the target's written limits in the head,
-            its background elsewhere. The affine is the caller's to copy from the source.
+            Float32 whole numbers within `intensity.written` in the head, `intensity.background`
+            elsewhere. The affine is the caller's to copy from the source.
         """
-        written = target.intensity.written
+        written, background = self.intensity.written, self.intensity.background
         placement, seen = prepared.placement, prepared.placement.seen
         if slices.shape != prepared.slices.shape:
             raise ValueError(f"{tuple(slices.shape)} slices for {tuple(prepared.slices.shape)}")
@@ -119,7 +118,7 @@ class Recipe:
         def units(plane: torch.Tensor, chunk: slice) -> torch.Tensor:
             values = written.from_unit(plane).round_()
             head = placement.rows_back @ prepared.head[chunk].float() @ placement.columns_back.T
-            return values.where((head >= 0.5) & seen, target.intensity.background)
+            return values.where((head >= 0.5) & seen, background)
 
         out = placement.empty()
         placement.from_network(slices[:, 0], out, units)

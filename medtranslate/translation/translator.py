@@ -1,0 +1,212 @@
+"""The translator: a scan in, the same scan in the other modality out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import nibabel as nib
+import torch
+from monai.data import MetaTensor
+from torch import nn
+
+from medtranslate.bundle import Bundle
+from medtranslate.bundle.load import TARGETS
+from medtranslate.errors import OutOfDomain, Unsupported, WrongModality
+from medtranslate.imaging import read
+from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
+from medtranslate.recipes import Prepared, Recipe
+from medtranslate.translation.device import Device
+from medtranslate.translation.source import source_of
+
+Progress = Callable[[int, int], None]
+"""Called with the slices done and the slices in all."""
+
+
+@dataclass(frozen=True)
+class Translator:
+    """A loaded model on a device; holds no state that a translation changes.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    device : Device
+        Where it runs.
+    networks : mapping of str to nn.Module
+        By target, the generators as settled on the device.
+    """
+
+    bundle: Bundle
+    device: Device
+    networks: Mapping[str, nn.Module]
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path | Bundle | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+    ) -> Translator:
+        """Load a model: the shipped one, or a bundle's folder.
+
+        Raises
+        ------
+        ModelUnusable
+            If there is no such bundle or it is damaged.
+        DeviceUnusable
+            If there is no such device.
+        """
+        loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        where = Device.pick(device, precision, batch_size)
+        settled = {to: where.settle(each.network) for to, each in loaded.generators.items()}
+        return cls(loaded, where, settled)
+
+    @overload
+    def translate(
+        self, image: nib.Nifti1Image, *, to: str, modality: str = ..., progress: Progress = ...
+    ) -> nib.Nifti1Image: ...
+
+    @overload
+    def translate(
+        self,
+        image: str | Path | MetaTensor,
+        *,
+        to: str,
+        modality: str = ...,
+        progress: Progress = ...,
+    ) -> MetaTensor: ...
+
+    def translate(
+        self,
+        image: str | Path | MetaTensor | nib.Nifti1Image,
+        *,
+        to: str,
+        modality: str = "",
+        progress: Progress = lambda done, of: None,
+    ) -> MetaTensor | nib.Nifti1Image:
+        """Translate a scan.
+
+        Parameters
+        ----------
+        image : path, MetaTensor (1, X, Y, Z) in physical units, or nibabel image
+            A path is read by `medtranslate.read`.
+        to : str
+            ``"mri"`` or ``"ct"``.
+        modality : str
+            ``"CT"`` or ``"MR"`` settles what the image is; by default its source says so, or a
+            guess from its values.
+        progress : function
+            Called with the slices done and the slices in all.
+
+        Returns
+        -------
+        MetaTensor or nibabel image
+            A nibabel image for a nibabel image (int16, with the label in its header), else a
+            MetaTensor of the same shape and affine, float32 whole numbers: HU in the bundle's
+            window inside the head and -1000 elsewhere for CT, 0 to 4095 in arbitrary units for
+            MR, grey levels for pictures. ``meta["synthesis"]`` says which model made it.
+
+        Raises
+        ------
+        WrongModality
+            If the image is of the target modality already, or its modality cannot be told.
+        OutOfDomain
+            If there is no head in it.
+        Unsupported
+            If the geometry cannot be cut into axial slices, or voxels are not finite.
+        """
+        if isinstance(image, nib.Nifti1Image):
+            scan = from_nibabel(image)
+            return to_nibabel(self.translate(scan, to=to, modality=modality, progress=progress))
+        scan = image if isinstance(image, MetaTensor) else read(image, modality=modality)
+        source = source_of(scan, modality)
+        target, prepared = self.prepare(scan, source, to)
+        slices = torch.full(prepared.slices.shape, -1.0)
+        # A slice without a head is background all over: the network need not be asked.
+        holds = prepared.head.flatten(1).any(1)
+        slices[holds] = self.translate_frames(prepared.slices[holds], to=to, progress=progress)
+        result = target.restore(slices, prepared)
+        result.affine = scan.affine.clone()
+        result.meta["source"] = source
+        result.meta["synthesis"] = self.synthesis(source, to, target)
+        return result
+
+    def prepare(
+        self, image: MetaTensor, source: Mapping[str, Any], to: str
+    ) -> tuple[Recipe, Prepared]:
+        """Check what an image is and take it to the network's slices.
+
+        Parameters
+        ----------
+        image : MetaTensor (1, X, Y, Z)
+            In physical units.
+        source : mapping
+            Its source record (`source_of`).
+        to : str
+            ``"mri"`` or ``"ct"``.
+
+        Returns
+        -------
+        (Recipe, Prepared)
+            The recipe of the target, and the prepared source.
+
+        Raises
+        ------
+        WrongModality, OutOfDomain, Unsupported
+            As `translate`.
+        """
+        path = source["files"][0] if source["files"] else None
+        given, wanted = source["modality"], TARGETS[to]
+        if not given:
+            hint = "say which: --from ct or --from mri"
+            raise WrongModality("cannot tell whether this is CT or MR", path=path, remedy=hint)
+        if given == wanted:
+            basis = source["modality_basis"]
+            raise WrongModality(f"is {wanted} already ({basis})", path=path, remedy="see --from")
+        if not bool(torch.isfinite(image.as_tensor()).all()):
+            raise Unsupported("holds voxels that are NaN or infinite", path=path)
+        try:
+            prepared = self.bundle.recipe(given, source["kind"]).prepare(image)
+        except Unsupported as error:
+            raise Unsupported(error.fault, path=path, remedy=error.remedy) from error
+        if not prepared.head.any():
+            raise OutOfDomain("there is no head in it", path=path)
+        return self.bundle.recipe(wanted, source["kind"]), prepared
+
+    def translate_frames(
+        self, frames: torch.Tensor, *, to: str, progress: Progress = lambda done, of: None
+    ) -> torch.Tensor:
+        """Send network frames (N, 1, 256, 256) in [-1, 1] through a generator; the same back."""
+        network = self.networks[to]
+        out = torch.empty(frames.shape, dtype=torch.float32)
+        for part in _parts(len(frames), self.device.batch):
+            out[part] = self.device.run(network, frames[part])
+            progress(part.stop, len(frames))
+        return out
+
+    def synthesis(self, source: Mapping[str, Any], to: str, target: Recipe) -> dict[str, Any]:
+        """Say in builtins which model makes what (``docs/architecture.md``)."""
+        bundle, made = self.bundle, TARGETS[to]
+        model = f"{bundle.name} {bundle.version}"
+        volume = source["kind"] == "volume"
+        limits = target.intensity.written
+        return {
+            "modality": made,
+            "model": bundle.name,
+            "version": bundle.version,
+            "weights_sha256": bundle.generator(to).sha256,
+            "label": f"SYNTHETIC {made} from {source['modality']}, {model}, NOT FOR DIAGNOSIS",
+            "dtype": "int16" if volume else "uint8",
+            "background": target.intensity.background,
+            "window": [limits.low, limits.high] if volume and made == "CT" else [],
+        }
+
+
+def _parts(length: int, batch: int) -> Iterator[slice]:
+    for start in range(0, length, batch):
+        yield slice(start, min(start + batch, length))
