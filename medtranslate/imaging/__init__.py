@@ -9,7 +9,7 @@ image carries from the one to the other; ``survey`` says what lies there, withou
 from medtranslate.imaging.dicom import DicomReader
 from medtranslate.imaging.finding import Finding
 from medtranslate.imaging.itk import ItkReader, ItkWriter
-from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
+from medtranslate.imaging.nifti import NiftiReader, NiftiWriter, from_nibabel
 from medtranslate.imaging.picture import PictureReader, PictureWriter
 from medtranslate.imaging.reader import ScanReader, read
 from medtranslate.imaging.source import array_source, make_source
@@ -28,6 +28,7 @@ __all__ = [
     "PictureWriter",
     "ScanReader",
     "array_source",
+    "from_nibabel",
     "make_source",
     "read",
     "survey",

@@ -86,6 +86,51 @@ class NiftiReader(RefusingReader):
         return Scan(voxels, source)
 
 
+def from_nibabel(image: nib.Nifti1Image) -> MetaTensor:
+    """Take over an image that the caller holds in nibabel, as if it were read from a file.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image or nibabel.Nifti2Image
+        One volume.
+
+    Returns
+    -------
+    MetaTensor
+        Float32 of shape (1, X, Y, Z), affine in RAS mm.
+
+    Raises
+    ------
+    Unsupported, Unreadable
+        As `NiftiReader` does.
+    """
+    if not isinstance(image, nib.Nifti1Image):
+        raise Unsupported(f"{type(image).__name__} is no NIfTI image of nibabel")
+    path = image.get_filename()
+    place = Path(path) if path else Path("image in memory")
+    # A new image brings header and affine into agreement without touching the caller's.
+    header = type(image)(image.dataobj, image.affine, image.header.copy()).header
+    header.set_data_shape(image.shape)
+    faults = nifti_header.judge(header, place)
+    shape = check_shape(image.shape, place)
+    numbers = image.get_fdata(caching="unchanged", dtype=np.float32).reshape(shape, order="F")
+    voxels = to_float32(numbers, 1.0, 0.0, place)
+    modality, basis = guess_volume(voxels)
+    source = make_source(
+        format="nifti",
+        kind="volume",
+        files=[path] if path else [],
+        modality=modality,
+        modality_basis=basis,
+        shape=shape,
+        affine=nifti_header.affine_mm(header),
+        dtype=header.get_data_dtype(),
+        faults=faults,
+        header=nifti_header.packed(header),
+    )
+    return Scan(voxels, source).image()
+
+
 class NiftiWriter(ScanWriter):
     """MONAI writer of one volume to a ``.nii`` or ``.nii.gz`` file.
 

@@ -6,6 +6,7 @@ the rows, and its affine is ``diag(-1, -1, 1, 1)`` as the contract says.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -311,24 +312,25 @@ def _save_png(page: np.ndarray, path: Path, synthesis: dict[str, Any]) -> None:
     if synthesis:
         text.add_text("Description", short_label(synthesis, 1000))
         text.add_text("Synthesis", json.dumps(synthesis))
-    Image.fromarray(page).save(path, "PNG", pnginfo=text)
+    _save(Image.fromarray(page), path, format="PNG", pnginfo=text)
 
 
 def _save_jpeg(page: np.ndarray, path: Path, synthesis: dict[str, Any], target: Path) -> None:
     if page.dtype != np.uint8:
         raise Unsupported("a JPEG holds 8 bit", path=target, remedy="write .png or .tif")
     label = short_label(synthesis, 1000).encode("ascii") if synthesis else b""
-    Image.fromarray(page).save(path, "JPEG", quality=JPEG_QUALITY, comment=label)
+    _save(Image.fromarray(page), path, format="JPEG", quality=JPEG_QUALITY, comment=label)
 
 
 def _save_tiff(pages: list[np.ndarray], path: Path, synthesis: dict[str, Any]) -> None:
     first, *rest = (Image.fromarray(page) for page in pages)
     described = {"description": short_label(synthesis, 1000)} if synthesis else {}
-    first.save(
-        path,
-        "TIFF",
-        save_all=bool(rest),
-        append_images=rest,
-        compression="tiff_adobe_deflate",
-        **described,
-    )
+    several = {"save_all": True, "append_images": rest} if rest else {}
+    _save(first, path, format="TIFF", compression="tiff_adobe_deflate", **several, **described)
+
+
+def _save(picture: Image.Image, path: Path, **options: Any) -> None:
+    """Encode in memory first: Pillow does not report a JPEG that a full disk cuts short."""
+    content = io.BytesIO()
+    picture.save(content, **options)
+    path.write_bytes(content.getbuffer())

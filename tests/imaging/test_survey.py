@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from medtranslate.errors import InputMissing
+from medtranslate.imaging import nifti, survey
+from medtranslate.imaging.finding import Finding
+
+
+@pytest.fixture
+def mixed(tmp_path, nifti_file, voxels):
+    """A nested folder of everything but DICOM."""
+    nifti_file(voxels, descrip=b"a head")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels.T.copy()), str(tmp_path / "deep" / "v.mhd"))
+    for name in ("p10.png", "p9.png"):
+        Image.fromarray(np.zeros((5, 6), np.uint8)).save(tmp_path / "deep" / "er" / name)
+    (tmp_path / "deep" / "bad.nii").write_text("Dear colleague")
+    (tmp_path / "deep" / "stranger.bin").write_bytes(b"\1\2\3" * 99)
+    (tmp_path / "deep" / "empty.bin").touch()
+    (tmp_path / "deep" / "notes.txt").write_text("Dear colleague")
+    return tmp_path
+
+
+def test_one_finding_a_scan(mixed):
+    found = {one.path.removeprefix(f"{mixed}/"): one for one in survey(mixed)}
+
+    assert list(found) == [
+        "scan.nii.gz",
+        *("deep/bad.nii", "deep/empty.bin", "deep/stranger.bin", "deep/v.mhd"),
+        *("deep/er/p9.png", "deep/er/p10.png"),
+    ]
+    volume = found["scan.nii.gz"]
+    assert (volume.format, volume.kind, volume.description) == ("nifti", "volume", "a head")
+    assert volume.shape == (8, 9, 5)
+    assert volume.spacing == pytest.approx((0.9069, 0.9314, 4.9508), abs=1e-3)
+    assert found["deep/v.mhd"].format == "metaimage"
+    assert found["deep/v.mhd"].spacing == (1.0, 1.0, 1.0)
+    picture = found["deep/er/p9.png"]
+    assert (picture.kind, picture.shape, picture.spacing) == ("picture", (6, 5, 1), ())
+    assert found["deep/bad.nii"].error == "not a NIfTI file"
+    assert found["deep/stranger.bin"].error == "of no known format"
+    assert found["deep/empty.bin"].error == "the file is empty"
+
+
+def test_no_voxels_are_read(mixed, monkeypatch):
+    def never(*_):
+        raise AssertionError("voxels were read")
+
+    monkeypatch.setattr(nifti, "_read_stored", never)
+    monkeypatch.setattr(sitk.ImageFileReader, "Execute", never)
+    monkeypatch.setattr(Image.Image, "load", never)
+    assert len(survey(mixed)) == 7
+
+
+def test_a_single_file_and_nothing(mixed):
+    (one,) = survey(mixed / "scan.nii.gz")
+    assert one.shape == (8, 9, 5)
+    with pytest.raises(InputMissing, match="no such file"):
+        survey(mixed / "none")
+
+
+def test_a_finding_is_json(mixed):
+    for one in survey(mixed):
+        assert json.loads(json.dumps(one.as_dict()))["path"] == one.path
+    assert Finding("a").error == ""
+
+
+@pytest.mark.data
+def test_a_large_folder_of_real_pictures(shared_data):
+    found = survey(shared_data / "brain-ct-mri" / "trainB")
+    assert len(found) == 1744
+    assert not any(one.error for one in found)
