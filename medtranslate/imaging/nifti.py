@@ -23,7 +23,14 @@ from medtranslate.imaging import nifti_header
 from medtranslate.imaging.base import RefusingReader, ScanWriter, check_even
 from medtranslate.imaging.modality import guess_volume
 from medtranslate.imaging.nifti_header import Header
-from medtranslate.imaging.source import Scan, check_shape, make_source, short_label, synthesis_of
+from medtranslate.imaging.source import (
+    Scan,
+    check_affine,
+    check_shape,
+    make_source,
+    short_label,
+    synthesis_of,
+)
 from medtranslate.imaging.voxels import beyond_float32, to_float32, to_integers, to_stored
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -108,6 +115,7 @@ def from_nibabel(image: nib.Nifti1Image) -> MetaTensor:
         raise Unsupported(f"{type(image).__name__} is no NIfTI image of nibabel")
     path = image.get_filename()
     place = Path(path) if path else Path("image in memory")
+    check_affine(image.affine, place)
     # A new image brings header and affine into agreement without touching the caller's.
     header = type(image)(image.dataobj, image.affine, image.header.copy()).header
     header.set_data_shape(image.shape)
