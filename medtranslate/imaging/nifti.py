@@ -23,14 +23,7 @@ from medtranslate.imaging import nifti_header
 from medtranslate.imaging.base import RefusingReader, ScanWriter, check_even
 from medtranslate.imaging.modality import guess_volume
 from medtranslate.imaging.nifti_header import Header
-from medtranslate.imaging.source import (
-    Scan,
-    check_affine,
-    check_shape,
-    make_source,
-    short_label,
-    synthesis_of,
-)
+from medtranslate.imaging.source import Scan, check_shape, make_source, short_label, synthesis_of
 from medtranslate.imaging.voxels import beyond_float32, to_float32, to_integers, to_stored
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -91,52 +84,6 @@ class NiftiReader(RefusingReader):
             header=nifti_header.packed(header),
         )
         return Scan(voxels, source)
-
-
-def from_nibabel(image: nib.Nifti1Image) -> MetaTensor:
-    """Take over an image that the caller holds in nibabel, as if it were read from a file.
-
-    Parameters
-    ----------
-    image : nibabel.Nifti1Image or nibabel.Nifti2Image
-        One volume.
-
-    Returns
-    -------
-    MetaTensor
-        Float32 of shape (1, X, Y, Z), affine in RAS mm.
-
-    Raises
-    ------
-    Unsupported, Unreadable
-        As `NiftiReader` does.
-    """
-    if not isinstance(image, nib.Nifti1Image):
-        raise Unsupported(f"{type(image).__name__} is no NIfTI image of nibabel")
-    path = image.get_filename()
-    place = Path(path) if path else Path("image in memory")
-    check_affine(image.affine, place)
-    # A new image brings header and affine into agreement without touching the caller's.
-    header = type(image)(image.dataobj, image.affine, image.header.copy()).header
-    header.set_data_shape(image.shape)
-    faults = nifti_header.judge(header, place)
-    shape = check_shape(image.shape, place)
-    numbers = image.get_fdata(caching="unchanged", dtype=np.float32).reshape(shape, order="F")
-    voxels = to_float32(numbers, 1.0, 0.0, place)
-    modality, basis = guess_volume(voxels)
-    source = make_source(
-        format="nifti",
-        kind="volume",
-        files=[path] if path else [],
-        modality=modality,
-        modality_basis=basis,
-        shape=shape,
-        affine=nifti_header.affine_mm(header),
-        dtype=header.get_data_dtype(),
-        faults=faults,
-        header=nifti_header.packed(header),
-    )
-    return Scan(voxels, source).image()
 
 
 class NiftiWriter(ScanWriter):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from monai.transforms import SaveImage
 
 from medtranslate.errors import Unsupported
-from medtranslate.imaging import NiftiReader, NiftiWriter, from_nibabel, read, write
+from medtranslate.imaging import NiftiReader, NiftiWriter, read, write
 
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
@@ -226,31 +226,3 @@ def test_a_real_scan_comes_back_to_the_bit(shared_data, tmp_path):
     assert first.header.binaryblock == second.header.binaryblock
     assert np.array_equal(np.asanyarray(first.dataobj), np.asanyarray(second.dataobj))
     assert image.meta["source"]["modality"] == "MR"
-
-
-@pytest.mark.parametrize("saved", [False, True])
-def test_an_image_of_nibabel_is_as_good_as_a_file(tmp_path, voxels, oblique, saved):
-    image = nib.Nifti1Image(voxels, oblique)
-    if saved:
-        image.to_filename(tmp_path / "scan.nii")
-        image = nib.load(tmp_path / "scan.nii")
-
-    got = from_nibabel(image)
-    write(got, tmp_path / "out.nii")
-
-    assert got.meta["source"]["files"] == ([str(tmp_path / "scan.nii")] if saved else [])
-    out = nib.load(tmp_path / "out.nii")
-    assert np.array_equal(out.affine, oblique)
-    assert out.get_data_dtype() == np.int16
-    assert np.array_equal(np.asanyarray(out.dataobj), voxels)
-
-
-def test_an_image_of_nibabel_is_refused_alike(voxels):
-    flat = nib.Nifti1Image(voxels, np.eye(4))
-    flat.affine[0, 0] = 0
-    with pytest.raises(Unsupported, match="image in memory: the affine is zero along axis X"):
-        from_nibabel(flat)
-    with pytest.raises(Unsupported, match="holds 2 volumes"):
-        from_nibabel(nib.Nifti1Image(np.zeros((4, 4, 4, 2), np.int16), np.eye(4)))
-    with pytest.raises(Unsupported, match="MGHImage is no NIfTI image"):
-        from_nibabel(nib.MGHImage(voxels, np.eye(4)))
