@@ -38,11 +38,11 @@ def whole_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         No permission, no space, no folder, or `path` is a folder.
     """
     path = Path(path)
-    _check_target(path, overwrite)
+    check_target(path, overwrite)
     temporary = _temporary_name(path)
     try:
         yield temporary
-        _check_target(path, overwrite)
+        check_target(path, overwrite)
         temporary.replace(path)
     except OSError as error:
         raise _failed(error, path) from error
@@ -72,12 +72,12 @@ def whole_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]
         No permission, no space, no parent folder, or `path` is a file.
     """
     path = Path(path)
-    _check_target_folder(path, overwrite)
+    check_target_folder(path, overwrite)
     temporary, aside = _temporary_name(path), _temporary_name(path)
     try:
         temporary.mkdir()
         yield temporary
-        _check_target_folder(path, overwrite)
+        check_target_folder(path, overwrite)
         if path.exists():
             path.rename(aside)
         temporary.rename(path)
@@ -95,7 +95,8 @@ def _temporary_name(path: Path) -> Path:
     return path.with_name(f".{secrets.token_hex(8)}.part{suffixes}")
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
+def check_target(path: Path, overwrite: bool) -> None:
+    """Raise what `whole_file` would, before anything is made."""
     if path.is_dir():
         raise OutputFailed("is a folder, a file was to be written", path=path)
     if os.path.lexists(path) and not overwrite:
@@ -103,7 +104,8 @@ def _check_target(path: Path, overwrite: bool) -> None:
     _check_parent(path)
 
 
-def _check_target_folder(path: Path, overwrite: bool) -> None:
+def check_target_folder(path: Path, overwrite: bool) -> None:
+    """Raise what `whole_folder` would, before anything is made."""
     if os.path.lexists(path) and not path.is_dir():
         raise OutputFailed("is a file, a folder was to be written", path=path)
     if path.is_dir() and any(path.iterdir()) and not overwrite:
