@@ -11,7 +11,7 @@ from pydicom.uid import UID
 from medtranslate.errors import Unreadable, Unsupported, UntrustedInput
 from medtranslate.imaging.dicom.files import BoundedFile, Parsed, PixelElement, open_content
 from medtranslate.imaging.dicom.limits import LIMITS
-from medtranslate.imaging.dicom.values import first, whole
+from medtranslate.imaging.dicom.values import first, shown, whole
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ def read_encoding(parsed: Parsed) -> Encoding:
     sign, samples = whole(dataset, "PixelRepresentation"), whole(dataset, "SamplesPerPixel")
     if sign not in (0, 1):
         raise Unreadable(f"PixelRepresentation is {'missing' if sign is None else sign}")
-    if samples not in (None, 1):
+    if samples is None:
+        raise Unreadable("SamplesPerPixel is missing")
+    if samples != 1:
         raise Unsupported(f"SamplesPerPixel is {samples}: a colour image has no physical unit")
     if sizes["HighBit"] != sizes["BitsStored"] - 1:
         high, stored = sizes["HighBit"], sizes["BitsStored"]
@@ -145,7 +147,7 @@ def check_encoding(encoding: Encoding) -> None:
     if rows * columns * frames > LIMITS.voxels:
         raise UntrustedInput(f"{rows} x {columns} x {frames} voxels are more than any scan has")
     if encoding.photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        named = encoding.photometric or "missing"
+        named = shown(encoding.photometric) or "missing"
         raise Unsupported(f"PhotometricInterpretation is {named}: values have no physical unit")
     if encoding.allocated not in (8, 16) or not 1 <= encoding.stored <= encoding.allocated:
         raise Unsupported(

@@ -22,6 +22,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from medtranslate.errors import InputMissing, MedTranslateError, Unreadable, UntrustedInput
 from medtranslate.imaging.dicom.limits import LIMITS
+from medtranslate.imaging.dicom.values import shown
 
 PREFIX_AT = 128
 """Offset of the prefix ``DICM``, PS3.10 7.1."""
@@ -193,7 +194,7 @@ def parse(path: Path) -> Parsed:
         except RecursionError:
             raise UntrustedInput("sequences are nested too deep", path=path) from None
         except Exception as error:
-            reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+            reason = shown(str(error) or type(error).__name__)
             raise Unreadable(f"is damaged: {reason}", path=path) from error
 
 

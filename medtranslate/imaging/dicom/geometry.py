@@ -13,6 +13,7 @@ import numpy as np
 
 from medtranslate.errors import Unsupported
 from medtranslate.imaging.dicom.slices import TELLING_APART, Slice
+from medtranslate.imaging.dicom.values import shown
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -163,7 +164,7 @@ def difference(one: Slice, other: Slice) -> str:
     for keyword in dict.fromkeys(keywords):
         mine, theirs = one.telling.get(keyword, "none"), other.telling.get(keyword, "none")
         if mine != theirs:
-            return f"{keyword} tells them apart: {mine[:40]} and {theirs[:40]}"
+            return f"{keyword} tells them apart: {shown(mine)} and {shown(theirs)}"
     return "no attribute but SOPInstanceUID tells them apart: they are duplicates"
 
 

@@ -75,7 +75,7 @@ def look(paths: Sequence[Path]) -> Contents:
         try:
             header = read_header(file)
         except (Unreadable, UntrustedInput, InputMissing) as error:
-            broken.append(error)
+            broken.append(type(error)(error.fault, path=file, remedy=error.remedy))
             continue
         if header.is_image and not is_localizer(header):
             series.setdefault(header.series, []).append(header)

@@ -6,6 +6,7 @@ megabytes.
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,10 @@ from medtranslate.imaging.dicom.encoding import check_whole
 from medtranslate.imaging.dicom.enhanced import frames
 from medtranslate.imaging.dicom.files import Parsed, parse
 from medtranslate.imaging.dicom.slices import MULTI_FRAME, SINGLE_FRAME, Slice, single_frame
-from medtranslate.imaging.dicom.values import first, text
+from medtranslate.imaging.dicom.values import first, shown, text
+
+UID_CHARACTERS = re.compile(r"[0-9.]{1,64}")
+"""What a UID is made of, PS3.5 9.1; the finer rules are broken too often to refuse by."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,10 @@ def read_header(path: Path) -> Header:
         sop_class=sop_class,
         instance=first(dataset, "SOPInstanceUID"),
         study=first(dataset, "StudyInstanceUID"),
-        series=first(dataset, "SeriesInstanceUID"),
+        series=shown(first(dataset, "SeriesInstanceUID")),
         frame_of_reference=first(dataset, "FrameOfReferenceUID"),
         patient=text(dataset, "PatientID"),
-        modality=first(dataset, "Modality"),
+        modality=shown(first(dataset, "Modality")),
         description=_decoded(dataset, "SeriesDescription"),
         image_type=text(dataset, "ImageType"),
         synthetic=first(dataset, "SyntheticData") == "YES",
@@ -115,10 +119,10 @@ def _decoded(dataset: Dataset, keyword: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return str(dataset.get(keyword, "") or "")
+            return shown(str(dataset.get(keyword, "") or ""))
         except Exception:
             # A description is only shown, so one in a broken character set is shown as bytes.
-            return text(dataset, keyword)
+            return shown(text(dataset, keyword))
 
 
 def check_identity(parsed: Parsed, modality: str) -> None:
@@ -127,13 +131,16 @@ def check_identity(parsed: Parsed, modality: str) -> None:
     Raises
     ------
     Unreadable
-        SOPInstanceUID, StudyInstanceUID or SeriesInstanceUID is missing.
+        SOPInstanceUID, StudyInstanceUID or SeriesInstanceUID is missing or no UID.
     Unsupported
         Modality says something else than the SOP class.
     """
     for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        if not first(parsed.dataset, keyword):
+        uid = first(parsed.dataset, keyword)
+        if not uid:
             raise Unreadable(f"has no {keyword}")
+        if not UID_CHARACTERS.fullmatch(uid):
+            raise Unreadable(f"{keyword} is no UID: {shown(uid)!r}")
     said = first(parsed.dataset, "Modality")
     if said != modality:
         raise Unsupported(

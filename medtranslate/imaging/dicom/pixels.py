@@ -20,6 +20,7 @@ from medtranslate.imaging.dicom.files import BoundedFile, open_content
 from medtranslate.imaging.dicom.geometry import label
 from medtranslate.imaging.dicom.limits import LIMITS
 from medtranslate.imaging.dicom.slices import Slice
+from medtranslate.imaging.dicom.values import shown
 
 AIR = -1000.0
 """HU of air, which padding is taken for."""
@@ -122,7 +123,7 @@ def read_stored(one: Slice) -> np.ndarray:
     except MedTranslateError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = shown(str(error) or type(error).__name__)
         raise Unreadable(f"the pixel data cannot be decoded: {reason}", path=one.path) from error
     if stored.shape != (encoding.rows, encoding.columns):
         raise Unreadable(f"the pixel data decode to {stored.shape}", path=one.path)

@@ -19,7 +19,7 @@ from medtranslate.errors import Unsupported
 from medtranslate.imaging.dicom.attributes import SLICE_ATTRIBUTES
 from medtranslate.imaging.dicom.encoding import Encoding, read_encoding
 from medtranslate.imaging.dicom.files import Parsed
-from medtranslate.imaging.dicom.values import decimals, first, parse_decimals, text, whole
+from medtranslate.imaging.dicom.values import decimals, first, parse_decimals, shown, text, whole
 
 SINGLE_FRAME: dict[str, str] = {CTImageStorage: "CT", MRImageStorage: "MR"}
 """Storage classes with one slice a file, PS3.3 A.3 and A.4, and their modality."""
@@ -185,7 +185,7 @@ def rescale(modality: str, slope: str, intercept: str, kind: str) -> tuple[float
         A CT without a rescale to HU, or a slope of zero.
     """
     if modality == "CT" and kind not in ("", "HU"):
-        raise Unsupported(f"RescaleType is {kind}, not HU")
+        raise Unsupported(f"RescaleType is {shown(kind)}, not HU")
     for keyword, value in (("RescaleSlope", slope), ("RescaleIntercept", intercept)):
         if modality == "CT" and not value:
             raise Unsupported(f"{keyword} is missing")

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.valuerep import VR
 
 from medtranslate.errors import Unreadable
 
@@ -23,6 +24,19 @@ def _tag(keyword: str) -> int:
     return tag
 
 
+def _element(dataset: Dataset, tag: int, keyword: str) -> Any:
+    """Give an element as it was read, if its value representation is one."""
+    element: Any = dataset.get_item(tag)
+    if element.VR is not None and element.VR not in VR.__members__:
+        raise Unreadable(f"{keyword} is damaged: {shown(str(element.VR))!r} is no VR")
+    return element
+
+
+def shown(value: str) -> str:
+    """Give text from a file as a message may show it: one line, no control characters, short."""
+    return "".join(c if c.isprintable() else "?" for c in value[:96])
+
+
 def text(dataset: Dataset, keyword: str) -> str:
     """Give an element's characters (default repertoire), values joined by a backslash.
 
@@ -31,7 +45,7 @@ def text(dataset: Dataset, keyword: str) -> str:
     tag = _tag(keyword)
     if tag not in dataset:
         return ""
-    value: Any = dataset.get_item(tag).value
+    value = _element(dataset, tag, keyword).value
     if isinstance(value, bytes):
         return value.decode("latin-1").strip(" \0")
     if isinstance(value, (list, tuple)) or (
@@ -88,7 +102,7 @@ def whole(dataset: Dataset, keyword: str) -> int | None:
     tag = _tag(keyword)
     if tag not in dataset:
         return None
-    element: Any = dataset.get_item(tag)
+    element = _element(dataset, tag, keyword)
     value, vr = element.value, element.VR
     if isinstance(value, int):
         return value

@@ -1,0 +1,85 @@
+"""Thousands of damaged copies: each ends in a right volume or a named error, within seconds."""
+
+from __future__ import annotations
+
+import collections
+import random
+import resource
+import time
+import warnings
+
+import pytest
+
+from medtranslate.errors import MedTranslateError
+from medtranslate.imaging.dicom import DicomReader, find_series, write_series
+
+from .compress import compress
+from .damage import DAMAGES, check_right
+from .factory import enhanced, save, series, translated, write
+
+SECONDS = 5.0
+"""Longest that one damaged copy may take; about a hundred times what it does."""
+MEGABYTES = 700
+"""Most that the peak of this process may grow over one kind of series."""
+
+KINDS = {"CT": 700, "MR": 500, "enhanced": 500, "rle": 250, "jpeg2000": 250, "jpeg-lossless": 150}
+"""Damaged copies by kind of series, 2,350 in all."""
+
+
+def build(kind, folder):
+    """Write a small whole series of a kind."""
+    if kind == "enhanced":
+        folder.mkdir()
+        save(enhanced(count=3, rows=12, columns=10), folder / "e.dcm")
+        return
+    write(folder, series("MR" if kind == "MR" else "CT", count=3, rows=12, columns=10))
+    if kind not in ("CT", "MR"):
+        for path in folder.iterdir():
+            compress(path, kind)
+
+
+def outcome(folder, write_to):
+    """Give what reading (and writing) ends in; anything but a right volume or our error raises."""
+    reader = DicomReader()
+    try:
+        scan = reader.read(folder)
+        reader.get_data(scan)
+    except MedTranslateError as error:
+        assert error.fault and "\n" not in str(error), str(error)
+        return type(error).__name__
+    image = scan.image()
+    check_right(image, folder)
+    if write_to is not None:
+        try:
+            write_series(translated(image), write_to, overwrite=True)
+        except MedTranslateError as error:
+            return f"not written: {type(error).__name__}"
+    return "volume"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_copies_end_in_a_right_volume_or_a_named_error(tmp_path, kind):
+    folder = tmp_path / "in"
+    build(kind, folder)
+    whole = {path: path.read_bytes() for path in sorted(folder.iterdir())}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ends = collections.Counter()
+    for seed in range(KINDS[kind]):
+        chance = random.Random(f"{kind} {seed}")
+        path, damage = chance.choice(list(whole)), DAMAGES[seed % len(DAMAGES)]
+        with warnings.catch_warnings():
+            # pydicom, not medtranslate, writes and judges the damaged copies here.
+            warnings.simplefilter("ignore")
+            path.write_bytes(damage(whole[path], chance))
+            begun = time.monotonic()
+            try:
+                ends[outcome(folder, tmp_path / "out" if seed % 4 == 0 else None)] += 1
+                find_series(folder)
+            except Exception as error:
+                raise AssertionError(f"{kind} seed {seed}, {damage.__name__}: {error!r}") from error
+        assert time.monotonic() - begun < SECONDS, f"{kind} seed {seed} took too long"
+        path.write_bytes(whole[path])
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
+    assert grown < MEGABYTES, f"memory grew by {grown:.0f} MB"
+    assert ends["volume"] > 0 and len(ends) > 2, ends
