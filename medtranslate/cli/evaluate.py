@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 Bundles = Annotated[list[str], typer.Argument(help="Bundles to evaluate: names or folders.")]
-Ct = Annotated[Path, typer.Option("--ct", help="Folder of real CT test pictures.")]
-Mri = Annotated[Path, typer.Option("--mri", help="Folder of real MRI test pictures.")]
+Ct = Annotated[Path, typer.Option("--ct", help="Folder of real CT test pictures or volumes.")]
+Mri = Annotated[Path, typer.Option("--mri", help="Folder of real MRI test pictures or volumes.")]
 CtReference = Annotated[
     Path | None,
     typer.Option(
@@ -36,9 +36,7 @@ Weights = Annotated[
     Path | None,
     typer.Option("--inception-weights", help="File of Inception weights, instead of finding them."),
 ]
-Device = Annotated[
-    str, typer.Option("--device", help="Such as cpu or cuda:0; the best one where left out.")
-]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1...")]
 Seed = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
 Cache = Annotated[
     Path | None, typer.Option("--cache", help="Folder for the features of real pictures.")
@@ -73,7 +71,7 @@ def evaluate(
     out: Out = None,
     overwrite: Overwrite = False,
     inception_weights: Weights = None,
-    device: Device = "",
+    device: Device = "auto",
     seed: Seed = 2020,
     cache: Cache = None,
     force: Force = False,

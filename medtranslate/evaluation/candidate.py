@@ -55,14 +55,20 @@ class Candidate:
 
     @classmethod
     def of(cls, translator: Translator) -> Candidate:
-        """Return a loaded model as a candidate."""
+        """Return a loaded model as a candidate.
+
+        Raises
+        ------
+        ModelUnusable
+            It has no generator for one of the directions: cycle errors need both.
+        """
         bundle = translator.bundle
         return cls(
             name=bundle.name,
             version=bundle.version,
             translate_frames=lambda frames, to: translator.translate_frames(frames, to=to),
-            costs={to: cost(bundle.generators[to].network) for to in MODALITIES},
-            weights_sha256={to: bundle.generators[to].sha256 for to in MODALITIES},
+            costs={to: cost(bundle.generator(to).network) for to in MODALITIES},
+            weights_sha256={to: bundle.generator(to).sha256 for to in MODALITIES},
         )
 
 
@@ -91,11 +97,15 @@ def translate(
     frames: Frames,
     heads: NDArray[np.bool_],
     *,
+    masked: bool,
     source: Modality,
     target: Modality,
     done: Callable[[int], None],
 ) -> Translated:
     """Translate frames, and back again for the cycle error.
+
+    Cycle errors are measured inside the heads. With `masked`, what a translation says outside them
+    is background.
 
     Raises
     ------
@@ -110,6 +120,8 @@ def translate(
         translated = candidate.translate_frames(network_frames, target)
         seconds += perf_counter() - start
         _check(candidate, network_frames, translated)
+        if masked:
+            translated = translated.where(torch.from_numpy(head).unsqueeze(1), -1.0)
         cycled = candidate.translate_frames(translated, source)
         _check(candidate, network_frames, cycled)
         grey = grey_levels(cycled)

@@ -217,7 +217,8 @@ class _Run:
     def _measure_real(self, modality: Modality) -> None:
         test, reference = self.plan.data.test(modality), self.plan.data.reference(modality)
         with self._timed("heads"):
-            self.heads[modality] = head_masks(test.frames, modality)
+            known = test.heads
+            self.heads[modality] = head_masks(test.frames, modality) if known is None else known
         with self._timed("features of real pictures"):
             self.real[modality] = RealSet(
                 self._kept_features(test),
@@ -256,6 +257,7 @@ class _Run:
                 candidate,
                 pictures.frames,
                 self.heads[source],
+                masked=pictures.heads is not None,
                 source=source,
                 target=target,
                 done=self._counting(step, len(pictures)),

@@ -11,10 +11,13 @@ from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.candidate import Candidate
 from medtranslate.evaluation.evaluator import Evaluator, Progress, TestData, silent
 from medtranslate.evaluation.features import FeatureExtractor
-from medtranslate.evaluation.frames import FrameSet, check_modality, read_frames
+from medtranslate.evaluation.frames import check_modality
+from medtranslate.evaluation.framing import Framing, framing_of
 from medtranslate.evaluation.inception import default_cache, find_weights
-from medtranslate.evaluation.protocol import PROTOCOLS, Modality
+from medtranslate.evaluation.protocol import PROTOCOLS
 from medtranslate.evaluation.results import Evaluation
+from medtranslate.evaluation.scans import holds_pictures
+from medtranslate.translation import Translator
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class FolderEvaluation:
     bundles : tuple of str or path
         Names or folders of MONAI bundles; one table for all.
     ct, mri : path
-        Folders of 8-bit test pictures.
+        Folders of test pictures, or of volumes.
     ct_reference, mri_reference : path, optional
         Folders of other real pictures, such as the training sets, for floors of the same size.
     paired : bool
@@ -35,7 +38,7 @@ class FolderEvaluation:
     inception_weights : path, optional
         A file of Inception weights; found by itself where left out (`find_weights`).
     device : str
-        Such as "cpu" or "cuda:0"; empty for the best there is.
+        Such as "cpu" or "cuda:0"; "auto" for the best there is.
     seed : int
         Of every random choice.
     cache : path, optional
@@ -53,7 +56,7 @@ class FolderEvaluation:
     paired: bool = False
     protocol: str = "published"
     inception_weights: Path | None = None
-    device: str = ""
+    device: str = "auto"
     seed: int = 2020
     cache: Path | None = None
     trust_modality: bool = False
@@ -74,23 +77,20 @@ class FolderEvaluation:
             raise EvaluationFailed(
                 f"no protocol '{self.protocol}'", remedy=f"one of {', '.join(PROTOCOLS)}"
             )
-        data = TestData(
-            ct=self._read(self.ct, "ct"),
-            mri=self._read(self.mri, "mri"),
-            ct_reference=self._read(self.ct_reference, "ct") if self.ct_reference else None,
-            mri_reference=self._read(self.mri_reference, "mri") if self.mri_reference else None,
-            paired=self.paired,
+        translators = [Translator.load(bundle, device=self.device) for bundle in self.bundles]
+        framing = framing_of(
+            PROTOCOLS[self.protocol],
+            [translator.bundle for translator in translators],
+            kind="picture" if holds_pictures(self.ct) else "volume",
         )
-        candidates = [self._load(bundle) for bundle in self.bundles]
+        data = self._data(framing)
         cache = self.cache or default_cache()
-        extractor = FeatureExtractor(
-            find_weights(self.inception_weights, cache=cache), self._extractor_device(), cache
-        )
+        weights = find_weights(self.inception_weights, cache=cache)
         return Evaluator(
-            candidates,
+            [Candidate.of(translator) for translator in translators],
             data,
-            extractor,
-            protocol=PROTOCOLS[self.protocol],
+            FeatureExtractor(weights, self._extractor_device(), cache),
+            protocol=framing.named(),
             seed=self.seed,
             progress=progress,
         )
@@ -99,18 +99,25 @@ class FolderEvaluation:
         """Evaluate, and return everything found."""
         return self.evaluator(progress).run()
 
-    def _read(self, folder: Path, modality: Modality) -> FrameSet:
-        names = PROTOCOLS[self.protocol].names(folder, modality)
-        pictures = read_frames(folder, modality, names)
+    def _data(self, framing: Framing) -> TestData:
+        if self.paired:
+            ct, mri = framing.read_pairs(self.ct, self.mri)
+        else:
+            ct, mri = framing.read(self.ct, "ct"), framing.read(self.mri, "mri")
+        references = {
+            "ct_reference": framing.read(self.ct_reference, "ct") if self.ct_reference else None,
+            "mri_reference": framing.read(self.mri_reference, "mri")
+            if self.mri_reference
+            else None,
+        }
+        data = TestData(ct, mri, **references, paired=self.paired)
         if not self.trust_modality:
-            check_modality(pictures)
-        return pictures
-
-    def _load(self, bundle: str | Path) -> Candidate:
-        from medtranslate.translation import Translator
-
-        chosen = {"device": self.device} if self.device else {}
-        return Candidate.of(Translator.load(bundle, **chosen))
+            for pictures in (ct, mri, *references.values()):
+                if pictures is not None:
+                    check_modality(pictures)
+        return data
 
     def _extractor_device(self) -> str:
-        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"

@@ -52,6 +52,9 @@ class FrameSet:
         cases: slices of one head are no independent witnesses.
     scale : Scale
         What grey 0 to 255 means.
+    heads : bool array (N, 256, 256), optional
+        Where the frames show anything: what a model says elsewhere is dropped, as `convert` does.
+        None for whole pictures.
     digest : str
         SHA-256 of what the frames hold.
 
@@ -68,6 +71,7 @@ class FrameSet:
     folder: str = ""
     cases: tuple[str, ...] = ()
     scale: Scale = GREY
+    heads: NDArray[np.bool_] | None = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +82,8 @@ class FrameSet:
             )
         if len(self.names) != len(self.frames):
             raise EvaluationFailed(f"{len(self.frames)} frames with {len(self.names)} names")
+        if self.heads is not None and self.heads.shape != self.frames.shape:
+            raise EvaluationFailed(f"frames {self.frames.shape} with heads {self.heads.shape}")
         if len(self.frames) < FEWEST:
             raise EvaluationFailed(
                 f"{len(self.frames)} {self.modality} picture(s): "

@@ -8,17 +8,20 @@ import torch
 
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.candidate import Candidate, Translated, cost, translate
+from medtranslate.evaluation.results import paper_fid
+from medtranslate.networks import ResNet9, UNet256
 
 HEADS = np.zeros((20, 256, 256), dtype=bool)
 HEADS[:, 50:200, 60:190] = True
 
 
-def run(translate_frames, frames: np.ndarray) -> Translated:
+def run(translate_frames, frames: np.ndarray, masked: bool = False) -> Translated:
     steps: list[int] = []
     found = translate(
         Candidate("made", translate_frames),
         frames,
         HEADS,
+        masked=masked,
         source="ct",
         target="mri",
         done=steps.append,
@@ -56,6 +59,13 @@ def test_the_cycle_error_is_inside_the_head_and_not_rounded() -> None:
     np.testing.assert_allclose(run(drift, frames).cycle_errors, 0.2, atol=1e-3)
 
 
+def test_outside_the_head_a_masked_translation_is_background() -> None:
+    frames = np.full((20, 256, 256), 100, dtype=np.uint8)
+    found = run(lambda x, to: -x, frames, masked=True).frames
+    assert (found[HEADS] == 155).all()
+    assert (found[~HEADS] == 0).all()
+
+
 def test_another_shape_is_refused() -> None:
     with pytest.raises(EvaluationFailed, match=r"model 'made' turns frames .* into \(16, 1, 128"):
         run(lambda x, to: x[..., ::2, :], np.zeros((20, 256, 256), np.uint8))
@@ -79,7 +89,9 @@ def test_a_translator_becomes_a_candidate() -> None:
 
     class Bundle:
         name, version = "brain", "1.2.0"
-        generators = {"mri": Generator(), "ct": Generator()}  # noqa: RUF012
+
+        def generator(self, to: str) -> Generator:
+            return Generator()
 
     class Made:
         bundle = Bundle()
@@ -89,6 +101,8 @@ def test_a_translator_becomes_a_candidate() -> None:
 
     candidate = Candidate.of(Made())
     assert (candidate.name, candidate.version) == ("brain", "1.2.0")
+    assert paper_fid(cost(ResNet9()).parameters, "mri") == 58.32
+    assert paper_fid(cost(UNet256()).parameters, "ct") == 90.47
     assert candidate.costs["mri"].parameters == 10
     assert candidate.weights_sha256 == {"ct": "c" * 64, "mri": "c" * 64}
     assert candidate.translate_frames(torch.ones(1), "ct") == -1

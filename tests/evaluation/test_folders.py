@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 import typer
@@ -23,22 +24,40 @@ from medtranslate.errors import (
 )
 from medtranslate.evaluation import folders
 from medtranslate.evaluation.folders import FolderEvaluation
+from medtranslate.recipes import Grey, PictureFrame, Recipe, load_recipe
+from medtranslate.shipped import shipped
+
+PAPER = {modality: Recipe(modality, "picture", PictureFrame(), Grey()) for modality in ("CT", "MR")}
+
+
+class MadeBundle:
+    version = "1.0"
+    recipes = PAPER
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def generator(self, to: str) -> SimpleNamespace:
+        return SimpleNamespace(network=torch.nn.Conv2d(1, 1, 1), sha256="d" * 64)
+
+    def recipe(self, modality: str, kind: str) -> Recipe:
+        if kind == "volume":
+            part = f"transforms/{modality.lower()}-volume.yaml"
+            return load_recipe(shipped(part))
+        return self.recipes[modality]
 
 
 class MadeTranslator:
     """Stands in for medtranslate.translation.Translator."""
 
-    def __init__(self, bundle: str, device: str) -> None:
-        generator = SimpleNamespace(network=torch.nn.Conv2d(1, 1, 1), sha256="d" * 64)
-        self.bundle = SimpleNamespace(
-            name=Path(bundle).name, version=device, generators={"mri": generator, "ct": generator}
-        )
+    def __init__(self, bundle: str) -> None:
+        self.bundle = MadeBundle(bundle)
 
     @classmethod
-    def load(cls, bundle: str, device: str = "best") -> MadeTranslator:
-        return cls(bundle, device)
+    def load(cls, bundle: str, *, device: str) -> MadeTranslator:
+        return cls(bundle)
 
-    def translate_frames(self, frames: torch.Tensor, to: str) -> torch.Tensor:
+    def translate_frames(self, frames: torch.Tensor, *, to: str) -> torch.Tensor:
         return -frames
 
 
@@ -55,9 +74,7 @@ def data(tmp_path: Path, ct, mri) -> Path:
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch, new_extractor) -> None:
     """No networks: a made translator, and pooled greys for features."""
-    translation = ModuleType("medtranslate.translation")
-    translation.Translator = MadeTranslator
-    monkeypatch.setitem(sys.modules, "medtranslate.translation", translation)
+    monkeypatch.setattr(folders, "Translator", MadeTranslator)
     monkeypatch.setattr(folders, "find_weights", lambda path, cache: None)
     monkeypatch.setattr(
         folders, "FeatureExtractor", lambda weights, device, cache: new_extractor(device=device)
@@ -72,18 +89,111 @@ def plan(data: Path, **changes) -> FolderEvaluation:
 def test_two_bundles_give_one_table(data: Path, ct) -> None:
     found = plan(data, bundles=("first", "second"), paired=True).run()
     assert [(d.model, d.version, d.target) for d in found.directions] == [
-        ("first", "cpu", "mri"),
-        ("first", "cpu", "ct"),
-        ("second", "cpu", "mri"),
-        ("second", "cpu", "ct"),
+        ("first", "1.0", "mri"),
+        ("first", "1.0", "ct"),
+        ("second", "1.0", "mri"),
+        ("second", "1.0", "ct"),
     ]
     assert found.sets[0].sha256 == ct.digest
     assert all(d.paired is not None and d.paired.cases == 8 for d in found.directions)
 
 
-def test_the_best_device_is_the_translators_choice(data: Path) -> None:
-    [candidate] = plan(data, device="").evaluator().candidates
-    assert candidate.version == "best"
+def test_pictures_of_the_papers_models_are_sized_as_the_floors_were(data: Path, mri) -> None:
+    found = plan(data).evaluator()
+    assert found.data.mri.digest == mri.digest
+    assert found.data.mri.heads is None
+    assert "Pillow BOX" in found.protocol.sizing
+
+
+def test_other_models_pictures_go_through_their_recipes(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {
+        modality: load_recipe(shipped(f"transforms/{modality.lower()}-picture.yaml"))
+        for modality in ("CT", "MR")
+    }
+    monkeypatch.setattr(MadeBundle, "recipes", own)
+    found = plan(data).run()
+    assert "by the model's recipes" in found.protocol["sizing"]
+    pair = plan(data, paired=True).evaluator().data
+    assert pair.mri.heads is not None
+    assert (pair.mri.heads == pair.ct.heads).all()
+    assert (pair.mri.frames[~pair.mri.heads] == 0).all()
+    assert pair.mri.names == pair.ct.names == tuple(f"head{n:03}" for n in range(8))
+
+
+def test_models_that_prepare_pictures_differently_are_refused(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Recipe("MR", "picture", PictureFrame(fill=0.92), Grey())
+    load = MadeTranslator.load.__func__
+
+    def load_another(cls, bundle: str, *, device: str) -> MadeTranslator:
+        made = load(cls, bundle, device=device)
+        if bundle == "second":
+            made.bundle.recipes = {**PAPER, "MR": other}
+        return made
+
+    monkeypatch.setattr(MadeTranslator, "load", classmethod(load_another))
+    with pytest.raises(EvaluationFailed, match="'first' and 'second' prepare MR pictures differ"):
+        plan(data, bundles=("first", "second")).run()
+
+
+def volumes(folder: Path, values: np.ndarray, count: int, spacing: float = 1.0) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        moved = np.roll(values, 3 * number, axis=0)
+        affine = np.diag([-spacing, -spacing, 4.0, 1.0])
+        nib.save(nib.Nifti1Image(moved.astype(np.int16), affine), folder / f"p{number}.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def paired_volumes(tmp_path: Path) -> Path:
+    """Two heads of three slices and one of air, in HU and in scanner units."""
+    rows, columns = np.mgrid[:220, :200]
+    distance = ((rows - 110) / 90) ** 2 + ((columns - 100) / 70) ** 2
+    ct = np.where(distance < 0.8, 35, np.where(distance < 1, 900, -1000))
+    mri = np.where(distance < 0.8, 600 + rows, np.where(distance < 1, 90, 0))
+    stacked = [np.stack([x, x, x, np.full_like(x, x[0, 0])], axis=-1) for x in (ct, mri)]
+    volumes(tmp_path / "ct", stacked[0], 2)
+    volumes(tmp_path / "mri", stacked[1], 2)
+    return tmp_path
+
+
+def test_paired_volumes_are_measured_in_hounsfield_units_a_case(paired_volumes: Path) -> None:
+    found = plan(
+        paired_volumes,
+        ct=paired_volumes / "ct",
+        mri=paired_volumes / "mri",
+        paired=True,
+        trust_modality=True,
+    ).run()
+    to_mri, to_ct = found.directions
+    assert (to_ct.paired.scale.unit, to_ct.paired.scale.low, to_ct.paired.scale.high) == (
+        "HU", -20, 100,
+    )  # fmt: skip
+    assert to_mri.paired.scale.unit == "grey"
+    assert to_ct.paired.cases == 2
+    names = [case.name for case in to_ct.cases]
+    assert names == ["p0#000", "p0#001", "p0#002", "p1#000", "p1#001", "p1#002"]
+
+
+def test_a_pair_on_two_grids_is_named(paired_volumes: Path) -> None:
+    other = nib.Nifti1Image(np.zeros((100, 200, 4), np.int16), np.diag([-1, -1, 4, 1]))
+    nib.save(other, paired_volumes / "mri" / "p1.nii.gz")
+    with pytest.raises(EvaluationFailed, match="'p1' has mixed sizes or places: CT 220x200x4"):
+        plan(
+            paired_volumes, ct=paired_volumes / "ct", mri=paired_volumes / "mri", paired=True
+        ).run()
+
+
+def test_a_volume_without_partner_is_named(paired_volumes: Path) -> None:
+    (paired_volumes / "mri" / "p1.nii.gz").unlink()
+    with pytest.raises(EvaluationFailed, match=r"mri: 1 scan\(s\) lack a partner.*'p1' first"):
+        plan(
+            paired_volumes, ct=paired_volumes / "ct", mri=paired_volumes / "mri", paired=True
+        ).run()
 
 
 def test_references_give_floors_of_the_same_size(data: Path) -> None:

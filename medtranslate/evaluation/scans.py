@@ -1,0 +1,183 @@
+"""Scans as network frames: prepared by a model's own recipes, as `convert` prepares them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from medtranslate.errors import EvaluationFailed, InputMissing, Unreadable, WrongModality
+from medtranslate.evaluation.frames import PICTURES, FrameSet, grey_levels, to_frames
+from medtranslate.evaluation.protocol import Modality
+from medtranslate.evaluation.scale import GREY, Scale
+from medtranslate.imaging import read, survey
+from medtranslate.recipes import Prepared, Recipe
+
+TAGS: dict[Modality, str] = {"ct": "CT", "mri": "MR"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A scan in a folder: its name, and what `read` needs."""
+
+    name: str
+    path: Path
+    series: str = ""
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Tell a folder of pictures from a folder of volumes."""
+    return folder.is_dir() and any(p.suffix.lower() in PICTURES for p in folder.iterdir())
+
+
+def read_scans(
+    folder: Path, modality: Modality, recipe: Recipe, names: Sequence[str] | None = None
+) -> FrameSet:
+    """Read a folder of pictures or of volumes as frames, by the recipe of their kind.
+
+    Slices without a head are left out; names of a volume's slices end in ``#`` and their number.
+
+    Raises
+    ------
+    InputMissing, EvaluationFailed
+        No such folder, nothing in it, or fewer than two slices.
+    WrongModality
+        A header says that a scan is of the other modality.
+    Unreadable, Unsupported, UntrustedInput
+        A scan that cannot be read, by name.
+    """
+    collected = _Collected(folder, modality, recipe)
+    for scan in find_scans(folder, modality, names):
+        prepared = recipe.prepare(_image(scan, modality))
+        collected.add(scan, prepared.slices, prepared.head)
+    return collected.frame_set()
+
+
+def read_scan_pairs(
+    ct_folder: Path,
+    mri_folder: Path,
+    ct_recipe: Recipe,
+    mri_recipe: Recipe,
+    names: Sequence[str] | None = None,
+) -> tuple[FrameSet, FrameSet]:
+    """Read pairs of scans as frames on one grid: the CT's place and head hold for both.
+
+    Raises
+    ------
+    EvaluationFailed
+        A scan has no partner of the same name, or its partner lies on another grid.
+    """
+    ct_scans = {scan.name: scan for scan in find_scans(ct_folder, "ct", None)}
+    mri_scans = {scan.name: scan for scan in find_scans(mri_folder, "mri", names)}
+    alone = sorted(set(ct_scans) ^ set(mri_scans))
+    if alone:
+        raise EvaluationFailed(
+            f"{len(alone)} scan(s) lack a partner of the same name, '{alone[0]}' first",
+            path=mri_folder if alone[0] in ct_scans else ct_folder,
+            remedy="--paired needs the same names in both folders",
+        )
+    ct_side = _Collected(ct_folder, "ct", ct_recipe)
+    mri_side = _Collected(mri_folder, "mri", mri_recipe)
+    for name, scan in ct_scans.items():
+        ct, mri = _image(scan, "ct"), _image(mri_scans[name], "mri")
+        _check_one_grid(name, ct, mri, mri_folder)
+        prepared = ct_recipe.prepare(ct)
+        ct_side.add(scan, prepared.slices, prepared.head)
+        mri_side.add(scan, _on_the_grid_of(prepared, mri, mri_recipe), prepared.head)
+    return ct_side.frame_set(), mri_side.frame_set()
+
+
+def find_scans(folder: Path, modality: Modality, names: Sequence[str] | None) -> list[Found]:
+    """List the scans of a folder: its pictures, or else its volumes and series, by name."""
+    if not folder.is_dir():
+        raise InputMissing("no such folder of scans", path=folder)
+    if names is not None or holds_pictures(folder):
+        listed = names or [p.name for p in folder.iterdir() if p.suffix.lower() in PICTURES]
+        return [Found(Path(name).stem, folder / name) for name in sorted(listed)]
+    found = []
+    for finding in survey(folder):
+        if finding.error:
+            raise Unreadable(finding.error, path=finding.path)
+        if finding.modality not in ("", TAGS[modality]):
+            raise WrongModality(
+                f"given as {TAGS[modality]}, but is {finding.modality} ({finding.modality_basis})",
+                path=finding.path,
+            )
+        path = Path(finding.path)
+        name = str(path.relative_to(folder)) if path != folder else finding.series
+        found.append(Found(_without_suffixes(name), path, finding.series))
+    if not found:
+        raise EvaluationFailed("holds no scans", path=folder)
+    return sorted(found, key=lambda scan: scan.name)
+
+
+def _without_suffixes(name: str) -> str:
+    for suffix in (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".zip"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _image(scan: Found, modality: Modality) -> MetaTensor:
+    return read(scan.path, modality=TAGS[modality], series=scan.series)
+
+
+def _check_one_grid(name: str, ct: MetaTensor, mri: MetaTensor, folder: Path) -> None:
+    if ct.shape != mri.shape or not torch.allclose(ct.affine, mri.affine, atol=1e-3):
+        first, second = ("x".join(map(str, each.shape[1:])) for each in (ct, mri))
+        raise EvaluationFailed(
+            f"the pair '{name}' has mixed sizes or places: CT {first}, MRI {second}",
+            path=folder,
+            remedy="pairs must lie on one grid: register and resample one onto the other",
+        )
+
+
+def _on_the_grid_of(prepared: Prepared, image: MetaTensor, recipe: Recipe) -> torch.Tensor:
+    """Return an image's slices at another's place, by its own intensity inside the other's head."""
+    frames = prepared.placement.to_network(image.as_tensor()[0], recipe.intensity.clip)
+    slices = recipe.intensity.measure(frames[prepared.head].numpy(), 255.0).to_unit(frames)
+    slices[~prepared.head] = -1
+    return slices[:, None]
+
+
+@dataclass(frozen=True)
+class _Collected:
+    """Slices that hold a head, from one folder."""
+
+    folder: Path
+    modality: Modality
+    recipe: Recipe
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    heads: list[NDArray[np.bool_]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    cases: list[str] = field(default_factory=list)
+
+    def add(self, scan: Found, slices: torch.Tensor, heads: torch.Tensor) -> None:
+        holds = heads.flatten(1).any(1).nonzero().flatten().tolist()
+        if not holds:
+            return
+        single = len(slices) == 1
+        self.frames.append(to_frames(grey_levels(slices[holds])))
+        self.heads.append(heads[holds].numpy())
+        self.names.extend(scan.name if single else f"{scan.name}#{number:03}" for number in holds)
+        self.cases.extend([scan.name] * len(holds))
+
+    def frame_set(self) -> FrameSet:
+        if not self.frames:
+            raise EvaluationFailed("no scan in it shows a head", path=self.folder)
+        written = self.recipe.intensity.written
+        in_hounsfield = self.recipe.kind == "volume" and self.modality == "ct"
+        return FrameSet(
+            self.modality,
+            tuple(self.names),
+            np.concatenate(self.frames),
+            folder=str(self.folder),
+            cases=tuple(self.cases),
+            scale=Scale("HU", written.low, written.high) if in_hounsfield else GREY,
+            heads=np.concatenate(self.heads),
+        )
