@@ -19,7 +19,7 @@ from torch import nn
 
 from medtranslate.errors import InputMissing, ModelUnusable
 from medtranslate.networks import Compact, ResNet9, UNet256
-from medtranslate.recipes import Recipe, build, load_recipe, read_yaml
+from medtranslate.recipes import Recipe, build, load_recipe, read_yaml, refuse
 from medtranslate.shipped import shipped
 
 FORMAT = 1
@@ -89,9 +89,11 @@ class Bundle:
         content = read_yaml(path)
         if content.get("format") != FORMAT:
             known = f"this version reads format {FORMAT}"
-            raise ModelUnusable(f"format {content.get('format')!r}; {known}", path=path)
+            refuse(path, "format", f"{content.get('format')!r}, but {known}")
         generators = _mapping(content, "generators", path)
         recipes = _mapping(content, "recipes", path)
+        if unknown := [to for to in generators if to not in TARGETS]:
+            refuse(path, "generators", f"{unknown[0]!r} is none of {', '.join(TARGETS)}")
         return cls(
             folder,
             str(content.get("name", folder.name)),
@@ -126,7 +128,7 @@ def build_generator(spec: Any, path: Path, where: str) -> nn.Module:
     """Build a generator from its ``_target_`` and arguments, through the allow-list."""
     network = build(spec, GENERATORS, path, where)
     if not isinstance(network, nn.Module):
-        raise ModelUnusable(f"{where}: names no network", path=path)
+        refuse(path, where, f"needs a _target_: {', '.join(GENERATORS)}")
     return network
 
 
@@ -136,18 +138,23 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+def _mapping(content: dict[str, Any], key: str, path: Path, above: str = "") -> dict[str, Any]:
     value = content.get(key)
     if not isinstance(value, dict) or not value:
-        raise ModelUnusable(f"{key}: missing", path=path)
+        refuse(path, f"{above}{key}", "is missing or no mapping")
     return value
 
 
 def _generator(folder: Path, to: str, specs: dict[str, Any], path: Path) -> Generator:
-    spec = _mapping(specs, to, path)
+    spec = _mapping(specs, to, path, "generators.")
     where = f"generators.{to}"
-    network = build_generator(spec.get("network"), path, f"{where}.network")
-    weights = _inside(folder, str(spec.get("weights")), path)
+    # Without memory until the weights are there: a config may claim any width.
+    with torch.device("meta"):
+        network = build_generator(spec.get("network"), path, f"{where}.network")
+    channels = {spec["network"].get(f"{end}_channels", 1) for end in ("in", "out")}
+    if channels != {1}:
+        refuse(path, f"{where}.network", "takes or makes more than one channel")
+    weights = _inside(folder, spec.get("weights"), path, f"{where}.weights")
     if not weights.is_file():
         raise ModelUnusable("the weights are missing", path=weights, remedy=_TRAIN)
     digest = file_hash(weights)
@@ -158,10 +165,13 @@ def _generator(folder: Path, to: str, specs: dict[str, Any], path: Path) -> Gene
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Fill a network from safetensors of any float type; ModelUnusable if they do not fit."""
+    """Fill a network from safetensors of any float type; ModelUnusable if they do not fit.
+
+    The network may lie on the meta device; it is float32 on the CPU afterwards.
+    """
     try:
-        state: dict[str, torch.Tensor] = load_file(path)
-        network.load_state_dict(state)
+        state = {k: v.to(torch.float32, copy=True) for k, v in load_file(path).items()}
+        network.load_state_dict(state, assign=True)
     except (SafetensorError, OSError) as error:
         raise ModelUnusable(f"not readable as safetensors: {error}", path=path) from error
     except RuntimeError as error:
@@ -169,13 +179,22 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 def _recipes(path: Path, files: dict[str, Any]) -> dict[str, Recipe]:
-    recipes = (load_recipe(_inside(path.parent, str(name), path)) for name in files.values())
-    return {f"{recipe.modality}-{recipe.kind}": recipe for recipe in recipes}
+    recipes: dict[str, Recipe] = {}
+    for name, file in files.items():
+        where = f"recipes.{name}"
+        recipe = load_recipe(_inside(path.parent, file, path, where))
+        key = f"{recipe.modality}-{recipe.kind}"
+        if key in recipes:
+            refuse(path, where, f"a second recipe for a {recipe.modality} {recipe.kind}")
+        recipes[key] = recipe
+    return recipes
 
 
-def _inside(folder: Path, name: str, path: Path) -> Path:
+def _inside(folder: Path, name: Any, path: Path, where: str) -> Path:
     """Resolve a name that must stay inside the bundle's folder."""
+    if not isinstance(name, str) or "\0" in name:
+        refuse(path, where, f"{name!r} names no file")
     inside = (folder / name).resolve()
     if not inside.is_relative_to(folder.resolve()):
-        raise ModelUnusable(f"{name!r} lies outside the bundle", path=path)
+        refuse(path, where, f"{name!r} lies outside the bundle")
     return inside

@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
 from medtranslate.bundle.load import FORMAT, MODEL_FILE, file_hash
 from medtranslate.errors import OutputExists, OutputFailed
+from medtranslate.recipes import load_recipe
 
 _WEIGHTS = {"mri": "models/ct_to_mri.safetensors", "ct": "models/mri_to_ct.safetensors"}
 _DISCRIMINATORS = {"mri": "discriminators/mri.safetensors", "ct": "discriminators/ct.safetensors"}
@@ -65,10 +67,14 @@ def save_bundle(
     ------
     OutputExists, OutputFailed
         If the folder exists or cannot be written; nothing is left behind.
+    ModelUnusable
+        If a recipe could not be loaded again.
     """
     folder = Path(folder)
     if folder.exists():
         raise OutputExists("exists already", path=folder)
+    for recipe in recipes:
+        load_recipe(recipe)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
@@ -77,6 +83,8 @@ def save_bundle(
             whole.rename(folder)
     except OSError as error:
         raise OutputFailed(error.strerror or str(error), path=folder) from error
+    except SafetensorError as error:  # a full disk, while weights are written
+        raise OutputFailed(str(error), path=folder) from error
     return folder
 
 

@@ -21,7 +21,7 @@ class Compact(nn.Module):
     in_channels, out_channels : int
         Channels of the picture; one is grey.
     width : int
-        Channels at a quarter of the size.
+        Channels at a quarter of the size; a multiple of 8.
     blocks : int
         Residual blocks there.
     """
@@ -32,6 +32,8 @@ class Compact(nn.Module):
         self, in_channels: int = 1, out_channels: int = 1, width: int = 128, blocks: int = 6
     ) -> None:
         super().__init__()
+        if width % 8:
+            raise ValueError(f"width is {width}, not a multiple of 8")
         half, full = width // 4, width // 8
         self.fold = nn.Sequential(
             nn.PixelUnshuffle(4), *mirrored(16 * in_channels, width, 3), *normalised(width)

@@ -4,7 +4,7 @@ from medtranslate.recipes.bias import N4
 from medtranslate.recipes.geometry import AxialSlices, PictureFrame, Placement
 from medtranslate.recipes.head import FixedThreshold, OtsuThreshold, heads
 from medtranslate.recipes.intensity import Grey, Limits, Percentiles, Window
-from medtranslate.recipes.load import build, load_recipe, read_yaml
+from medtranslate.recipes.load import build, load_recipe, read_yaml, refuse
 from medtranslate.recipes.recipe import Prepared, Recipe
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "heads",
     "load_recipe",
     "read_yaml",
+    "refuse",
 ]

@@ -45,4 +45,4 @@ class N4:
         estimator.Execute(coarse, mask)
         field = sitk.Exp(estimator.GetLogBiasFieldAsImage(image))
         corrected = sitk.Cast(image / sitk.Cast(field, sitk.sitkFloat32), sitk.sitkFloat32)
-        return torch.from_numpy(np.ascontiguousarray(sitk.GetArrayViewFromImage(corrected)).T)
+        return torch.from_numpy(sitk.GetArrayFromImage(corrected).T)

@@ -140,6 +140,11 @@ class AxialSlices:
     size: int = 256
     recut: float = 1.5
 
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        if self.pixel <= 0:
+            raise ValueError(f"pixel is {self.pixel} mm, not above 0")
+
     def place(self, shape: Shape, affine: Affine, centre: tuple[float, float, float]) -> Placement:
         """Place a volume on the network's grid.
 
@@ -213,6 +218,11 @@ class PictureFrame:
     fill: float = 1.0
     size: int = 256
 
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        if not 0 < self.fill <= 1:
+            raise ValueError(f"fill is {self.fill}, not a share")
+
     def place(self, shape: Shape, affine: Affine, centre: tuple[float, float, float]) -> Placement:
         """Place a picture or a stack of pictures (X columns, Y rows, Z) on the network's grid.
 
@@ -258,12 +268,17 @@ def _both_ways(
     return tuple(torch.from_numpy(m) for m in (*there, *back))  # type: ignore[return-value]
 
 
+def _check_size(size: int) -> None:
+    if size % 4:
+        raise ValueError(f"size is {size}, not a multiple of 4, which every generator needs")
+
+
 def _upright(affine: Affine) -> NDArray[np.float64]:
     """Orientation of each image axis against (left, posterior, superior): axis and sign."""
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) == 0:
+        raise Unsupported("the affine is not finite or an axis of it is zero: it places no voxels")
     labels = orientations.axcodes2ornt(("L", "P", "S"))
     order = orientations.ornt_transform(orientations.io_orientation(affine), labels)
-    if np.isnan(order).any():
-        raise Unsupported("an axis of the affine is zero: no orientation can be told")
     return np.asarray(order)
 
 

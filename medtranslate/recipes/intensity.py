@@ -29,11 +29,12 @@ class Limits:
 
     def to_unit(self, values: torch.Tensor) -> torch.Tensor:
         """Map units to [-1, 1], clipping what lies outside the limits; any shape."""
-        return ((values - self.low) * (2 / (self.high - self.low)) - 1).clamp_(-1, 1)
+        return (values - self.low).mul_(2 / (self.high - self.low)).sub_(1).clamp_(-1, 1)
 
     def from_unit(self, unit: torch.Tensor) -> torch.Tensor:
         """Map [-1, 1] to units, clipping to the limits; any shape."""
-        return ((unit + 1) * ((self.high - self.low) / 2) + self.low).clamp_(self.low, self.high)
+        half = (self.high - self.low) / 2
+        return (unit + 1).mul_(half).add_(self.low).clamp_(self.low, self.high)
 
 
 class Intensity(Protocol):
@@ -70,6 +71,10 @@ class Window:
     width: float
     background: float = -1000.0
 
+    def __post_init__(self) -> None:
+        if self.width <= 0:
+            raise ValueError(f"a window {self.width} wide shows nothing")
+
     @property
     def written(self) -> Limits:
         """The window's ends in HU: a translated CT holds nothing beyond them."""
@@ -102,6 +107,12 @@ class Percentiles:
     upper: float
     high: float = 4095.0
     background: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lower < self.upper <= 100:
+            raise ValueError(f"percentiles {self.lower} and {self.upper} are not in order")
+        if self.high <= 0:
+            raise ValueError(f"high is {self.high}, not above 0")
 
     @property
     def written(self) -> Limits:

@@ -7,8 +7,9 @@ appear in it; MONAI's own parser would import whatever a ``_target_`` names.
 from __future__ import annotations
 
 import inspect
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -19,12 +20,20 @@ from medtranslate.recipes.head import FixedThreshold, OtsuThreshold
 from medtranslate.recipes.intensity import Grey, Percentiles, Window
 from medtranslate.recipes.recipe import Recipe
 
-PARTS: dict[str, type] = {
-    f"medtranslate.recipes.{part.__name__}": part
-    for part in (
-        AxialSlices, PictureFrame, FixedThreshold, OtsuThreshold, Window, Percentiles, Grey, N4
-    )
-}  # fmt: skip
+PARTS: dict[str, dict[str, type]] = {
+    name: {f"medtranslate.recipes.{kind.__name__}": kind for kind in kinds}
+    for name, kinds in {
+        "geometry": (AxialSlices, PictureFrame),
+        "intensity": (Window, Percentiles, Grey),
+        "head": (FixedThreshold, OtsuThreshold),
+        "bias": (N4,),
+    }.items()
+}
+"""The classes that each part of a recipe may be."""
+
+LARGEST = 4096
+"""The largest whole number that an argument may be: a config from somebody else could otherwise
+ask for a network that no machine can hold."""
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -38,21 +47,39 @@ def load_recipe(path: str | Path) -> Recipe:
     """
     path = Path(path)
     content = read_yaml(path)
-    built = {key: build(value, PARTS, path, key) for key, value in content.items()}
+    built = {str(key): _part(value, path, str(key)) for key, value in content.items()}
     for key, allowed in (("modality", ("CT", "MR")), ("kind", ("volume", "picture"))):
         if built.get(key) not in allowed:
-            raise ModelUnusable(f"{key} must be one of {', '.join(allowed)}", path=path)
-    return _call(Recipe, built, path, "the recipe")
+            refuse(path, key, f"must be one of {', '.join(allowed)}")
+    return _call(Recipe, built, path, "")
+
+
+def _part(value: Any, path: Path, name: str) -> Any:
+    allowed = PARTS.get(name, {})
+    part = build(value, allowed, path, name)
+    if allowed and not isinstance(part, tuple(allowed.values())):
+        refuse(path, name, f"needs a _target_: {', '.join(allowed)}")
+    return part
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them can stand for more than memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
+        return super().compose_node(parent, index)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; ModelUnusable if it is missing or is none."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except FileNotFoundError as error:
         raise ModelUnusable("no such file", path=path) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "")
         raise ModelUnusable(f"not readable as YAML: {reason}", path=path) from error
     if not isinstance(content, dict):
         raise ModelUnusable("holds no mapping", path=path)
@@ -69,35 +96,79 @@ def build(value: Any, allowed: dict[str, type], path: Path, where: str) -> Any:
     allowed : dict of str to class
         Dotted names that ``_target_`` may have.
     path, where
-        Named in errors.
+        Named in errors: the file, and the keys that lead to the value, joined by dots.
+
+    Raises
+    ------
+    ModelUnusable
+        If the value holds an expression, another class, or arguments that the class does not take.
     """
     if isinstance(value, str) and value.startswith(("$", "@", "%")):
-        raise ModelUnusable(f"{where}: the expression {value!r} is not allowed", path=path)
+        refuse(path, where, f"the expression {value!r} is not allowed")
     if isinstance(value, list):
-        return tuple(build(each, allowed, path, f"{where}[{i}]") for i, each in enumerate(value))
+        return tuple(build(each, allowed, path, f"{where}.{i}") for i, each in enumerate(value))
     if not isinstance(value, dict):
         return value
-    arguments = {k: build(v, allowed, path, f"{where}.{k}") for k, v in value.items()}
-    name = arguments.pop("_target_", None)
-    if name is None:
+    arguments = {str(k): build(v, allowed, path, f"{where}.{k}") for k, v in value.items()}
+    if "_target_" not in arguments:
         return arguments
-    if name not in allowed:
-        raise ModelUnusable(f"{where}: the class {name!r} is not allowed", path=path)
+    name = arguments.pop("_target_")
+    if not isinstance(name, str) or name not in allowed:
+        refuse(path, where, f"the class {name!r} is not allowed")
     return _call(allowed[name], arguments, path, where)
+
+
+def refuse(path: Path, where: str, fault: str) -> NoReturn:
+    """Raise ModelUnusable with the file, the line and the keys that lead to the fault."""
+    found = _line(path, where)
+    line = f"line {found}: " if found else ""
+    raise ModelUnusable(f"{line}{where}: {fault}", path=path)
+
+
+def _line(path: Path, where: str) -> int | None:
+    """Find the line of a value, None where it is not in the file."""
+    node = yaml.compose(path.read_text(encoding="utf-8"), _PlainLoader)
+    for key in where.split("."):
+        if isinstance(node, yaml.SequenceNode):
+            node = node.value[int(key)]
+            continue
+        if not isinstance(node, yaml.MappingNode):
+            return None
+        node = next((value for name, value in node.value if name.value == key), None)
+    return node.start_mark.line + 1 if node is not None else None
 
 
 def _call(kind: type, arguments: dict[str, Any], path: Path, where: str) -> Any:
     """Build an instance from arguments of the types that its signature names."""
-    signature = inspect.signature(kind)
+    parameters = inspect.signature(kind).parameters
     for name, value in arguments.items():
-        if name not in signature.parameters:
-            raise ModelUnusable(f"{where}: {kind.__name__} has no {name!r}", path=path)
-        if isinstance(value, bool) or (
-            signature.parameters[name].annotation in ("float", "int")
-            and not isinstance(value, int | float)
-        ):
-            raise ModelUnusable(f"{where}.{name}: {value!r} is not a number", path=path)
+        place = f"{where}.{name}".lstrip(".")
+        if name not in parameters:
+            refuse(path, place, f"{kind.__name__} has no such argument")
+        wanted = _unfit(value, str(parameters[name].annotation))
+        if wanted:
+            refuse(path, place, f"{value!r} is not {wanted}")
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            refuse(path, f"{where}.{name}".lstrip("."), "is missing")
     try:
         return kind(**arguments)
-    except (TypeError, ValueError) as error:
-        raise ModelUnusable(f"{where}: {error}", path=path) from error
+    except ValueError as error:
+        refuse(path, where, str(error))
+
+
+def _unfit(value: Any, annotation: str) -> str:
+    """Say what a value should have been; nothing if it fits what a signature says."""
+    if annotation == "int":
+        return "" if _whole(value) else f"a whole number from 1 to {LARGEST}"
+    if annotation == "float":
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return "" if number and math.isfinite(value) else "a number"
+    if annotation == "tuple[int, ...]":
+        fits = isinstance(value, tuple) and value and all(_whole(each) for each in value)
+        return "" if fits else f"a list of whole numbers from 1 to {LARGEST}"
+    return ""
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST

@@ -79,13 +79,14 @@ class Recipe:
             If the geometry cannot be cut into axial slices.
         """
         affine = np.asarray(image.affine, dtype=np.float64)
-        volume = image.as_tensor()[0].cpu()
+        volume = image.as_tensor()[0].detach().to("cpu", torch.float32)
         if self.bias:
             volume = self.bias.correct(volume, affine)
         white = _white(image)
         x, y, z = volume.shape
         level = self._tissue_level(volume, white)
-        placement = self.geometry.place((x, y, z), affine, _centre(volume, level))
+        centre = _centre(volume, level)
+        placement = self.geometry.place((x, y, z), affine, centre)
         frames = placement.to_network(volume, self.intensity.clip)
         head = self._find_head(volume, frames, level, placement)
         limits = self._measure(frames, head, white)
@@ -131,10 +132,9 @@ class Recipe:
     def _tissue_level(self, volume: torch.Tensor, white: float) -> float | None:
         if self.head is None:
             return None
-        coarse = volume[::_STRIDE, ::_STRIDE, :: _STRIDE if volume.shape[2] > 64 else 1].numpy()
         if self.kind == "picture":
             return self.head.level(volume.numpy() / white) * white
-        return self.head.level(coarse)
+        return self.head.level(volume[tuple(_coarse(n) for n in volume.shape)].numpy())
 
     def _find_head(
         self, volume: torch.Tensor, frames: torch.Tensor, level: float | None, place: Placement
@@ -152,9 +152,6 @@ class Recipe:
         return self.intensity.measure((inside if len(inside) else frames.flatten()).numpy(), white)
 
 
-_STRIDE = 4  # a coarse look is enough for a threshold and for where the head is
-
-
 def _white(image: MetaTensor) -> float:
     """Full white of a picture, from the stored type: 65535 for 16 bit, else 255."""
     source: dict[str, Any] = image.meta.get("source", {})
@@ -166,11 +163,22 @@ def _centre(volume: torch.Tensor, level: float | None) -> tuple[float, float, fl
     x, y, z = volume.shape
     if level is None:
         return (x - 1) / 2, (y - 1) / 2, (z - 1) / 2
-    tissue = volume[::_STRIDE, ::_STRIDE, ::_STRIDE] > level
+    looks = tuple(_coarse(n) for n in volume.shape)
+    tissue = volume[looks] > level
     return tuple(
-        _STRIDE * _middle(tissue.sum([other for other in range(3) if other != axis]).numpy())
-        for axis in range(3)
-    )  # type: ignore[return-value]
+        look.start + look.step * _middle(tissue.sum([a for a in range(3) if a != axis]).numpy())
+        for axis, look in enumerate(looks)
+    )
+
+
+def _coarse(length: int) -> slice:
+    """A coarse look at an axis: enough for a threshold and for where the head is.
+
+    It starts as far from one end as it stops from the other, give or take a voxel, so that a scan
+    and its mirror image are looked at alike.
+    """
+    step = 4 if length > 64 else 1
+    return slice((length - 1) % step // 2, length, step)
 
 
 def _middle(profile: np.ndarray) -> float:
