@@ -1,0 +1,184 @@
+"""Checkpoints: everything a run needs to go on exactly, in one safetensors file.
+
+Weights, averages, Adam's moments and image pools are tensors; the rest is JSON in the metadata.
+Nothing in the file is code, and it is written under a temporary name, brought to the disk, and only
+then renamed, so an earlier checkpoint is lost neither to a full disk nor to a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unreadable
+from medtranslate.imaging.whole import whole_file
+from medtranslate.training.models import Models
+
+FORMAT = 1
+_KEY = "medtranslate"
+_NETWORKS = ("generators", "averages", "discriminators")
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        On the CPU, by dotted names: ``generators.mri.fold.1.weight``,
+        ``optimizers.generators.0.exp_avg``, ``pools.0.ct`` (by process), and what a recorder adds.
+    about : dict
+        Builtins: step, settings, data, versions.
+    """
+
+    tensors: Tensors
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        """Steps taken when it was written."""
+        return int(self.about["step"])
+
+    def part(self, name: str) -> Tensors:
+        """Return the tensors whose names begin so, without that beginning."""
+        start = f"{name}."
+        return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
+
+    def save(self, path: Path) -> None:
+        """Write the file whole or not at all, in place of an earlier one.
+
+        Raises
+        ------
+        OutputFailed
+            Full disk, no permission, vanished folder; an earlier file is as it was.
+        """
+        with whole_file(path, overwrite=True) as temporary:
+            metadata = {_KEY: json.dumps({"format": FORMAT, **self.about})}
+            try:
+                save_file(self.tensors, temporary, metadata=metadata)
+            except SafetensorError as error:
+                raise OutputFailed(f"cannot be written: {error}", path=path) from error
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read a file.
+
+        Raises
+        ------
+        InputMissing, Unreadable
+            No such file, or no checkpoint of this format.
+        """
+        if not path.is_file():
+            raise InputMissing("no such checkpoint", path=path)
+        try:
+            with safe_open(path, framework="pt") as opened:
+                about = json.loads((opened.metadata() or {})[_KEY])
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
+            raise Unreadable("not a checkpoint, or a damaged one", path=path) from error
+        if about.pop("format", None) != FORMAT:
+            raise Unreadable("a checkpoint of another version of medtranslate", path=path)
+        return cls(tensors, about)
+
+
+def whole_state(models: Models, pools: list[Tensors]) -> Tensors:
+    """Return copies on the CPU of everything that goes on training.
+
+    Parameters
+    ----------
+    models : Models
+    pools : list of dict of str to Tensor
+        What each process's image pools keep.
+    """
+    found = network_state(models)
+    for name, optimizer in models.optimizers.items():
+        for place, state in optimizer.state_dict()["state"].items():
+            found.update({f"optimizers.{name}.{place}.{k}": v for k, v in state.items()})
+    for rank, kept in enumerate(pools):
+        found.update({f"pools.{rank}.{name}": pictures for name, pictures in kept.items()})
+    return {name: _plain(tensor) for name, tensor in found.items()}
+
+
+def network_state(models: Models) -> Tensors:
+    """Return copies on the CPU of all networks' weights."""
+    found: Tensors = {}
+    for name in _NETWORKS:
+        if name == "averages" and models.average is None:
+            continue
+        state = getattr(models, name).state_dict()
+        found.update({f"{name}.{k}": _plain(v) for k, v in state.items()})
+    return found
+
+
+def restore(models: Models, checkpoint: Checkpoint, rank: int, path: Path) -> None:
+    """Bring models to where the checkpoint was taken, bit for bit.
+
+    Raises
+    ------
+    TrainingFailed
+        The checkpoint is of other networks.
+    """
+    for name in _NETWORKS:
+        if name == "averages" and models.average is None:
+            continue
+        load_weights(getattr(models, name), checkpoint.part(name), path)
+    for name, optimizer in models.optimizers.items():
+        _restore_adam(optimizer, checkpoint.part(f"optimizers.{name}"))
+    for name, kept in checkpoint.part(f"pools.{rank}").items():
+        models.pools[name].kept = kept.to(models.device)
+
+
+def load_weights(network: nn.Module, weights: Tensors, path: Path) -> None:
+    """Copy weights into a network of the same shape.
+
+    Raises
+    ------
+    TrainingFailed
+        Names or shapes differ; the message gives the first that does.
+    """
+    own = network.state_dict()
+    for name in [*own, *weights]:
+        have, want = weights.get(name), own.get(name)
+        if have is None or want is None or have.shape != want.shape:
+            raise TrainingFailed(
+                f"is of another network: {name} is {_shape(have)} there and {_shape(want)} here",
+                path=path,
+                remedy="give the network, width and blocks that it was trained with",
+            )
+    network.load_state_dict(weights)
+
+
+def _restore_adam(optimizer: torch.optim.Optimizer, saved: Tensors) -> None:
+    """Fill Adam's state, in each weight's own memory layout: another could round differently."""
+    for place, weight in enumerate(w for g in optimizer.param_groups for w in g["params"]):
+        state = {}
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            value = saved.get(f"{place}.{key}")
+            if value is None:
+                continue
+            like = torch.empty_like(weight) if value.shape == weight.shape else value.clone()
+            state[key] = like.copy_(value).detach()
+        if "step" in state and weight.device.type == "cuda":
+            state["step"] = state["step"].to(weight.device)
+        if state:
+            optimizer.state[weight] = state
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _shape(tensor: torch.Tensor | None) -> str:
+    return "absent" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"

@@ -1,0 +1,72 @@
+"""Near copies: the same picture under several names, which a model may learn by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+from medtranslate.training.prepared import PreparedSet, from_grey
+
+NEAR = 0.999
+"""Correlation of two slices, both shrunk to 32x32, above which they count as copies."""
+
+_SIDE = 32
+_CHUNK = 1024
+
+
+def groups_of_copies(prepared: PreparedSet) -> list[list[str]]:
+    """Return the names of scans that hold near copies of one another, a list for each group.
+
+    Neighbouring slices of one scan are alike by nature, so only different scans are compared.
+    """
+    leader = list(range(len(prepared.records)))
+
+    def lead(scan: int) -> int:
+        while leader[scan] != scan:
+            leader[scan] = leader[leader[scan]]
+            scan = leader[scan]
+        return scan
+
+    for one, other in _pairs(prepared, prepared):
+        first, second = sorted((lead(one), lead(other)))
+        leader[second] = first
+    groups: dict[int, list[str]] = {}
+    for scan, record in enumerate(prepared.records):
+        groups.setdefault(lead(scan), []).append(record.name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def copies_in(prepared: PreparedSet, others: PreparedSet) -> dict[str, str]:
+    """Return the scans of which the others hold a near copy: their names, each with one copy's."""
+    found: dict[str, str] = {}
+    for one, other in _pairs(prepared, others):
+        found.setdefault(prepared.records[one].name, others.records[other].name)
+    return found
+
+
+def _pairs(left: PreparedSet, right: PreparedSet) -> Iterator[tuple[int, int]]:
+    """Yield places of scans with a near copy; within one set no scan beside itself."""
+    shrunk, against = _thumbnails(left), _thumbnails(right)
+    seen: set[tuple[int, int]] = set()
+    for start in range(0, len(shrunk), _CHUNK):
+        near = (shrunk[start : start + _CHUNK] @ against.T > NEAR).nonzero()
+        pairs = zip(
+            left.scans[near[:, 0] + start].tolist(), right.scans[near[:, 1]].tolist(), strict=True
+        )
+        for pair in pairs:
+            if pair not in seen and not (left is right and pair[0] == pair[1]):
+                seen.add(pair)
+                yield pair
+
+
+def _thumbnails(prepared: PreparedSet) -> torch.Tensor:
+    """Return (N, 1024) of mean 0 and length 1, so that a product is a correlation."""
+    small = torch.cat(
+        [
+            F.adaptive_avg_pool2d(from_grey(chunk)[0], _SIDE).flatten(1)
+            for chunk in prepared.slices.split(_CHUNK)
+        ]
+    )
+    return F.normalize(small - small.mean(dim=1, keepdim=True))

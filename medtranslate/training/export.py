@@ -1,0 +1,61 @@
+"""From a run to a bundle that ``convert`` uses."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from medtranslate.bundle import Networks, save_bundle
+from medtranslate.errors import TrainingFailed
+from medtranslate.training.checkpoints import Checkpoint, load_weights
+from medtranslate.training.layout import RunFolder
+from medtranslate.training.models import Models, generator_config
+from medtranslate.training.settings import Settings
+
+
+def export(run: RunFolder, folder: Path, name: str, version: str) -> Path:
+    """Write a run's result as a bundle: its best checkpoint where it was validated, else its last.
+
+    The averaged generators go in, where the settings have averages, with both discriminators, so
+    that training can go on from the bundle, and the recipes that the scans were prepared by.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Finished or not.
+    folder : path
+        Must not exist.
+    name, version : str
+        Of the model.
+
+    Returns
+    -------
+    path
+        The folder.
+
+    Raises
+    ------
+    TrainingFailed
+        The run has saved nothing yet.
+    OutputExists, OutputFailed
+        See `save_bundle`.
+    """
+    path = run.best if run.best.is_file() else run.last
+    if not path.is_file():
+        raise TrainingFailed("this run has saved no checkpoint yet", path=run.folder)
+    checkpoint = Checkpoint.load(path)
+    settings = Settings.from_dict(checkpoint.about["settings"])
+    models = Models(settings, torch.device("cpu"))
+    result = "averages" if settings.average else "generators"
+    load_weights(models.averages, checkpoint.part(result), path)
+    load_weights(models.discriminators, checkpoint.part("discriminators"), path)
+    specs = {side: generator_config(settings) for side in models.averages}
+    networks = Networks(specs, dict(models.averages.items()), dict(models.discriminators.items()))
+    with tempfile.TemporaryDirectory() as made:
+        recipes = []
+        for recipe, text in checkpoint.about["recipes"].items():
+            recipes.append(Path(made) / f"{recipe}.yaml")
+            recipes[-1].write_text(text, encoding="utf-8")
+        return save_bundle(folder, networks, recipes, name=name, version=version)

@@ -1,0 +1,127 @@
+"""What lies where in a run's folder, and who may write to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from medtranslate.errors import OutputExists, OutputFailed, TrainingFailed
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one training run.
+
+    Attributes
+    ----------
+    folder : path
+    """
+
+    folder: Path
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint: what ``--resume`` goes on from."""
+        return self.folder / "checkpoints" / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The weights with the best validation figure."""
+        return self.folder / "checkpoints" / "best.safetensors"
+
+    @property
+    def losses(self) -> Path:
+        """Means of the losses, a row an interval."""
+        return self.folder / "losses.csv"
+
+    @property
+    def validation(self) -> Path:
+        """Validation figures, a row a time."""
+        return self.folder / "validation.csv"
+
+    @property
+    def data(self) -> Path:
+        """What was used, skipped and why."""
+        return self.folder / "data.json"
+
+    @property
+    def settings(self) -> Path:
+        """Settings and versions, for the reader; a checkpoint has its own copy."""
+        return self.folder / "settings.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's log folder."""
+        return self.folder / "tensorboard"
+
+    @property
+    def pictures(self) -> Path:
+        """Picture grids by step."""
+        return self.folder / "pictures"
+
+    @property
+    def page(self) -> Path:
+        """The run page."""
+        return self.folder / "run.html"
+
+    @property
+    def bundle(self) -> Path:
+        """The result: a bundle that ``convert`` uses."""
+        return self.folder / "bundle"
+
+    def check_fresh(self) -> None:
+        """Refuse a folder that holds anything already.
+
+        Raises
+        ------
+        OutputExists
+        """
+        if self.folder.is_dir() and any(p.name != _LOCK for p in self.folder.iterdir()):
+            remedy = "--resume goes on with it" if self.last.is_file() else "give another folder"
+            raise OutputExists("exists already", path=self.folder, remedy=remedy)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Make the folder and keep other trainings out of it until the block ends.
+
+        The claim ends with the process, however that ends.
+
+        Raises
+        ------
+        TrainingFailed
+            Another process trains there.
+        OutputFailed
+            The folder cannot be made.
+        """
+        try:
+            for folder in (self.last.parent, self.pictures):
+                folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / _LOCK).open("a")
+        except OSError as error:
+            raise OutputFailed(f"cannot be made: {error.strerror}", path=self.folder) from error
+        with lock:
+            try:
+                _lock(lock)
+            except OSError:
+                raise TrainingFailed(
+                    "in use: another training writes to this folder", path=self.folder
+                ) from None
+            yield
+
+
+_LOCK = ".lock"
+
+if os.name == "nt":
+    import msvcrt
+
+    def _lock(file: IO[str]) -> None:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+else:
+    import fcntl
+
+    def _lock(file: IO[str]) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

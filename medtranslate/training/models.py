@@ -1,0 +1,115 @@
+"""What a run changes: two generators, two discriminators, their optimizers, averages and pools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from medtranslate.networks import PatchGAN, draw_weights
+from medtranslate.training.average import MovingAverage
+from medtranslate.training.pool import ImagePool
+from medtranslate.training.settings import NETWORKS, Settings
+
+SIDES = ("mri", "ct")
+"""What a generator makes, or a discriminator judges."""
+
+
+@dataclass
+class Models:
+    """Everything that a checkpoint holds, built from settings.
+
+    Attributes
+    ----------
+    generators, discriminators : torch.nn.ModuleDict
+        ``"mri"`` and ``"ct"``, by what they make or judge.
+    averages : torch.nn.ModuleDict
+        The generators' moving averages; the generators themselves where the settings have none.
+    optimizers : dict of str to torch.optim.Adam
+        ``"generators"`` and ``"discriminators"``.
+    pools : dict of str to ImagePool
+        ``"mri"`` and ``"ct"``.
+    """
+
+    settings: Settings
+    device: torch.device
+    generators: nn.ModuleDict = field(init=False)
+    discriminators: nn.ModuleDict = field(init=False)
+    averages: nn.ModuleDict = field(init=False)
+    average: MovingAverage | None = field(init=False, default=None)
+    optimizers: dict[str, torch.optim.Adam] = field(init=False)
+    pools: dict[str, ImagePool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            self.generators = self._placed(
+                {n: draw_weights(make_generator(settings)) for n in SIDES}
+            )
+            self.discriminators = self._placed(
+                {n: draw_weights(make_discriminator(settings)) for n in SIDES}
+            )
+        self.averages = self.generators
+        if settings.average:
+            self.averages = self._placed({n: make_generator(settings) for n in SIDES})
+            self.average = MovingAverage(self.averages, self.generators, settings.average)
+        self.optimizers = {
+            "generators": self._adam(self.generators, settings.rate),
+            "discriminators": self._adam(self.discriminators, settings.discriminator_rate),
+        }
+        self.pools = {name: ImagePool(settings.pool) for name in SIDES}
+
+    def set_rates(self, epoch: int) -> None:
+        """Set the learning rates of an epoch, counted from 1."""
+        factor = self.settings.rate_factor(epoch)
+        for name, rate in (
+            ("generators", self.settings.rate),
+            ("discriminators", self.settings.discriminator_rate),
+        ):
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = rate * factor
+
+    def reset_averages(self) -> None:
+        """Let the averages start again from the generators' weights."""
+        if self.average is not None:
+            self.averages.load_state_dict(self.generators.state_dict())
+
+    def compile(self) -> None:
+        """Compile every network in place; names of weights stay as they are."""
+        for network in (*self.generators.values(), *self.discriminators.values()):
+            network.compile()
+
+    def finite(self) -> bool:
+        """Say whether every weight is a finite number."""
+        weights = [*self.generators.parameters(), *self.discriminators.parameters()]
+        with torch.no_grad():
+            sums = torch.stack([weight.sum(dtype=torch.float64) for weight in weights])
+        return bool(torch.isfinite(sums).all())
+
+    def _placed(self, networks: dict[str, nn.Module]) -> nn.ModuleDict:
+        placed = nn.ModuleDict(networks).to(self.device)
+        # Convolutions are faster so, on CPUs and GPUs.
+        return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _adam(self, networks: nn.Module, rate: float) -> torch.optim.Adam:
+        fused = self.device.type in ("cpu", "cuda")
+        return torch.optim.Adam(networks.parameters(), rate, betas=self.settings.betas, fused=fused)
+
+
+def make_generator(settings: Settings) -> nn.Module:
+    """Build a generator as the settings say, its weights not yet drawn."""
+    return NETWORKS[settings.network](**settings.network_arguments)
+
+
+def make_discriminator(settings: Settings) -> nn.Module:
+    """Build a discriminator as the settings say, its weights not yet drawn."""
+    return PatchGAN(width=settings.discriminator_width, layers=settings.discriminator_layers)
+
+
+def generator_config(settings: Settings) -> dict[str, Any]:
+    """Return the generator as a bundle's config names it."""
+    name = NETWORKS[settings.network].__name__
+    return {"_target_": f"medtranslate.networks.{name}", **settings.network_arguments}

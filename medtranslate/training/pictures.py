@@ -1,0 +1,75 @@
+"""Picture grids: source, translated and cycled, in both directions, always of the same slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from medtranslate.imaging.whole import whole_file
+from medtranslate.training.device import autocast
+from medtranslate.training.objective import in_head
+from medtranslate.training.prepared import PreparedSet, from_grey
+from medtranslate.training.randomness import generator
+
+ROWS = 4
+
+
+@dataclass(frozen=True)
+class PictureGrid:
+    """A fixed choice of slices, drawn by seed.
+
+    Parameters
+    ----------
+    ct, mri : uint8 tensor (n, 256, 256)
+    precision : {"float32", "bf16"}
+    """
+
+    ct: torch.Tensor
+    mri: torch.Tensor
+    precision: str = "float32"
+
+    @classmethod
+    def choose(cls, ct: PreparedSet, mri: PreparedSet, seed: int, precision: str) -> PictureGrid:
+        """Draw a few slices of each set."""
+        chosen = []
+        for prepared in (ct, mri):
+            draws = generator(seed, f"grid of {prepared.modality}")
+            places = torch.randperm(len(prepared), generator=draws)[:ROWS]
+            chosen.append(prepared.slices[places])
+        return cls(chosen[0], chosen[1], precision)
+
+    @torch.inference_mode()
+    def grid(self, generators: nn.ModuleDict, device: torch.device) -> np.ndarray:
+        """Return uint8 (H, W): a row has CT, MRI from it, CT again; MRI, CT from it, MRI again."""
+        left = self._cycle(self.ct, generators["mri"], generators["ct"], device)
+        right = self._cycle(self.mri, generators["ct"], generators["mri"], device)
+        columns = [np.concatenate(list(pictures)) for pictures in (*left, *right)]
+        fewest = min(map(len, columns))
+        return np.concatenate([column[:fewest] for column in columns], axis=1)
+
+    def save(self, path: Path, generators: nn.ModuleDict, device: torch.device) -> np.ndarray:
+        """Write the grid as a PNG and return it."""
+        grid = self.grid(generators, device)
+        with whole_file(path, overwrite=True) as temporary:
+            Image.fromarray(grid).save(temporary)
+        return grid
+
+    def _cycle(
+        self, grey: torch.Tensor, there: nn.Module, back: nn.Module, device: torch.device
+    ) -> list[np.ndarray]:
+        image, head = from_grey(grey.to(device))
+        with autocast(self.precision, device):
+            translated = in_head(there(image), head)
+            again = in_head(back(translated), head)
+        return [shown(each) for each in (image, translated, again)]
+
+
+def shown(image: torch.Tensor) -> np.ndarray:
+    """Return (B, 1, H, W) in [-1, 1] as grey 0 to 255, uint8 (B, H, W)."""
+    grey = ((image[:, 0].float() + 1) * 127.5).round().clamp(0, 255)
+    return grey.to(torch.uint8).cpu().numpy()

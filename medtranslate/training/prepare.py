@@ -1,0 +1,207 @@
+"""Take scans through their recipes once, and keep the slices."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from medtranslate.errors import MedTranslateError, OutputFailed, TrainingFailed, WrongModality
+from medtranslate.imaging import read
+from medtranslate.training.gather import Gathered, LeftOut, Scan, gather
+from medtranslate.training.lists import FileList
+from medtranslate.training.prepared import FORMAT, SUFFIX, PreparedSet, Record, to_grey
+from medtranslate.training.recipebook import RecipeBook
+
+FEWEST_HEAD = 0.02
+"""A slice of which less than this share shows something brighter than the background is empty."""
+
+_BRIGHT = 13  # grey of 255: 5 % above the background
+_WORTH_WORKERS = 64  # scans from which starting worker processes pays
+
+Progress = Callable[[int, int], None]
+
+
+def default_cache() -> Path:
+    """Return the folder where prepared slices are kept between runs."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "medtranslate" / "prepared"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How folders become prepared slices.
+
+    Parameters
+    ----------
+    book : RecipeBook
+    cache : path
+        Folder for the prepared files; each is named by the content of its scans and recipes.
+    workers : int
+        Processes that prepare scans at the same time.
+    trusted : bool
+        Believe the user about the modality, whatever the scans look like (``--force``).
+    progress : callable
+        Told scans done and scans in all.
+    """
+
+    book: RecipeBook
+    cache: Path
+    workers: int = 0
+    trusted: bool = False
+    progress: Progress = lambda done, total: None
+
+    def slices(self, source: Path, modality: str, wanted: FileList | None = None) -> PreparedSet:
+        """Return the slices of a folder of scans, or of a file prepared earlier.
+
+        Parameters
+        ----------
+        source : path
+            Folder of scans, or a prepared ``.safetensors`` file.
+        modality : {"CT", "MR"}
+        wanted : FileList, optional
+            Only what it names, where it names anything of this source.
+
+        Raises
+        ------
+        InputMissing, WrongModality, TrainingFailed
+            See `gather`; also where most scans look like the other modality, where none can be
+            prepared, or where a file was prepared by other recipes.
+        OutputFailed
+            The cache cannot be written.
+        """
+        if source.suffix == SUFFIX:
+            return self._from_file(source, modality, wanted)
+        gathered = gather(source, modality, wanted)
+        digests = {scan: scan.digest() for scan in gathered.scans}
+        path = self.cache / f"{modality.lower()}-{self._key(gathered, digests)}{SUFFIX}"
+        if not path.is_file():
+            prepared = self._prepare(gathered, digests)
+            _make_folder(self.cache)
+            prepared.save(path)
+        # Read back either way: mapped slices are shared between processes and cost no memory.
+        prepared = PreparedSet.load(path)
+        self._check_modality(prepared, source)
+        return prepared
+
+    def _from_file(self, path: Path, modality: str, wanted: FileList | None) -> PreparedSet:
+        prepared = PreparedSet.load(path)
+        if prepared.modality != modality:
+            raise WrongModality(
+                f"holds {prepared.modality} slices, given as {modality}",
+                path=path,
+                remedy="exchange the files",
+            )
+        prepared.check_recipes(self.book.of(modality), path)
+        names = (wanted or FileList()).named(record.name for record in prepared.records)
+        return prepared.only(names) if names else prepared
+
+    def _key(self, gathered: Gathered, digests: dict[Scan, str]) -> str:
+        total = hashlib.sha256(f"{FORMAT} {self.book.digest(gathered.modality)}".encode())
+        for scan in gathered.scans:
+            total.update(f"{scan.name}\0{digests[scan]}\0".encode())
+        for left_out in gathered.left_out:
+            total.update(f"{left_out.name}\0{left_out.reason}\0".encode())
+        return total.hexdigest()[:24]
+
+    def _prepare(self, gathered: Gathered, digests: dict[Scan, str]) -> PreparedSet:
+        left_out = list(gathered.left_out)
+        records: list[Record] = []
+        slices: list[np.ndarray] = []
+        scans = gathered.scans
+        for place, result in enumerate(self._results(gathered)):
+            self.progress(place + 1, len(scans))
+            name = scans[place].name
+            if isinstance(result, LeftOut):
+                left_out.append(result)
+                continue
+            grey, looks, empty = result
+            if not len(grey):
+                left_out.append(LeftOut(name, "shows no head in any slice"))
+                continue
+            records.append(Record(name, digests[scans[place]], len(grey), empty, looks))
+            slices.append(grey)
+        if not slices:
+            raise TrainingFailed(
+                f"none of its {len(scans)} scans can be prepared; the first: {left_out[-1].reason}",
+                path=gathered.folder,
+            )
+        counts = torch.tensor([len(each) for each in slices])
+        return PreparedSet(
+            gathered.modality,
+            torch.from_numpy(np.concatenate(slices)),
+            torch.arange(len(slices), dtype=torch.int32).repeat_interleave(counts),
+            tuple(records),
+            tuple(left_out),
+            self.book.of(gathered.modality),
+        )
+
+    def _results(self, gathered: Gathered) -> Iterator[Any]:
+        workers = self.workers if len(gathered.scans) >= _WORTH_WORKERS else 0
+        return iter(
+            DataLoader(
+                _Scans(gathered.scans, gathered.modality, self.book),
+                batch_size=None,
+                num_workers=workers,
+                collate_fn=_unchanged,
+            )
+        )
+
+    def _check_modality(self, prepared: PreparedSet, source: Path) -> None:
+        known = [record for record in prepared.records if record.looks]
+        others = len(prepared.doubtful)
+        if self.trusted or 2 * others <= len(known):
+            return
+        other = "MR" if prepared.modality == "CT" else "CT"
+        raise WrongModality(
+            f"given as {prepared.modality}, but {others} of {len(known)} scans look like {other}",
+            path=source,
+            remedy="exchange the folders, or --force if they are right",
+        )
+
+
+@dataclass(frozen=True)
+class _Scans(Dataset[Any]):
+    """Scans as uint8 slices, the modality they look like, and the number of empty slices."""
+
+    scans: tuple[Scan, ...]
+    modality: str
+    book: RecipeBook
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    def __getitem__(self, place: int) -> tuple[np.ndarray, str, int] | LeftOut:
+        scan = self.scans[place]
+        recipe = self.book.recipe(self.modality, scan.kind)
+        if recipe is None:
+            return LeftOut(scan.name, f"no recipe {self.modality.lower()}-{scan.kind}.yaml")
+        try:
+            image = read(scan.path, series=scan.series)
+            prepared = recipe.prepare(image)
+        except MedTranslateError as error:
+            return LeftOut(scan.name, error.fault)
+        grey = to_grey(prepared.slices, prepared.head)
+        full = (grey > _BRIGHT).float().mean(dim=(1, 2)) >= FEWEST_HEAD
+        looks = image.meta["source"]["modality"]
+        return grey[full].numpy(), looks, int((~full).sum())
+
+
+def _unchanged(result: Any) -> Any:
+    return result
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFailed(
+            f"cannot be made: {error.strerror}", path=folder, remedy="give a folder with --cache"
+        ) from error

@@ -1,0 +1,194 @@
+"""Prepared slices: 8-bit, in one file that can be carried to another machine.
+
+The file is safetensors: ``slices`` uint8 (N, 256, 256), ``scans`` int32 (N,), and JSON under the
+metadata key ``medtranslate``. Grey 0 is outside the head; 1 to 255 are -1 to 1 inside it. It is
+mapped into memory, not read, so what is not needed stays on the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unreadable
+from medtranslate.imaging.whole import whole_file
+from medtranslate.training.gather import LeftOut
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+_KEY = "medtranslate"
+_LEVELS = 127.0  # grey 1 to 255 are 254 equal steps from -1 to 1
+
+
+def to_grey(slices: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    """Return float (N, 1, H, W) in [-1, 1] and bool heads (N, H, W) as uint8 (N, H, W)."""
+    grey = ((slices[:, 0].clamp(-1, 1) + 1) * _LEVELS).round() + 1
+    return torch.where(head, grey, 0).to(torch.uint8)
+
+
+def from_grey(grey: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return uint8 (N, H, W) as float32 (N, 1, H, W) in [-1, 1] and bool heads (N, 1, H, W)."""
+    grey = grey[:, None]
+    return ((grey.float() - 1) / _LEVELS - 1).clamp_(min=-1), grey > 0
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one scan.
+
+    Attributes
+    ----------
+    name : str
+    digest : str
+        SHA-256 of its files.
+    used, empty : int
+        Slices kept, and slices left out because they show no head.
+    looks : str
+        The modality as guessed from the voxels or told by the header, empty where unknown.
+    """
+
+    name: str
+    digest: str
+    used: int
+    empty: int
+    looks: str = ""
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """The slices of one modality.
+
+    Attributes
+    ----------
+    modality : {"CT", "MR"}
+    slices : uint8 tensor (N, 256, 256)
+        Axial; rows from anterior to posterior, columns from the patient's right to left.
+    scans : int32 tensor (N,)
+        Place in `records` of the scan that each slice belongs to.
+    records : tuple of Record
+        The scans that were prepared.
+    left_out : tuple of LeftOut
+        The scans that were not.
+    recipes : dict of str to str
+        The recipes' texts, by name.
+    """
+
+    modality: str
+    slices: torch.Tensor
+    scans: torch.Tensor
+    records: tuple[Record, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    recipes: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    @property
+    def doubtful(self) -> tuple[str, ...]:
+        """Names of scans that look like the other modality."""
+        return tuple(r.name for r in self.records if r.looks not in ("", self.modality))
+
+    def only(self, names: Iterable[str]) -> PreparedSet:
+        """Return the slices of the named scans."""
+        wanted = set(names)
+        places = [place for place, record in enumerate(self.records) if record.name in wanted]
+        kept = torch.isin(self.scans, torch.tensor(places, dtype=self.scans.dtype))
+        renumbered = torch.zeros(len(self.records), dtype=torch.int32)
+        renumbered[places] = torch.arange(len(places), dtype=torch.int32)
+        return PreparedSet(
+            self.modality,
+            self.slices if bool(kept.all()) else self.slices[kept],
+            renumbered[self.scans[kept].long()],
+            tuple(self.records[place] for place in places),
+            self.left_out,
+            self.recipes,
+        )
+
+    def digest(self) -> str:
+        """Identify what is trained on: scans, their order, and recipes."""
+        text = json.dumps([[asdict(r) for r in self.records], sorted(self.recipes.items())])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the set, whole or not at all, replacing an earlier one.
+
+        Raises
+        ------
+        OutputFailed
+            Full disk or no permission.
+        """
+        about = {
+            "format": FORMAT,
+            "modality": self.modality,
+            "records": [asdict(record) for record in self.records],
+            "left_out": [asdict(each) for each in self.left_out],
+            "recipes": self.recipes,
+        }
+        with whole_file(path, overwrite=True) as temporary:
+            try:
+                save_file(
+                    {"slices": self.slices, "scans": self.scans},
+                    temporary,
+                    metadata={_KEY: json.dumps(about)},
+                )
+            except SafetensorError as error:
+                raise OutputFailed(f"cannot be written: {error}", path=path) from error
+
+    @classmethod
+    def load(cls, path: Path) -> PreparedSet:
+        """Map a prepared file into memory.
+
+        Raises
+        ------
+        InputMissing, Unreadable
+            No such file, or no file of prepared slices.
+        """
+        if not path.is_file():
+            raise InputMissing("no such file of prepared slices", path=path)
+        about = _about(path)
+        tensors = load_file(path)
+        return cls(
+            about["modality"],
+            tensors["slices"],
+            tensors["scans"],
+            tuple(Record(**record) for record in about["records"]),
+            tuple(LeftOut(**each) for each in about["left_out"]),
+            about["recipes"],
+        )
+
+    def check_recipes(self, recipes: dict[str, str], path: Path) -> None:
+        """Refuse slices that were prepared by other recipes than these.
+
+        Raises
+        ------
+        TrainingFailed
+            The message names the recipes that differ.
+        """
+        different = sorted(n for n in self.recipes if self.recipes[n] != recipes.get(n))
+        if different:
+            raise TrainingFailed(
+                f"prepared by other recipes: {', '.join(different)} differ",
+                path=path,
+                remedy="prepare the scans again, or give the recipes with --recipes",
+            )
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as opened:
+            text = (opened.metadata() or {})[_KEY]
+            tensors = set(opened.keys())
+        about = json.loads(text)
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise Unreadable("not a file of prepared slices", path=path) from error
+    if about.get("format") != FORMAT or tensors != {"slices", "scans"}:
+        raise Unreadable("prepared slices of another version of medtranslate", path=path)
+    return dict(about)

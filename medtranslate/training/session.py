@@ -1,0 +1,282 @@
+"""One stretch of a run in one process: from a checkpoint, or none, to the next reason to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch.utils.tensorboard import SummaryWriter
+
+from medtranslate.errors import TrainingFailed
+from medtranslate.training.checkpoints import Checkpoint, network_state, whole_state
+from medtranslate.training.data import Data
+from medtranslate.training.distributed import World
+from medtranslate.training.interrupts import Interrupts
+from medtranslate.training.layout import RunFolder
+from medtranslate.training.models import Models
+from medtranslate.training.page import write_page
+from medtranslate.training.pictures import PictureGrid
+from medtranslate.training.slices import UnpairedBatches
+from medtranslate.training.trainer import CycleGANTrainer
+from medtranslate.training.validate import Score, Validation
+from medtranslate.training.watch import LossRecorder, Rows
+
+_AGREE_EVERY = 20  # steps between the processes' asking one another whether to stop
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often things are done beside training.
+
+    Parameters
+    ----------
+    record_steps : int
+        Steps that a recorded loss is the mean of.
+    picture_steps : int
+        Steps between picture grids; 0 draws none but the last.
+    validate_epochs : int
+        Epochs between validations.
+    checkpoint_minutes : float
+        Minutes between checkpoints.
+    """
+
+    record_steps: int = 50
+    picture_steps: int = 1000
+    validate_epochs: int = 1
+    checkpoint_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        if min(self.record_steps, self.validate_epochs) < 1 or self.picture_steps < 0:
+            raise TrainingFailed("intervals of steps and epochs must be at least 1")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stretch of training ended.
+
+    Attributes
+    ----------
+    folder : path
+        The run's.
+    step, steps : int
+        Steps taken, and steps in all.
+    stopped : str
+        Why it stopped early; empty where it is finished.
+    """
+
+    folder: Path
+    step: int
+    steps: int
+    stopped: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self.steps
+
+
+class Session:
+    """A trainer with everything that watches over it.
+
+    Parameters
+    ----------
+    run : RunFolder
+    world : World
+    data : Data
+    models : Models
+        Restored already, where there is a checkpoint.
+    about : dict
+        What every checkpoint of the run says about it.
+    cadence : Cadence
+    score : callable, optional
+        Judges held-out slices, where there are any.
+    handlers : sequence
+        MONAI's or Ignite's, for the trainer.
+    checkpoint : Checkpoint, optional
+        To go on from.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        world: World,
+        data: Data,
+        models: Models,
+        about: dict[str, Any],
+        cadence: Cadence,
+        score: Score | None = None,
+        handlers: Sequence[Any] = (),
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.run_folder, self.world, self.data, self.models = run, world, data, models
+        self.cadence, self.score, self.handlers = cadence, score, handlers
+        packages = ("torch", "monai", "pytorch-ignite", "medtranslate")
+        self.about = {**about, "versions": {name: version(name) for name in packages}}
+        before: dict[str, Any] = {"step": 0, "seconds": 0.0, "best": None, "unrecorded": 0}
+        before |= checkpoint.about if checkpoint else {}
+        self.best: float | None = before["best"]
+        self._saved = step = int(before["step"])
+        settings = models.settings
+        batches = UnpairedBatches(
+            data.ct,
+            data.mri,
+            settings.batch_size,
+            settings.seed,
+            models.device,
+            settings.steps_per_epoch,
+            world.rank,
+            world.size,
+            step,
+        )
+        self.trainer = CycleGANTrainer(models, batches, about["precision"], world)
+        self.board = None
+        if self._leads:
+            self.board = SummaryWriter(str(run.tensorboard), purge_step=step + 1)
+        self.recorder = LossRecorder(
+            Rows(run.losses, step) if self._leads else None,
+            self.board,
+            cadence.record_steps,
+            settings.batch_size * world.size,
+            before["seconds"],
+            world,
+        )
+        if checkpoint:
+            state = checkpoint.part(f"recorder.{world.rank}")
+            self.recorder.restore(state, before["unrecorded"], models.device)
+        self.grid = PictureGrid.choose(
+            data.ct_held_out or data.ct,
+            data.mri_held_out or data.mri,
+            settings.seed,
+            about["precision"],
+        )
+        self.stopped = ""
+
+    @property
+    def _leads(self) -> bool:
+        return self.world.leads
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return int(self.trainer.state.iteration)
+
+    def run(self, interrupts: Interrupts) -> Outcome:
+        """Train; whatever happens, the last good checkpoint stays."""
+        trainer = self.trainer
+        self._attach(interrupts)
+        if not trainer.finished:
+            trainer.run()
+        if self.step != self._saved:
+            self.save()
+        if self._leads:
+            self._draw()
+            write_page(self.run_folder, self.about, self.data.report())
+        if self.board is not None:
+            self.board.close()
+        steps = trainer.state.max_epochs * trainer.state.epoch_length
+        return Outcome(
+            self.run_folder.folder, self.step, steps, "" if trainer.finished else self.stopped
+        )
+
+    def save(self) -> None:
+        """Write the checkpoint to go on from.
+
+        Raises
+        ------
+        TrainingFailed
+            A weight or a loss is not a finite number, so the checkpoint is not worth keeping.
+        OutputFailed
+            It cannot be written.
+        """
+        self.recorder.check()
+        if not self.models.finite():
+            raise TrainingFailed(
+                "a weight is no longer a finite number",
+                remedy="the last good checkpoint is kept; lower the rates or use float32",
+            )
+        pools = self.world.gather(
+            {n: p.kept.cpu() for n, p in self.models.pools.items() if p.kept is not None}
+        )
+        recorders = self.world.gather({k: v.cpu() for k, v in self.recorder.state().items()})
+        if self._leads:
+            tensors = whole_state(self.models, pools)
+            for rank, state in enumerate(recorders):
+                tensors.update({f"recorder.{rank}.{key}": value for key, value in state.items()})
+            Checkpoint(tensors, self._about_now()).save(self.run_folder.last)
+        self._saved = self.step
+
+    def _about_now(self) -> dict[str, Any]:
+        return {
+            **self.about,
+            "step": self.step,
+            "seconds": self.recorder.seconds,
+            "unrecorded": self.recorder.count,
+            "best": self.best,
+        }
+
+    def _attach(self, interrupts: Interrupts) -> None:
+        trainer, cadence = self.trainer, self.cadence
+        self.recorder.attach(trainer)
+        for handler in self.handlers:
+            handler.attach(trainer)
+        if self._leads and cadence.picture_steps:
+            every = Events.ITERATION_COMPLETED(every=cadence.picture_steps)
+            trainer.add_event_handler(every, lambda: self._draw())
+        if self.data.ct_held_out is not None and self._leads:
+            every = Events.EPOCH_COMPLETED(every=cadence.validate_epochs)
+            trainer.add_event_handler(every, lambda: self._validate())
+        saving = _Every(60 * cadence.checkpoint_minutes)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._look_up, interrupts, saving)
+
+    def _look_up(self, engine: Engine, interrupts: Interrupts, due: Callable[[], bool]) -> None:
+        """Stop or save where that is wished, in all processes at the same step."""
+        if self.world.size > 1 and engine.state.iteration % _AGREE_EVERY:
+            return
+        if self.world.agree(bool(interrupts.reason), self.models.device):
+            self.stopped = interrupts.reason or "another process was told to"
+            engine.terminate()
+        elif self.world.agree(due(), self.models.device):
+            self.save()
+
+    def _draw(self) -> None:
+        path = self.run_folder.pictures / f"step-{self.step:07d}.png"
+        grid = self.grid.save(path, self.models.averages, self.models.device)
+        if self.board is not None:
+            self.board.add_image("pictures", grid, self.step, dataformats="HW")
+
+    def _validate(self) -> None:
+        data, score = self.data, self.score
+        assert data.ct_held_out is not None and data.mri_held_out is not None and score is not None
+        validation = Validation(data.ct_held_out, data.mri_held_out, score, self.about["precision"])
+        figures = validation.measure(self.models.averages, self.models.device)
+        self.trainer.state.metrics.update({f"kid_{name}": kid for name, kid in figures.items()})
+        Rows(self.run_folder.validation, self.step).add(
+            {"step": self.step, "epoch": self.trainer.state.epoch}
+            | {f"kid_{name}": f"{kid:.6f}" for name, kid in figures.items()}
+        )
+        if self.board is not None:
+            for name, kid in figures.items():
+                self.board.add_scalar(f"validation/kid_{name}", kid, self.step)
+        if self.best is None or figures["mean"] < self.best:
+            self.best = figures["mean"]
+            state = network_state(self.models)
+            Checkpoint(state, self._about_now()).save(self.run_folder.best)
+
+
+class _Every:
+    """Says once in so many seconds that they are over."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self._last = seconds, time.monotonic()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self.seconds:
+            return False
+        self._last = now
+        return True

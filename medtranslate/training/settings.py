@@ -1,0 +1,177 @@
+"""Every setting of a training run; the defaults are the CycleGAN paper's recipe.
+
+Zhu et al. 2017, section 4 ("Training details") and appendix 7.1: Adam at 2e-4, batch 1, a pool of
+50 pictures, lambda 10, 200 epochs of which the second half decays to zero, weights from N(0, 0.02).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from torch import nn
+
+from medtranslate.errors import TrainingFailed
+from medtranslate.networks import Compact, ResNet9, UNet256
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "resnet9": ResNet9,
+    "unet256": UNet256,
+    "compact": Compact,
+}
+ADVERSARIAL = ("least-squares", "log")
+PRECISIONS = ("auto", "float32", "bf16")
+FRAME = 256
+"""Rows and columns of a prepared slice."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Parameters
+    ----------
+    network : {"resnet9", "unet256", "compact"}
+        The generator, one for each direction.
+    network_arguments : dict of str to int
+        What its class takes, such as ``{"width": 96, "blocks": 6}``; its own defaults elsewhere.
+    discriminator_width, discriminator_layers : int
+        Of the PatchGAN; 64 and 3 make the paper's 70x70.
+    epochs : int
+        The first half at a constant rate, the second falling linearly to zero.
+    steps_per_epoch : int
+        0 means once through the larger set.
+    batch_size : int
+        Pairs a step and process.
+    rate, discriminator_rate : float
+        Adam's learning rates.
+    betas : (float, float)
+        Adam's.
+    adversarial : {"least-squares", "log"}
+        Form of equation 1.
+    cycle : float
+        Lambda of equation 3.
+    identity : float
+        Weight of the identity term as a share of lambda; 0 leaves it out.
+    pool : int
+        Earlier fakes kept for each discriminator; 0 shows it only the newest.
+    hiding_noise : float
+        Standard deviation of noise laid over a fake before the way back (grey from -1 to 1),
+        against hiding the source in fine patterns. The paper has none.
+    average : float
+        Decay of the generators' moving average, which is what a run exports; 0 exports the
+        generators as they are.
+    flip : bool
+        Mirror left and right, half of the time.
+    size : float
+        Pictures are made larger or smaller by up to this share: the same on both sides.
+    rotation : float
+        Up to so many degrees either way.
+    shift : float
+        Up to so many pixels either way, both axes.
+    crop : (rows, columns) or None
+        Train on a window of this size centred on the head; None takes the whole frame, 256x256.
+    reduce : int
+        Average so many pixels a side into one first: small pictures for early steps.
+    precision : {"auto", "float32", "bf16"}
+        bf16 computes the networks in bfloat16 where that loses nothing; weights stay float32. Auto
+        takes it where the processor has bfloat16 arithmetic.
+    compile : bool
+        Compile the networks with ``torch.compile``: minutes once, then faster steps on a GPU.
+    seed : int
+        Of every random choice; each is a function of the seed and the step.
+
+    Raises
+    ------
+    TrainingFailed
+        A setting is out of its range, or they do not fit each other.
+    """
+
+    network: str = "resnet9"
+    network_arguments: dict[str, int] = field(default_factory=dict)
+    discriminator_width: int = 64
+    discriminator_layers: int = 3
+    epochs: int = 200
+    steps_per_epoch: int = 0
+    batch_size: int = 1
+    rate: float = 2e-4
+    discriminator_rate: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    adversarial: str = "least-squares"
+    cycle: float = 10.0
+    identity: float = 0.5
+    pool: int = 50
+    hiding_noise: float = 0.0
+    average: float = 0.999
+    flip: bool = True
+    size: float = 0.10
+    rotation: float = 0.0
+    shift: float = 8.0
+    crop: tuple[int, int] | None = None
+    reduce: int = 1
+    precision: str = "auto"
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        # From a YAML or JSON file these come as lists.
+        object.__setattr__(self, "betas", tuple(self.betas))
+        if self.crop is not None:
+            object.__setattr__(self, "crop", tuple(self.crop))
+        for name, allowed in (
+            ("network", tuple(NETWORKS)), ("adversarial", ADVERSARIAL), ("precision", PRECISIONS)
+        ):  # fmt: skip
+            if getattr(self, name) not in allowed:
+                raise TrainingFailed(f"{name} must be one of {', '.join(allowed)}")
+        for name in ("discriminator_width", "discriminator_layers", "epochs", "batch_size"):
+            _at_least(self, name, 1)
+        for name in (
+            "steps_per_epoch", "rate", "discriminator_rate", "cycle", "identity", "pool",
+            "hiding_noise", "rotation", "shift",
+        ):  # fmt: skip
+            _at_least(self, name, 0)
+        for name in ("average", "size"):
+            if not 0 <= getattr(self, name) < 1:
+                raise TrainingFailed(f"{name} must lie in [0, 1), not {getattr(self, name)}")
+        self._check_picture()
+
+    def _check_picture(self) -> None:
+        if self.reduce < 1 or FRAME % self.reduce:
+            raise TrainingFailed(f"reduce must divide {FRAME}, not {self.reduce}")
+        largest = FRAME // self.reduce
+        if any(not 0 < side <= largest for side in self.picture):
+            raise TrainingFailed(f"the crop must fit into {largest}x{largest} pixels")
+        multiple = NETWORKS[self.network].multiple  # type: ignore[attr-defined]
+        if any(side % multiple for side in self.picture):
+            rows, columns = self.picture
+            raise TrainingFailed(
+                f"{self.network} takes sides that {multiple} divides, not {rows}x{columns}"
+            )
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        """Rows and columns of what the networks see."""
+        return self.crop or (FRAME // self.reduce, FRAME // self.reduce)
+
+    def rate_factor(self, epoch: int) -> float:
+        """Share of the learning rates in an epoch, counted from 1."""
+        constant = self.epochs // 2
+        return min(1.0, (self.epochs - epoch + 1) / (self.epochs - constant + 1))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the settings as builtins, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """Make settings from what `as_dict` gave; names it does not know are an error."""
+        unknown = set(values) - {each.name for each in fields(cls)}
+        if unknown:
+            raise TrainingFailed(f"no such setting: {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+
+def _at_least(settings: Settings, name: str, least: float) -> None:
+    if not getattr(settings, name) >= least:
+        raise TrainingFailed(f"{name} must be at least {least}, not {getattr(settings, name)}")

@@ -1,0 +1,220 @@
+"""A training run from two folders to a bundle: the one door for the command line and for MONAI."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from medtranslate.errors import TrainingFailed
+from medtranslate.imaging.whole import whole_file
+from medtranslate.training.checkpoints import Checkpoint, restore
+from medtranslate.training.data import Data
+from medtranslate.training.device import choose_device, choose_precision
+from medtranslate.training.distributed import World, joined
+from medtranslate.training.export import export
+from medtranslate.training.initial import start_from
+from medtranslate.training.interrupts import Interrupts
+from medtranslate.training.layout import RunFolder
+from medtranslate.training.lists import FileList
+from medtranslate.training.models import Models
+from medtranslate.training.prepare import Preparation, Progress, default_cache
+from medtranslate.training.prepared import PreparedSet
+from medtranslate.training.recipebook import RecipeBook
+from medtranslate.training.session import Cadence, Outcome, Session
+from medtranslate.training.settings import Settings
+from medtranslate.training.validate import Score
+
+
+@dataclass(frozen=True)
+class Training:
+    """Train both directions on unpaired scans.
+
+    Parameters
+    ----------
+    ct, mri : path
+        Folders of scans (pictures, NIfTI, DICOM, mixed, nested), or files of slices prepared
+        earlier.
+    output : path
+        The run's folder.
+    settings : Settings
+    include : sequence of path
+        Lists of the files to take; a folder of which they name none is taken whole.
+    validate : sequence of path
+        Lists of files to keep out of training and to choose the best checkpoint by.
+    recipes : path, optional
+        Folder of recipes, instead of those that come with medtranslate.
+    cache : path, optional
+        Where prepared slices are kept; the user's cache folder where left out.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``...
+    workers : int
+        Processes that prepare scans.
+    resume : bool
+        Go on with the run in `output`, exactly; start it if it has saved nothing yet.
+    init_from : path, optional
+        Bundle, run or checkpoint to start the weights from.
+    max_minutes : float, optional
+        Stop cleanly after so long.
+    trusted : bool
+        Believe the folders' modalities, whatever the scans look like.
+    cadence : Cadence
+        How often to record, draw, validate and save.
+    score : callable, optional
+        Judges held-out slices; needed where `validate` is given.
+    handlers : sequence
+        MONAI's or Ignite's, attached to the trainer.
+    preparing : callable
+        Told scans prepared and scans in all.
+    name, version : str
+        Of the bundle.
+    """
+
+    ct: Path
+    mri: Path
+    output: Path
+    settings: Settings = field(default_factory=Settings)
+    include: Sequence[Path] = ()
+    validate: Sequence[Path] = ()
+    recipes: Path | None = None
+    cache: Path | None = None
+    device: str = "auto"
+    workers: int = 0
+    resume: bool = False
+    init_from: Path | None = None
+    max_minutes: float | None = None
+    trusted: bool = False
+    cadence: Cadence = field(default_factory=Cadence)
+    score: Score | None = None
+    handlers: Sequence[Any] = ()
+    preparing: Progress = lambda done, total: None
+    name: str = "trained"
+    version: str = "1.0.0"
+
+    def __post_init__(self) -> None:
+        for name in ("ct", "mri", "output", "recipes", "cache", "init_from"):  # text in YAML
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
+        for name in ("include", "validate"):
+            object.__setattr__(self, name, tuple(Path(path) for path in getattr(self, name)))
+        if self.validate and self.score is None:
+            raise TrainingFailed("validation lists are given, but nothing to score by")
+
+    def run(self) -> Outcome:
+        """Train until all epochs are done or there is a reason to stop.
+
+        Raises
+        ------
+        OutputExists
+            The run's folder holds something, and it was not to be resumed.
+        TrainingFailed, WrongModality, InputMissing, OutputFailed, DeviceUnusable
+            See the rooms that it comes from; the message names file and fault.
+        """
+        interrupts = Interrupts(self.max_minutes)
+        run = RunFolder(self.output)
+        with ExitStack() as stack:
+            world = stack.enter_context(joined(self.device))
+            device = choose_device(self.device, world.local_rank)
+            if world.leads:
+                if not (self.resume and run.last.is_file()):
+                    run.check_fresh()
+                stack.enter_context(run.claimed())
+            with world.leader_first():
+                data = self.data(RecipeBook.read(self.recipes))
+            stack.enter_context(interrupts.listening())
+            session = self._session(run, world, data, Models(self.settings, device))
+            outcome = session.run(interrupts)
+            if outcome.finished and world.leads and not run.bundle.exists():
+                export(run, run.bundle, self.name, self.version)
+            return outcome
+
+    def data(self, book: RecipeBook) -> Data:
+        """Prepare the scans, or find them prepared."""
+        included, held_out = FileList.read(self.include), FileList.read(self.validate)
+        wanted = replace(included, lines=included.lines + held_out.lines)
+        # Validation lists alone hold out what they name, and leave the rest to train on.
+        listed = wanted if included.lines else None
+        preparation = Preparation(
+            book, self.cache or default_cache(), self.workers, self.trusted, self.preparing
+        )
+        ct = preparation.slices(self.ct, "CT", listed)
+        mri = preparation.slices(self.mri, "MR", listed)
+        every = [name for each in (ct, mri) for name in _names(each)]
+        included.check_all_found(every)
+        held_out.check_all_found(every)
+        if not held_out.lines:
+            return Data(ct, mri)
+        (ct, ct_held_out), (mri, mri_held_out) = (_split(each, held_out) for each in (ct, mri))
+        return Data(ct, mri, ct_held_out, mri_held_out)
+
+    def _session(self, run: RunFolder, world: World, data: Data, models: Models) -> Session:
+        checkpoint = None
+        precision = choose_precision(self.settings.precision, models.device)
+        about = {
+            "settings": self.settings.as_dict(),
+            "data": data.digest(),
+            "processes": world.size,
+            "recipes": {**data.ct.recipes, **data.mri.recipes},
+        }
+        if self.resume and run.last.is_file():
+            checkpoint = Checkpoint.load(run.last)
+            self._check_same(checkpoint, about, run.last)
+            precision = checkpoint.about["precision"]
+            restore(models, checkpoint, world.rank, run.last)
+        elif self.init_from is not None:
+            start_from(models, self.init_from)
+        if self.settings.compile:
+            models.compile()
+        # Only what the run is about is said in its log; errors are raised.
+        logging.getLogger("medtranslate.training").setLevel(logging.CRITICAL)
+        session = Session(
+            run, world, data, models, {**about, "precision": precision},
+            self.cadence, self.score, self.handlers, checkpoint,
+        )  # fmt: skip
+        if world.leads:
+            _write(run.data, data.report())
+            _write(run.settings, {**session.about, "device": str(models.device)})
+        return session
+
+    def _check_same(self, checkpoint: Checkpoint, about: dict[str, Any], path: Path) -> None:
+        then = Settings.from_dict(checkpoint.about["settings"]).as_dict()
+        different = [
+            f"{name} was {then[name]} and is now {value}"
+            for name, value in about["settings"].items()
+            if then[name] != value
+        ]
+        if checkpoint.about["processes"] != about["processes"]:
+            different.append(f"processes were {checkpoint.about['processes']}")
+        if checkpoint.about["data"] != about["data"]:
+            different.append("the scans, lists or recipes are not those it was started with")
+        if different:
+            raise TrainingFailed(
+                f"cannot be resumed exactly: {'; '.join(different)}",
+                path=path,
+                remedy="give the same settings and data, or --init-from in a new folder",
+            )
+
+
+def _names(prepared: PreparedSet) -> list[str]:
+    return [r.name for r in prepared.records] + [each.name for each in prepared.left_out]
+
+
+def _split(prepared: PreparedSet, held_out: FileList) -> tuple[PreparedSet, PreparedSet]:
+    """Return what is trained on, and what is kept out of it."""
+    names = [record.name for record in prepared.records]
+    kept = held_out.named(names)
+    if not kept or len(kept) == len(names):
+        raise TrainingFailed(
+            f"the validation lists name {len(kept)} of {len(names)} {prepared.modality} scans; "
+            "some must be left to train on, and some to validate on"
+        )
+    return prepared.only(set(names) - kept), prepared.only(kept)
+
+
+def _write(path: Path, content: Any) -> None:
+    with whole_file(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
