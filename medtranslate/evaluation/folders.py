@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from medtranslate.evaluation.features import FeatureExtractor
 from medtranslate.evaluation.frames import check_modality
 from medtranslate.evaluation.framing import Framing, framing_of
 from medtranslate.evaluation.inception import default_cache, find_weights
-from medtranslate.evaluation.protocol import PROTOCOLS
+from medtranslate.evaluation.protocol import MODALITIES, PROTOCOLS
 from medtranslate.evaluation.results import Evaluation
 from medtranslate.evaluation.scans import holds_pictures
 from medtranslate.translation import Translator
@@ -26,8 +27,8 @@ class FolderEvaluation:
 
     Parameters
     ----------
-    bundles : tuple of str or path
-        Names or folders of MONAI bundles; one table for all.
+    bundles : sequence of str or path
+        Folders of MONAI bundles; one table for all.
     ct, mri : path
         Folders of test pictures, or of volumes.
     ct_reference, mri_reference : path, optional
@@ -48,17 +49,17 @@ class FolderEvaluation:
         Take the folders' modalities as given, without looking at the pictures.
     """
 
-    bundles: tuple[str | Path, ...]
-    ct: Path
-    mri: Path
-    ct_reference: Path | None = None
-    mri_reference: Path | None = None
+    bundles: Sequence[str | Path]
+    ct: str | Path
+    mri: str | Path
+    ct_reference: str | Path | None = None
+    mri_reference: str | Path | None = None
     paired: bool = False
     protocol: str = "published"
-    inception_weights: Path | None = None
+    inception_weights: str | Path | None = None
     device: str = "auto"
     seed: int = 2020
-    cache: Path | None = None
+    cache: str | Path | None = None
     trust_modality: bool = False
 
     def evaluator(self, progress: Progress = silent) -> Evaluator:
@@ -81,11 +82,12 @@ class FolderEvaluation:
         framing = framing_of(
             PROTOCOLS[self.protocol],
             [translator.bundle for translator in translators],
-            kind="picture" if holds_pictures(self.ct) else "volume",
+            kind="picture" if holds_pictures(Path(self.ct)) else "volume",
         )
         data = self._data(framing)
-        cache = self.cache or default_cache()
-        weights = find_weights(self.inception_weights, cache=cache)
+        cache = Path(self.cache) if self.cache else default_cache()
+        given = Path(self.inception_weights) if self.inception_weights else None
+        weights = find_weights(given, cache=cache)
         return Evaluator(
             [Candidate.of(translator) for translator in translators],
             data,
@@ -101,14 +103,14 @@ class FolderEvaluation:
 
     def _data(self, framing: Framing) -> TestData:
         if self.paired:
-            ct, mri = framing.read_pairs(self.ct, self.mri)
+            ct, mri = framing.read_pairs(Path(self.ct), Path(self.mri))
         else:
-            ct, mri = framing.read(self.ct, "ct"), framing.read(self.mri, "mri")
+            ct, mri = framing.read(Path(self.ct), "ct"), framing.read(Path(self.mri), "mri")
         references = {
-            "ct_reference": framing.read(self.ct_reference, "ct") if self.ct_reference else None,
-            "mri_reference": framing.read(self.mri_reference, "mri")
-            if self.mri_reference
-            else None,
+            f"{modality}_reference": framing.read(Path(folder), modality) if folder else None
+            for modality, folder in zip(
+                MODALITIES, (self.ct_reference, self.mri_reference), strict=True
+            )
         }
         data = TestData(ct, mri, **references, paired=self.paired)
         if not self.trust_modality:

@@ -21,7 +21,9 @@ PAGE = "evaluation.html"
 OURS = {EVERYTHING, CASES, PAGE}
 
 
-def write_report(evaluation: Evaluation, folder: Path, *, overwrite: bool = False) -> list[Path]:
+def write_report(
+    evaluation: Evaluation, folder: str | Path, *, overwrite: bool = False
+) -> list[Path]:
     """Write `evaluation.json`, `cases.csv` and `evaluation.html` into a folder, all or none.
 
     Raises
@@ -31,6 +33,7 @@ def write_report(evaluation: Evaluation, folder: Path, *, overwrite: bool = Fals
     OutputFailed
         No permission, no space, no parent folder, or the folder to overwrite holds other things.
     """
+    folder = Path(folder)
     check_report_folder(folder, overwrite=overwrite)
     with whole_folder(folder, overwrite=overwrite) as partial:
         text = json.dumps(as_json(evaluation), indent=2, allow_nan=False)
