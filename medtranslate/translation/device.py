@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from medtranslate.errors import DeviceUnusable
+
+Progress = Callable[[int, int], None]
+"""Called with the slices done and the slices in all."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -63,8 +67,22 @@ class Device:
         settled = copy.deepcopy(network).to(self.processor, self.dtype)
         return settled.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def run(self, network: nn.Module, slices: torch.Tensor) -> torch.Tensor:
+    def run(
+        self,
+        network: nn.Module,
+        slices: torch.Tensor,
+        progress: Progress = lambda done, of: None,
+    ) -> torch.Tensor:
         """Send slices (N, 1, H, W) through a settled network; float32 on the CPU, same shape.
+
+        Parameters
+        ----------
+        network : nn.Module
+            From `settle`.
+        slices : float tensor (N, 1, H, W)
+            In [-1, 1], on any device.
+        progress : function
+            Called with the slices done and the slices in all.
 
         Raises
         ------
@@ -78,6 +96,7 @@ class Device:
                     part = slices[start : start + self.batch]
                     moved = part.to(self.processor, self.dtype, non_blocking=True)
                     out[start : start + self.batch] = network(moved)
+                    progress(start + len(part), len(slices))
         except torch.OutOfMemoryError as error:
             hint = f"give a --batch-size below {self.batch}, or --device cpu"
             raise DeviceUnusable(f"{self.processor} is out of memory", remedy=hint) from error

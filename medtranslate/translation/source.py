@@ -32,5 +32,5 @@ def source_of(image: MetaTensor, modality: str = "") -> dict[str, Any]:
 
 
 def _from_array(image: MetaTensor) -> dict[str, Any]:
-    guess, basis = guess_volume(image.as_tensor()[0].numpy())
+    guess, basis = guess_volume(image.as_tensor()[0].detach().cpu().float().numpy())
     return array_source(image, modality=guess, basis=basis)

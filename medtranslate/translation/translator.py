@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -18,11 +18,8 @@ from medtranslate.errors import OutOfDomain, Unsupported, WrongModality
 from medtranslate.imaging import read
 from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
 from medtranslate.recipes import Prepared, Recipe
-from medtranslate.translation.device import Device
+from medtranslate.translation.device import Device, Progress
 from medtranslate.translation.source import source_of
-
-Progress = Callable[[int, int], None]
-"""Called with the slices done and the slices in all."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +104,10 @@ class Translator:
         -------
         MetaTensor or nibabel image
             A nibabel image for a nibabel image (int16, with the label in its header), else a
-            MetaTensor of the same shape and affine, float32 whole numbers: HU in the bundle's
-            window inside the head and -1000 elsewhere for CT, 0 to 4095 in arbitrary units for
-            MR, grey levels for pictures. ``meta["synthesis"]`` says which model made it.
+            MetaTensor of the same shape, affine and metadata on the CPU, float32 whole numbers:
+            HU in the bundle's window inside the head and -1000 elsewhere for CT, 0 to 4095 in
+            arbitrary units for MR, grey levels for pictures. ``meta["synthesis"]`` says which
+            model made it.
 
         Raises
         ------
@@ -119,11 +117,13 @@ class Translator:
             If there is no head in it.
         Unsupported
             If the geometry cannot be cut into axial slices, or voxels are not finite.
+        ModelUnusable
+            If the model makes no such target.
         """
         if isinstance(image, nib.Nifti1Image):
             scan = from_nibabel(image)
             return to_nibabel(self.translate(scan, to=to, modality=modality, progress=progress))
-        scan = image if isinstance(image, MetaTensor) else read(image, modality=modality)
+        scan = _opened(image, modality)
         source = source_of(scan, modality)
         target, prepared = self.prepare(scan, source, to)
         slices = torch.full(prepared.slices.shape, -1.0)
@@ -131,6 +131,8 @@ class Translator:
         holds = prepared.head.flatten(1).any(1)
         slices[holds] = self.translate_frames(prepared.slices[holds], to=to, progress=progress)
         result = target.restore(slices, prepared)
+        # All of it, so that MONAI's inverses and savers know the image again.
+        result.copy_meta_from(scan)
         result.affine = scan.affine.clone()
         result.meta["source"] = source
         result.meta["synthesis"] = self.synthesis(source, to, target)
@@ -157,19 +159,19 @@ class Translator:
 
         Raises
         ------
-        WrongModality, OutOfDomain, Unsupported
+        WrongModality, OutOfDomain, Unsupported, ModelUnusable
             As `translate`.
         """
         path = source["files"][0] if source["files"] else None
-        given, wanted = source["modality"], TARGETS[to]
+        given, wanted = source["modality"], self._made(to)
+        if not _finite(image):
+            raise Unsupported("holds voxels that are NaN or infinite", path=path)
         if not given:
             hint = "say which: --from ct or --from mri"
             raise WrongModality("cannot tell whether this is CT or MR", path=path, remedy=hint)
         if given == wanted:
             basis = source["modality_basis"]
             raise WrongModality(f"is {wanted} already ({basis})", path=path, remedy="see --from")
-        if not bool(torch.isfinite(image.as_tensor()).all()):
-            raise Unsupported("holds voxels that are NaN or infinite", path=path)
         try:
             prepared = self.bundle.recipe(given, source["kind"]).prepare(image)
         except Unsupported as error:
@@ -182,12 +184,8 @@ class Translator:
         self, frames: torch.Tensor, *, to: str, progress: Progress = lambda done, of: None
     ) -> torch.Tensor:
         """Send network frames (N, 1, 256, 256) in [-1, 1] through a generator; the same back."""
-        network = self.networks[to]
-        out = torch.empty(frames.shape, dtype=torch.float32)
-        for part in _parts(len(frames), self.device.batch):
-            out[part] = self.device.run(network, frames[part])
-            progress(part.stop, len(frames))
-        return out
+        self._made(to)
+        return self.device.run(self.networks[to], frames, progress)
 
     def synthesis(self, source: Mapping[str, Any], to: str, target: Recipe) -> dict[str, Any]:
         """Say in builtins which model makes what (``docs/architecture.md``)."""
@@ -206,7 +204,26 @@ class Translator:
             "window": [limits.low, limits.high] if volume and made == "CT" else [],
         }
 
+    def _made(self, to: str) -> str:
+        """Return the modality that a target is, if this model makes it."""
+        if to not in TARGETS:
+            raise ValueError(f"to must be one of {', '.join(TARGETS)}, got {to!r}")
+        self.bundle.generator(to)
+        return TARGETS[to]
 
-def _parts(length: int, batch: int) -> Iterator[slice]:
-    for start in range(0, length, batch):
-        yield slice(start, min(start + batch, length))
+
+def _opened(image: str | Path | MetaTensor, modality: str) -> MetaTensor:
+    if isinstance(image, str | Path):
+        return read(image, modality=modality)
+    if not isinstance(image, MetaTensor):
+        kind = type(image).__name__
+        raise TypeError(f"a path, a MetaTensor or a nibabel NIfTI image is translated, no {kind}")
+    if image.ndim != 4 or len(image) != 1 or not image.numel():
+        raise Unsupported(f"shape {list(image.shape)} is no single scan of shape (1, X, Y, Z)")
+    return image
+
+
+def _finite(image: MetaTensor) -> bool:
+    """Tell whether all voxels are finite, without the copy that `torch.isfinite` makes."""
+    extremes = torch.stack(torch.aminmax(image.as_tensor().detach()))
+    return bool(torch.isfinite(extremes).all())  # NaN is passed on by both
