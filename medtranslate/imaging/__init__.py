@@ -6,7 +6,7 @@ the output's name, and ``whole`` keeps half-written outputs away. ``source`` is 
 image carries from the one to the other; ``survey`` says what lies there, without reading voxels.
 """
 
-from medtranslate.imaging.dicom import DicomReader
+from medtranslate.imaging.dicom import DicomReader, DicomWriter
 from medtranslate.imaging.finding import Finding
 from medtranslate.imaging.itk import ItkReader, ItkWriter
 from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
@@ -20,6 +20,7 @@ from medtranslate.imaging.writer import WRITABLE, write
 __all__ = [
     "WRITABLE",
     "DicomReader",
+    "DicomWriter",
     "Finding",
     "ItkReader",
     "ItkWriter",

@@ -6,6 +6,7 @@ to is counted while it is written, because the claims of a bomb are false.
 
 from __future__ import annotations
 
+import errno
 import stat
 import tempfile
 import zipfile
@@ -27,6 +28,7 @@ from medtranslate.errors import (
 SUFFIX = ".zip"
 
 _CHUNK = 2**20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _LOCAL_MAGIC = b"PK\x03\x04"
 _ENCRYPTED = 0x1
 
@@ -127,7 +129,9 @@ def _unpack(path: Path, folder: Path, limits: Limits) -> None:
     except NotImplementedError as error:
         raise Unsupported(f"packed in a way that is not read: {error}", path=path) from error
     except OSError as error:
-        raise OutputFailed(f"cannot be unpacked: {error.strerror or error}", path=path) from error
+        said = f"cannot be unpacked: {error.strerror or error}"
+        kind = OutputFailed if error.errno in _NO_ROOM else Unreadable
+        raise kind(said, path=path) from error
 
 
 def _check_claims(members: list[zipfile.ZipInfo], path: Path, limits: Limits) -> None:

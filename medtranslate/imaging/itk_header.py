@@ -15,6 +15,13 @@ from medtranslate.errors import Unreadable, Unsupported, UntrustedInput
 
 _LONGEST_HEADER = 2**16
 _CHUNK = 2**20
+_COUNTS = {
+    **dict.fromkeys(("DimSize", "Offset", "Position", "Origin", "CenterOfRotation"), 1),
+    **dict.fromkeys(("ElementSpacing", "ElementSize"), 1),
+    **dict.fromkeys(("TransformMatrix", "Rotation", "Orientation"), 2),
+}
+"""Numbers that a MetaImage field holds, as a power of the count of axes."""
+
 _WINDOW_BITS = {"zlib": zlib.MAX_WBITS, "gzip": 16 + zlib.MAX_WBITS}
 
 
@@ -118,6 +125,7 @@ def _metaimage(block: bytes, path: Path) -> TextHeader:
     if name.upper() == "LIST" or "%" in name:
         raise Unsupported("the voxels are spread over a list of files", path=path)
     text = block[: place.end()]
+    _check_fields(text, path)
     packed = re.search(rb"^CompressedData\s*=\s*True", text, re.M | re.I)
     skipped = re.search(rb"^HeaderSize\s*=\s*(-?\d+)", text, re.M)
     local = name.upper() == "LOCAL"
@@ -125,6 +133,41 @@ def _metaimage(block: bytes, path: Path) -> TextHeader:
     offset = place.end() if local else int(skipped[1]) if skipped else 0
     # A header size of -1 means: whatever precedes the voxels at the end of the file.
     return TextHeader("metaimage", voxels, max(offset, 0), "zlib" if packed else "raw")
+
+
+def _check_fields(text: bytes, path: Path) -> None:
+    """Refuse a MetaImage header on which ITK would crash or speak for itself.
+
+    Raises
+    ------
+    Unreadable
+        A line is no ``Key = value``, a field that ITK needs is missing, or has a wrong count of
+        numbers.
+    """
+    fields: dict[str, str] = {}
+    for line in text.decode("utf-8", "replace").strip().split("\n"):
+        key, equals, value = line.strip(" \t\r").partition("=")
+        if not equals or not key.strip().isidentifier() or not value.strip("\t").isprintable():
+            raise Unreadable(f"damaged MetaImage header: {line.strip()[:40]!r}", path=path)
+        fields[key.strip()] = value.strip()
+    axes = fields.get("NDims", "")
+    if axes not in ("2", "3", "4"):
+        raise Unreadable(f"damaged MetaImage header: NDims is {axes!r}", path=path)
+    if not re.fullmatch(r"MET_[A-Z_]+", fields.get("ElementType", "")):
+        raise Unreadable("damaged MetaImage header: no ElementType", path=path)
+    first = next(iter(key for key in fields if key in ("NDims", *_COUNTS)))
+    if first != "NDims" or "DimSize" not in fields:
+        raise Unreadable("damaged MetaImage header: NDims or DimSize out of place", path=path)
+    for key, power in _COUNTS.items():
+        if key in fields and not _are_numbers(fields[key], int(axes) ** power):
+            raise Unreadable(f"damaged MetaImage header: {key} is {fields[key]!r}", path=path)
+
+
+def _are_numbers(text: str, count: int) -> bool:
+    try:
+        return len([float(word) for word in text.split()]) == count
+    except ValueError:
+        return False
 
 
 def _nrrd(block: bytes, path: Path) -> TextHeader:

@@ -196,7 +196,7 @@ def opened_picture(path: Path) -> Iterator[Image.Image]:
         raise UntrustedInput("more pixels than a picture has", path=path) from error
     except UnidentifiedImageError as error:
         raise Unreadable("not a PNG, JPEG or TIFF picture", path=path) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError) as error:
         raise Unreadable(f"damaged or truncated picture: {error}", path=path) from error
 
 

@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 from medtranslate.errors import Unsupported
 from medtranslate.imaging import nifti, picture
 from medtranslate.imaging.base import ScanWriter
+from medtranslate.imaging.dicom import write_series
 from medtranslate.imaging.itk import ItkWriter
 from medtranslate.imaging.nifti import NiftiWriter
 from medtranslate.imaging.picture import PictureWriter, write_stack
@@ -58,7 +59,7 @@ def write(image: MetaTensor, path: str | PathLike[str], *, overwrite: bool = Fal
         if source["kind"] == "picture":
             write_stack(image, path, overwrite=overwrite)
         else:
-            _write_series(image, path, overwrite=overwrite)
+            write_series(image, path, overwrite=overwrite)
         return path
     writers = [kind for suffix, kind in _WRITERS.items() if path.name.lower().endswith(suffix)]
     if not writers:
@@ -66,9 +67,3 @@ def write(image: MetaTensor, path: str | PathLike[str], *, overwrite: bool = Fal
         raise Unsupported(f"no format is written as {path.suffix}", path=path, remedy=known)
     writers[0]().save(image, path, overwrite=overwrite)
     return path
-
-
-def _write_series(image: MetaTensor, folder: Path, *, overwrite: bool) -> None:
-    from medtranslate.imaging.dicom import write_series
-
-    write_series(image, folder, overwrite=overwrite)
