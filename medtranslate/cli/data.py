@@ -1,0 +1,159 @@
+"""``medtranslate data``: look at scans before training, and prepare them to carry elsewhere."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from medtranslate.training.check import Findings
+    from medtranslate.training.prepared import PreparedSet
+
+data = typer.Typer(no_args_is_help=True, help="Check folders of scans, and prepare them once.")
+
+
+class Modality(StrEnum):
+    """What a folder holds."""
+
+    CT = "ct"
+    MRI = "mri"
+
+
+Folder = Annotated[Path, typer.Argument(help="Folder of scans, or slices prepared earlier.")]
+ModalityOption = Annotated[Modality, typer.Option("--modality", "-m", help="What it holds.")]
+Include = Annotated[
+    list[Path] | None, typer.Option(help="List of the files to take; may be given several times.")
+]
+Recipes = Annotated[Path | None, typer.Option(help="Folder of recipes, not the shipped ones.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder for prepared slices.")]
+Workers = Annotated[int, typer.Option(help="Processes that prepare scans.", min=0)]
+Against = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the same modality (a test set) that should share no picture."),
+]
+ListOut = Annotated[
+    Path | None, typer.Option("--list", help="Write the clean scans' names here, for --include.")
+]
+Report = Annotated[Path | None, typer.Option("--json", help="Write everything found here.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Take the modality as given.")]
+
+
+@data.command()
+def check(
+    folder: Folder,
+    modality: ModalityOption,
+    include: Include = None,
+    against: Against = None,
+    list_out: ListOut = None,
+    report: Report = None,
+    overwrite: Overwrite = False,
+    recipes: Recipes = None,
+    cache: Cache = None,
+    workers: Workers = 2,
+) -> None:
+    """Find unreadable scans, the wrong modality and near copies before a day is lost on them."""
+    import json
+
+    from rich.console import Console
+
+    from medtranslate.imaging.whole import whole_file
+    from medtranslate.training.check import check as look
+
+    def slices(source: Path, lists: list[Path] | None) -> PreparedSet:
+        return _slices(source, modality, lists, recipes, cache, workers, trusted=True)
+
+    others = None if against is None else slices(against, None)
+    findings = look(slices(folder, include), others)
+    _show(findings, Console())
+    if list_out is not None:
+        findings.write_list(list_out, overwrite=overwrite)
+    if report is not None:
+        with whole_file(report, overwrite=overwrite) as temporary:
+            temporary.write_text(json.dumps(findings.as_dict(), indent=2), encoding="utf-8")
+
+
+@data.command()
+def prepare(
+    folder: Folder,
+    modality: ModalityOption,
+    output: Output,
+    include: Include = None,
+    recipes: Recipes = None,
+    cache: Cache = None,
+    workers: Workers = 2,
+    overwrite: Overwrite = False,
+    force: Force = False,
+) -> None:
+    """Prepare a folder into one file that train takes instead of it, on any machine."""
+    from rich.console import Console
+
+    from medtranslate.errors import OutputExists, OutputFailed
+    from medtranslate.training.prepared import SUFFIX
+
+    if output.suffix != SUFFIX:
+        raise OutputFailed(f"its name must end in {SUFFIX}", path=output)
+    if output.exists() and not overwrite:
+        raise OutputExists("exists already", path=output, remedy="--overwrite")
+    prepared = _slices(folder, modality, include, recipes, cache, workers, trusted=force)
+    prepared.save(output)
+    line = f"{len(prepared.records)} scans, {len(prepared)} slices: {output}"
+    Console().print(line, highlight=False, soft_wrap=True)
+
+
+def _slices(
+    folder: Path,
+    modality: Modality,
+    include: list[Path] | None,
+    recipes: Path | None,
+    cache: Path | None,
+    workers: int,
+    *,
+    trusted: bool,
+) -> PreparedSet:
+    from rich.console import Console
+
+    from medtranslate.training.lists import FileList
+    from medtranslate.training.prepare import Preparation, default_cache
+    from medtranslate.training.recipebook import RecipeBook
+    from medtranslate.training.watch import Preparing
+
+    wanted = FileList.read(include or ())
+    with Preparing(Console(stderr=True)) as progress:
+        preparation = Preparation(
+            RecipeBook.read(recipes), cache or default_cache(), workers, trusted, progress
+        )
+        told = "CT" if modality is Modality.CT else "MR"
+        return preparation.slices(folder, told, wanted)
+
+
+def _show(findings: Findings, console: Console) -> None:
+    prepared = findings.prepared
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    empty = sum(record.empty for record in prepared.records)
+    say(f"{prepared.modality}: {len(prepared.records)} scans, {len(prepared)} slices to train on")
+    if empty:
+        say(f"{empty} empty slices left out")
+    for reason, count in findings.reasons.most_common():
+        first = next(each.name for each in prepared.left_out if each.reason == reason)
+        say(f"{count} left out, such as {first}: {reason}")
+    if prepared.doubtful:
+        shown = ", ".join(prepared.doubtful[:3])
+        say(f"{len(prepared.doubtful)} look like the other modality, such as {shown}")
+    if findings.copies:
+        repeats = sum(len(group) - 1 for group in findings.copies)
+        shown = ", ".join(findings.copies[0][:3])
+        say(f"{repeats} near copies in {len(findings.copies)} groups, such as {shown}")
+    if findings.shared:
+        name, copy = next(iter(findings.shared.items()))
+        say(f"{len(findings.shared)} shared with the other folder, such as {name} and {copy}")
+    say(f"{len(findings.clean)} scans are clean")
