@@ -19,7 +19,7 @@ _HOMES = {
     "FolderEvaluation": "folders",
     "FrameSet": "frames",
     "Protocol": "protocol",
-    "TestData": "evaluator",
+    "RealData": "data",
     "distances": "distances",
     "find_weights": "inception",
     "read_frames": "frames",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 
 import numpy as np
@@ -18,16 +15,17 @@ from numpy.typing import NDArray
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.baselines import Floor, RealSet, at_floor_size, floor
 from medtranslate.evaluation.candidate import Candidate, Translated, translate
+from medtranslate.evaluation.data import RealData
 from medtranslate.evaluation.distances import distances
 from medtranslate.evaluation.features import FeatureExtractor
-from medtranslate.evaluation.frames import FEW, FrameSet
+from medtranslate.evaluation.frames import FrameSet
 from medtranslate.evaluation.gallery import galleries
 from medtranslate.evaluation.heads import head_masks
 from medtranslate.evaluation.inception import EXTRACTOR
+from medtranslate.evaluation.machine import machine
 from medtranslate.evaluation.paired import (
     PairedErrors,
     bootstrap,
-    check_pairs,
     errors_of_frames,
     mean_by_case,
     summarise,
@@ -39,93 +37,16 @@ from medtranslate.evaluation.results import (
     DirectionResult,
     Evaluation,
     Gallery,
-    SetRecord,
     paper_fid,
 )
 
 DIRECTIONS: tuple[tuple[Modality, Modality], ...] = (("ct", "mri"), ("mri", "ct"))
-PACKAGES = ("medtranslate", "torch", "monai", "torch-fidelity", "numpy", "Pillow")
 
 Progress = Callable[[str, int, int], None]
 
 
 def silent(step: str, done: int, total: int) -> None:
     """Show no progress."""
-
-
-@dataclass(frozen=True)
-class TestData:
-    """The real pictures of an evaluation.
-
-    Attributes
-    ----------
-    ct, mri : FrameSet
-        The test sets.
-    ct_reference, mri_reference : FrameSet or None
-        Other real pictures, such as the training sets, for floors of the same size.
-    paired : bool
-        Frames of the same place in both test sets show the same slice of the same head.
-
-    Raises
-    ------
-    EvaluationFailed
-        Both modalities hold the same pictures, a reference is its own test set, a pair has no
-        partner, or its pictures differ in size.
-    """
-
-    __test__ = False  # no test class, whatever pytest thinks of the name
-
-    ct: FrameSet
-    mri: FrameSet
-    ct_reference: FrameSet | None = None
-    mri_reference: FrameSet | None = None
-    paired: bool = False
-
-    def __post_init__(self) -> None:
-        if self.ct.digest == self.mri.digest:
-            raise EvaluationFailed(
-                "the CT and the MRI set hold the same pictures", path=self.mri.folder or None
-            )
-        for test, reference in ((self.ct, self.ct_reference), (self.mri, self.mri_reference)):
-            if reference is not None and reference.digest == test.digest:
-                raise EvaluationFailed(
-                    f"the {test.modality.upper()} reference is the test set itself, "
-                    "so its floor would be 0",
-                    path=reference.folder or None,
-                )
-        if self.paired:
-            check_pairs(self.ct, self.mri)
-
-    def test(self, modality: Modality) -> FrameSet:
-        """Return the test set of a modality."""
-        return self.ct if modality == "ct" else self.mri
-
-    def reference(self, modality: Modality) -> FrameSet | None:
-        """Return the other real pictures of a modality."""
-        return self.ct_reference if modality == "ct" else self.mri_reference
-
-    def records(self) -> tuple[SetRecord, ...]:
-        """Return what went in, by content."""
-        sets = [
-            ("test", self.ct),
-            ("test", self.mri),
-            ("reference", self.ct_reference),
-            ("reference", self.mri_reference),
-        ]
-        return tuple(
-            SetRecord(role, each.modality, each.folder, len(each), each.digest)
-            for role, each in sets
-            if each is not None
-        )
-
-    def warnings(self) -> tuple[str, ...]:
-        """Return what a reader of the figures must know about the sets."""
-        return tuple(
-            f"{len(each)} {each.modality.upper()} pictures: under {FEW} FID means little by "
-            "itself; read KID, and FID only beside a floor of the same size"
-            for each in (self.ct, self.mri)
-            if len(each) < FEW
-        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +57,7 @@ class Evaluator:
     ----------
     candidates : sequence of Candidate
         One table for all; names with versions differ.
-    data : TestData
+    data : RealData
     extractor : FeatureExtractor
     protocol : Protocol
         What the data was read by; named with the figures.
@@ -149,7 +70,7 @@ class Evaluator:
     """
 
     candidates: Sequence[Candidate]
-    data: TestData
+    data: RealData
     extractor: FeatureExtractor
     protocol: Protocol = PUBLISHED
     seed: int = 2020
@@ -331,24 +252,3 @@ def _cases(
             pictures.names, pictures.cases, translated.cycle_errors, errors, strict=True
         )
     )
-
-
-def machine(device: str) -> dict[str, str]:
-    """Return the device, the threads and the versions that figures and timings depend on."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor()
-    return {
-        "device": device,
-        "processor": name or platform.machine(),
-        "cores": str(os.cpu_count()),
-        "torch threads": str(torch.get_num_threads()),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        **{package: _version(package) for package in PACKAGES},
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -10,7 +10,8 @@ import torch
 
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.candidate import Candidate
-from medtranslate.evaluation.evaluator import Evaluator, Progress, TestData, silent
+from medtranslate.evaluation.data import RealData
+from medtranslate.evaluation.evaluator import Evaluator, Progress, silent
 from medtranslate.evaluation.features import FeatureExtractor
 from medtranslate.evaluation.frames import check_modality
 from medtranslate.evaluation.framing import Framing, framing_of
@@ -68,7 +69,7 @@ class FolderEvaluation:
         Raises
         ------
         EvaluationFailed, InputMissing, Unreadable, Unsupported, WrongModality
-            The pictures, as `read_frames`, `check_modality` and `TestData` say.
+            The pictures, as `read_frames`, `check_modality` and `RealData` say.
         EvaluationFailed
             The protocol has another name, or no Inception weights can be had.
         ModelUnusable, DeviceUnusable
@@ -101,7 +102,7 @@ class FolderEvaluation:
         """Evaluate, and return everything found."""
         return self.evaluator(progress).run()
 
-    def _data(self, framing: Framing) -> TestData:
+    def _data(self, framing: Framing) -> RealData:
         if self.paired:
             ct, mri = framing.read_pairs(Path(self.ct), Path(self.mri))
         else:
@@ -112,7 +113,7 @@ class FolderEvaluation:
                 MODALITIES, (self.ct_reference, self.mri_reference), strict=True
             )
         }
-        data = TestData(ct, mri, **references, paired=self.paired)
+        data = RealData(ct, mri, **references, paired=self.paired)
         if not self.trust_modality:
             for pictures in (ct, mri, *references.values()):
                 if pictures is not None:

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from medtranslate.bundle.save import Networks, save_bundle
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.candidate import Candidate, Translated, cost, translate
 from medtranslate.evaluation.results import paper_fid
-from medtranslate.networks import ResNet9, UNet256
+from medtranslate.networks import Compact, ResNet9, UNet256
+from medtranslate.shipped import shipped
+from medtranslate.translation import Translator
 
 HEADS = np.zeros((20, 256, 256), dtype=bool)
 HEADS[:, 50:200, 60:190] = True
@@ -106,3 +109,21 @@ def test_a_translator_becomes_a_candidate() -> None:
     assert candidate.costs["mri"].parameters == 10
     assert candidate.weights_sha256 == {"ct": "c" * 64, "mri": "c" * 64}
     assert candidate.translate_frames(torch.ones(1), "ct") == -1
+
+
+def test_a_loaded_bundle_translates_frames(tmp_path) -> None:
+    networks = {to: Compact().eval() for to in ("mri", "ct")}
+    spec = {"_target_": "medtranslate.networks.Compact"}
+    recipes = sorted(shipped("transforms").glob("*.yaml"))
+    save_bundle(
+        tmp_path / "b", Networks(dict.fromkeys(networks, spec), networks), recipes,
+        name="made", version="3",
+    )  # fmt: skip
+    candidate = Candidate.of(Translator.load(tmp_path / "b", device="cpu"))
+    assert (candidate.name, candidate.version) == ("made", "3")
+    given = torch.rand(3, 1, 256, 256) * 2 - 1
+    found = candidate.translate_frames(given, "mri")
+    with torch.inference_mode():
+        expected = networks["mri"](given)
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
+    assert len(candidate.weights_sha256["ct"]) == 64

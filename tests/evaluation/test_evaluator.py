@@ -10,7 +10,8 @@ import torch
 
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.candidate import Candidate, Cost
-from medtranslate.evaluation.evaluator import Evaluator, TestData
+from medtranslate.evaluation.data import RealData
+from medtranslate.evaluation.evaluator import Evaluator
 from medtranslate.evaluation.results import paper_fid
 
 
@@ -35,7 +36,7 @@ NONE = Candidate("none", lambda frames, to: frames)
 
 @pytest.fixture(scope="module")
 def evaluation(ct, mri, new_extractor):
-    data = TestData(ct, mri, paired=True)
+    data = RealData(ct, mri, paired=True)
     return Evaluator([oracle(ct, mri), NONE], data, new_extractor(), pictures=3).run()
 
 
@@ -104,14 +105,14 @@ def test_galleries_are_by_seed_and_by_cycle_error(evaluation) -> None:
 
 def test_real_features_are_extracted_once_for_several_models(ct, mri, extractor) -> None:
     again = dataclasses.replace(NONE, version="2")
-    Evaluator([NONE, again], TestData(ct, mri), extractor, pictures=0).run()
+    Evaluator([NONE, again], RealData(ct, mri), extractor, pictures=0).run()
     assert extractor.extracted == [8, 8] + 2 * [8, 8]  # real sets, then each model's own
 
 
 def test_progress_ends_at_the_total(ct, mri, extractor) -> None:
     seen: dict[str, tuple[int, int]] = {}
     plan = Evaluator(
-        [NONE], TestData(ct, mri), extractor, progress=lambda s, n, m: seen.update({s: (n, m)})
+        [NONE], RealData(ct, mri), extractor, progress=lambda s, n, m: seen.update({s: (n, m)})
     )
     plan.run()
     assert set(seen.values()) == {(8, 8)}
@@ -119,7 +120,7 @@ def test_progress_ends_at_the_total(ct, mri, extractor) -> None:
 
 
 def test_the_same_seed_gives_the_same_figures(ct, mri, extractor, evaluation) -> None:
-    data = TestData(ct, mri, paired=True)
+    data = RealData(ct, mri, paired=True)
     again = Evaluator([oracle(ct, mri), NONE], data, extractor, pictures=3).run()
     timeless = [dataclasses.replace(r, seconds_per_slice=0) for r in again.directions]
     assert timeless == [dataclasses.replace(r, seconds_per_slice=0) for r in evaluation.directions]
@@ -128,16 +129,16 @@ def test_the_same_seed_gives_the_same_figures(ct, mri, extractor, evaluation) ->
 def test_the_same_pictures_on_both_sides_are_refused(ct) -> None:
     same = dataclasses.replace(ct, modality="mri", folder="testA")
     with pytest.raises(EvaluationFailed, match="testA: the CT and the MRI set hold the same"):
-        TestData(ct, same)
+        RealData(ct, same)
 
 
 def test_a_reference_that_is_the_test_set_is_refused(ct, mri) -> None:
     with pytest.raises(EvaluationFailed, match="the CT reference is the test set itself"):
-        TestData(ct, mri, ct_reference=ct)
+        RealData(ct, mri, ct_reference=ct)
 
 
 def test_a_model_given_twice_is_refused(ct, mri, extractor) -> None:
     with pytest.raises(EvaluationFailed, match="given twice: none"):
-        Evaluator([NONE, NONE], TestData(ct, mri), extractor)
+        Evaluator([NONE, NONE], RealData(ct, mri), extractor)
     with pytest.raises(EvaluationFailed, match="no model"):
-        Evaluator([], TestData(ct, mri), extractor)
+        Evaluator([], RealData(ct, mri), extractor)

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from medtranslate.errors import OutputExists, OutputFailed
 from medtranslate.evaluation.candidate import Candidate, Cost
-from medtranslate.evaluation.evaluator import Evaluator, TestData
+from medtranslate.evaluation.data import RealData
+from medtranslate.evaluation.evaluator import Evaluator
 from medtranslate.evaluation.report import write_report
 from medtranslate.evaluation.table import grids, show
 
@@ -24,7 +25,7 @@ MADE = Candidate("made <b>", lambda x, to: -x, version="1.0", costs={"mri": Cost
 
 @pytest.fixture(scope="module")
 def evaluation(ct, mri, new_extractor):
-    return Evaluator([MADE], TestData(ct, mri, paired=True), new_extractor(), pictures=2).run()
+    return Evaluator([MADE], RealData(ct, mri, paired=True), new_extractor(), pictures=2).run()
 
 
 def test_the_json_holds_everything_and_is_strict(evaluation, tmp_path: Path) -> None:
