@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -90,7 +90,7 @@ class FolderEvaluation:
         given = Path(self.inception_weights) if self.inception_weights else None
         weights = find_weights(given, cache=cache)
         return Evaluator(
-            [Candidate.of(translator) for translator in translators],
+            _candidates(translators),
             data,
             FeatureExtractor(weights, self._extractor_device(), cache),
             protocol=framing.named(),
@@ -124,3 +124,14 @@ class FolderEvaluation:
         if self.device != "auto":
             return self.device
         return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _candidates(translators: Sequence[Translator]) -> list[Candidate]:
+    """Return the models, with their folders' names where their own do not tell them apart."""
+    candidates = [Candidate.of(translator) for translator in translators]
+    if len({(each.name, each.version) for each in candidates}) == len(candidates):
+        return candidates
+    return [
+        replace(candidate, name=f"{candidate.name} ({translator.bundle.folder.name})")
+        for candidate, translator in zip(candidates, translators, strict=True)
+    ]

@@ -34,8 +34,9 @@ class MadeBundle:
     version = "1.0"
     recipes = PAPER
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, bundle: str) -> None:
+        self.folder = Path(bundle)
+        self.name = bundle.split("/")[0]
 
     def generator(self, to: str) -> SimpleNamespace:
         return SimpleNamespace(network=torch.nn.Conv2d(1, 1, 1), sha256="d" * 64)
@@ -96,6 +97,11 @@ def test_two_bundles_give_one_table(data: Path, ct) -> None:
     ]
     assert found.sets[0].sha256 == ct.digest
     assert all(d.paired is not None and d.paired.cases == 8 for d in found.directions)
+
+
+def test_bundles_of_one_name_are_told_apart_by_their_folders(data: Path) -> None:
+    found = plan(data, bundles=("made/resnet", "made/unet")).evaluator()
+    assert [c.name for c in found.candidates] == ["made (resnet)", "made (unet)"]
 
 
 def test_pictures_of_the_papers_models_are_sized_as_the_floors_were(data: Path, mri) -> None:
