@@ -11,16 +11,15 @@ import base64
 import io
 from pathlib import Path
 
-import pydicom
 from pydicom.charset import convert_encodings, default_encoding
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
-from medtranslate.errors import Unreadable, UntrustedInput
+from medtranslate.errors import UntrustedInput
 from medtranslate.imaging.dicom.attributes import SERIES_ATTRIBUTES
 from medtranslate.imaging.dicom.limits import LIMITS
 
@@ -47,42 +46,56 @@ TEXT_VRS = frozenset(
 )
 """Value representations whose bytes do not depend on byte order."""
 
-_SERIES_TAGS = tuple(sorted(tag_for_keyword(keyword) or 0 for keyword in SERIES_ATTRIBUTES))
+_SERIES_TAGS = frozenset(tag_for_keyword(keyword) or 0 for keyword in SERIES_ATTRIBUTES)
+
+Kept = dict[int, DataElement | RawDataElement]
+"""Series attributes of one file as they were read, by tag."""
 
 
-def carried(dataset: Dataset, path: Path) -> bytes:
-    """Give the series attributes of a source data set as DICOM bytes.
+def kept(dataset: Dataset) -> Kept:
+    """Give the series attributes of a parsed file, untouched."""
+    return {tag: dataset.get_item(tag) for tag in sorted(dataset.keys() & _SERIES_TAGS)}
+
+
+def differ(one: Kept, other: Kept) -> bool:
+    """Say whether two files of a series disagree in a series attribute."""
+    if one.keys() != other.keys():
+        return True
+    return any(one[tag].value != other[tag].value for tag in one)
+
+
+def carried(attributes: Kept, path: Path) -> tuple[bytes, list[str]]:
+    """Give series attributes as DICOM bytes, and the keywords of those too damaged to copy.
 
     Parameters
     ----------
-    dataset : pydicom.Dataset
-        As parsed, values still raw.
+    attributes : dict
+        From `kept`.
     path : path
-        Its file, for messages.
+        Their file, for messages.
 
     Raises
     ------
-    Unreadable
-        An attribute is damaged beyond copying.
     UntrustedInput
         Sequences are nested too deep.
     """
-    kept = Dataset()
-    for tag in _SERIES_TAGS:
-        if tag in dataset:
-            try:
-                kept[tag] = portable(dataset, tag)
-            except RecursionError:
-                raise UntrustedInput("sequences are nested too deep", path=path) from None
-            except UntrustedInput:
-                raise
-            except Exception as error:
-                keyword = pydicom.datadict.keyword_for_tag(tag)
-                raise Unreadable(f"is damaged: {keyword} cannot be read", path=path) from error
-    try:
-        return pack(kept)
-    except Exception as error:
-        raise Unreadable("is damaged: its attributes cannot be copied", path=path) from error
+    source, whole, damaged = Dataset(), Dataset(), []
+    for tag, element in attributes.items():
+        source[tag] = element
+    keep_bytes(source)
+    for tag in attributes:
+        try:
+            alone = Dataset()
+            alone[tag] = portable(source, tag)
+            # Encoded one by one, so that one that cannot be does not take the others with it.
+            pack(alone)
+            whole[tag] = alone.get_item(tag)
+        except (RecursionError, UntrustedInput):
+            raise UntrustedInput("sequences are nested too deep", path=path) from None
+        except Exception:
+            # pydicom raises what it will on a damaged element; all that matters is that it did.
+            damaged.append(keyword_for_tag(tag))
+    return pack(whole), damaged
 
 
 def portable(dataset: Dataset, tag: int) -> DataElement | RawDataElement:

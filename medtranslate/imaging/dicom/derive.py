@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -30,7 +31,7 @@ from medtranslate.imaging.dicom.attributes import EQUIPMENT, RULES
 from medtranslate.imaging.dicom.carry import from_text
 from medtranslate.imaging.dicom.reader import unpack_mask
 from medtranslate.imaging.dicom.repair import copy_series, mend_slice
-from medtranslate.imaging.dicom.uids import UidMaker, basis_of, digest_of
+from medtranslate.imaging.dicom.uids import UidMaker, basis_of
 
 SOFTWARE = f"medtranslate {version('medtranslate')}"
 STORAGE = {"CT": CTImageStorage, "MR": MRImageStorage}
@@ -64,10 +65,10 @@ class Series:
         The carried attributes of the source series.
     copied : pydicom.Dataset
         Those that stand in the derived one.
-    words : list of numpy.ndarray
-        For each slice its stored values (rows, columns).
+    voxels : numpy.ndarray
+        Float32 (X, Y, Z) as translated.
     digests : list of str
-        SHA-256 of each.
+        SHA-256 of the stored values of each slice.
     window : tuple of float
         Centre and width to display.
     padded : bool
@@ -87,7 +88,7 @@ class Series:
     header: dict[str, Any]
     source: Dataset
     copied: Dataset
-    words: list[np.ndarray]
+    voxels: np.ndarray
     digests: list[str]
     window: tuple[float, float]
     padded: bool
@@ -125,8 +126,12 @@ def derive(image: MetaTensor, source: dict[str, Any], uid_seed: str = "") -> Ser
             "the image has no DICOM series on the same slices to be derived from",
             remedy="give that series with --template, or write NIfTI",
         )
-    words = stored_words(image, header, synthesis)
-    digests = digest_of([one.tobytes() for one in words])
+    voxels = np.asarray(torch.as_tensor(image.detach().cpu()).as_subclass(torch.Tensor)[0])
+    digests, top = [], 1.0
+    for index in range(len(slices)):
+        words = stored_words(voxels, index, header, synthesis)
+        digests.append(hashlib.sha256(words.tobytes()).hexdigest())
+        top = max(top, float(np.percentile(words, 99.5)))
     seed = uid_seed or str((synthesis.get("options") or {}).get("uid_seed", ""))
     uids = UidMaker(seed, basis_of(synthesis, SOFTWARE))
     carried = from_text(header["shared"])
@@ -137,9 +142,9 @@ def derive(image: MetaTensor, source: dict[str, Any], uid_seed: str = "") -> Ser
         header=header,
         source=carried,
         copied=copied.dataset,
-        words=words,
+        voxels=voxels,
         digests=digests,
-        window=display_window(words, synthesis),
+        window=display_window(np.ceil(top), synthesis),
         padded=any(one["padding"] for one in slices),
         uids=uids,
         uid=uids.make("series", *(one["instance"] for one in slices), *digests),
@@ -167,42 +172,41 @@ def repairs(image: MetaTensor, source: dict[str, Any] | None = None) -> list[str
 
 
 def stored_words(
-    image: MetaTensor, header: dict[str, Any], synthesis: dict[str, Any]
-) -> list[np.ndarray]:
-    """Give the stored values of each slice, (rows, columns); background where not imaged.
+    voxels: np.ndarray, index: int, header: dict[str, Any], synthesis: dict[str, Any]
+) -> np.ndarray:
+    """Give the stored values of one slice, (rows, columns); background where not imaged.
 
     Raises
     ------
     Unsupported
         A value is not finite or does not fit.
     """
-    kind = WORDS[synthesis["modality"]]
+    kind, packed = WORDS[synthesis["modality"]], header["slices"][index]["padding"]
     limits = np.iinfo(kind)
-    volume = np.asarray(torch.as_tensor(image.detach().cpu()).as_subclass(torch.Tensor)[0])
-    words = []
-    for index, record in enumerate(header["slices"]):
-        picture = np.rint(volume[:, :, index]).astype(np.float64)
-        if record["padding"]:
-            picture[unpack_mask(record["padding"], picture.shape)] = synthesis["background"]
-        if not (picture.min() >= limits.min and picture.max() <= limits.max):
-            raise Unsupported(
-                f"slice {index}: values from {picture.min():g} to {picture.max():g} "
-                f"do not fit {kind.name}"
-            )
-        words.append(np.ascontiguousarray(picture.T.astype(kind)))
-    return words
+    picture = np.rint(voxels[:, :, index])
+    if packed:
+        picture[unpack_mask(packed, picture.shape)] = synthesis["background"]
+    low, high = float(picture.min()), float(picture.max())
+    # Written so that NaN, which compares false with everything, is caught as well.
+    if not (low >= limits.min and high <= limits.max):
+        raise Unsupported(f"slice {index}: values from {low:g} to {high:g} do not fit {kind.name}")
+    return np.ascontiguousarray(picture.T.astype(kind))
 
 
-def display_window(words: list[np.ndarray], synthesis: dict[str, Any]) -> tuple[float, float]:
-    """Give centre and width to display: the model's window, or what the values span."""
+def display_window(top: float, synthesis: dict[str, Any]) -> tuple[float, float]:
+    """Give centre and width to display: the model's window, else what the values span.
+
+    Parameters
+    ----------
+    top : float
+        The highest 99.5th percentile of a slice.
+    synthesis : dict
+        ``meta["synthesis"]``.
+    """
     if synthesis.get("window"):
         low, high = synthesis["window"]
         return (low + high) / 2, high - low
-    if synthesis["modality"] == "CT":
-        return 40.0, 400.0
-    tops = [np.percentile(one, 99.5) for one in words]
-    top = max(float(np.ceil(max(tops))), 1.0)
-    return top / 2, top
+    return (40.0, 400.0) if synthesis["modality"] == "CT" else (top / 2, top)
 
 
 def instance(series: Series, index: int) -> Dataset:
@@ -390,6 +394,10 @@ def _instance_uid(series: Series, index: int) -> str:
     )
 
 
+def _pixel_data(series: Series, index: int) -> bytes:
+    return stored_words(series.voxels, index, series.header, series.synthesis).tobytes()
+
+
 def _date(series: Series, index: int) -> str:
     return series.now.strftime("%Y%m%d")
 
@@ -420,9 +428,9 @@ COMPUTED: dict[str, Callable[[Series, int], Any]] = {
         "MEDTRANSLATE-01", "99MEDTRANSLATE", "Image-to-image translation"
     ),
     "SourceImageSequence": _source_image,
-    "Rows": lambda series, index: series.words[index].shape[0],
-    "Columns": lambda series, index: series.words[index].shape[1],
-    "PixelData": lambda series, index: series.words[index].tobytes(),
+    "Rows": lambda series, index: series.voxels.shape[1],
+    "Columns": lambda series, index: series.voxels.shape[0],
+    "PixelData": _pixel_data,
     "WindowCenter": lambda series, index: f"{series.window[0]:g}",
     "WindowWidth": lambda series, index: f"{series.window[1]:g}",
     "WindowCenterWidthExplanation": lambda s, i: "BRAIN" if s.synthesis.get("window") else "FULL",

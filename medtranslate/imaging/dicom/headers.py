@@ -14,7 +14,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
-from medtranslate.imaging.dicom.carry import carried
+from medtranslate.imaging.dicom.carry import Kept, kept
 from medtranslate.imaging.dicom.encoding import check_whole
 from medtranslate.imaging.dicom.enhanced import frames
 from medtranslate.imaging.dicom.files import Parsed, parse
@@ -41,7 +41,7 @@ class Header:
         SyntheticData is YES.
     note : str
         What was unusual about the file.
-    carried : bytes
+    kept : dict
         The series-wide attributes that the derived series copies (see `carry`).
     slices : tuple of Slice
         Empty where `error` says why.
@@ -61,7 +61,7 @@ class Header:
     image_type: str
     synthetic: bool
     note: str
-    carried: bytes
+    kept: Kept
     slices: tuple[Slice, ...] = ()
     error: MedTranslateError | None = None
 
@@ -109,7 +109,7 @@ def read_header(path: Path) -> Header:
         image_type=text(dataset, "ImageType"),
         synthetic=first(dataset, "SyntheticData") == "YES",
         note=parsed.note,
-        carried=carried(dataset, path) if image else b"",
+        kept=kept(dataset) if image else {},
         slices=slices,
         error=error,
     )

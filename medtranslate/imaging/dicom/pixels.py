@@ -86,11 +86,16 @@ def decode(slices: Sequence[Slice], modality: str) -> Voxels:
 def physical(one: Slice, modality: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Decode one slice: float32 (rows, columns) in physical units, and its mask (X, Y) or None."""
     stored = read_stored(one)
-    picture = (stored * one.slope + one.intercept).astype(np.float32)
-    mask = np.zeros(stored.shape, dtype=bool)
+    if one.slope == 1 and float(one.intercept).is_integer():
+        # Exact in float32, at a quarter of the time.
+        picture = stored.astype(np.float32)
+        picture += np.float32(one.intercept)
+    else:
+        picture = (stored * np.float64(one.slope) + one.intercept).astype(np.float32)
+    mask: np.ndarray | None = None
     if one.padding is not None:
         low, high = one.padding
-        mask |= (stored >= low) & (stored <= high)
+        mask = (stored >= low) & (stored <= high)
         level = high * one.slope + one.intercept
         if modality == "CT" and level > TISSUE and mask.any():
             raise Unsupported(
@@ -98,16 +103,17 @@ def physical(one: Slice, modality: str) -> tuple[np.ndarray, np.ndarray | None]:
                 "has as well",
                 path=one.path,
             )
-    if modality == "CT":
-        mask |= picture < BELOW_AIR
-    if not mask.any():
+    if modality == "CT" and picture.min() < BELOW_AIR:
+        below = picture < BELOW_AIR
+        mask = below if mask is None else mask | below
+    if mask is None or not mask.any():
         return picture, None
     picture[mask] = AIR if modality == "CT" else 0.0
     return picture, mask.T
 
 
 def read_stored(one: Slice) -> np.ndarray:
-    """Decode the stored values of one slice: float64 (rows, columns), sign and unused bits done.
+    """Decode the stored values of one slice: integers (rows, columns), sign and unused bits done.
 
     Raises
     ------
@@ -127,7 +133,7 @@ def read_stored(one: Slice) -> np.ndarray:
         raise Unreadable(f"the pixel data cannot be decoded: {reason}", path=one.path) from error
     if stored.shape != (encoding.rows, encoding.columns):
         raise Unreadable(f"the pixel data decode to {stored.shape}", path=one.path)
-    return stored.astype(np.float64)
+    return stored
 
 
 def _read_native(stream: BoundedFile, encoding: Encoding, frame: int) -> np.ndarray:
@@ -172,10 +178,12 @@ def _pixel_module(encoding: Encoding) -> dict[str, Any]:
 def significant(words: np.ndarray, encoding: Encoding) -> np.ndarray:
     """Give integers from the low BitsStored bits alone: the others may hold overlays or noise."""
     spare = encoding.allocated - encoding.stored
-    kind = "i" if encoding.signed else "u"
-    whole = words.astype(words.dtype.newbyteorder("="))
+    kind = np.dtype(f"{'i' if encoding.signed else 'u'}{words.itemsize}")
+    native = words.astype(words.dtype.newbyteorder("="), copy=False)
+    if not spare:
+        return native.view(kind)
     # Shifted up and down again, a signed type repeats the sign bit over the spare ones.
-    return (whole << spare).astype(f"{kind}{words.itemsize}") >> spare
+    return (native << spare).view(kind) >> spare
 
 
 def check_codestream(content: bytes, encoding: Encoding) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from medtranslate.errors import MedTranslateError
 from medtranslate.imaging.base import RefusingReader
-from medtranslate.imaging.dicom.carry import to_text
+from medtranslate.imaging.dicom.carry import carried, differ, to_text
 from medtranslate.imaging.dicom.files import looks_like_dicom, walk
 from medtranslate.imaging.dicom.geometry import Stack
 from medtranslate.imaging.dicom.grouping import (
@@ -95,7 +95,10 @@ def source_of(
         Its pixels; None where only headers are asked for.
     """
     encoding = stacked.slices[0].encoding
+    lowest = next(header for header in headers if header.path == stacked.slices[0].path)
+    packed, damaged = carried(lowest.kept, lowest.path)
     faults = [*stacked.notes, *left_out(contents, headers), *_remarks(headers, voxels)]
+    faults += [f"{keyword} is damaged and is not carried" for keyword in damaged]
     return make_source(
         format="dicom",
         kind="volume",
@@ -107,7 +110,7 @@ def source_of(
         modality_basis=MODALITY_BASIS,
         faults=faults,
         even=stacked.even,
-        header=header_of(headers, stacked, voxels),
+        header=header_of(lowest, packed, stacked, voxels),
     )
 
 
@@ -115,9 +118,9 @@ def _remarks(headers: Sequence[Header], voxels: Voxels | None) -> list[str]:
     remarks = []
     if any(header.synthetic for header in headers):
         remarks.append("the source says that it is synthetic itself (SyntheticData is YES)")
-    if any(header.carried != headers[0].carried for header in headers):
-        where = names([h.path.name for h in headers if h.carried != headers[0].carried])
-        remarks.append(f"attributes of patient, study or series differ in {where}")
+    odd = [header.path.name for header in headers if differ(header.kept, headers[0].kept)]
+    if odd:
+        remarks.append(f"attributes of patient, study or series differ in {names(odd)}")
     if voxels is not None:
         count = sum(int(mask.sum()) for mask in voxels.masks if mask is not None)
         if count:
@@ -125,7 +128,9 @@ def _remarks(headers: Sequence[Header], voxels: Voxels | None) -> list[str]:
     return remarks
 
 
-def header_of(headers: Sequence[Header], stacked: Stack, voxels: Voxels | None) -> dict[str, Any]:
+def header_of(
+    lowest: Header, packed: bytes, stacked: Stack, voxels: Voxels | None
+) -> dict[str, Any]:
     """Build ``meta["source"]["header"]``: what the writer of a derived series needs.
 
     Keys: ``study``, ``series``, ``sop_class``, ``tilt`` (degrees), ``shared`` (base64 of the
@@ -134,15 +139,13 @@ def header_of(headers: Sequence[Header], stacked: Stack, voxels: Voxels | None) 
     ``ratio`` (of compression) and ``padding`` (packed mask of what was not imaged, or ``""``).
     """
     masks = voxels.masks if voxels is not None else (None,) * len(stacked.slices)
-    by_place = {header.path: header for header in headers}
-    lowest = by_place[stacked.slices[0].path]
     return {
         "study": lowest.study,
         "series": lowest.series,
         "sop_class": lowest.sop_class,
         "description": lowest.description,
         "tilt": stacked.tilt,
-        "shared": to_text(lowest.carried),
+        "shared": to_text(packed),
         "slices": [
             _slice_record(one, mask) for one, mask in zip(stacked.slices, masks, strict=True)
         ],

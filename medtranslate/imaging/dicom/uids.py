@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +56,3 @@ def basis_of(synthesis: Mapping[str, Any], software: str) -> str:
     keys = ("modality", "model", "version", "weights_sha256", "window", "options")
     told = {key: synthesis.get(key) for key in keys}
     return json.dumps([software, told], sort_keys=True, default=str)
-
-
-def digest_of(pictures: Sequence[bytes]) -> list[str]:
-    """Give the SHA-256 of the pixel data of each slice."""
-    return [hashlib.sha256(picture).hexdigest() for picture in pictures]

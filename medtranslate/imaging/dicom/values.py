@@ -43,7 +43,7 @@ def text(dataset: Dataset, keyword: str) -> str:
     Padding is stripped; an absent or binary element gives ``""``.
     """
     tag = _tag(keyword)
-    if tag not in dataset:
+    if tag not in dataset.keys():  # noqa: SIM118
         return ""
     value = _element(dataset, tag, keyword).value
     if isinstance(value, bytes):
@@ -100,7 +100,7 @@ def whole(dataset: Dataset, keyword: str) -> int | None:
         It is no single integer.
     """
     tag = _tag(keyword)
-    if tag not in dataset:
+    if tag not in dataset.keys():  # noqa: SIM118
         return None
     element = _element(dataset, tag, keyword)
     value, vr = element.value, element.VR
@@ -130,7 +130,7 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
         It is no sequence.
     """
     tag = _tag(keyword)
-    if tag not in dataset:
+    if tag not in dataset.keys():  # noqa: SIM118
         return []
     try:
         found = dataset[tag].value

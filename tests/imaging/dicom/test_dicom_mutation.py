@@ -74,8 +74,9 @@ def test_damaged_copies_end_in_a_right_volume_or_a_named_error(tmp_path, kind):
             path.write_bytes(damage(whole[path], chance))
             begun = time.monotonic()
             try:
-                ends[outcome(folder, tmp_path / "out" if seed % 4 == 0 else None)] += 1
-                find_series(folder)
+                ends[outcome(folder, tmp_path / "out" if seed % 8 == 0 else None)] += 1
+                if seed % 4 == 1:
+                    find_series(folder)
             except Exception as error:
                 raise AssertionError(f"{kind} seed {seed}, {damage.__name__}: {error!r}") from error
         assert time.monotonic() - begun < SECONDS, f"{kind} seed {seed} took too long"
