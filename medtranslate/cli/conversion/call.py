@@ -1,0 +1,105 @@
+"""One call of ``convert``: the batch, its last line, its report, its exit code."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from medtranslate.assurance.report import as_json, write_report
+from medtranslate.cli.conversion.batch import Batch, Outcome
+from medtranslate.cli.conversion.outputs import check_path
+from medtranslate.cli.conversion.record import record
+from medtranslate.cli.conversion.request import Request
+from medtranslate.cli.conversion.screen import Screen
+from medtranslate.cli.endings import common_code
+from medtranslate.translation import Translator
+
+TO_STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model, and where it runs.
+
+    Parameters
+    ----------
+    bundle : str
+        Its folder; ``""`` for the shipped one.
+    device, precision : str
+        As `Translator.load`.
+    batch_size : int or None
+        Slices at once.
+    """
+
+    bundle: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+
+    def load(self) -> Translator:
+        """Load it."""
+        return Translator.load(
+            self.bundle or None,
+            device=self.device,
+            precision=self.precision,
+            batch_size=self.batch_size,
+        )
+
+
+def call(
+    inputs: Sequence[str],
+    request: Request,
+    model: Model,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    report_to: str = "",
+) -> int:
+    """Convert inputs, tell how it went, and return the exit code.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Files, folders or zips.
+    request : Request
+        What was asked for.
+    model : Model
+        What converts.
+    quiet, verbose : bool
+        How much is told.
+    report_to : str
+        A file, ``"-"`` for stdout, or ``""`` for no report.
+
+    Raises
+    ------
+    typer.BadParameter, ModelUnusable, DeviceUnusable, OutputExists, OutputFailed
+        Nothing could be begun, or the report could not be written.
+    """
+    start = time.perf_counter()
+    if report_to not in ("", TO_STDOUT):
+        check_path(Path(report_to), overwrite=request.overwrite)
+    screen = Screen(quiet=quiet, verbose=verbose, results_on_stderr=report_to == TO_STDOUT)
+    with screen:
+        batch = Batch(request, screen, model.load)
+        outcomes = batch.run([Path(one) for one in inputs])
+    code = common_code(outcome.code for outcome in outcomes)
+    if len(outcomes) > 1:
+        screen.result(closing_line(outcomes))
+    if report_to:
+        options = {**asdict(request), **asdict(model), "inputs": list(inputs)}
+        content = record(batch, options, exit_code=code, total=time.perf_counter() - start)
+        if report_to == TO_STDOUT:
+            sys.stdout.write(as_json(content))
+        else:
+            write_report(content, Path(report_to), overwrite=request.overwrite)
+    return code
+
+
+def closing_line(outcomes: Sequence[Outcome]) -> str:
+    """Say how many scans were converted and how many were not."""
+    failed = sum(outcome.error is not None for outcome in outcomes)
+    made = f"{len(outcomes) - failed} of {len(outcomes)} converted"
+    return f"{made}, {failed} failed" if failed else made

@@ -1,0 +1,94 @@
+"""How a run ends: what went wrong in one line on stderr, and the exit code that says it.
+
+Refusals (`MedTranslateError`) carry their code; a wrong command line is 2, an interrupt 130, a
+SIGTERM 143, anything else, which is a bug, 1.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from types import FrameType
+from typing import Any
+
+import typer
+
+from medtranslate.errors import MedTranslateError, SomeFailed
+
+INTERRUPTED, TERMINATED = 130, 143
+UNEXPECTED = MedTranslateError.exit_code
+
+# Typer names BadParameter only; its base, wherever typer takes it from, is any wrong command line.
+UsageError: Any = typer.BadParameter.__base__
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception, so that temporary files go on the way out."""
+
+
+def run(app: typer.Typer, arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code; nothing but an exit leaves this function.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The commands.
+    arguments : sequence of str
+        Without the program's name. ``--verbose`` among them asks for tracebacks.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: Any = app(list(arguments), prog_name="medtranslate", standalone_mode=False)
+        return int(code or 0)
+    except Terminated:
+        complain("terminated")
+        return TERMINATED
+    except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted")
+        return INTERRUPTED
+    except UsageError as error:
+        complain(f"{error.format_message()} (see --help)")
+        return int(error.exit_code)
+    except Exception as error:
+        complain(sentence(error, verbose="--verbose" in arguments))
+        return exit_code(error)
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of a failure."""
+    return error.exit_code if isinstance(error, MedTranslateError) else UNEXPECTED
+
+
+def common_code(codes: Iterable[int]) -> int:
+    """Return the code for several inputs: 0, the one that all failures share, or SomeFailed's."""
+    failures = {code for code in codes if code}
+    if len(failures) > 1:
+        return SomeFailed.exit_code
+    return failures.pop() if failures else 0
+
+
+def sentence(error: BaseException, *, verbose: bool = False) -> str:
+    """Say what went wrong: one line, or with `verbose` the traceback before it."""
+    if isinstance(error, MedTranslateError):
+        line = " ".join(str(error).split())
+    else:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        hint = "" if verbose else "; run with --verbose for the traceback"
+        line = f"unexpected error: {told}{hint}"
+    if not verbose:
+        return line
+    return "".join(traceback.format_exception(error)) + line
+
+
+def complain(text: str) -> None:
+    """Print an error on stderr; its last line begins with the program's name."""
+    *before, last = text.splitlines() or [""]
+    for line in before:
+        print(line, file=sys.stderr)
+    print(f"medtranslate: error: {last}", file=sys.stderr, flush=True)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
