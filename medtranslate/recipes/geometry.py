@@ -257,7 +257,11 @@ class _Field:
     def from_network(self) -> NDArray[np.float32]:
         offsets = (np.arange(self.length) - self.middle) / self.step
         positions = (self.size - 1) / 2 + (-offsets if self.flip else offsets)
-        return resampling(positions, self.size, 1 / self.step, cubic)
+        weights = resampling(positions, self.size, 1 / self.step, cubic)
+        # Beyond the image's end the network saw padding, which says nothing about the image.
+        weights[:, ~self.to_network().any(axis=1)] = 0
+        total = weights.sum(axis=1, keepdims=True)
+        return weights / np.where(total > 0, total, 1)
 
 
 def _both_ways(
