@@ -29,15 +29,12 @@ from pydicom.uid import (
 from medtranslate.errors import Unsupported
 from medtranslate.imaging.dicom.attributes import EQUIPMENT, RULES
 from medtranslate.imaging.dicom.carry import from_text
-from medtranslate.imaging.dicom.reader import unpack_mask
 from medtranslate.imaging.dicom.repair import copy_series, mend_slice
 from medtranslate.imaging.dicom.uids import UidMaker, basis_of
+from medtranslate.imaging.dicom.words import PixelWords
 
 SOFTWARE = f"medtranslate {version('medtranslate')}"
 STORAGE = {"CT": CTImageStorage, "MR": MRImageStorage}
-WORDS = {"CT": np.dtype("<i2"), "MR": np.dtype("<u2")}
-"""Stored type by target, as BitsStored and PixelRepresentation of the rules say."""
-
 LOSSY_METHODS = {
     JPEGBaseline8Bit: "ISO_10918_1",
     JPEGExtended12Bit: "ISO_10918_1",
@@ -65,8 +62,8 @@ class Series:
         The carried attributes of the source series.
     copied : pydicom.Dataset
         Those that stand in the derived one.
-    voxels : numpy.ndarray
-        Float32 (X, Y, Z) as translated.
+    pixels : PixelWords
+        The stored values of each slice.
     digests : list of str
         SHA-256 of the stored values of each slice.
     window : tuple of float
@@ -88,7 +85,7 @@ class Series:
     header: dict[str, Any]
     source: Dataset
     copied: Dataset
-    voxels: np.ndarray
+    pixels: PixelWords
     digests: list[str]
     window: tuple[float, float]
     padded: bool
@@ -127,11 +124,12 @@ def derive(image: MetaTensor, source: dict[str, Any], uid_seed: str = "") -> Ser
             remedy="give that series with --template, or write NIfTI",
         )
     voxels = np.asarray(torch.as_tensor(image.detach().cpu()).as_subclass(torch.Tensor)[0])
-    digests, top = [], 1.0
+    pixels = PixelWords(voxels, [one["padding"] for one in slices], synthesis)
+    digests, highest = [], 1
     for index in range(len(slices)):
-        words = stored_words(voxels, index, header, synthesis)
+        words = pixels.of(index)
         digests.append(hashlib.sha256(words.tobytes()).hexdigest())
-        top = max(top, float(np.percentile(words, 99.5)))
+        highest = max(highest, int(words.max()))
     seed = uid_seed or str((synthesis.get("options") or {}).get("uid_seed", ""))
     uids = UidMaker(seed, basis_of(synthesis, SOFTWARE))
     carried = from_text(header["shared"])
@@ -142,9 +140,9 @@ def derive(image: MetaTensor, source: dict[str, Any], uid_seed: str = "") -> Ser
         header=header,
         source=carried,
         copied=copied.dataset,
-        voxels=voxels,
+        pixels=pixels,
         digests=digests,
-        window=display_window(np.ceil(top), synthesis),
+        window=display_window(highest, synthesis),
         padded=any(one["padding"] for one in slices),
         uids=uids,
         uid=uids.make("series", *(one["instance"] for one in slices), *digests),
@@ -171,42 +169,20 @@ def repairs(image: MetaTensor, source: dict[str, Any] | None = None) -> list[str
     return list(derive(image, source or image.meta["source"]).notes)
 
 
-def stored_words(
-    voxels: np.ndarray, index: int, header: dict[str, Any], synthesis: dict[str, Any]
-) -> np.ndarray:
-    """Give the stored values of one slice, (rows, columns); background where not imaged.
-
-    Raises
-    ------
-    Unsupported
-        A value is not finite or does not fit.
-    """
-    kind, packed = WORDS[synthesis["modality"]], header["slices"][index]["padding"]
-    limits = np.iinfo(kind)
-    picture = np.rint(voxels[:, :, index])
-    if packed:
-        picture[unpack_mask(packed, picture.shape)] = synthesis["background"]
-    low, high = float(picture.min()), float(picture.max())
-    # Written so that NaN, which compares false with everything, is caught as well.
-    if not (low >= limits.min and high <= limits.max):
-        raise Unsupported(f"slice {index}: values from {low:g} to {high:g} do not fit {kind.name}")
-    return np.ascontiguousarray(picture.T.astype(kind))
-
-
-def display_window(top: float, synthesis: dict[str, Any]) -> tuple[float, float]:
+def display_window(highest: int, synthesis: dict[str, Any]) -> tuple[float, float]:
     """Give centre and width to display: the model's window, else what the values span.
 
     Parameters
     ----------
-    top : float
-        The highest 99.5th percentile of a slice.
+    highest : int
+        The largest stored value of the series.
     synthesis : dict
         ``meta["synthesis"]``.
     """
     if synthesis.get("window"):
         low, high = synthesis["window"]
         return (low + high) / 2, high - low
-    return (40.0, 400.0) if synthesis["modality"] == "CT" else (top / 2, top)
+    return (40.0, 400.0) if synthesis["modality"] == "CT" else (highest / 2, highest)
 
 
 def instance(series: Series, index: int) -> Dataset:
@@ -394,10 +370,6 @@ def _instance_uid(series: Series, index: int) -> str:
     )
 
 
-def _pixel_data(series: Series, index: int) -> bytes:
-    return stored_words(series.voxels, index, series.header, series.synthesis).tobytes()
-
-
 def _date(series: Series, index: int) -> str:
     return series.now.strftime("%Y%m%d")
 
@@ -428,9 +400,9 @@ COMPUTED: dict[str, Callable[[Series, int], Any]] = {
         "MEDTRANSLATE-01", "99MEDTRANSLATE", "Image-to-image translation"
     ),
     "SourceImageSequence": _source_image,
-    "Rows": lambda series, index: series.voxels.shape[1],
-    "Columns": lambda series, index: series.voxels.shape[0],
-    "PixelData": _pixel_data,
+    "Rows": lambda series, index: series.pixels.shape[1],
+    "Columns": lambda series, index: series.pixels.shape[0],
+    "PixelData": lambda series, index: series.pixels.of(index).tobytes(),
     "WindowCenter": lambda series, index: f"{series.window[0]:g}",
     "WindowWidth": lambda series, index: f"{series.window[1]:g}",
     "WindowCenterWidthExplanation": lambda s, i: "BRAIN" if s.synthesis.get("window") else "FULL",

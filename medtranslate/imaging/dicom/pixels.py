@@ -29,9 +29,6 @@ BELOW_AIR = -1024.0
 TISSUE = -500.0
 """HU from which a padding value would erase tissue."""
 
-BLOCK = 16
-"""Slices decoded together: 16 float32 fill a cache line of the (X, Y, Z) volume."""
-
 
 @dataclass(frozen=True)
 class Voxels:
@@ -67,20 +64,16 @@ def decode(slices: Sequence[Slice], modality: str) -> Voxels:
         Its padding value lies among tissue.
     """
     encoding = slices[0].encoding
-    values = np.empty((encoding.columns, encoding.rows, len(slices)), dtype=np.float32)
-    masks: list[np.ndarray | None] = [None] * len(slices)
+    # Stored slice by slice and given as a view, so that a slice is one run of memory.
+    values = np.empty((len(slices), encoding.rows, encoding.columns), dtype=np.float32)
 
-    def fill(start: int) -> None:
-        block = [physical(one, modality) for one in slices[start : start + BLOCK]]
-        for number, (_, mask) in enumerate(block):
-            masks[start + number] = mask
-        rows_first = np.stack([picture for picture, _ in block], axis=-1)
-        values[:, :, start : start + len(block)] = rows_first.transpose(1, 0, 2)
+    def fill(index: int) -> np.ndarray | None:
+        values[index], mask = physical(slices[index], modality)
+        return mask
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(fill, range(0, len(slices), BLOCK)):
-            pass
-    return Voxels(values, tuple(masks))
+        masks = tuple(pool.map(fill, range(len(slices))))
+    return Voxels(values.transpose(2, 1, 0), masks)
 
 
 def physical(one: Slice, modality: str) -> tuple[np.ndarray, np.ndarray | None]:

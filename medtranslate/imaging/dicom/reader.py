@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from medtranslate.imaging.dicom.grouping import (
     volume,
 )
 from medtranslate.imaging.dicom.headers import Header
+from medtranslate.imaging.dicom.masks import pack_mask
 from medtranslate.imaging.dicom.pixels import Voxels, decode
 from medtranslate.imaging.dicom.slices import Slice
 from medtranslate.imaging.finding import Finding
@@ -162,17 +161,6 @@ def _slice_record(one: Slice, mask: np.ndarray | None) -> dict[str, Any]:
         "ratio": f"{one.encoding.ratio:.2f}",
         "padding": "" if mask is None else pack_mask(mask),
     }
-
-
-def pack_mask(mask: np.ndarray) -> str:
-    """Give a bool (X, Y) mask as text: bits, deflated, base64."""
-    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes())).decode("ascii")
-
-
-def unpack_mask(packed: str, shape: tuple[int, int]) -> np.ndarray:
-    """Give the bool (X, Y) mask that `pack_mask` was given."""
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(packed)), dtype=np.uint8)
-    return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
 
 
 def is_dicom(path: str | Path) -> bool:
