@@ -38,7 +38,7 @@ class Cadence:
     record_steps : int
         Steps that a recorded loss is the mean of.
     picture_steps : int
-        Steps between picture grids; 0 draws none but the last.
+        Steps between picture grids; 0 draws none.
     validate_epochs : int
         Epochs between validations.
     checkpoint_minutes : float
@@ -173,8 +173,9 @@ class Session:
             trainer.run()
         if self.step != self._saved:
             self.save()
-        if self._leads:
+        if self._leads and self.cadence.picture_steps:
             self._draw()
+        if self._leads:
             write_page(self.run_folder, self.about, self.data.report())
         if self.board is not None:
             self.board.close()

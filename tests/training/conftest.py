@@ -1,74 +1,36 @@
-"""Made heads: CT with a white ring of bone round grey, MR with a dark ring round bright tissue."""
+"""Made heads, as prepared files for speed and as folders of pictures for the whole way."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-
-from medtranslate.training import Settings
-from medtranslate.training.prepared import PreparedSet, Record
-
-TINY = Settings(
-    network="compact",
-    network_arguments={"width": 16, "blocks": 1},
-    discriminator_width=8,
-    discriminator_layers=2,
-    epochs=2,
-    steps_per_epoch=4,
-    pool=3,
-    reduce=8,
-    shift=4.0,
-    precision="float32",
-)
-
-
-def phantom(modality: str, seed: int, side: int = 256) -> np.ndarray:
-    """Draw one head, uint8 (side, side): skull, tissue, two ventricles."""
-    random = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:side, :side] / side - 0.5
-    high, wide = random.uniform(0.34, 0.4), random.uniform(0.28, 0.33)
-    radius = np.hypot(rows / high, columns / wide)
-    middle = random.uniform(-0.03, 0.03, 2)
-    gap = random.uniform(0.05, 0.09)
-    ventricles = np.minimum(
-        *(
-            np.hypot((rows - middle[0]) / 0.1, (columns - middle[1] + off) / 0.04)
-            for off in (gap, -gap)
-        )
-    )
-    bone, tissue, fluid = (255, 110, 60) if modality == "CT" else (40, 140, 230)
-    grey = np.where(radius < 1, bone, 0)
-    grey = np.where(radius < 0.88, tissue + random.normal(0, 4, radius.shape), grey)
-    grey = np.where(ventricles < 1, fluid, grey)
-    if modality == "MR":  # scalp is bright, so the head has an outline
-        grey = np.where((radius < 1) & (radius > 0.95), 200, grey)
-    return grey.clip(0, 255).astype(np.uint8)
-
-
-def write_phantoms(folder: Path, modality: str, count: int, start: int = 0) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(start, start + count):
-        picture = Image.fromarray(phantom(modality, number))
-        picture.save(folder / f"{modality.lower()}{number}.png")
-    return folder
-
-
-def prepared(modality: str, count: int, start: int = 0) -> PreparedSet:
-    """Give phantoms as prepared slices without the way through files."""
-    grey = torch.from_numpy(np.stack([phantom(modality, start + n) for n in range(count)]))
-    records = tuple(Record(f"{modality.lower()}/{n}.png", f"{n}", 1, 0) for n in range(count))
-    return PreparedSet(modality, grey, torch.arange(count, dtype=torch.int32), records)
+from training.phantoms import prepared, write_phantoms
 
 
 @pytest.fixture
-def ct_folder(tmp_path: Path) -> Path:
-    return write_phantoms(tmp_path / "ct", "CT", 6)
+def ct_slices(tmp_path: Path) -> Path:
+    prepared("CT", 6).save(tmp_path / "ct.safetensors")
+    return tmp_path / "ct.safetensors"
 
 
 @pytest.fixture
-def mri_folder(tmp_path: Path) -> Path:
-    return write_phantoms(tmp_path / "mri", "MR", 5)
+def mri_slices(tmp_path: Path) -> Path:
+    prepared("MR", 5).save(tmp_path / "mri.safetensors")
+    return tmp_path / "mri.safetensors"
+
+
+@pytest.fixture(scope="session")
+def ct_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantoms(tmp_path_factory.mktemp("scans") / "trainA", "CT", 6)
+
+
+@pytest.fixture(scope="session")
+def mri_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantoms(tmp_path_factory.mktemp("scans") / "trainB", "MR", 5)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of prepared slices that all tests share, as runs do."""
+    return tmp_path_factory.mktemp("cache")

@@ -1,0 +1,117 @@
+"""The step's equations, held to MONAI's losses and to figures worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from monai.losses import PatchAdversarialLoss
+from torch import nn
+from training.phantoms import TINY
+
+from medtranslate.training.augment import Pictures
+from medtranslate.training.objective import (
+    FAKE,
+    REAL,
+    DiscriminatorObjective,
+    GeneratorObjective,
+    least_squares,
+    log_likelihood,
+)
+from medtranslate.training.randomness import generator
+
+
+class Scaled(nn.Module):
+    """A generator that multiplies by one weight."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.weight * image
+
+
+def pictures(value: float) -> Pictures:
+    """Four pixels of which three are head."""
+    head = torch.tensor([True, True, True, False]).reshape(1, 1, 2, 2)
+    return Pictures(torch.where(head, value, -1.0), head)
+
+
+@pytest.mark.parametrize(
+    ("ours", "name"), [(least_squares, "least_squares"), (log_likelihood, "bce")]
+)
+@pytest.mark.parametrize("target", [REAL, FAKE])
+def test_adversarial_losses_are_monais(ours, name: str, target: float) -> None:
+    scores = torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    monai = PatchAdversarialLoss(criterion=name, no_activation_leastsq=True)
+
+    expected = monai(scores, target_is_real=target == REAL, for_discriminator=True)
+
+    torch.testing.assert_close(ours(scores, target), expected)
+
+
+def test_equation_3_by_hand() -> None:
+    """G doubles, F halves its sign: every term has a value that one can work out."""
+    settings = replace(TINY, cycle=10.0, identity=0.5)
+    generators = nn.ModuleDict({"mri": Scaled(2.0), "ct": Scaled(-0.5)})
+    judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
+    objective = GeneratorObjective(generators, settings)
+
+    total, terms, fakes = objective(pictures(0.2), pictures(0.4), judges, generator(0, "noise"))
+
+    # Fakes in the head: 0.4 and -0.2; outside -1, whose distance to REAL is 2.
+    torch.testing.assert_close(fakes["mri"], pictures(0.4).image)
+    torch.testing.assert_close(fakes["ct"], pictures(-0.2).image)
+    expected = {
+        "adversarial_mri": (3 * 0.6**2 + 4) / 4,
+        "adversarial_ct": (3 * 1.2**2 + 4) / 4,
+        "cycle_ct": 3 / 4 * abs(0.4 * -0.5 - 0.2),
+        "cycle_mri": 3 / 4 * abs(-0.2 * 2 - 0.4),
+        "identity_mri": 3 / 4 * abs(0.8 - 0.4),
+        "identity_ct": 3 / 4 * abs(-0.1 - 0.2),
+    }
+    assert {name: float(term) for name, term in terms.items()} == pytest.approx(expected)
+    adversarial = expected["adversarial_mri"] + expected["adversarial_ct"]
+    cycle = expected["cycle_ct"] + expected["cycle_mri"]
+    identity = expected["identity_mri"] + expected["identity_ct"]
+    assert total.item() == pytest.approx(adversarial + 10 * cycle + 5 * identity)
+
+
+def test_without_identity_there_is_no_such_term() -> None:
+    generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Scaled(1.0)})
+    judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
+    objective = GeneratorObjective(generators, replace(TINY, identity=0.0))
+
+    _, terms, _ = objective(pictures(0.2), pictures(0.4), judges, generator(0, "noise"))
+
+    assert set(terms) == {"adversarial_mri", "adversarial_ct", "cycle_ct", "cycle_mri"}
+
+
+def test_noise_against_hiding_is_laid_over_the_head_alone_and_not_over_what_is_judged() -> None:
+    settings = replace(TINY, identity=0.0, hiding_noise=0.1)
+    seen = []
+    generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Scaled(1.0)})
+    generators["ct"].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
+    ct, mri = pictures(0.2), pictures(0.4)
+
+    _, _, fakes = GeneratorObjective(generators, settings)(ct, mri, judges, generator(0, "noise"))
+
+    torch.testing.assert_close(fakes["mri"], ct.image)
+    way_back = seen[1] - ct.image
+    assert bool((way_back[~ct.head] == 0).all())
+    assert bool((way_back[ct.head] != 0).all())
+
+
+def test_the_discriminators_loss_is_halved_and_sees_real_and_fake_apart() -> None:
+    judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
+    real = {"mri": torch.full((2, 1, 2, 2), 0.5), "ct": torch.full((2, 1, 2, 2), 1.0)}
+    fake = {"mri": torch.full((2, 1, 2, 2), 0.2), "ct": torch.full((2, 1, 2, 2), 0.0)}
+
+    total, terms = DiscriminatorObjective(judges, TINY)(real, fake)
+
+    assert float(terms["discriminator_mri"]) == pytest.approx(0.5 * (0.5**2 + 0.2**2))
+    assert float(terms["discriminator_ct"]) == 0.0
+    assert float(total) == pytest.approx(0.145)

@@ -1,0 +1,241 @@
+"""Order, pool, average, augmentation, prepared grey levels, lists, settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from training.phantoms import TINY, prepared
+
+from medtranslate.errors import InputMissing, TrainingFailed
+from medtranslate.networks import PatchGAN
+from medtranslate.training import Settings
+from medtranslate.training.augment import Augmentation, draw
+from medtranslate.training.average import MovingAverage
+from medtranslate.training.lists import FileList
+from medtranslate.training.pool import ImagePool
+from medtranslate.training.prepared import from_grey, to_grey
+from medtranslate.training.randomness import generator
+from medtranslate.training.slices import Order, UnpairedBatches
+
+CPU = torch.device("cpu")
+
+
+@given(count=st.integers(2, 40), start=st.integers(0, 200), length=st.integers(1, 30))
+def test_an_order_is_the_same_wherever_one_enters_it(count: int, start: int, length: int) -> None:
+    whole = Order(count, 7, "ct").places(0, start + length)
+
+    assert torch.equal(Order(count, 7, "ct").places(start, length), whole[start:])
+
+
+@given(count=st.integers(2, 40), seed=st.integers(0, 1000))
+def test_every_slice_is_seen_once_before_any_is_seen_again(count: int, seed: int) -> None:
+    places = Order(count, seed, "mri").places(0, 3 * count).reshape(3, count)
+
+    assert bool((places.sort(dim=1).values == torch.arange(count)).all())
+
+
+def test_processes_share_a_step_without_overlap() -> None:
+    ct, mri = prepared("CT", 6), prepared("MR", 5)
+
+    def batches(size: int, rank: int = 0, processes: int = 1) -> UnpairedBatches:
+        return UnpairedBatches(ct, mri, size, 3, CPU, 0, rank, processes)
+
+    whole = next(iter(batches(4)))
+    parts = [next(iter(batches(2, rank, 2))) for rank in (0, 1)]
+
+    for name in ("ct", "mri"):
+        assert torch.equal(whole[name], torch.cat([part[name] for part in parts]))
+    assert len(batches(4)) == len(batches(2, 0, 2)) == 2
+
+
+def test_one_slice_is_too_few() -> None:
+    with pytest.raises(TrainingFailed, match="1 CT slice"):
+        UnpairedBatches(prepared("CT", 1), prepared("MR", 5), 1, 0, CPU)
+
+
+@given(size=st.integers(1, 6), batch=st.integers(1, 9))
+def test_a_pool_fills_first_and_then_gives_half_from_before(size: int, batch: int) -> None:
+    pool, given_in = ImagePool(size), []
+    for step in range(12):
+        fakes = torch.arange(batch).reshape(-1, 1, 1, 1) + 100.0 * step
+        given_in += fakes.flatten().tolist()
+        out = pool.exchange(fakes, generator(0, "pool", step)).flatten().tolist()
+        assert len(out) == batch
+        assert set(out) <= set(given_in)
+        if batch * (step + 1) <= size:
+            assert out == fakes.flatten().tolist()
+    assert pool.kept is not None and len(pool.kept) == min(size, 12 * batch)
+
+
+def test_a_pool_shows_an_older_picture_half_of_the_time() -> None:
+    pool, older = ImagePool(50), 0
+    for step in range(1050):
+        fake = torch.full((1, 1, 1, 1), float(step))
+        older += int(pool.exchange(fake, generator(1, "pool", step)).item() != step)
+
+    assert 440 <= older <= 560
+
+
+def test_no_pool_gives_back_what_it_is_given() -> None:
+    fakes = torch.rand(2, 1, 3, 3)
+
+    assert ImagePool(0).exchange(fakes, generator(0, "pool")) is fakes
+
+
+def test_the_average_follows_and_early_weights_are_forgotten() -> None:
+    source, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    following = MovingAverage(average, source, 0.5)
+    with torch.no_grad():
+        source.weight.fill_(1.0)
+        average.weight.fill_(0.0)
+
+    following.update(0)  # decay 1 / 10
+    assert average.weight.item() == pytest.approx(0.9)
+    following.update(1000)  # decay 0.5
+    assert average.weight.item() == pytest.approx(0.95)
+
+
+def test_grey_keeps_head_and_values_to_half_a_level() -> None:
+    slices = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
+    head = torch.ones(1, 8, 8, dtype=torch.bool)
+    head[0, 0] = False
+
+    image, again = from_grey(to_grey(slices, head))
+
+    assert torch.equal(again[:, 0], head)
+    assert bool((image[0, 0, 0] == -1).all())
+    assert float((image - slices)[again].abs().max()) <= 0.5 / 127
+
+
+STILL = replace(TINY, flip=False, size=0.0, rotation=0.0, shift=0.0, reduce=1)
+
+
+def test_without_changes_slices_stay_as_they_are() -> None:
+    grey = prepared("CT", 2).slices
+    image, head = from_grey(grey)
+
+    still = Augmentation(STILL)(grey, torch.zeros(2, 5))
+    resampled = Augmentation(replace(STILL, flip=True))(grey, torch.full((2, 5), 0.5))
+
+    for pictures in (still, resampled):
+        assert torch.equal(pictures.head, head)
+        torch.testing.assert_close(pictures.image, image, atol=1e-4, rtol=0)
+
+
+def test_mirroring_exchanges_left_and_right() -> None:
+    grey = prepared("CT", 1).slices
+    draws = torch.tensor([[-0.5, 0, 0, 0, 0]])
+
+    pictures = Augmentation(replace(STILL, flip=True))(grey, draws)
+
+    torch.testing.assert_close(pictures.image, from_grey(grey)[0].flip(3), atol=1e-4, rtol=0)
+
+
+def test_size_makes_heads_larger_by_as_much() -> None:
+    grey = prepared("CT", 3).slices
+    draws = torch.zeros(3, 5)
+    draws[:, 1] = 1.0
+
+    larger = Augmentation(replace(STILL, size=0.10))(grey, draws)
+
+    ratio = larger.head.sum((1, 2, 3)) / from_grey(grey)[1].sum((1, 2, 3))
+    assert ratio.tolist() == pytest.approx([1.21] * 3, rel=0.02)
+
+
+def test_a_crop_is_centred_on_the_head_and_shifts_move_it() -> None:
+    grey = torch.zeros(1, 256, 256, dtype=torch.uint8)
+    grey[0, 20:120, 60:140] = 200
+    cropped = replace(STILL, network="resnet9", network_arguments={}, crop=(128, 112), shift=8.0)
+
+    head = Augmentation(cropped)(grey, torch.zeros(1, 5)).head[0, 0]
+    moved = Augmentation(cropped)(grey, torch.tensor([[0, 0, 0, 1.0, -1.0]])).head[0, 0]
+
+    assert torch.equal(head.nonzero().amin(0), torch.tensor([14, 16]))
+    assert torch.equal(head.nonzero().amax(0), torch.tensor([113, 95]))
+    assert torch.equal(moved.nonzero().amin(0), torch.tensor([6, 24]))
+
+
+@given(st.integers(0, 10_000))
+def test_whatever_is_drawn_background_lies_outside_the_head(seed: int) -> None:
+    grey = prepared("MR", 1).slices
+    wild = replace(STILL, flip=True, size=0.3, rotation=30.0, shift=60.0, reduce=4, crop=(48, 40))
+
+    pictures = Augmentation(wild)(grey, draw(1, generator(seed, "augment")))
+
+    assert pictures.image.shape == (1, 1, 48, 40)
+    assert bool((pictures.image[~pictures.head] == -1).all())
+    assert float(pictures.image.min()) >= -1 and float(pictures.image.max()) <= 1
+
+
+def test_one_discriminator_call_for_real_and_fake_equals_two() -> None:
+    judge = PatchGAN(width=8)
+    real, fake = torch.randn(2, 1, 64, 64), torch.randn(2, 1, 64, 64)
+
+    together = judge(torch.cat([real, fake]))
+
+    torch.testing.assert_close(together, torch.cat([judge(real), judge(fake)]))
+
+
+def test_a_line_names_a_scan_where_one_ends_with_the_other() -> None:
+    names = ["trainB/a.png", "trainB/sub/b.png", "trainB/c.png"]
+
+    def named(*lines: str) -> set[str]:
+        return set(FileList(lines).named(names))
+
+    assert named("trainB/a.png") == {"trainB/a.png"}
+    assert named("/data/set/trainB/a.png", "b.png") == {"trainB/a.png", "trainB/sub/b.png"}
+    assert named("other/a.png", "B/c.png") == set()
+    with pytest.raises(TrainingFailed, match=r"1 of 2 lines name no scan, the first: x\.png"):
+        FileList(("a.png", "x.png"), "list.txt").check_all_found(names)
+
+
+def test_a_list_that_is_missing_or_names_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputMissing, match="not readable"):
+        FileList.read([tmp_path / "none.txt"])
+    (tmp_path / "empty.txt").write_text("\n# nothing\n")
+    with pytest.raises(TrainingFailed, match="names no file"):
+        FileList.read([tmp_path / "empty.txt"])
+
+
+def test_the_defaults_are_the_papers() -> None:
+    paper = Settings()
+
+    assert (paper.cycle, paper.identity, paper.pool, paper.batch_size) == (10, 0.5, 50, 1)
+    assert (paper.rate, paper.discriminator_rate, paper.betas) == (2e-4, 2e-4, (0.5, 0.999))
+    assert paper.epochs == 200
+    # As the reference's LambdaLR: 1 - max(0, epoch - 100) / 101.
+    assert [paper.rate_factor(epoch) for epoch in (1, 100)] == [1, 1]
+    assert paper.rate_factor(101) == pytest.approx(100 / 101)
+    assert paper.rate_factor(200) == pytest.approx(1 / 101)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"network": "vgg"}, "network must be one of"),
+        ({"rate": -1.0}, "rate must be at least 0"),
+        ({"average": 1.0}, r"average must lie in \[0, 1\)"),
+        ({"crop": (225, 192)}, "resnet9 takes sides that 4 divides, not 225x192"),
+        ({"crop": (512, 512)}, "must fit into 256x256"),
+        ({"network": "unet256", "reduce": 2}, "unet256 takes sides that 256 divides"),
+        ({"reduce": 3}, "reduce must divide 256"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(TrainingFailed, match=message):
+        Settings(**wrong)
+
+
+def test_settings_survive_json() -> None:
+    settings = replace(TINY, crop=(32, 28))
+
+    assert Settings.from_dict(settings.as_dict()) == settings
+    with pytest.raises(TrainingFailed, match="no such setting: lamda"):
+        Settings.from_dict({"lamda": 10})

@@ -1,0 +1,140 @@
+"""A run stopped and resumed equals one that ran through, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from training.phantoms import TINY, prepared, same_tensors
+
+from medtranslate.errors import OutputExists, TrainingFailed
+from medtranslate.training import Cadence, Outcome, Settings, Training
+from medtranslate.training.checkpoints import Checkpoint
+from medtranslate.training.layout import RunFolder
+
+EVERYTHING = replace(TINY, hiding_noise=0.05, rotation=5.0, crop=(32, 28), steps_per_epoch=5)
+
+
+class At:
+    """Does something after a step."""
+
+    def __init__(self, step: int, what: Any) -> None:
+        self.step, self.what = step, what
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=self.step), lambda: self.what())
+
+
+def interrupt(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
+
+
+def crash() -> None:
+    raise RuntimeError("pulled the plug")
+
+
+@pytest.fixture
+def train(ct_slices: Path, mri_slices: Path, tmp_path: Path) -> Any:
+    def run(name: str, settings: Settings = EVERYTHING, **more: Any) -> Outcome:
+        more = {"cadence": Cadence(record_steps=3, picture_steps=0), **more}
+        return Training(
+            ct_slices, mri_slices, tmp_path / name, settings, device="cpu", **more
+        ).run()
+
+    return run
+
+
+def rows(folder: Path) -> list[list[str]]:
+    """Rows of losses without the two columns that are times."""
+    lines = RunFolder(folder).losses.read_text().splitlines()
+    return [[cell for n, cell in enumerate(line.split(",")) if n not in (2, 3)] for line in lines]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_saves_and_a_resumed_run_ends_the_same(
+    train: Any, tmp_path: Path, number: int
+) -> None:
+    train("through")
+    stopped = train("stopped", handlers=[At(4, lambda: interrupt(number))])
+    assert (stopped.step, stopped.finished) == (4, False)
+    assert stopped.stopped == signal.Signals(number).name
+    again = train("stopped", resume=True, handlers=[At(8, lambda: interrupt(number))])
+    assert again.step == 8
+    assert train("stopped", resume=True).finished
+
+    through, resumed = (
+        Checkpoint.load(RunFolder(tmp_path / name).last) for name in ("through", "stopped")
+    )
+    assert through.step == resumed.step == 10
+    same_tensors(through.tensors, resumed.tensors)
+    assert len(rows(tmp_path / "through")) == 1 + 10 // 3
+    assert rows(tmp_path / "through") == rows(tmp_path / "stopped")
+
+
+def test_a_crash_goes_on_from_the_last_checkpoint_and_leaves_no_seam(
+    train: Any, tmp_path: Path
+) -> None:
+    train("through")
+    always = Cadence(record_steps=3, picture_steps=0, checkpoint_minutes=0)
+    rarely = Cadence(record_steps=1, picture_steps=0, checkpoint_minutes=100)
+    train("crashed", cadence=always, handlers=[At(5, interrupt)])
+    with pytest.raises(RuntimeError, match="plug"):
+        train("crashed", cadence=rarely, resume=True, handlers=[At(8, crash)])
+    train("crashed", resume=True)
+
+    assert rows(tmp_path / "through") == rows(tmp_path / "crashed")
+    same_tensors(
+        Checkpoint.load(RunFolder(tmp_path / "through").last).tensors,
+        Checkpoint.load(RunFolder(tmp_path / "crashed").last).tensors,
+    )
+
+
+def test_resuming_a_run_that_has_not_begun_begins_it(train: Any) -> None:
+    assert train("new", resume=True).finished
+
+
+def test_minutes_stop_a_run_cleanly(train: Any, tmp_path: Path) -> None:
+    outcome = train("short", max_minutes=0)
+
+    assert (outcome.step, outcome.stopped) == (1, "the minutes given are over")
+    assert Checkpoint.load(RunFolder(tmp_path / "short").last).step == 1
+
+
+def test_a_folder_with_a_run_is_not_written_over(train: Any) -> None:
+    train("run", max_minutes=0)
+    with pytest.raises(OutputExists, match="--resume goes on with it"):
+        train("run")
+
+
+def test_other_settings_or_scans_are_not_resumed(train: Any, mri_slices: Path) -> None:
+    train("run", max_minutes=0)
+    with pytest.raises(TrainingFailed, match=r"rate was 0.0002 and is now 0.1"):
+        train("run", replace(EVERYTHING, rate=0.1), resume=True)
+    prepared("MR", 6).save(mri_slices)
+    with pytest.raises(TrainingFailed, match="not those it was started with"):
+        train("run", resume=True)
+
+
+def test_a_finished_run_resumed_is_still_finished(train: Any, tmp_path: Path) -> None:
+    train("run")
+    before = RunFolder(tmp_path / "run").last.stat().st_mtime_ns
+
+    assert train("run", resume=True).finished
+    assert RunFolder(tmp_path / "run").last.stat().st_mtime_ns == before
+
+
+def test_choices_do_not_depend_on_torchs_own_random_state(train: Any, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    train("one")
+    torch.manual_seed(2)
+    train("two")
+    same_tensors(
+        Checkpoint.load(RunFolder(tmp_path / "one").last).tensors,
+        Checkpoint.load(RunFolder(tmp_path / "two").last).tensors,
+    )
