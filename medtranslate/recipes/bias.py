@@ -35,8 +35,10 @@ class N4:
         affine : float array (4, 4)
             Gives the voxels' size in mm.
         """
-        image = sitk.GetImageFromArray(np.ascontiguousarray(volume.numpy().T))
-        image.SetSpacing([float(s) for s in np.linalg.norm(affine[:3, :3], axis=0)])
+        # N4 places its field's knots between voxels: a single slice is 2-D to it.
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)[np.array(volume.shape) > 1]
+        image = sitk.GetImageFromArray(np.ascontiguousarray(volume.numpy().squeeze().T))
+        image.SetSpacing([float(mm) for mm in spacing])
         factors = [max(1, min(self.shrink, n // 32)) for n in image.GetSize()]
         coarse = sitk.Shrink(image, factors)
         mask = sitk.OtsuThreshold(coarse, 0, 1, 200)
@@ -45,4 +47,4 @@ class N4:
         estimator.Execute(coarse, mask)
         field = sitk.Exp(estimator.GetLogBiasFieldAsImage(image))
         corrected = sitk.Cast(image / sitk.Cast(field, sitk.sitkFloat32), sitk.sitkFloat32)
-        return torch.from_numpy(sitk.GetArrayFromImage(corrected).T)
+        return torch.from_numpy(sitk.GetArrayFromImage(corrected).T).reshape(volume.shape)
