@@ -179,6 +179,9 @@ def check_present(path: Path) -> None:
     try:
         if path.is_dir():
             next(path.iterdir(), None)
+        elif path.exists() and not path.is_file():
+            # Opening a named pipe would wait for a writer for ever.
+            raise InputMissing("is no regular file", path=path)
         else:
             with path.open("rb"):
                 pass

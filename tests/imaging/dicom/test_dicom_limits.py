@@ -1,0 +1,156 @@
+"""Files from strangers: limits with clear errors, and no way out of the folder."""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+
+from medtranslate.errors import InputMissing, MedTranslateError, Unreadable, UntrustedInput
+from medtranslate.imaging.dicom import encoding as encoding_module
+from medtranslate.imaging.dicom import files as files_module
+from medtranslate.imaging.dicom import find_series, is_dicom
+from medtranslate.imaging.dicom import grouping as grouping_module
+from medtranslate.imaging.dicom.limits import Limits
+
+from .compress import compress
+from .factory import dose_report, enhanced, save, series, write
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path, read):
+    folder = write(tmp_path / "in", series())
+    (tmp_path / "secret.dcm").write_bytes(b"x")
+    (folder / "link.dcm").symlink_to(tmp_path / "secret.dcm")
+    with pytest.raises(UntrustedInput, match="a link leads out of the folder"):
+        read(folder)
+
+
+def test_a_link_within_the_folder_is_one_more_file(tmp_path, read):
+    folder = write(tmp_path / "in", series())
+    (folder / "link.dcm").symlink_to(next(iter(sorted(folder.iterdir()))))
+    with pytest.raises(MedTranslateError, match="the same instance"):
+        read(folder)
+
+
+def test_a_linked_folder_that_leads_out_is_refused(tmp_path, read):
+    folder = write(tmp_path / "in", series())
+    (folder / "up").symlink_to(tmp_path)
+    with pytest.raises(UntrustedInput, match="a link leads out"):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    ("module", "limits", "told"),
+    [
+        (files_module, Limits(files=3), "more than 3 files"),
+        (files_module, Limits(folders=0), "nested too deep"),
+        (files_module, Limits(file_bytes=100), "larger than 0 GiB"),
+        (grouping_module, Limits(voxels=100), "more than 100 voxels"),
+    ],
+)
+def test_each_limit_is_told(tmp_path, read, monkeypatch, module, limits, told):
+    folder = tmp_path / "in"
+    write(folder / "deeper", series())
+    monkeypatch.setattr(module, "LIMITS", limits)
+    with pytest.raises(MedTranslateError, match=told):
+        read(folder)
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("Rows", 60000), ("NumberOfFrames", 2**31 - 1)])
+def test_absurd_sizes_of_a_compressed_image_are_refused(tmp_path, read, keyword, value):
+    one = series(count=1)[0]
+    path = save(one, tmp_path / "one.dcm")
+    compress(path, "rle")
+    import pydicom
+
+    absurd = pydicom.dcmread(path)
+    assert absurd.file_meta.TransferSyntaxUID == RLELossless
+    setattr(absurd, keyword, value)
+    absurd.save_as(path)
+    with pytest.raises(UntrustedInput, match="absurd"):
+        read(path)
+
+
+def test_absurd_count_of_frames_is_refused(tmp_path, read, monkeypatch):
+    monkeypatch.setattr(encoding_module, "LIMITS", Limits(frames=3))
+    with pytest.raises(UntrustedInput, match="4 frames are absurd"):
+        read(save(enhanced(), tmp_path / "e.dcm"))
+
+
+def item(content):
+    """Wrap bytes in an item and a sequence of undefined length."""
+    undefined = b"\xff\xff\xff\xff"
+    return (
+        b"\x08\x00\x40\x11SQ\x00\x00" + undefined
+        + b"\xfe\xff\x00\xe0" + undefined + content
+        + b"\xfe\xff\x0d\xe0\x00\x00\x00\x00" + b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+    )  # fmt: skip
+
+
+def test_deep_sequences_are_refused(tmp_path, read):
+    nested = b""
+    for _ in range(3000):
+        nested = item(nested)
+    path = save(dose_report(), tmp_path / "deep.dcm")
+    path.write_bytes(path.read_bytes() + nested)
+    with pytest.raises(UntrustedInput, match="sequences are nested too deep"):
+        read(path)
+
+
+def test_an_element_that_claims_four_gigabytes_allocates_none(tmp_path, read):
+    path = save(series(count=1)[0], tmp_path / "one.dcm")
+    content = path.read_bytes()
+    at = content.index(b"\x10\x00\x10\x00PN")
+    huge = content[: at + 4] + b"UT\x00\x00\xf0\xff\xff\xff" + content[at + 8 :]
+    path.write_bytes(huge)
+    with pytest.raises(Unreadable):
+        read(path)
+
+
+def test_a_deflated_bomb_is_refused(tmp_path, read, monkeypatch):
+    path = save(series(count=1)[0], tmp_path / "one.dcm", DeflatedExplicitVRLittleEndian)
+    whole = path.read_bytes()
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    start = 132 + 12 + int.from_bytes(whole[140:144], "little")
+    body = inflater.decompress(whole[start:])
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    bomb = deflater.compress(body + bytes(2**22)) + deflater.flush()
+    path.write_bytes(whole[:start] + bomb)
+    monkeypatch.setattr(files_module, "LIMITS", Limits(header_bytes=2**20))
+    with pytest.raises(UntrustedInput, match="inflates to more"):
+        read(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_never_waited_for(tmp_path, read):
+    folder = write(tmp_path / "in", series())
+    os.mkfifo(folder / "pipe.dcm")
+    assert read(folder).shape[3] == 4
+    with pytest.raises(MedTranslateError, match="no regular file"):
+        read(folder / "pipe.dcm")
+
+
+def test_missing_folder_is_told(tmp_path, read):
+    with pytest.raises(InputMissing, match="no such file or folder"):
+        read(tmp_path / "absent")
+
+
+def test_is_dicom_looks_at_content(tmp_path):
+    folder = write(tmp_path / "in", series())
+    assert is_dicom(folder) and is_dicom(next(folder.iterdir()))
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "a.dcm").write_text("no DICOM, whatever the name says" * 9)
+    assert not is_dicom(tmp_path / "plain") and not is_dicom(tmp_path / "plain" / "a.dcm")
+    assert not is_dicom(tmp_path / "absent")
+
+
+def test_damaged_dicom_is_a_finding_and_other_files_are_none(tmp_path):
+    folder = write(tmp_path / "in", series())
+    whole = save(series(count=1)[0], folder / "cut.dcm").read_bytes()
+    (folder / "cut.dcm").write_bytes(whole[:-20])
+    (folder / "readme.txt").write_text("hello " * 50)
+    found = find_series(folder)
+    assert [one.error for one in found] == ["", "is truncated: 20 bytes of pixel data are missing"]
+    assert found[1].path.endswith("cut.dcm")
