@@ -102,7 +102,6 @@ Preview = Annotated[
 
 
 def convert(
-    context: typer.Context,
     inputs: Inputs,
     to: To,
     output: Output = "",

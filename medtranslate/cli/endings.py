@@ -38,7 +38,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     arguments : sequence of str
         Without the program's name. ``--verbose`` among them asks for tracebacks.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         code: Any = app(list(arguments), prog_name="medtranslate", standalone_mode=False)
         return int(code or 0)
@@ -54,6 +54,8 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     except Exception as error:
         complain(sentence(error, verbose="--verbose" in arguments))
         return exit_code(error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def exit_code(error: BaseException) -> int:

@@ -273,14 +273,15 @@ def check_home(folder: Path) -> None:
 
 
 def check_collisions(plans: Sequence[Plan]) -> dict[Job, MedTranslateError]:
-    """Find the jobs whose output is another job's already."""
+    """Find the jobs whose output or preview is another job's already."""
     taken: dict[Path, Job] = {}
     clashes: dict[Job, MedTranslateError] = {}
     for job in (job for plan in plans for job in plan.jobs):
-        first = taken.setdefault(job.output.resolve(), job)
-        if first is not job:
-            fault = f"is the result of {first.item.path} already, {job.item.path} needs another"
-            clashes[job] = OutputExists(fault, path=job.output)
+        for path in filter(None, (job.output, job.preview)):
+            first = taken.setdefault(path.resolve(), job)
+            if first is not job:
+                fault = f"is for {first.item.path} already: {job.item.path} needs another name"
+                clashes[job] = OutputExists(fault, path=path)
     return clashes
 
 

@@ -1,0 +1,33 @@
+"""``medtranslate inspect``: what a file, folder or zip is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Input = Annotated[
+    str, typer.Argument(metavar="INPUT", help="A file, a folder or a zip, as convert takes it.")
+]
+Json = Annotated[bool, typer.Option("--json", help="As JSON, for machines.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show tracebacks.")]
+
+
+def inspect(path: Input, json: Json = False, verbose: Verbose = False) -> None:
+    """Say what an input is: format, modality, shape, spacing, orientation, values, series, faults.
+
+    A single scan is read whole; of several, the headers alone. Series are numbered as convert's
+    --series takes them.
+    """
+    from pathlib import Path
+
+    from medtranslate.cli.inspection.look import look
+    from medtranslate.cli.inspection.show import as_json, show
+
+    seen = look(Path(path))
+    if json:
+        typer.echo(as_json(seen))
+    else:
+        show(seen)
+    if seen.refusal is not None:
+        raise seen.refusal

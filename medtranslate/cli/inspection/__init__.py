@@ -1,0 +1,1 @@
+"""What ``inspect`` does: ``look`` finds out, ``show`` tells."""
