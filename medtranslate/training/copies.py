@@ -9,8 +9,13 @@ import torch.nn.functional as F
 
 from medtranslate.training.prepared import PreparedSet, from_grey
 
-NEAR = 0.999
-"""Correlation of two slices, both shrunk to 32x32, above which they count as copies."""
+NEAR = 0.99
+"""Correlation of two prepared slices, both shrunk to 32x32, above which they count as copies.
+
+Measured on "CT and MRI brain scans": known copies of MR pictures from 0.9915 on (other sizes and
+frames move a head by a fraction of a pixel), different ones up to 0.959; neighbouring slices of one
+CT, 5 mm apart, up to 0.987.
+"""
 
 _SIDE = 32
 _CHUNK = 1024

@@ -43,7 +43,7 @@ class World:
         if self.size == 1:
             return objective
         places = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(objective, device_ids=places, broadcast_buffers=False)
+        return DistributedDataParallel(objective, device_ids=places)
 
     def agree(self, wish: bool, device: torch.device) -> bool:
         """Say whether any process wishes so: the same answer in all of them."""

@@ -129,8 +129,9 @@ class Preparation:
             records.append(Record(name, digests[scans[place]], len(grey), empty, looks))
             slices.append(grey)
         if not slices:
+            reason = left_out[len(gathered.left_out)].reason
             raise TrainingFailed(
-                f"none of its {len(scans)} scans can be prepared; the first: {left_out[-1].reason}",
+                f"none of its {len(scans)} scans can be prepared; the first: {reason}",
                 path=gathered.folder,
             )
         counts = torch.tensor([len(each) for each in slices])
