@@ -74,7 +74,7 @@ def made_mr(shape: tuple[int, int, int], affine: np.ndarray, scale: float = 700.
 
 def image(values: np.ndarray, affine: np.ndarray, modality: str = "", **source: Any) -> MetaTensor:
     """An image of the contract around values (X, Y, Z)."""
-    made = MetaTensor(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None])
+    made = MetaTensor(torch.from_numpy(np.array(values, dtype=np.float32, order="C"))[None])
     made.affine = torch.from_numpy(np.asarray(affine, dtype=np.float64))
     made.meta["source"] = array_source(made, modality=modality) | source
     return made

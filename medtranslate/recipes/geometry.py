@@ -53,7 +53,13 @@ class Placement:
     @property
     def seen(self) -> torch.Tensor:
         """Bool (rows, columns) of the image's plane: what the network's field covers."""
-        rows, columns = (m.abs().sum(1) > 0 for m in (self.rows_back, self.columns_back))
+        rows, columns = (m.any(1) for m in (self.rows_back, self.columns_back))
+        return rows[:, None] & columns[None, :]
+
+    @property
+    def covered(self) -> torch.Tensor:
+        """Bool (size, size) of the network's grid: what the image covers; padding is not."""
+        rows, columns = (m.any(1) for m in (self.rows, self.columns))
         return rows[:, None] & columns[None, :]
 
     def to_network(
@@ -71,6 +77,7 @@ class Placement:
         Returns
         -------
         float32 tensor (N, size, size)
+            0 where the image does not reach (`covered`).
         """
         size = len(self.rows)
         frames = torch.empty(len(self.slices), size, size)
@@ -261,7 +268,7 @@ class _Field:
         # Beyond the image's end the network saw padding, which says nothing about the image.
         weights[:, ~self.to_network().any(axis=1)] = 0
         total = weights.sum(axis=1, keepdims=True)
-        return weights / np.where(total > 0, total, 1)
+        return (weights / np.where(total > 0, total, 1)).astype(np.float32)
 
 
 def _both_ways(

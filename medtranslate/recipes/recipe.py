@@ -142,7 +142,7 @@ class Recipe:
         if level is None:
             return torch.ones(frames.shape, dtype=torch.bool)
         if torch.equal(self.intensity.clip(torch.tensor(level)), torch.tensor(level)):
-            tissue = frames > level
+            tissue = (frames > level) & place.covered  # scaled MR may have its air below 0
         else:  # the level lies outside the window, so the frames no longer show it
             tissue = place.to_network(volume, lambda v: (v > level).float()) > 0.5
         return torch.from_numpy(heads(tissue.numpy()))

@@ -15,8 +15,8 @@ def middle(shape):
     return tuple((n - 1) / 2 for n in shape)
 
 
-def place(shape, axes, geometry=AxialSlices()):
-    return geometry.place(shape, centred(axes, shape), middle(shape))
+def place(shape, axes):
+    return AxialSlices().place(shape, centred(axes, shape), middle(shape))
 
 
 def there(placement, volume):
