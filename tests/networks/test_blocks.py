@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from medtranslate.networks.blocks import InstanceNorm, ResidualBlock
+
+
+@pytest.mark.parametrize("channels", [1, 5, 16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_both_kernels_are_instance_normalisation(channels, layout):
+    features = (torch.randn(3, channels, 12, 10) * 7 + 3).to(memory_format=layout)
+    norm, reference = InstanceNorm(channels), nn.InstanceNorm2d(channels)
+    expected = reference(features)
+    torch.testing.assert_close(norm(features), expected, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(norm(features), expected, atol=1e-5, rtol=1e-5)
+    with torch.inference_mode():
+        torch.testing.assert_close(norm(features), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_it_has_no_weights():
+    assert not InstanceNorm(4).state_dict()
+
+
+def test_its_gradient():
+    features = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(InstanceNorm(2), features)
+
+
+def test_a_residual_block_adds_to_its_input():
+    block = ResidualBlock(4)
+    for weights in block.parameters():
+        nn.init.zeros_(weights)
+    features = torch.randn(1, 4, 8, 8)
+    assert torch.equal(block(features), features)
+
+
+def test_borders_are_mirrored():
+    """A picture that a mirror does not change has borders like any other place."""
+    torch.manual_seed(0)
+    block = ResidualBlock(3)
+    torch.testing.assert_close(
+        block(torch.ones(1, 3, 9, 9)), torch.ones(1, 3, 9, 9), atol=1e-3, rtol=0
+    )
