@@ -345,7 +345,9 @@ def _lossy_ratio(series: Series, index: int) -> str:
     record = series.header["slices"][index]
     if not _lossy(record):
         return ""
-    return record["attributes"].get("LossyImageCompressionRatio", "") or record["ratio"]
+    said = record["attributes"].get("LossyImageCompressionRatio", "")
+    # Of a file that was lossy before and is not compressed now, only its header knows the ratio.
+    return said or (record["ratio"] if record["transfer_syntax"] in LOSSY_METHODS else "")
 
 
 def _lossy_method(series: Series, index: int) -> str:

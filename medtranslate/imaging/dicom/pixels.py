@@ -7,14 +7,13 @@ import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from pydicom.encaps import encapsulate, get_frame
-from pydicom.pixels import get_decoder
+from pydicom.encaps import get_frame
 from pydicom.uid import UID
 
 from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
+from medtranslate.imaging.dicom.codec import Codec
 from medtranslate.imaging.dicom.encoding import Encoding
 from medtranslate.imaging.dicom.files import BoundedFile, open_content
 from medtranslate.imaging.dicom.geometry import label
@@ -46,7 +45,7 @@ class Voxels:
     masks: tuple[np.ndarray | None, ...]
 
 
-def decode(slices: Sequence[Slice], modality: str) -> Voxels:
+def decode(slices: Sequence[Slice], modality: str, codec: Codec) -> Voxels:
     """Decode slices, in order, in parallel.
 
     Parameters
@@ -55,6 +54,8 @@ def decode(slices: Sequence[Slice], modality: str) -> Voxels:
         With one grid.
     modality : str
         ``"CT"`` or ``"MR"``.
+    codec : Codec
+        Decompresses frames.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def decode(slices: Sequence[Slice], modality: str) -> Voxels:
     values = np.empty((len(slices), encoding.rows, encoding.columns), dtype=np.float32)
 
     def fill(index: int) -> np.ndarray | None:
-        values[index], mask = physical(slices[index], modality)
+        values[index], mask = physical(slices[index], modality, codec)
         return mask
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
@@ -76,9 +77,9 @@ def decode(slices: Sequence[Slice], modality: str) -> Voxels:
     return Voxels(values.transpose(2, 1, 0), masks)
 
 
-def physical(one: Slice, modality: str) -> tuple[np.ndarray, np.ndarray | None]:
+def physical(one: Slice, modality: str, codec: Codec) -> tuple[np.ndarray, np.ndarray | None]:
     """Decode one slice: float32 (rows, columns) in physical units, and its mask (X, Y) or None."""
-    stored = read_stored(one)
+    stored = read_stored(one, codec)
     if one.slope == 1 and float(one.intercept).is_integer():
         # Exact in float32, at a quarter of the time.
         picture = stored.astype(np.float32)
@@ -105,7 +106,7 @@ def physical(one: Slice, modality: str) -> tuple[np.ndarray, np.ndarray | None]:
     return picture, mask.T
 
 
-def read_stored(one: Slice) -> np.ndarray:
+def read_stored(one: Slice, codec: Codec) -> np.ndarray:
     """Decode the stored values of one slice: integers (rows, columns), sign and unused bits done.
 
     Raises
@@ -116,17 +117,15 @@ def read_stored(one: Slice) -> np.ndarray:
     encoding = one.encoding
     try:
         with open_content(one.path, LIMITS.file_bytes) as stream:
-            compressed = encoding.element.length < 0
-            read = _read_compressed if compressed else _read_native
-            stored = read(stream, encoding, max(one.frame - 1, 0))
-    except MedTranslateError:
-        raise
+            frame = max(one.frame - 1, 0)
+            if encoding.element.length < 0:
+                return codec.decode(_compressed_frame(stream, encoding, frame), encoding)
+            return _read_native(stream, encoding, frame)
+    except MedTranslateError as error:
+        raise type(error)(error.fault, path=one.path, remedy=error.remedy) from error
     except Exception as error:
         reason = shown(str(error) or type(error).__name__)
         raise Unreadable(f"the pixel data cannot be decoded: {reason}", path=one.path) from error
-    if stored.shape != (encoding.rows, encoding.columns):
-        raise Unreadable(f"the pixel data decode to {stored.shape}", path=one.path)
-    return stored
 
 
 def _read_native(stream: BoundedFile, encoding: Encoding, frame: int) -> np.ndarray:
@@ -140,32 +139,11 @@ def _read_native(stream: BoundedFile, encoding: Encoding, frame: int) -> np.ndar
     return significant(words.reshape(encoding.rows, encoding.columns), encoding)
 
 
-def _read_compressed(stream: BoundedFile, encoding: Encoding, frame: int) -> np.ndarray:
+def _compressed_frame(stream: BoundedFile, encoding: Encoding, frame: int) -> bytes:
     stream.seek(encoding.element.offset)
     content = get_frame(stream, frame, number_of_frames=encoding.frames)
     check_codestream(content, encoding)
-    words, _ = get_decoder(UID(encoding.transfer_syntax)).as_array(
-        encapsulate([content]),
-        index=0,
-        raw=True,
-        **_pixel_module(encoding),
-    )
-    return words
-
-
-def _pixel_module(encoding: Encoding) -> dict[str, Any]:
-    """Give the Image Pixel module of one frame as pydicom's decoders take it."""
-    return {
-        "rows": encoding.rows,
-        "columns": encoding.columns,
-        "number_of_frames": 1,
-        "samples_per_pixel": 1,
-        "photometric_interpretation": encoding.photometric,
-        "bits_allocated": encoding.allocated,
-        "bits_stored": encoding.stored,
-        "pixel_representation": int(encoding.signed),
-        "pixel_keyword": "PixelData",
-    }
+    return content
 
 
 def significant(words: np.ndarray, encoding: Encoding) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from medtranslate.errors import MedTranslateError
 from medtranslate.imaging.base import RefusingReader
 from medtranslate.imaging.dicom.carry import carried, differ, to_text
+from medtranslate.imaging.dicom.codec import Codec
 from medtranslate.imaging.dicom.files import looks_like_dicom, walk
 from medtranslate.imaging.dicom.geometry import Stack
 from medtranslate.imaging.dicom.grouping import (
@@ -52,6 +53,7 @@ class DicomReader(RefusingReader):
     def __init__(self, series: str = "", modality: str = "") -> None:
         super().__init__(modality)
         self.series = series
+        self._codec = Codec()
 
     def load(self, paths: tuple[Path, ...], series: str = "") -> Scan:
         """Read one series.
@@ -73,7 +75,7 @@ class DicomReader(RefusingReader):
         contents = look(paths)
         headers = choose(contents, series or self.series)
         stacked = volume(headers)
-        voxels = decode(stacked.slices, headers[0].modality)
+        voxels = decode(stacked.slices, headers[0].modality, self._codec)
         return Scan(voxels.values, source_of(contents, headers, stacked, voxels))
 
 

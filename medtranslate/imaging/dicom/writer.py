@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from monai.data import MetaTensor
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -117,12 +115,7 @@ def save(dataset: Dataset, path: Path) -> None:
 
 
 class DicomWriter(ScanWriter):
-    """A MONAI writer of derived series: a name ``scan.dcm`` becomes the folder ``scan``."""
-
-    def write(self, filename: str | PathLike[str], verbose: bool = True, **kwargs: Any) -> None:
-        """Write what was set, replacing an existing series as MONAI's writers do."""
-        path = Path(filename)
-        super().write(path.with_suffix("") if path.suffix == ".dcm" else path, verbose=verbose)
+    """A MONAI writer of derived series: the name becomes a folder, also where it ends in .dcm."""
 
     def save(self, image: MetaTensor, path: Path, *, overwrite: bool = False) -> None:
         """Write an image of shape (1, X, Y, Z); see `write_series`."""

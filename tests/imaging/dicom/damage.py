@@ -51,9 +51,17 @@ GEOMETRY = (
 def flip_bytes(content: bytes, chance: random.Random) -> bytes:
     """Change one to eight bytes, more often before the pixels than in them."""
     changed = bytearray(content)
-    end = len(content) if chance.random() < 0.2 else max(len(content) - 520, 200)
+    end = len(content) if chance.random() < 0.3 else max(len(content) - 520, 200)
     for _ in range(chance.randint(1, 8)):
         changed[chance.randrange(end)] = chance.randrange(256)
+    return bytes(changed)
+
+
+def flip_pixels(content: bytes, chance: random.Random) -> bytes:
+    """Change one to four bytes near the end, where pixel data are."""
+    changed = bytearray(content)
+    for _ in range(chance.randint(1, 4)):
+        changed[chance.randrange(max(len(content) - 220, 0), len(content))] = chance.randrange(256)
     return bytes(changed)
 
 
@@ -106,7 +114,14 @@ def encode(value: object) -> bytes:
     return raw + b" " * (len(raw) % 2)
 
 
-DAMAGES: tuple[Damage, ...] = (flip_bytes, truncate, shift_bytes, drop_element, exchange_value)
+DAMAGES: tuple[Damage, ...] = (
+    flip_bytes,
+    flip_pixels,
+    truncate,
+    shift_bytes,
+    drop_element,
+    exchange_value,
+)
 
 
 def a_place(dataset: Dataset, chance: random.Random) -> Dataset:

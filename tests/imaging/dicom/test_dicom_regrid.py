@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
 from medtranslate.errors import Unsupported
 from medtranslate.imaging.dicom import regrid, untilt, write_series
+from medtranslate.imaging.writer import write as write_scan
 
 from .factory import series, translated, write
 
@@ -112,3 +114,16 @@ def test_the_real_tilted_uneven_series_becomes_even_and_upright(read, shared_dat
     axes = even.affine.numpy()[:3, :3]
     axes = axes / np.linalg.norm(axes, axis=0)
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+
+
+def test_nifti_takes_the_shear_and_refuses_uneven_slices(tmp_path, read):
+    image = read(write(tmp_path / "tilted", series(orientation=TILTED)))
+    path = write_scan(image, tmp_path / "tilted.nii.gz")
+    np.testing.assert_allclose(nibabel.load(path).affine, image.affine.numpy(), atol=1e-5)
+    made = series(count=6)
+    del made[2]
+    uneven = read(write(tmp_path / "uneven", made))
+    with pytest.raises(Unsupported, match="even"):
+        write_scan(uneven, tmp_path / "uneven.nii.gz")
+    assert not (tmp_path / "uneven.nii.gz").exists()
+    assert nibabel.load(write_scan(regrid(uneven), tmp_path / "e.nii.gz")).shape == (12, 16, 6)

@@ -9,6 +9,8 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from medtranslate.imaging.dicom import write_series
 
@@ -74,6 +76,46 @@ def bare(modality):
     return made
 
 
+def rich(modality):
+    """Give a series with everything optional that is copied."""
+    made, code, study = series(modality), Dataset(), Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "C1", "99TEST", "Head scan"
+    study.ReferencedSOPClassUID = "1.2.840.10008.3.1.2.3.1"
+    study.ReferencedSOPInstanceUID = "1.2.3.4"
+    other = Dataset()
+    other.PatientID, other.IssuerOfPatientID, other.TypeOfPatientID = "P9", "elsewhere", "TEXT"
+    for one in made:
+        one.ClinicalTrialSponsorName, one.ClinicalTrialProtocolID = "Sponsor", "T1"
+        one.ClinicalTrialSubjectID = "S1"
+        one.PatientAge, one.PatientSize, one.PatientWeight = "050Y", "1.7", "70"
+        one.PregnancyStatus, one.SmokingStatus = 4, "UNKNOWN"
+        one.StudyDescription, one.PatientComments = "a study", "none"
+        one.ProcedureCodeSequence = Sequence([code])
+        one.ReferencedStudySequence = Sequence([study])
+        one.OtherPatientIDsSequence = Sequence([other])
+        one.DeidentificationMethodCodeSequence = Sequence([code])
+        one.PatientIdentityRemoved = "YES"
+        one.InstitutionName, one.StationName, one.SoftwareVersions = "A", "B", "C"
+        one.LossyImageCompression = "00"
+        one.TimezoneOffsetFromUTC = "+0100"
+    return made
+
+
+def spoilt(modality):
+    """Give a series whose values break their rules."""
+    made = series(modality)
+    for one in made:
+        broken = Dataset()
+        broken.CodeValue = "C1"
+        one.ProcedureCodeSequence = Sequence([broken])
+        one.StudyDescription = "x" * 90
+        one.PatientSex, one.PatientBirthDate = "male", "1970"
+        one.StudyTime = "3 o'clock"
+        one.SliceThickness = "2.50000000000000000001"
+        one.BodyPartExamined, one.AcquisitionTime = "head", "later"
+    return made
+
+
 def oblique(modality):
     """Give direction cosines whose strings are longer than DS allows."""
     made = series(modality)
@@ -90,6 +132,8 @@ CASES = {
     "tilted": tilted,
     "uneven": uneven,
     "bare": bare,
+    "rich": rich,
+    "spoilt": spoilt,
     "oblique": oblique,
 }
 

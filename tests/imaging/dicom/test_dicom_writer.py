@@ -272,7 +272,7 @@ def test_monai_writer_writes_the_same(tmp_path, read):
     writer.set_data_array(image, channel_dim=0)
     writer.set_metadata(image.meta)
     writer.write(tmp_path / "scan.dcm")
-    back = read(tmp_path / "scan")
+    back = read(tmp_path / "scan.dcm")
     np.testing.assert_array_equal(back.numpy(), image.numpy())
 
 
