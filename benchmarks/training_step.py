@@ -1,0 +1,234 @@
+"""Training steps against the reference implementation, as ratios within one run on one machine.
+
+The reference is ``junyanz/pytorch-CycleGAN-and-pix2pix`` (a copy of 2025 stands in
+``AshknMrd/CycleGAN-CT-to-MRI``, folder ``pytorch-CycleGAN``); its ``models`` package is imported as
+it is, from a checkout that is given by path. Both sides: the same generator, the 70x70 PatchGAN,
+256x256, one channel, least squares, lambda 10, identity 0.5, pool 50, the same batch and threads.
+
+What is measured:
+
+- step: pairs per second of whole steps, in interleaved rounds, median of rounds; the reference
+  without its data loader, ours with it and with augmentation and moving average;
+- data: our step with real slices and augmentation against our step on a batch that lies ready;
+- memory: peak resident memory of three steps in a process of its own, above one that has imported
+  torch and built nothing (on a GPU: peak of allocated memory).
+
+Run it on an otherwise idle machine::
+
+    python benchmarks/training_step.py CHECKOUT/pytorch-CycleGAN
+    python benchmarks/training_step.py CHECKOUT/pytorch-CycleGAN --device cuda --batch 1 --compile
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from medtranslate.training import CycleGANTrainer, Settings
+from medtranslate.training.models import Models
+from medtranslate.training.prepared import PreparedSet, Record
+from medtranslate.training.slices import UnpairedBatches
+
+GENERATORS = {"resnet9": "resnet_9blocks", "unet256": "unet_256"}
+PLAIN = {"flip": False, "size": 0.0, "shift": 0.0}
+Step = Callable[[], None]
+
+
+def main() -> None:
+    """Print the table, and with --json the figures."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("reference", type=Path, help="the checkout's folder that holds models/")
+    options.add_argument("--networks", nargs="+", default=["resnet9", "unet256", "compact"])
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--batch", type=int, default=1)
+    options.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--steps", type=int, default=4, help="steps a round")
+    options.add_argument("--compile", action="store_true", help="ours also with torch.compile")
+    options.add_argument("--json", type=Path, help="write the figures here")
+    options.add_argument("--memory-of", help=argparse.SUPPRESS)
+    given = options.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.memory_of:
+        print(peak_memory(given, given.memory_of))
+        return
+    rows = [row for network in given.networks for row in measure(given, network)]
+    report = {"machine": machine(given), "rows": rows}
+    show(report)
+    if given.json:
+        given.json.write_text(json.dumps(report, indent=2))
+
+
+def measure(given: Namespace, network: str) -> list[dict[str, object]]:
+    """Measure one network in every variant, in interleaved rounds."""
+    variants = variants_of(given, network)
+    steps = {name: make_step(given, name, network) for name in variants}
+    for step in steps.values():
+        for _ in range(2):
+            step()
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(given.rounds):
+        for name, step in steps.items():
+            seconds[name].append(timed(step, given.steps, given.device) / given.steps)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    base = medians.get("reference")
+    return [
+        {
+            "network": network,
+            "variant": name,
+            "pairs_per_second": given.batch / median,
+            "against_reference": None if base is None else base / median,
+            "memory_mb": memory_in_own_process(given, f"{name}:{network}"),
+        }
+        for name, median in medians.items()
+    ]
+
+
+def variants_of(given: Namespace, network: str) -> list[str]:
+    """Name what can be measured: the reference has no compact generator."""
+    ours = ["float32", "bf16", "bf16-ready"]
+    ours += ["float32-compiled", "bf16-compiled"] if given.compile else []
+    return (["reference"] if network in GENERATORS else []) + ours
+
+
+def make_step(given: Namespace, variant: str, network: str) -> Step:
+    if variant == "reference":
+        return reference_step(given, network)
+    return our_step(given, network, variant)
+
+
+def reference_step(given: Namespace, network: str) -> Step:
+    """Build the reference's model and give its training step on a fixed batch."""
+    if str(given.reference.resolve()) not in sys.path:
+        sys.path.insert(0, str(given.reference.resolve()))
+    from models.cycle_gan_model import CycleGANModel
+
+    model = CycleGANModel(
+        Namespace(
+            isTrain=True, checkpoints_dir=".", name="benchmark", preprocess="none",
+            device=torch.device(given.device), gpu_ids=[], direction="AtoB",
+            input_nc=1, output_nc=1, ngf=64, ndf=64, netG=GENERATORS[network], netD="basic",
+            n_layers_D=3, norm="instance", no_dropout=True, init_type="normal", init_gain=0.02,
+            lambda_A=10.0, lambda_B=10.0, lambda_identity=0.5, pool_size=50, gan_mode="lsgan",
+            lr=2e-4, beta1=0.5, lr_policy="linear", epoch_count=1, n_epochs=100,
+            n_epochs_decay=100, continue_train=False, load_iter=0, epoch="latest", verbose=False,
+        )
+    )  # fmt: skip
+    model.setup(model.opt)
+    shape = (given.batch, 1, 256, 256)
+    batch = {"A": torch.rand(shape) * 2 - 1, "B": torch.rand(shape) * 2 - 1, "A_paths": []}
+
+    def step() -> None:
+        model.set_input(batch)
+        model.optimize_parameters()
+
+    return step
+
+
+def our_step(given: Namespace, network: str, variant: str) -> Step:
+    """Build our trainer and give its training step: data, augmentation and average included."""
+    precision, _, how = variant.partition("-")
+    plain = PLAIN if how == "ready" else {}
+    settings = Settings(network=network, batch_size=given.batch, **plain)
+    device = torch.device(given.device)
+    models = Models(settings, device)
+    if how == "compiled":
+        models.compile()
+    batches = UnpairedBatches(noise("CT"), noise("MR"), given.batch, 0, device)
+    trainer = CycleGANTrainer(models, batches, precision)
+    stream = iter(batches)
+    ready = next(stream)
+    trainer.state.epoch = 1
+
+    def step() -> None:
+        trainer.state.iteration += 1
+        trainer._iteration(trainer, ready if how == "ready" else next(stream))
+
+    return step
+
+
+def noise(modality: str) -> PreparedSet:
+    """Give 64 slices with a round head in each."""
+    rows, columns = np.mgrid[:256, :256] - 128
+    head = np.hypot(rows, columns) < 90
+    grey = np.random.default_rng(0).integers(1, 256, (64, 256, 256), dtype=np.uint8) * head
+    scans = torch.arange(64, dtype=torch.int32)
+    records = tuple(Record(str(n), str(n), 1, 0) for n in range(64))
+    return PreparedSet(modality, torch.from_numpy(grey.astype(np.uint8)), scans, records)
+
+
+def timed(step: Step, steps: int, device: str) -> float:
+    wait = torch.cuda.synchronize if device.startswith("cuda") else (lambda: None)
+    wait()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    wait()
+    return time.perf_counter() - start
+
+
+def memory_in_own_process(given: Namespace, what: str) -> float:
+    command = [
+        sys.executable, __file__, str(given.reference), "--device", given.device,
+        "--batch", str(given.batch), "--threads", str(given.threads), "--memory-of", what,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def peak_memory(given: Namespace, what: str) -> float:
+    """Return the peak memory in MB of three steps of one variant and network."""
+    variant, _, network = what.partition(":")
+    before = highest_resident()
+    step = make_step(given, variant, network)
+    for _ in range(3):
+        step()
+    if given.device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 1e6
+    return highest_resident() - before
+
+
+def highest_resident() -> float:
+    """Return this process's peak resident memory in MB; getrusage would count the parent's."""
+    status = Path("/proc/self/status").read_text()
+    return float(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1e3  # type: ignore[index]
+
+
+def machine(given: Namespace) -> dict[str, object]:
+    on_gpu = given.device.startswith("cuda")
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else platform.processor(),
+        "bf16_instructions": torch.cpu._is_avx512_bf16_supported(),
+        "threads": given.threads,
+        "batch": given.batch,
+        "versions": {name: version(name) for name in ("medtranslate", "torch", "monai")},
+        "reference": str(given.reference.name),
+    }
+
+
+def show(report: dict[str, object]) -> None:
+    print(json.dumps(report["machine"]))
+    print(f"{'network':10}{'variant':18}{'pairs/s':>9}{'ratio':>8}{'MB':>8}")
+    for row in report["rows"]:  # type: ignore[attr-defined]
+        ratio = row["against_reference"]
+        print(
+            f"{row['network']:10}{row['variant']:18}{row['pairs_per_second']:9.3f}"
+            f"{'' if ratio is None else f'{ratio:.2f}':>8}{row['memory_mb']:8.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
