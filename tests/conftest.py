@@ -14,3 +14,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real scans are not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with the shipped recipes and narrow, untrained generators: fast, and no model."""
+    import torch
+
+    from medtranslate.bundle import Networks, save_bundle
+    from medtranslate.networks import Compact
+    from medtranslate.shipped import shipped
+
+    spec = {"_target_": "medtranslate.networks.Compact", "width": 16, "blocks": 1}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generators = {to: Compact(width=16, blocks=1) for to in ("mri", "ct")}
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    networks = Networks(dict.fromkeys(generators, spec), generators)
+    recipes = sorted(shipped("transforms").glob("*.yaml"))
+    return save_bundle(folder, networks, recipes, name="tiny", version="0.0")

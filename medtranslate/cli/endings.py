@@ -41,6 +41,8 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         code: Any = app(list(arguments), prog_name="medtranslate", standalone_mode=False)
+        if code == INTERRUPTED:  # typer has made an exit of Ctrl-C, without a word
+            complain("interrupted")
         return int(code or 0)
     except Terminated:
         complain("terminated")
@@ -49,7 +51,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         complain("interrupted")
         return INTERRUPTED
     except UsageError as error:
-        complain(f"{error.format_message()} (see --help)")
+        complain(f"{' '.join(error.format_message().split())} (see --help)")
         return int(error.exit_code)
     except Exception as error:
         complain(sentence(error, verbose="--verbose" in arguments))

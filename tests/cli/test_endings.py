@@ -1,0 +1,148 @@
+"""A signal, a full disk, a broken pipe: how the process ends and what it leaves."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from medtranslate.imaging import nifti
+from medtranslate.translation import Translator
+
+
+def arguments(scan: Path, bundle: Path) -> list[str]:
+    return ["convert", str(scan), "--to", "mri", "--bundle", str(bundle), "--device", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
+)
+def test_a_signal_during_translation_leaves_nothing(
+    convert, ct, listed, monkeypatch, number, code, said
+) -> None:
+    monkeypatch.setattr(
+        Translator, "translate_frames", lambda *a, **k: os.kill(os.getpid(), number)
+    )
+
+    done = convert(ct, "--to", "mri")
+
+    assert (done.code, done.err) == (code, f"medtranslate: error: {said}\n")
+    assert listed() == {"scan.nii.gz"}
+
+
+def test_a_signal_while_writing_leaves_nothing(convert, ct, listed, monkeypatch) -> None:
+    write, seen = nifti._write, []
+
+    def killed(*arguments: object) -> None:
+        write(*arguments)
+        seen.extend(listed())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(nifti, "_write", killed)
+
+    assert convert(ct, "--to", "mri", "-o", ct.parent / "new folder").code == 143
+    assert any(".part" in name for name in seen)
+    assert listed() == {"scan.nii.gz"}
+
+
+def test_the_handler_of_signals_is_given_back(convert, ct) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    convert(ct, "--to", "ct")
+
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_kill_leaves_no_output_under_its_name(ct, tiny_bundle, listed) -> None:
+    """SIGKILL while writing: nothing can be cleaned up, but nothing looks like a result."""
+    code = """
+import os, signal
+from medtranslate.imaging import nifti
+
+write = nifti._write
+def killed(*arguments):
+    write(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+nifti._write = killed
+
+from medtranslate.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments(ct, tiny_bundle)], capture_output=True, text=True
+    )
+
+    assert done.returncode == -signal.SIGKILL
+    left = listed() - {"scan.nii.gz"}
+    assert len(left) == 1 and all(name.startswith(".") and ".part" in name for name in left)
+
+
+def test_a_full_disk_leaves_nothing(ct, tiny_bundle, listed) -> None:
+    def little_space() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "medtranslate", *arguments(ct, tiny_bundle)],
+        capture_output=True,
+        text=True,
+        preexec_fn=little_space,
+    )
+
+    assert done.returncode == 9
+    assert done.stderr == (
+        f"medtranslate: error: {ct.parent / 'scan_mri.nii.gz'}: cannot be written: File too large\n"
+    )
+    assert listed() == {"scan.nii.gz"}
+
+
+def test_help_answers_in_half_a_second() -> None:
+    """The fastest of several, so that a busy machine does not decide."""
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "medtranslate", "--help"], capture_output=True, text=True
+        )
+        took.append(time.perf_counter() - start)
+        assert done.returncode == 0 and "convert" in done.stdout
+
+    assert min(took) < 0.5
+
+
+@pytest.mark.parametrize("command", ["convert", "inspect", "demo"])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    code = f"""
+import sys
+sys.argv[1:] = [{command!r}, "--help"]
+from medtranslate.cli import main
+try:
+    main()
+except SystemExit as ended:
+    heavy = {{"torch", "monai", "numpy", "SimpleITK", "nibabel", "pydicom", "PIL"}}
+    sys.exit(ended.code or sorted(heavy & set(sys.modules)) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "Usage: medtranslate" in done.stdout
+
+
+def test_version(command) -> None:
+    import medtranslate
+
+    assert command("--version").out == f"medtranslate {medtranslate.__version__}\n"
+
+
+def test_every_command_has_its_help(command) -> None:
+    said = command("--help").out
+    for name in ("convert", "inspect", "demo", "train", "evaluate"):
+        assert f"\n  {name} " in said
+        assert command(name, "--help").code == 0

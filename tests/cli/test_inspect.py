@@ -1,0 +1,68 @@
+"""inspect: what it tells about what lies there."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+
+def test_one_volume_is_told_with_its_values(command, ct) -> None:
+    done = command("inspect", ct, "--json")
+
+    (scan,) = json.loads(done.out)["scans"]
+    assert done.code == 0
+    assert (scan["format"], scan["modality"], scan["shape"]) == ("nifti", "CT", [48, 52, 5])
+    assert scan["modality_basis"].startswith("guess: ")
+    assert np.allclose(scan["spacing"], (4.5, 4.25, 26.0))
+    assert scan["orientation"] == "LPS" and scan["dtype"] == "int16"
+    assert -1024 <= scan["low"] <= -1000 and 880 < scan["high"] < 930
+    assert scan["error"] == "" and scan["faults"] == []
+
+
+def test_the_table_names_what_the_json_names(command, ct) -> None:
+    said = command("inspect", ct).out
+
+    for told in ("nifti volume", "CT (guess", "48 x 52 x 5", "4.5 x 4.25 x 26 mm", "LPS", "int16"):
+        assert told in said
+
+
+def test_series_have_the_numbers_that_convert_takes(command, two_series) -> None:
+    scans = json.loads(command("inspect", two_series, "--json").out)["scans"]
+
+    assert [(one["number"], one["modality"]) for one in scans] == [(1, "CT"), (2, "MR")]
+    assert "made CT" in command("inspect", two_series).out
+
+
+def test_a_fault_is_told(command, uneven_series) -> None:
+    (scan,) = json.loads(command("inspect", uneven_series, "--json").out)["scans"]
+
+    assert any("not even" in fault for fault in scan["faults"])
+    assert "not even" in command("inspect", uneven_series).out
+
+
+def test_a_folder_of_pictures_is_one_modality(command, pictures, monkeypatch) -> None:
+    from medtranslate.cli.conversion import vote
+
+    monkeypatch.setattr(vote, "_look", lambda path: "CT")
+
+    told = json.loads(command("inspect", pictures, "--json").out)
+
+    assert told["modality"] == "CT"
+    assert [one["shape"] for one in told["scans"]] == [[96, 96, 1], [96, 96, 1], [80, 80, 1]]
+    assert "all: CT (guess: of 3 pictures 3 look like CT" in command("inspect", pictures).out
+
+
+def test_what_cannot_be_read_is_told_and_coded(command, tmp_path) -> None:
+    (tmp_path / "empty.nii").touch()
+
+    done = command("inspect", tmp_path / "empty.nii", "--json")
+
+    assert done.code == 4 and "empty.nii" in done.err
+    assert "empty" in json.loads(done.out)["scans"][0]["error"]
+
+
+def test_a_missing_file_is_coded(command, tmp_path) -> None:
+    done = command("inspect", tmp_path / "gone.nii")
+
+    assert done.code == 3 and done.err.count("\n") == 1 and done.out == ""
