@@ -203,6 +203,8 @@ def _parse(path: Path, stream: BoundedFile) -> Parsed:
     meta = dataset.file_meta
     syntax, note = str(meta.get("TransferSyntaxUID", "")).strip("\0 "), ""
     if not syntax:
+        if dataset.preamble:
+            raise Unreadable("is damaged: it names no transfer syntax", path=path)
         implicit, _ = dataset.original_encoding
         syntax = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1"
         note = "has no file meta information: the transfer syntax is inferred"
