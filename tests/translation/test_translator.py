@@ -177,6 +177,12 @@ def test_voxels_that_are_no_numbers(translator, ct, value):
     assert refusal.value.path == "somewhere/head.nii.gz"
 
 
+def test_values_whose_sum_is_too_large_are_still_numbers(translator, mr):
+    huge = mr * 1e35
+    assert not torch.isfinite(huge.as_tensor().sum())
+    assert translator.translate(huge, to="ct").shape == mr.shape
+
+
 def test_a_grid_that_cannot_be_cut_names_its_file(translator):
     shape = (20, 100, 100)
     scan = made_ct(shape, centred(np.diag([7.0, 2.0, 2.0]), shape))
