@@ -4,7 +4,8 @@ The way of a series through the files: ``files`` (what lies in a folder, parsed 
 -> ``headers``, ``slices`` and ``enhanced`` (one record a slice) -> ``grouping`` (what makes a
 volume) -> ``geometry`` (order, spacing, tilt, affine) -> ``pixels`` (decoding to physical values)
 -> ``reader``. Back: ``attributes`` (the rules of the derived series, as a table) -> ``repair``
-(what of the source can stand) -> ``derive`` (one data set a slice) -> ``writer``. Beside them
+(what of the source can stand) and ``computed`` (what is new) -> ``derive`` (one data set a slice)
+-> ``writer``. Beside them
 ``template`` (a scan from another format that borrows a series' headers) and ``regrid`` (even
 grids for formats that cannot say more).
 """
