@@ -7,9 +7,10 @@ it is, from a checkout that is given by path. Both sides: the same generator, th
 
 What is measured:
 
-- step: pairs per second of whole steps, in interleaved rounds, median of rounds; the reference
-  without its data loader, ours with it and with augmentation and moving average;
-- data: our step with real slices and augmentation against our step on a batch that lies ready;
+- step: pairs per second of whole steps, in rounds that alternate with the reference's, median of
+  rounds; the reference without its data loader, ours with data, augmentation and moving average;
+- data: our step with slices from a file and augmentation against our step on a batch that lies
+  ready (``bf16-ready``);
 - memory: peak resident memory of three steps in a process of its own, above one that has imported
   torch and built nothing (on a GPU: peak of allocated memory).
 
@@ -28,9 +29,10 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -58,6 +60,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--steps", type=int, default=4, help="steps a round")
     options.add_argument("--compile", action="store_true", help="ours also with torch.compile")
+    options.add_argument("--no-memory", action="store_true", help="only speed")
     options.add_argument("--json", type=Path, help="write the figures here")
     options.add_argument("--memory-of", help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -72,36 +75,43 @@ def main() -> None:
         given.json.write_text(json.dumps(report, indent=2))
 
 
-def measure(given: Namespace, network: str) -> list[dict[str, object]]:
-    """Measure one network in every variant, in interleaved rounds."""
-    variants = variants_of(given, network)
-    steps = {name: make_step(given, name, network) for name in variants}
-    for step in steps.values():
-        for _ in range(2):
-            step()
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(given.rounds):
-        for name, step in steps.items():
-            seconds[name].append(timed(step, given.steps, given.device) / given.steps)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    base = medians.get("reference")
-    return [
-        {
+def measure(given: Namespace, network: str) -> Iterator[dict[str, object]]:
+    """Measure one network in every variant, each in rounds that alternate with the reference's."""
+    for variant in variants_of(given):
+        ours = make_step(given, variant, network)
+        reference = reference_step(given, network) if network in GENERATORS else None
+        median, base = alternate(given, ours, reference)
+        row: dict[str, object] = {
             "network": network,
-            "variant": name,
+            "variant": variant,
             "pairs_per_second": given.batch / median,
             "against_reference": None if base is None else base / median,
-            "memory_mb": memory_in_own_process(given, f"{name}:{network}"),
         }
-        for name, median in medians.items()
-    ]
+        if not given.no_memory:
+            row["memory_mb"] = memory_in_own_process(given, f"{variant}:{network}")
+        yield row
+    if network in GENERATORS and not given.no_memory:
+        memory = memory_in_own_process(given, f"reference:{network}")
+        yield {"network": network, "variant": "reference", "memory_mb": memory}
 
 
-def variants_of(given: Namespace, network: str) -> list[str]:
-    """Name what can be measured: the reference has no compact generator."""
-    ours = ["float32", "bf16", "bf16-ready"]
-    ours += ["float32-compiled", "bf16-compiled"] if given.compile else []
-    return (["reference"] if network in GENERATORS else []) + ours
+def alternate(given: Namespace, ours: Step, reference: Step | None) -> tuple[float, float | None]:
+    """Return the median seconds of our step and of the reference's."""
+    steps = [ours] if reference is None else [ours, reference]
+    seconds: list[list[float]] = [[] for _ in steps]
+    for step in steps:
+        step()
+        step()
+    for _ in range(given.rounds):
+        for step, times in zip(steps, seconds, strict=True):
+            times.append(timed(step, given.steps, given.device) / given.steps)
+    medians = [statistics.median(times) for times in seconds]
+    return medians[0], medians[1] if reference else None
+
+
+def variants_of(given: Namespace) -> list[str]:
+    compiled = ["float32-compiled", "bf16-compiled"] if given.compile else []
+    return ["float32", "bf16", "bf16-ready", *compiled]
 
 
 def make_step(given: Namespace, variant: str, network: str) -> Step:
@@ -147,7 +157,7 @@ def our_step(given: Namespace, network: str, variant: str) -> Step:
     models = Models(settings, device)
     if how == "compiled":
         models.compile()
-    batches = UnpairedBatches(noise("CT"), noise("MR"), given.batch, 0, device)
+    batches = UnpairedBatches(from_file("CT"), from_file("MR"), given.batch, 0, device)
     trainer = CycleGANTrainer(models, batches, precision)
     stream = iter(batches)
     ready = next(stream)
@@ -160,14 +170,18 @@ def our_step(given: Namespace, network: str, variant: str) -> Step:
     return step
 
 
-def noise(modality: str) -> PreparedSet:
-    """Give 64 slices with a round head in each."""
+def from_file(modality: str) -> PreparedSet:
+    """Give 64 slices with a round head in each, mapped from a file as in a run."""
     rows, columns = np.mgrid[:256, :256] - 128
     head = np.hypot(rows, columns) < 90
     grey = np.random.default_rng(0).integers(1, 256, (64, 256, 256), dtype=np.uint8) * head
     scans = torch.arange(64, dtype=torch.int32)
     records = tuple(Record(str(n), str(n), 1, 0) for n in range(64))
-    return PreparedSet(modality, torch.from_numpy(grey.astype(np.uint8)), scans, records)
+    made = PreparedSet(modality, torch.from_numpy(grey.astype(np.uint8)), scans, records)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "slices.safetensors"
+        made.save(path)
+        return PreparedSet.load(path)
 
 
 def timed(step: Step, steps: int, device: str) -> float:
@@ -210,7 +224,7 @@ def highest_resident() -> float:
 def machine(given: Namespace) -> dict[str, object]:
     on_gpu = given.device.startswith("cuda")
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else platform.processor(),
+        "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine(),
         "bf16_instructions": torch.cpu._is_avx512_bf16_supported(),
         "threads": given.threads,
         "batch": given.batch,
@@ -221,13 +235,14 @@ def machine(given: Namespace) -> dict[str, object]:
 
 def show(report: dict[str, object]) -> None:
     print(json.dumps(report["machine"]))
-    print(f"{'network':10}{'variant':18}{'pairs/s':>9}{'ratio':>8}{'MB':>8}")
+    columns = {"pairs_per_second": ".3f", "against_reference": ".2f", "memory_mb": ".0f"}
+    print(f"{'network':10}{'variant':18}" + "".join(f"{name:>19}" for name in columns))
     for row in report["rows"]:  # type: ignore[attr-defined]
-        ratio = row["against_reference"]
-        print(
-            f"{row['network']:10}{row['variant']:18}{row['pairs_per_second']:9.3f}"
-            f"{'' if ratio is None else f'{ratio:.2f}':>8}{row['memory_mb']:8.0f}"
+        cells = (
+            "" if row.get(name) is None else format(row[name], kind)
+            for name, kind in columns.items()
         )
+        print(f"{row['network']:10}{row['variant']:18}" + "".join(f"{cell:>19}" for cell in cells))
 
 
 if __name__ == "__main__":

@@ -38,12 +38,9 @@ class World:
         """Whether this process writes files."""
         return self.rank == 0
 
-    def wrap(self, objective: nn.Module, device: torch.device) -> nn.Module:
+    def wrap(self, objective: nn.Module) -> nn.Module:
         """Return the objective with its gradients averaged over all processes."""
-        if self.size == 1:
-            return objective
-        places = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(objective, device_ids=places)
+        return objective if self.size == 1 else DistributedDataParallel(objective)
 
     def agree(self, wish: bool, device: torch.device) -> bool:
         """Say whether any process wishes so: the same answer in all of them."""

@@ -86,7 +86,7 @@ class Models:
         """Say whether every weight is a finite number."""
         weights = [*self.generators.parameters(), *self.discriminators.parameters()]
         with torch.no_grad():
-            sums = torch.stack([weight.sum(dtype=torch.float64) for weight in weights])
+            sums = torch.stack([weight.sum() for weight in weights])
         return bool(torch.isfinite(sums).all())
 
     def _placed(self, networks: dict[str, nn.Module]) -> nn.ModuleDict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -134,6 +135,7 @@ class Session:
             step,
         )
         self.trainer = CycleGANTrainer(models, batches, about["precision"], world)
+        self.trainer.logger.setLevel(logging.CRITICAL)  # what fails is raised: once is enough
         self.board = None
         if self._leads:
             self.board = SummaryWriter(str(run.tensorboard), purge_step=step + 1)
@@ -232,12 +234,17 @@ class Session:
             every = Events.EPOCH_COMPLETED(every=cadence.validate_epochs)
             trainer.add_event_handler(every, lambda: self._validate())
         saving = _Every(60 * cadence.checkpoint_minutes)
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._look_up, interrupts, saving)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_step, interrupts, saving)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._look_up, interrupts, saving)
+
+    def _after_step(self, engine: Engine, *watched: Any) -> None:
+        """Look up at most steps; at an epoch's last only after its validation."""
+        step, every = self.step, 1 if self.world.size == 1 else _AGREE_EVERY
+        if step % every == 0 and step % self.trainer.state.epoch_length:
+            self._look_up(engine, *watched)
 
     def _look_up(self, engine: Engine, interrupts: Interrupts, due: Callable[[], bool]) -> None:
         """Stop or save where that is wished, in all processes at the same step."""
-        if self.world.size > 1 and engine.state.iteration % _AGREE_EVERY:
-            return
         if self.world.agree(bool(interrupts.reason), self.models.device):
             self.stopped = interrupts.reason or "another process was told to"
             engine.terminate()
@@ -256,7 +263,7 @@ class Session:
         validation = Validation(data.ct_held_out, data.mri_held_out, score, self.about["precision"])
         figures = validation.measure(self.models.averages, self.models.device)
         self.trainer.state.metrics.update({f"kid_{name}": kid for name, kid in figures.items()})
-        Rows(self.run_folder.validation, self.step).add(
+        Rows(self.run_folder.validation, self.step - 1).add(
             {"step": self.step, "epoch": self.trainer.state.epoch}
             | {f"kid_{name}": f"{kid:.6f}" for name, kid in figures.items()}
         )

@@ -54,10 +54,8 @@ class CycleGANTrainer(Trainer):
         )
         self.models, self.world, self.precision = models, world, precision
         self.augmentation = Augmentation(settings)
-        self.generate = world.wrap(GeneratorObjective(models.generators, settings), models.device)
-        self.judge = world.wrap(
-            DiscriminatorObjective(models.discriminators, settings), models.device
-        )
+        self.generate = world.wrap(GeneratorObjective(models.generators, settings))
+        self.judge = world.wrap(DiscriminatorObjective(models.discriminators, settings))
         self.state.iteration = batches.step
         self.state.epoch = batches.step // len(batches)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from medtranslate.errors import TrainingFailed
 from medtranslate.imaging.whole import whole_file
@@ -125,6 +126,8 @@ class Training:
                 stack.enter_context(run.claimed())
             with world.leader_first():
                 data = self.data(RecipeBook.read(self.recipes))
+            # Pictures have one size, so looking for the fastest convolution pays.
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))
             stack.enter_context(interrupts.listening())
             session = self._session(run, world, data, Models(self.settings, device))
             outcome = session.run(interrupts)
@@ -169,8 +172,6 @@ class Training:
             start_from(models, self.init_from)
         if self.settings.compile:
             models.compile()
-        # Only what the run is about is said in its log; errors are raised.
-        logging.getLogger("medtranslate.training").setLevel(logging.CRITICAL)
         session = Session(
             run, world, data, models, {**about, "precision": precision},
             self.cadence, self.score, self.handlers, checkpoint,

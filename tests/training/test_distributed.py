@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from training.one_step import gradients
@@ -16,6 +17,7 @@ from medtranslate.training.distributed import World
 SCRIPT = Path(__file__).with_name("one_step.py")
 
 
+@pytest.mark.slow
 def test_two_gloo_processes_give_the_gradients_of_the_whole_batch(tmp_path: Path) -> None:
     torchrun = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",

@@ -77,16 +77,18 @@ def test_a_signal_finishes_the_step_saves_and_a_resumed_run_ends_the_same(
     assert rows(tmp_path / "through") == rows(tmp_path / "stopped")
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_crash_goes_on_from_the_last_checkpoint_and_leaves_no_seam(
-    train: Any, tmp_path: Path
+    train: Any, tmp_path: Path, precision: str
 ) -> None:
-    train("through")
+    settings = replace(EVERYTHING, precision=precision)
+    train("through", settings)
     always = Cadence(record_steps=3, picture_steps=0, checkpoint_minutes=0)
     rarely = Cadence(record_steps=1, picture_steps=0, checkpoint_minutes=100)
-    train("crashed", cadence=always, handlers=[At(5, interrupt)])
+    train("crashed", settings, cadence=always, handlers=[At(5, interrupt)])
     with pytest.raises(RuntimeError, match="plug"):
-        train("crashed", cadence=rarely, resume=True, handlers=[At(8, crash)])
-    train("crashed", resume=True)
+        train("crashed", settings, cadence=rarely, resume=True, handlers=[At(8, crash)])
+    train("crashed", settings, resume=True)
 
     assert rows(tmp_path / "through") == rows(tmp_path / "crashed")
     same_tensors(
@@ -138,3 +140,19 @@ def test_choices_do_not_depend_on_torchs_own_random_state(train: Any, tmp_path: 
         Checkpoint.load(RunFolder(tmp_path / "one").last).tensors,
         Checkpoint.load(RunFolder(tmp_path / "two").last).tensors,
     )
+
+
+def test_a_stop_at_an_epochs_end_comes_after_its_validation(train: Any, tmp_path: Path) -> None:
+    held_out = tmp_path / "val.txt"
+    held_out.write_text("ct/0.png\nct/1.png\nmr/0.png\nmr/1.png\n")
+    watched = {"validate": [held_out], "score": lambda judged, real: float(judged.mean())}
+
+    train("through", **watched)
+    stopped = train("stopped", handlers=[At(5, interrupt)], **watched)
+    train("stopped", resume=True, **watched)
+
+    assert stopped.step == 5
+    through, resumed = (RunFolder(tmp_path / name) for name in ("through", "stopped"))
+    assert len(through.validation.read_text().splitlines()) == 3
+    assert through.validation.read_text() == resumed.validation.read_text()
+    same_tensors(Checkpoint.load(through.best).tensors, Checkpoint.load(resumed.best).tensors)

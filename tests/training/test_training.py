@@ -81,6 +81,7 @@ def test_two_folders_become_a_run_and_a_bundle(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_learns_to_cycle_and_takes_on_the_other_sides_contrast(tmp_path: Path) -> None:
     """Two hundred steps on 32x32 heads: bone turns dark in MRI, ventricles bright."""
     settings = replace(
