@@ -86,12 +86,15 @@ def sentence(error: BaseException, *, verbose: bool = False) -> str:
     return "".join(traceback.format_exception(error)) + line
 
 
-def complain(text: str) -> None:
-    """Print an error on stderr; its last line begins with the program's name."""
+def headed(text: str) -> str:
+    """Put the program's name before the last line of what went wrong."""
     *before, last = text.splitlines() or [""]
-    for line in before:
-        print(line, file=sys.stderr)
-    print(f"medtranslate: error: {last}", file=sys.stderr, flush=True)
+    return "\n".join([*before, f"medtranslate: error: {last}"])
+
+
+def complain(text: str) -> None:
+    """Print what went wrong on stderr."""
+    print(headed(text), file=sys.stderr, flush=True)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -155,6 +155,40 @@ def test_a_folder_of_pictures_has_one_modality(convert, pictures, tmp_path, monk
     assert "of 3 pictures 2 look like CT and 1 like MR" in done.err
 
 
+def test_pictures_and_a_volume_share_a_folder_of_results(convert, pictures, ct, tmp_path) -> None:
+    done = convert(pictures, ct, "--to", "mri", "--from", "ct", "-o", tmp_path / "new" / "out")
+
+    assert done.code == 0, done.err
+    assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == {
+        *("slices_mri", "slices_mri_preview.png", "scan_mri.nii.gz", "scan_mri_preview.png"),
+    }
+    again = convert(pictures, "--to", "mri", "--from", "ct", "-o", tmp_path / "new" / "out")
+    assert again.code == 0, again.err
+    (tmp_path / "new" / "out" / "a1.png").unlink()
+    third = convert(pictures, "--to", "mri", "--from", "ct", "-o", tmp_path / "new" / "out")
+    assert third.code == 8 and third.err.count("\n") == 1 and "out_preview.png" in third.err
+
+
+def test_a_stranger_among_pictures_is_refused(convert, pictures, monkeypatch) -> None:
+    from medtranslate.cli.conversion import scan, vote
+
+    def stranger(path: Path, **options: object) -> object:
+        image = read(path)
+        image.meta["source"]["modality"] = "MR" if path.name == "a2.png" else "CT"
+        image.meta["source"]["modality_basis"] = "guess: as it seems"
+        return image
+
+    monkeypatch.setattr(vote, "_look", lambda path: "CT")
+    monkeypatch.setattr(scan, "read", stranger)
+
+    done = convert(pictures, "--to", "mri")
+
+    assert done.code == WrongModality.exit_code
+    assert "a2.png: looks like MR among pictures that look like CT" in done.err
+    assert "2 of 3 pictures" in done.out
+    assert convert(pictures, "--to", "mri", "--from", "ct", "--overwrite").code == 0
+
+
 def test_one_bad_picture_leaves_the_others(convert, pictures, tmp_path) -> None:
     (pictures / "a3.png").write_bytes(b"")
 

@@ -16,7 +16,7 @@ from medtranslate.cli.conversion.outputs import (
     check_collisions,
     check_free,
     check_options,
-    check_path,
+    check_sheet,
     place,
 )
 from medtranslate.cli.conversion.request import Request
@@ -77,6 +77,7 @@ class Batch:
     request: Request
     screen: Screen
     load: Callable[[], Translator]
+    plans: list[Plan] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     translator: Translator | None = None
     loading_seconds: float = 0.0
@@ -92,14 +93,14 @@ class Batch:
             There is no model to convert with.
         """
         check_options(self.request)
-        plans = self._plans(given)
-        ready = self._ready(plans)
+        self.plans = self._plans(given)
+        ready = self._ready(self.plans)
         if ready:
             start = time.perf_counter()
             self.translator = self.load()
             self.translator.bundle.generator(self.request.to)
             self.loading_seconds = time.perf_counter() - start
-        for plan in plans:
+        for plan in self.plans:
             jobs = [job for job in plan.jobs if job in ready]
             if jobs:
                 self._convert(plan, jobs)
@@ -130,13 +131,16 @@ class Batch:
         sources = [job.item.path for plan in plans for job in plan.jobs]
         ready = set()
         for plan in plans:
+            try:
+                check_sheet(plan, overwrite=self.request.overwrite)
+            except Exception as error:
+                self._fail(Outcome(plan.source.given, error=error))
+                continue
             for job in plan.jobs:
                 try:
                     if job in clashes:
                         raise clashes[job]
                     check_free(job, overwrite=self.request.overwrite, sources=sources)
-                    if plan.sheet is not None:
-                        check_path(plan.sheet, overwrite=self.request.overwrite)
                     ready.add(job)
                 except Exception as error:
                     self._fail(Outcome(plan.source.given, job, error=error))
@@ -151,7 +155,8 @@ class Batch:
                 self._fail(Outcome(plan.source.given, error=error))
                 return
         start, done = time.perf_counter(), []
-        bar = self.screen.bar(plan.source.given.name) if plan.source.together else None
+        together = plan.source.together
+        bar = self.screen.bar(plan.source.given.name, len(jobs)) if together else None
         for number, job in enumerate(jobs, 1):
             done.append(self._convert_one(plan, job, voted))
             if bar:

@@ -86,7 +86,8 @@ def call(
         batch = Batch(request, screen, model.load)
         outcomes = batch.run([Path(one) for one in inputs])
     code = common_code(outcome.code for outcome in outcomes)
-    if len(outcomes) > 1:
+    told = sum(1 if plan.source.together else len(plan.jobs) for plan in batch.plans)
+    if max(told, len(inputs)) > 1:  # the line of a folder of pictures counts them itself
         screen.result(closing_line(outcomes))
     if report_to:
         options = {**asdict(request), **asdict(model), "inputs": list(inputs)}

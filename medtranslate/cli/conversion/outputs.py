@@ -233,13 +233,23 @@ def check_free(job: Job, *, overwrite: bool, sources: Sequence[Path]) -> None:
     resolved = job.output.resolve()
     if any(resolved == source.resolve() for source in sources):
         raise OutputExists("is a source itself", path=job.output, remedy="choose another -o")
-    if job.home is not None:
-        check_home(job.output.parent)
-        if not job.output.parent.exists():
-            return  # nothing can be in the way
+    if job.home is not None and will_be_made(job.output.parent):
+        return
     check_path(job.output, overwrite=overwrite, folder=job.format in FOLDERS)
     if job.preview is not None:
         check_path(job.preview, overwrite=overwrite)
+
+
+def check_sheet(plan: Plan, *, overwrite: bool) -> None:
+    """Refuse, before any work, a contact sheet that is in the way or cannot be written.
+
+    Raises
+    ------
+    OutputExists, OutputFailed
+        As `check_free`.
+    """
+    if plan.sheet is not None and not will_be_made(plan.sheet.parent):
+        check_path(plan.sheet, overwrite=overwrite)
 
 
 def check_path(path: Path, *, overwrite: bool, folder: bool = False) -> None:
@@ -257,19 +267,20 @@ def check_path(path: Path, *, overwrite: bool, folder: bool = False) -> None:
         raise OutputExists(error.fault, path=path, remedy=remedy) from error
 
 
-def check_home(folder: Path) -> None:
-    """Refuse a folder of results that cannot be made or written into.
+def will_be_made(folder: Path) -> bool:
+    """Say whether a folder of results is still missing, so that nothing can be in the way there.
 
     Raises
     ------
     OutputFailed
-        It is a file, or there is no permission.
+        It cannot be made or written into: there is a file, or no permission.
     """
     existing = _first_existing(folder)
     if not existing.is_dir():
         raise OutputFailed("is a file, a folder was to be written", path=existing)
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputFailed("cannot be written: no permission in this folder", path=existing)
+    return not folder.exists()
 
 
 def check_collisions(plans: Sequence[Plan]) -> dict[Job, MedTranslateError]:

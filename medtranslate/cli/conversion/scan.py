@@ -135,6 +135,9 @@ def _settle_modality(
             source["faults"] = [*source["faults"], f"{fault}, which is believed (--force)"]
         source |= {"modality": request.modality, "modality_basis": "given"}
     elif voted[0] and not stated:
+        if found not in ("", voted[0]):
+            fault = f"looks like {found} among pictures that look like {voted[0]} ({basis})"
+            raise WrongModality(fault, path=path, remedy="say which: --from ct or --from mri")
         source |= {"modality": voted[0], "modality_basis": voted[1]}
 
 

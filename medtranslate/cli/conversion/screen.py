@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from medtranslate.cli.endings import complain, sentence
+from medtranslate.cli.endings import headed, sentence
 
 
 class Screen:
@@ -36,6 +36,7 @@ class Screen:
             console=Console(stderr=True),
             transient=True,
             redirect_stdout=False,
+            redirect_stderr=False,
             disable=quiet or not sys.stderr.isatty(),
         )
 
@@ -65,15 +66,19 @@ class Screen:
         if self.quiet:
             return
         if self._results.isatty() and not self._bars.disable:
-            self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._above_bars(line)
         else:
             print(line, file=self._results, flush=True)
 
     def note(self, line: str) -> None:
         """Say what was noticed and does not stop anything."""
         if not self.quiet:
-            print(f"medtranslate: note: {line}", file=sys.stderr, flush=True)
+            self._above_bars(f"medtranslate: note: {line}")
 
     def error(self, error: Exception) -> None:
         """Say what went wrong."""
-        complain(sentence(error, verbose=self.verbose))
+        self._above_bars(headed(sentence(error, verbose=self.verbose)))
+
+    def _above_bars(self, text: str) -> None:
+        # Rich breaks what is printed past it at the width of the terminal; a line stays a line.
+        self._bars.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
