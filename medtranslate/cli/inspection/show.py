@@ -63,7 +63,7 @@ def _one(finding: Finding, seen: Seen) -> Table:
     table.add_column(overflow="fold")
     rows = {
         "path": finding.path,
-        "format": f"{finding.format} {finding.kind}".strip(),
+        "format": " ".join(dict.fromkeys(filter(None, (finding.format, finding.kind)))),
         "modality": _modality(finding),
         "series": finding.series,
         "description": finding.description,
