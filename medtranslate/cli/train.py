@@ -30,6 +30,14 @@ class Adversarial(StrEnum):
     LOG = "log"
 
 
+class Layout(StrEnum):
+    """How pictures lie in memory."""
+
+    AUTO = "auto"
+    CONTIGUOUS = "contiguous"
+    CHANNELS_LAST = "channels-last"
+
+
 class Precision(StrEnum):
     """What the networks compute in."""
 
@@ -105,6 +113,7 @@ ValidateEpochs = Annotated[int, _option("Epochs between validations.", min=1)]
 
 Device = Annotated[str, _option("Such as cpu or cuda:0; the best one where left out.")]
 PrecisionOption = Annotated[Precision, _option("auto takes bf16 where the processor has it.")]
+LayoutOption = Annotated[Layout, _option("auto takes channels-last on a GPU.")]
 Compile = Annotated[bool, _option("Compile the networks first.", "--compile")]
 
 
@@ -151,6 +160,7 @@ def train(
     validate_epochs: ValidateEpochs = 1,
     device: Device = "auto",
     precision: PrecisionOption = Precision.AUTO,
+    layout: LayoutOption = Layout.AUTO,
     compile: Compile = False,
 ) -> None:
     """Learn CT to MRI and MRI to CT from two folders of unpaired scans.
@@ -188,6 +198,7 @@ def train(
         crop=_rows_and_columns(crop),
         reduce=reduce,
         precision=precision.value,
+        layout=layout.value,
         compile=compile,
         seed=seed,
     )

@@ -42,6 +42,13 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "float32"
 
 
+def choose_layout(name: str, device: torch.device) -> torch.memory_format:
+    """Return the memory format of a name; for ``"auto"`` what the device computes faster."""
+    if name == "auto":
+        name = "channels-last" if device.type == "cuda" else "contiguous"
+    return torch.channels_last if name == "channels-last" else torch.contiguous_format
+
+
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Return the context to run networks in."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

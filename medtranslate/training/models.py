@@ -10,6 +10,7 @@ from torch import nn
 
 from medtranslate.networks import PatchGAN, draw_weights
 from medtranslate.training.average import MovingAverage
+from medtranslate.training.device import choose_layout
 from medtranslate.training.pool import ImagePool
 from medtranslate.training.settings import NETWORKS, Settings
 
@@ -91,8 +92,8 @@ class Models:
 
     def _placed(self, networks: dict[str, nn.Module]) -> nn.ModuleDict:
         placed = nn.ModuleDict(networks).to(self.device)
-        # Convolutions are faster so, on CPUs and GPUs.
-        return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layout = choose_layout(self.settings.layout, self.device)
+        return placed.to(memory_format=layout)  # type: ignore[call-overload]
 
     def _adam(self, networks: nn.Module, rate: float) -> torch.optim.Adam:
         fused = self.device.type in ("cpu", "cuda")
