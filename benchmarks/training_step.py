@@ -224,7 +224,7 @@ def highest_resident() -> float:
 def machine(given: Namespace) -> dict[str, object]:
     on_gpu = given.device.startswith("cuda")
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name() if on_gpu else platform.machine(),
         "bf16_instructions": torch.cpu._is_avx512_bf16_supported(),
         "threads": given.threads,
         "batch": given.batch,
