@@ -12,7 +12,7 @@ What is measured, on a made 512x512x160 int16 head CT in a ``.nii.gz``:
 Times are the median of interleaved repeats. Run it on an otherwise idle machine::
 
     python benchmarks/conversion.py            # Compact, drawn weights
-    python benchmarks/conversion.py --network ResNet9 --repeats 3
+    python benchmarks/conversion.py --network ResNet9 --repeats 1 --batches 4
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--network", default="Compact", choices=["Compact", "ResNet9", "UNet256"])
     options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--batches", type=int, nargs="*", default=[1, 4, 8], help="SliceInferer's")
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -54,7 +55,7 @@ def main() -> None:
         bundle, scan = make_bundle(Path(folder), chosen.network), make_scan(Path(folder))
         print(f"{machine()}, torch {torch.__version__}, {chosen.threads} threads")
         print(f"{chosen.network}, {'x'.join(map(str, SHAPE))} int16, {chosen.repeats} repeats")
-        report_times(bundle, scan, chosen.repeats)
+        report_times(bundle, scan, chosen.repeats, chosen.batches)
         report_memory(bundle, scan)
 
 
@@ -85,7 +86,7 @@ def make_scan(folder: Path) -> Path:
     return path
 
 
-def report_times(bundle: Path, scan: Path, repeats: int) -> None:
+def report_times(bundle: Path, scan: Path, repeats: int, batches: list[int]) -> None:
     """Print seconds and ratios, each against the bare network of the same run."""
     translator = Translator.load(bundle)
     exact = Translator.load(bundle, precision="float32")
@@ -96,8 +97,9 @@ def report_times(bundle: Path, scan: Path, repeats: int) -> None:
         "bare network": lambda: translator.device.run(translator.networks["mri"], slices),
         "whole conversion": lambda: convert(translator, scan),
     }
-    for batch in (1, 4, 8):
+    for batch in batches:
         runs[f"SliceInferer, batch {batch}"] = inferer(translator, slices, batch)
+    translator.device.run(translator.networks["mri"], slices[:8])  # to warm up
     seconds = interleaved(runs, repeats)
     floor = seconds["bare network"]
     print(f"{len(slices)} slices with a head, {translator.device}, batch {translator.device.batch}")
@@ -132,14 +134,13 @@ def inferer(translator: Translator, slices: torch.Tensor, batch: int) -> Callabl
 
 
 def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each run, taken in turn so that drift is shared, after one to warm up."""
+    """Median seconds of each run, taken in turn so that drift is shared."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(repeats + 1):
+    for _ in range(repeats):
         for name, run in runs.items():
             start = time.perf_counter()
             run()
-            if turn:
-                taken[name].append(time.perf_counter() - start)
+            taken[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
