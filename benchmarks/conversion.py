@@ -18,7 +18,6 @@ Times are the median of interleaved repeats. Run it on an otherwise idle machine
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import statistics
 import subprocess
@@ -156,19 +155,21 @@ def report_memory(bundle: Path, scan: Path) -> None:
 
 
 def peak(work: str, bundle: Path, scan: Path) -> float:
-    """Peak resident MB of an interpreter that loads torch and MONAI and does some work."""
+    """Peak resident MB of an interpreter that loads torch and MONAI and does some work.
+
+    From Linux's VmHWM: ``ru_maxrss`` would carry this process's own peak over into its child.
+    """
     code = (
-        "import json, resource, sys, torch, monai, monai.data, monai.transforms\n"
+        "import sys, torch, monai, monai.data, monai.transforms\n"
         "from pathlib import Path\nfrom medtranslate import Translator, write\n"
         "bundle, scan = map(Path, sys.argv[1:])\n"
         f"{work}\n"
-        "print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))"
+        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, bundle, scan], check=True, capture_output=True, text=True
     )
-    kilobytes = json.loads(done.stdout.splitlines()[-1])
-    return float(kilobytes) / (1000 if sys.platform != "darwin" else 1000_000)
+    return float(done.stdout.splitlines()[-1]) / 1000
 
 
 def machine() -> str:
