@@ -16,7 +16,7 @@ from medtranslate.cli.conversion.outputs import FOLDERS, Job
 from medtranslate.cli.conversion.request import Request
 from medtranslate.errors import OutputFailed, Unsupported, WrongModality
 from medtranslate.imaging import read, write
-from medtranslate.imaging.dicom import adopt_template, regrid, untilt, write_series
+from medtranslate.imaging.dicom import adopt_template, regrid, repairs, untilt, write_series
 from medtranslate.imaging.picture import write_stack
 from medtranslate.translation import Translator
 from medtranslate.translation.translator import Progress
@@ -98,7 +98,16 @@ def convert_scan(
             if job.preview is not None:
                 label = str(result.meta["synthesis"]["label"])
                 save_preview(shown, job.preview, label, overwrite=request.overwrite)
-    return Converted(result.meta["source"], result.meta["synthesis"], shown)
+    source = dict(result.meta["source"])
+    if job.format == "dicom":
+        source["faults"] = [*source["faults"], *_repairs(result, request)]
+    return Converted(source, result.meta["synthesis"], shown)
+
+
+def _repairs(result: MetaTensor, request: Request) -> list[str]:
+    """Say what the derived series adds to or mends of the attributes that it carries on."""
+    placed = adopt_template(result, request.template) if request.template else result
+    return [f"In the result: {note}" for note in repairs(placed)]
 
 
 def _read(job: Job, request: Request, voted: tuple[str, str]) -> MetaTensor:
