@@ -126,10 +126,10 @@ class Translator:
         scan = _opened(image, modality)
         source = source_of(scan, modality)
         target, prepared = self.prepare(scan, source, to)
-        slices = torch.full(prepared.slices.shape, -1.0)
-        # A slice without a head is background all over: the network need not be asked.
-        holds = prepared.head.flatten(1).any(1)
-        slices[holds] = self.translate_frames(prepared.slices[holds], to=to, progress=progress)
+        # A slice without a head is background already: the network need not be asked. The source's
+        # slices give way to the result's, so that a long series is held only once at this size.
+        holds, slices = prepared.head.flatten(1).any(1), prepared.slices
+        slices[holds] = self.translate_frames(slices[holds], to=to, progress=progress)
         result = target.restore(slices, prepared)
         # All of it, so that MONAI's inverses and savers know the image again.
         result.copy_meta_from(scan)
