@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from medtranslate.bundle.load import FORMAT, MODEL_FILE, file_hash
@@ -83,8 +82,6 @@ def save_bundle(
             whole.rename(folder)
     except OSError as error:
         raise OutputFailed(error.strerror or str(error), path=folder) from error
-    except SafetensorError as error:  # a full disk, while weights are written
-        raise OutputFailed(str(error), path=folder) from error
     return folder
 
 
@@ -119,4 +116,4 @@ def _save(network: nn.Module, path: Path) -> None:
         key: value.detach().to("cpu", torch.float16).contiguous()
         for key, value in network.state_dict().items()
     }
-    save_file(state, path)
+    path.write_bytes(save(state))  # not `save_file`, which makes a file that only its owner reads

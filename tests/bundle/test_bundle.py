@@ -224,11 +224,17 @@ def test_an_existing_folder_is_left_alone(folder):
     assert sorted(folder.rglob("*")) == before
 
 
+def test_weights_are_as_readable_as_the_rest(folder):
+    """A model saved by one user serves the others of its machine."""
+    modes = {path.stat().st_mode for path in folder.rglob("*") if path.is_file()}
+    assert len(modes) == 1
+
+
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(save_module, "save_file", full)
+    monkeypatch.setattr(save_module, "save", full)
     with pytest.raises(OutputFailed, match="No space left"):
         tiny_bundle(tmp_path / "model")
     assert not list(tmp_path.iterdir())
@@ -236,7 +242,6 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("largest", [100, 3000])
 def test_a_limit_hit_while_weights_are_written(tmp_path, largest):
-    """safetensors raises an error of its own, where Python's writing would raise OSError."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
