@@ -148,7 +148,9 @@ class Recipe:
         return torch.from_numpy(heads(tissue.numpy()))
 
     def _measure(self, frames: torch.Tensor, head: torch.Tensor, white: float) -> Limits:
-        inside = frames[head]
+        # Without the rim, whose pixels are part air, part skin.
+        rim = torch.nn.functional.max_pool2d((~head).float()[:, None], 3, 1, 1)[:, 0] > 0
+        inside = frames[head & ~rim]
         return self.intensity.measure((inside if len(inside) else frames.flatten()).numpy(), white)
 
 

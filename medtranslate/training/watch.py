@@ -101,7 +101,7 @@ class LossRecorder:
     ) -> None:
         self.rows, self.board, self.every, self.pairs = rows, board, every, pairs
         self.sums: torch.Tensor | None = None
-        self.count = 0
+        self.count = self._restored = 0
         self.world = world or World()
         self._before = seconds
         self._started = self._interval = time.monotonic()
@@ -119,6 +119,7 @@ class LossRecorder:
         """Go on with an interval."""
         if "sums" in state:
             self.sums, self.count = state["sums"].to(device), count
+            self._restored = count  # steps of an earlier stretch tell nothing of this one's speed
 
     def attach(self, engine: Engine) -> None:
         """Listen to the trainer's steps."""
@@ -153,8 +154,9 @@ class LossRecorder:
         means = (self.sums / self.count).tolist()
         self.sums = None
         step, now = engine.state.iteration, time.monotonic()
-        speed = self.count * self.pairs / max(now - self._interval, 1e-9)
-        self.count, self._interval = 0, now
+        steps = self.count - self._restored
+        speed = steps * self.pairs / max(now - self._interval, 1e-9)
+        self.count, self._restored, self._interval = 0, 0, now
         engine.state.metrics.update(zip(names, means, strict=True))
         if self.rows is not None:
             self.rows.add(

@@ -206,11 +206,11 @@ def test_mr_percentiles_are_taken_over_the_head():
         for shape in (large, small)
     )
     assert wide.limits.high == pytest.approx(tight.limits.high, rel=0.01)
-    span = tight.limits.high - tight.limits.low
-    assert wide.limits.low == pytest.approx(tight.limits.low, abs=0.005 * span)
-    inside = wide.slices[:, 0][wide.head]
+    assert wide.limits.low == pytest.approx(tight.limits.low, rel=0.02)
+    inner = torch.nn.functional.avg_pool2d(wide.head.float(), 3, 1, 1) > 0.99
+    inside = wide.slices[:, 0][inner]  # the rim is part air
     assert ((inside == 1).sum() / inside.numel()).item() == pytest.approx(0.005, abs=0.001)
-    assert (inside == -1).sum() / inside.numel() < 0.02  # air on the skin
+    assert ((inside == -1).sum() / inside.numel()).item() == pytest.approx(0.005, abs=0.001)
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 30000.0])
