@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from medtranslate.errors import InputMissing, ModelUnusable
-from medtranslate.networks import Compact, ResNet9, UNet256
+from medtranslate.networks import Compact, GreyThroughRGB, ResNet9, UNet256
 from medtranslate.recipes import Recipe, build, load_recipe, read_yaml, refuse
 from medtranslate.shipped import shipped
 
@@ -28,7 +28,8 @@ TARGETS = {"mri": "MR", "ct": "CT"}
 """What a user calls a target, and the modality it is."""
 
 GENERATORS: dict[str, type] = {
-    f"medtranslate.networks.{kind.__name__}": kind for kind in (Compact, ResNet9, UNet256)
+    f"medtranslate.networks.{kind.__name__}": kind
+    for kind in (Compact, GreyThroughRGB, ResNet9, UNet256)
 }
 
 _TRAIN = "train one: medtranslate train CT_FOLDER MR_FOLDER -o RUN; then give --bundle RUN/bundle"
@@ -151,8 +152,7 @@ def _generator(folder: Path, to: str, specs: dict[str, Any], path: Path) -> Gene
     # Without memory until the weights are there: a config may claim any width.
     with torch.device("meta"):
         network = build_generator(spec.get("network"), path, f"{where}.network")
-    channels = {spec["network"].get(f"{end}_channels", 1) for end in ("in", "out")}
-    if channels != {1}:
+    if (network.in_channels, network.out_channels) != (1, 1):
         refuse(path, f"{where}.network", "takes or makes more than one channel")
     weights = _inside(folder, spec.get("weights"), path, f"{where}.weights")
     if not weights.is_file():

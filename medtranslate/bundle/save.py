@@ -34,17 +34,21 @@ class Networks:
         By target.
     discriminators : mapping of str to nn.Module
         By target; kept so that training can go on from the bundle; may be empty.
+    dtype : torch.dtype
+        Of the weights in the file. A network trained elsewhere keeps float32, so that it gives what
+        it gave there.
     """
 
     specs: Mapping[str, Mapping[str, Any]]
     generators: Mapping[str, nn.Module]
     discriminators: Mapping[str, nn.Module] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float16
 
 
 def save_bundle(
     folder: str | Path, networks: Networks, recipes: list[Path], *, name: str, version: str
 ) -> Path:
-    """Write a bundle: weights in 16 bit, recipes copied, so that it stands alone.
+    """Write a bundle: weights and recipes copied, so that it stands alone.
 
     Parameters
     ----------
@@ -89,10 +93,10 @@ def _fill(folder: Path, networks: Networks, recipes: list[Path], name: str, vers
     for sub in ("configs/recipes", "models", "discriminators"):
         (folder / sub).mkdir(parents=True)
     for to, discriminator in networks.discriminators.items():
-        _save(discriminator, folder / _DISCRIMINATORS[to])
+        _save(discriminator, folder / _DISCRIMINATORS[to], networks.dtype)
     generators = {}
     for to, generator in networks.generators.items():
-        _save(generator, folder / _WEIGHTS[to])
+        _save(generator, folder / _WEIGHTS[to], networks.dtype)
         generators[to] = {
             "network": dict(networks.specs[to]),
             "weights": _WEIGHTS[to],
@@ -111,9 +115,9 @@ def _fill(folder: Path, networks: Networks, recipes: list[Path], name: str, vers
     (folder / MODEL_FILE).write_text(text, encoding="utf-8")
 
 
-def _save(network: nn.Module, path: Path) -> None:
+def _save(network: nn.Module, path: Path, dtype: torch.dtype) -> None:
     state = {
-        key: value.detach().to("cpu", torch.float16).contiguous()
+        key: value.detach().to("cpu", dtype).contiguous()
         for key, value in network.state_dict().items()
     }
     path.write_bytes(save(state))  # not `save_file`, which makes a file that only its owner reads

@@ -1,9 +1,10 @@
 """Generators ResNet-9, U-Net-256 and compact, and the PatchGAN discriminator."""
 
+from medtranslate.networks.colour import GreyThroughRGB
 from medtranslate.networks.compact import Compact
 from medtranslate.networks.discriminator import PatchGAN
 from medtranslate.networks.initial import draw_weights
 from medtranslate.networks.resnet import ResNet9
 from medtranslate.networks.unet import UNet256
 
-__all__ = ["Compact", "PatchGAN", "ResNet9", "UNet256", "draw_weights"]
+__all__ = ["Compact", "GreyThroughRGB", "PatchGAN", "ResNet9", "UNet256", "draw_weights"]

@@ -32,6 +32,7 @@ class Compact(nn.Module):
         self, in_channels: int = 1, out_channels: int = 1, width: int = 128, blocks: int = 6
     ) -> None:
         super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
         if width % 8:
             raise ValueError(f"width is {width}, not a multiple of 8")
         half, full = width // 4, width // 8

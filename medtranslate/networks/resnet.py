@@ -31,6 +31,7 @@ class ResNet9(nn.Module):
         self, in_channels: int = 1, out_channels: int = 1, width: int = 64, blocks: int = 9
     ) -> None:
         super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.encoder = nn.Sequential(
             *mirrored(in_channels, width, 7),
             *normalised(width),

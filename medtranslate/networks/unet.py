@@ -27,6 +27,7 @@ class UNet256(nn.Module):
 
     def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 64) -> None:
         super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
         widths = [width, 2 * width, 4 * width, *([8 * width] * 5)]
         level: nn.Module | None = None
         for depth in range(len(widths) - 1, 0, -1):
