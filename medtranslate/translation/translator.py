@@ -125,16 +125,73 @@ class Translator:
             return to_nibabel(self.translate(scan, to=to, modality=modality, progress=progress))
         scan = _opened(image, modality)
         source = source_of(scan, modality)
-        target, prepared = self.prepare(scan, source, to)
-        # A slice without a head is background already: the network need not be asked. The source's
-        # slices give way to the result's, so that a long series is held only once at this size.
+        _, prepared = self.prepare(scan, source, to)
+        return self.translate_prepared(scan, source, prepared, to=to, progress=progress)
+
+    def translate_prepared(
+        self,
+        image: MetaTensor,
+        source: Mapping[str, Any],
+        prepared: Prepared,
+        *,
+        to: str,
+        progress: Progress = lambda done, of: None,
+    ) -> MetaTensor:
+        """Translate what `prepare` gave, for who looks at it before the network does.
+
+        Parameters
+        ----------
+        image : MetaTensor (1, X, Y, Z)
+            In physical units.
+        source : mapping
+            Its source record.
+        prepared : Prepared
+            From `prepare`. Its slices give way to the result's, so that a long series is held only
+            once at this size; its head and placement stay as they are.
+        to : str
+            ``"mri"`` or ``"ct"``.
+        progress : function
+            Called with the slices done and the slices in all.
+
+        Returns
+        -------
+        MetaTensor (1, X, Y, Z)
+            As `translate`.
+        """
+        # A slice without a head is background already: the network need not be asked.
         holds, slices = prepared.head.flatten(1).any(1), prepared.slices
         slices[holds] = self.translate_frames(slices[holds], to=to, progress=progress)
+        return self.finish(slices, prepared, image, source, to=to)
+
+    def finish(
+        self,
+        slices: torch.Tensor,
+        prepared: Prepared,
+        image: MetaTensor,
+        source: Mapping[str, Any],
+        *,
+        to: str,
+    ) -> MetaTensor:
+        """Take translated slices back: to the geometry of the image, in the units of the target.
+
+        Parameters
+        ----------
+        slices : float tensor (N, 1, 256, 256)
+            In [-1, 1], all slices of `prepared`.
+        prepared, image, source, to
+            As `translate_prepared`.
+
+        Returns
+        -------
+        MetaTensor (1, X, Y, Z)
+            As `translate`.
+        """
+        target = self.bundle.recipe(self._made(to), source["kind"])
         result = target.restore(slices, prepared)
         # All of it, so that MONAI's inverses and savers know the image again.
-        result.copy_meta_from(scan)
-        result.affine = scan.affine.clone()
-        result.meta["source"] = source
+        result.copy_meta_from(image)
+        result.affine = image.affine.clone()
+        result.meta["source"] = dict(source)
         result.meta["synthesis"] = self.synthesis(source, to, target)
         return result
 
