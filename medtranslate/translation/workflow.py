@@ -1,0 +1,244 @@
+"""The translation in MONAI's parts, as a bundle's YAML files put them together.
+
+A scan goes ``LoadImaged -> PrepareSlicesd -> SlicewiseInferer -> RestoreScand -> SaveImaged``: the
+same calls as `Translator.translate`, cut where MONAI's workflows, Label and Deploy want to cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from monai.transforms import MapTransform
+from monai.utils import ensure_tuple_rep
+
+from medtranslate.errors import Unreadable, Unsupported
+from medtranslate.imaging import survey, write
+from medtranslate.imaging.base import ScanWriter
+from medtranslate.recipes import Prepared
+from medtranslate.translation.device import Device
+from medtranslate.translation.source import source_of
+from medtranslate.translation.translator import Translator
+
+_LABEL = "SYNTHETIC"
+
+
+@dataclass(frozen=True)
+class Held:
+    """What `RestoreScand` needs of the scan that `PrepareSlicesd` prepared.
+
+    It travels among the image's ``applied_operations``, which batches leave as they are.
+
+    Parameters
+    ----------
+    scan : MetaTensor (1, X, Y, Z)
+        As it was loaded.
+    source : mapping
+        Its source record.
+    prepared : Prepared
+        All its slices.
+    """
+
+    scan: MetaTensor
+    source: Mapping[str, Any]
+    prepared: Prepared
+
+    @property
+    def holds(self) -> torch.Tensor:
+        """Which slices show a head: bool (N,)."""
+        return self.prepared.head.flatten(1).any(1)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Held:
+        """Stay one object: MONAI copies metadata at every operation, and nothing here changes."""
+        return self
+
+
+class PrepareSlicesd(MapTransform):
+    """Take scans to the network's slices, by the recipe of their modality and kind.
+
+    Parameters
+    ----------
+    keys : str or sequence of str
+        Entries to prepare: MetaTensors (1, X, Y, Z) in physical units, affine in RAS mm. They
+        become (1, 256, 256, M), float32 in [-1, 1]: the M slices that show a head, as the recipes'
+        `Prepared` describes them.
+    translator : Translator
+        The model, with its recipes.
+    to : str
+        ``"mri"`` or ``"ct"``.
+    modality : str
+        ``"CT"`` or ``"MR"`` settles what the scans are; ``""`` where they say so themselves.
+    allow_missing_keys : bool
+        Pass over entries that are not there.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        translator: Translator,
+        to: str,
+        modality: str = "",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.translator, self.to, self.modality = translator, to, modality
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the dictionary with prepared scans.
+
+        Raises
+        ------
+        WrongModality, OutOfDomain, Unsupported, ModelUnusable
+            As `Translator.translate`.
+        """
+        out = dict(data)
+        for key in self.key_iterator(out):
+            scan = out[key]
+            if scan.ndim != 4 or len(scan) != 1:
+                raise Unsupported(f"shape {list(scan.shape)} is no single scan (1, X, Y, Z)")
+            source = source_of(scan, self.modality)
+            _, prepared = self.translator.prepare(scan, source, self.to)
+            held = Held(scan, source, prepared)
+            image = MetaTensor(prepared.slices[held.holds].permute(1, 2, 3, 0).contiguous())
+            image.meta["filename_or_obj"] = scan.meta.get("filename_or_obj", "")
+            image.push_applied_operation({"class": type(self).__name__, "extra_info": held})
+            out[key] = image
+        return out
+
+
+class SlicewiseInferer(Inferer):
+    """Send the slices of a volume through a 2D network, so many at once, in the network's numbers.
+
+    MONAI's `SliceInferer` sends other batches than a conversion does, and a float sum depends on
+    the batch; this one gives the same voxels.
+
+    Parameters
+    ----------
+    batch_size : int, optional
+        Slices at once; by default 4 on a CPU and 32 on a GPU.
+    """
+
+    def __init__(self, batch_size: int | None = None) -> None:
+        self.batch_size = batch_size
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Map (B, 1, H, W, M) in [-1, 1] to the same shape, float32, on the same device."""
+        frames = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        volumes = len(frames)
+        frames = frames.movedim(-1, 1).flatten(0, 1)
+        assert isinstance(network, torch.nn.Module)
+        weight = next(network.parameters(), frames)
+        picked = Device.pick(str(weight.device), batch=self.batch_size)
+        made = Device(picked.processor, weight.dtype, picked.batch).run(network, frames)
+        return made.unflatten(0, (volumes, -1)).movedim(1, -1).to(inputs.device)
+
+
+class RestoreScand(MapTransform):
+    """Take translated slices back to their scan: its geometry, the units of the target.
+
+    Parameters
+    ----------
+    keys : str or sequence of str
+        Entries to restore: (1, 256, 256, M) as the inferer gave them. They become what
+        `Translator.translate` gives.
+    orig_keys : str or sequence of str
+        The prepared entries that they were made from.
+    translator : Translator
+        The model, with its recipes.
+    to : str
+        ``"mri"`` or ``"ct"``.
+    allow_missing_keys : bool
+        Pass over entries that are not there.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        orig_keys: KeysCollection,
+        translator: Translator,
+        to: str,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.orig_keys = ensure_tuple_rep(orig_keys, len(self.keys))
+        self.translator, self.to = translator, to
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the dictionary with translated scans."""
+        out = dict(data)
+        for key, orig in self.key_iterator(out, self.orig_keys):
+            held = _held(out[orig])
+            slices = torch.full_like(held.prepared.slices, -1)
+            made = out[key].as_tensor() if isinstance(out[key], MetaTensor) else out[key]
+            slices[held.holds] = made.detach().to("cpu", torch.float32).permute(3, 0, 1, 2)
+            out[key] = self.translator.finish(
+                slices, held.prepared, held.scan, held.source, to=self.to
+            )
+        return out
+
+
+class ResultWriter(ScanWriter):
+    """MONAI writer of results; the file's suffix says the format, as in `medtranslate.write`."""
+
+    def save(self, image: MetaTensor, path: Path, *, overwrite: bool = False) -> None:
+        """Write an image whole or not at all."""
+        write(image, path, overwrite=overwrite)
+
+
+def scans(path: str | PathLike[str]) -> list[dict[str, str]]:
+    """List the scans at a path for a MONAI dataset.
+
+    Parameters
+    ----------
+    path : path
+        A file, a DICOM series' folder, a zip, or a folder of volumes or of pictures. Pictures
+        beside volumes are passed over, and so are results of earlier translations.
+
+    Returns
+    -------
+    list of dict
+        ``{"image": path, "kind": "volume" or "picture"}``, one a scan, in the folder's order.
+
+    Raises
+    ------
+    InputMissing, UntrustedInput
+        As `medtranslate.imaging.survey`.
+    Unreadable
+        There is no scan, or one that cannot be read: better told now than after an hour.
+    """
+    path = Path(path)
+    found = survey(path)
+    for one in found:
+        if one.error:
+            raise Unreadable(one.error, path=one.path, remedy="take it out of the folder")
+    dicom = [one for one in found if one.format == "dicom"]
+    others = [one for one in found if one.format != "dicom"]
+    if dicom and not any(one.kind == "volume" for one in others):
+        return [{"image": str(path), "kind": "volume"}]
+    if not found:
+        raise Unreadable("holds no scan", path=path)
+    if not path.is_dir():
+        return [{"image": str(path), "kind": found[0].kind}]
+    kind = "volume" if any(one.kind == "volume" for one in found) else "picture"
+    files = dict.fromkeys(
+        one.path.split("!/")[0]
+        for one in found
+        if one.kind == kind and not one.description.startswith(_LABEL)
+    )
+    return [{"image": file, "kind": kind} for file in files]
+
+
+def _held(image: Any) -> Held:
+    for operation in reversed(image.applied_operations):
+        if isinstance(operation, Mapping) and isinstance(operation.get("extra_info"), Held):
+            return operation["extra_info"]
+    raise ValueError("this image was not prepared by PrepareSlicesd")
