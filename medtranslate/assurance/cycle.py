@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from medtranslate.assurance.pair import Indices, Pair, like_scan
+from medtranslate.assurance.measure import Measure
+from medtranslate.assurance.pair import Indices, Pair
 from medtranslate.recipes import Prepared
 from medtranslate.translation import Translator
 from medtranslate.translation.device import Progress
@@ -26,62 +26,12 @@ and what `hiding_noise` in training is set to (``docs/training.md``)."""
 
 
 @dataclass(frozen=True)
-class SliceError:
-    """The cycle error of one slice.
+class CycleError(Measure):
+    """What the round trip did not bring back: absolute differences, in the scan's units.
 
-    Parameters
-    ----------
-    index : int
-        Of the slice along `CycleError.axis` of the scan, from 0.
-    error : float
-        Mean absolute difference over the head within the network's field.
-    voxels : int
-        Over how many voxels.
+    ``limits`` is what the network was shown of the scan: HU of the window, percentiles of an MR,
+    black and white of a picture. Beyond them nothing is compared.
     """
-
-    index: int
-    error: float
-    voxels: int
-
-
-@dataclass(frozen=True)
-class CycleError:
-    """What the round trip did not bring back, in the scan's units, on the scan's grid.
-
-    Parameters
-    ----------
-    map : MetaTensor (1, X, Y, Z)
-        Absolute difference, float32; 0 outside the head and outside the network's field; affine,
-        shape and source of the scan.
-    error : float
-        Mean over the head within the network's field.
-    slices : tuple of SliceError
-        Those that hold some head, from inferior to superior.
-    axis : int
-        Axis of the scan (0 for X) along which the slices lie.
-    units : str
-        ``"HU"``, ``"scanner units"`` or ``"grey levels"``.
-    limits : (low, high)
-        What the network was shown of the scan's units: HU of the window, percentiles of an MR,
-        black and white of a picture. Beyond them nothing is compared.
-    """
-
-    map: MetaTensor
-    error: float
-    slices: tuple[SliceError, ...]
-    axis: int
-    units: str
-    limits: tuple[float, float]
-
-    @property
-    def share(self) -> float:
-        """The error as a share of the range that the network was shown, 0 to 1."""
-        return self.error / (self.limits[1] - self.limits[0])
-
-    @property
-    def worst(self) -> tuple[SliceError, ...]:
-        """The slices, those that lost most first."""
-        return tuple(sorted(self.slices, key=lambda one: -one.error))
 
 
 def cycle_error(
@@ -122,33 +72,19 @@ def cycle_error(
         If image and result differ in shape.
     """
     pair = Pair.of(translator, image, result, prepared)
-    limits, placement = pair.prepared.limits, pair.prepared.placement
-    per_unit = (limits.high - limits.low) / 2
-    lost = placement.empty().zero_()
-    sums: list[torch.Tensor] = []
 
-    def measure(planes: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        planes = planes.abs_().mul_(inside)
-        sums.append(torch.stack([planes.double().sum((1, 2)), inside.sum((1, 2)).double()], dim=1))
-        return planes
+    def lost(chosen: Indices) -> torch.Tensor:
+        return brought_back(translator, pair, chosen).sub_(pair.source_frames(chosen))
 
-    held = pair.holds
-    for chosen in pair.batches(translator.device.batch):
-        back = brought_back(translator, pair, chosen)
-        back.sub_(pair.source_frames(chosen)).mul_(per_unit)
-        pair.lay_on_scan(back, chosen, lost, measure)
-        progress(int(np.searchsorted(held, chosen[-1])) + 1, len(held))
-    totals = torch.cat(sums)
-    return CycleError(
-        like_scan(lost, image, pair.source),
-        float(totals[:, 0].sum() / totals[:, 1].sum().clamp(min=1)),
-        tuple(
-            SliceError(int(placement.slices[one]), float(total / max(1, count)), int(count))
-            for one, (total, count) in zip(held, totals.tolist(), strict=True)
-        ),
-        placement.axes[0],
-        pair.units,
-        (limits.low, limits.high),
+    return CycleError.take(
+        pair,
+        image,
+        lost,
+        torch.Tensor.abs_,
+        limits=pair.prepared.limits,
+        units=pair.units,
+        batch=translator.device.batch,
+        progress=progress,
     )
 
 

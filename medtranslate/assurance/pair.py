@@ -110,6 +110,13 @@ class Pair:
         return units_of(self.source)
 
     @property
+    def written_units(self) -> str:
+        """The translation's: ``"HU"``, ``"arbitrary units"`` or ``"grey levels"``."""
+        if self.source["kind"] == "picture":
+            return "grey levels"
+        return "HU" if TARGETS[self.to] == "CT" else "arbitrary units"
+
+    @property
     def holds(self) -> Indices:
         """The network slices that hold some head, from inferior to superior."""
         return np.flatnonzero(self.prepared.head.flatten(1).any(1).numpy())

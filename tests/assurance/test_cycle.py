@@ -45,7 +45,7 @@ def test_the_map_is_the_figures(tiny_bundle) -> None:
     weights = np.array([one.voxels for one in found.slices])
     mean = np.average([one.error for one in found.slices], weights=weights)
     assert found.error == pytest.approx(mean)
-    assert [one.error for one in found.worst] == sorted((s.error for s in found.slices))[::-1]
+    assert [one.error for one in found.worst] == sorted(s.error for s in found.slices)[::-1]
     assert found.axis == 2
 
 
