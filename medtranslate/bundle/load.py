@@ -65,6 +65,8 @@ class Bundle:
         By target: ``"mri"`` and ``"ct"``.
     recipes : mapping of str to Recipe
         By modality and kind: ``"CT-volume"``, ``"CT-picture"``, ``"MR-volume"``, ``"MR-picture"``.
+    domain : Path or None
+        Numbers of the domain check (`medtranslate.assurance.load_domain`), where it carries any.
     """
 
     folder: Path
@@ -72,6 +74,7 @@ class Bundle:
     version: str
     generators: Mapping[str, Generator]
     recipes: Mapping[str, Recipe]
+    domain: Path | None = None
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> Bundle:
@@ -101,6 +104,7 @@ class Bundle:
             str(content.get("version", "0")),
             {to: _generator(folder, to, generators, path) for to in TARGETS if to in generators},
             _recipes(path, recipes),
+            _domain(folder, content, path),
         )
 
     def generator(self, to: str) -> Generator:
@@ -188,6 +192,18 @@ def _recipes(path: Path, files: dict[str, Any]) -> dict[str, Recipe]:
             refuse(path, where, f"a second recipe for a {recipe.modality} {recipe.kind}")
         recipes[key] = recipe
     return recipes
+
+
+def _domain(folder: Path, content: dict[str, Any], path: Path) -> Path | None:
+    if "domain" not in content:
+        return None
+    spec = _mapping(content, "domain", path)
+    file = _inside(folder, spec.get("numbers"), path, "domain.numbers")
+    if not file.is_file():
+        raise ModelUnusable("the domain check's numbers are missing", path=file)
+    if file_hash(file) != spec.get("sha256"):
+        raise ModelUnusable(f"its SHA-256 is not the one that {path.name} states", path=file)
+    return file
 
 
 def _inside(folder: Path, name: Any, path: Path, where: str) -> Path:
