@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,11 @@ import yaml
 from safetensors.torch import save
 from torch import nn
 
-from medtranslate.bundle.load import FORMAT, MODEL_FILE, file_hash
+from medtranslate.bundle.card import model_card
+from medtranslate.bundle.facts import METADATA_FILE, Facts
+from medtranslate.bundle.load import FORMAT, GENERATORS, MODEL_FILE, file_hash
+from medtranslate.bundle.metadata import make_metadata
+from medtranslate.bundle.workflows import workflow_files
 from medtranslate.errors import OutputExists, OutputFailed
 from medtranslate.recipes import load_recipe
 
@@ -46,9 +52,16 @@ class Networks:
 
 
 def save_bundle(
-    folder: str | Path, networks: Networks, recipes: list[Path], *, name: str, version: str
+    folder: str | Path,
+    networks: Networks,
+    recipes: list[Path],
+    *,
+    name: str,
+    version: str,
+    facts: Facts | None = None,
+    finish: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
-    """Write a bundle: weights and recipes copied, so that it stands alone.
+    """Write a bundle: weights and recipes copied, so that it stands alone, and MONAI's files.
 
     Parameters
     ----------
@@ -60,6 +73,10 @@ def save_bundle(
         Recipe files to copy.
     name, version : str
         Which model this is.
+    facts : Facts, optional
+        What its metadata say in words.
+    finish : callable
+        Given the folder under its temporary name, when all but what this adds is there.
 
     Returns
     -------
@@ -73,24 +90,86 @@ def save_bundle(
     ModelUnusable
         If a recipe could not be loaded again.
     """
-    folder = Path(folder)
-    if folder.exists():
-        raise OutputExists("exists already", path=folder)
+    folder, facts = Path(folder), facts or Facts()
     for recipe in recipes:
         load_recipe(recipe)
+
+    def fill(whole: Path) -> None:
+        content = _fill(whole, networks, recipes, name, version)
+        write_texts(whole, generated_files(content, facts))
+        write_texts(whole, {Path("docs/README.md"): model_card(content, facts)})
+        finish(whole)
+
+    return new_folder(folder, fill)
+
+
+def new_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
+    """Make a folder whole or not at all.
+
+    Parameters
+    ----------
+    folder : path
+        Must not exist.
+    fill : callable
+        Makes the folder, under the temporary name that it is given, and what is in it.
+
+    Raises
+    ------
+    OutputExists, OutputFailed
+        As `save_bundle`.
+    """
+    if folder.exists():
+        raise OutputExists("exists already", path=folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
             whole = Path(made) / folder.name
-            _fill(whole, networks, recipes, name, version)
+            fill(whole)
             whole.rename(folder)
     except OSError as error:
         raise OutputFailed(error.strerror or str(error), path=folder) from error
     return folder
 
 
-def _fill(folder: Path, networks: Networks, recipes: list[Path], name: str, version: str) -> None:
-    for sub in ("configs/recipes", "models", "discriminators"):
+def generated_files(content: Mapping[str, Any], facts: Facts) -> dict[Path, str]:
+    """Write what follows from ``model.yaml`` and a model's facts; texts by place in the bundle."""
+    metadata = make_metadata(content, facts)
+    return {
+        MODEL_FILE: yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True),
+        METADATA_FILE: json.dumps(metadata, indent=2, ensure_ascii=False) + "\n",
+        **workflow_files(content, facts),
+    }
+
+
+def write_texts(folder: Path, texts: Mapping[Path, str]) -> None:
+    """Write texts below a folder, each whole or not at all, replacing what is there."""
+    for place, text in texts.items():
+        path = folder / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.part")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def spelled_out(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a generator's spec with the defaults of its class written out."""
+    parameters = inspect.signature(GENERATORS[spec["_target_"]]).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    given = {
+        key: spelled_out(value) if isinstance(value, Mapping) else value
+        for key, value in spec.items()
+    }
+    return {"_target_": spec["_target_"], **defaults, **given}
+
+
+def _fill(
+    folder: Path, networks: Networks, recipes: list[Path], name: str, version: str
+) -> dict[str, Any]:
+    """Write weights and recipes, and give the content of ``model.yaml``."""
+    for sub in ("configs/recipes", "models", *(["discriminators"] * bool(networks.discriminators))):
         (folder / sub).mkdir(parents=True)
     for to, discriminator in networks.discriminators.items():
         _save(discriminator, folder / _DISCRIMINATORS[to], networks.dtype)
@@ -98,21 +177,19 @@ def _fill(folder: Path, networks: Networks, recipes: list[Path], name: str, vers
     for to, generator in networks.generators.items():
         _save(generator, folder / _WEIGHTS[to], networks.dtype)
         generators[to] = {
-            "network": dict(networks.specs[to]),
+            "network": spelled_out(networks.specs[to]),
             "weights": _WEIGHTS[to],
             "sha256": file_hash(folder / _WEIGHTS[to]),
         }
     for recipe in recipes:
         shutil.copyfile(recipe, folder / "configs/recipes" / recipe.name)
-    content = {
+    return {
         "format": FORMAT,
         "name": name,
         "version": version,
         "generators": generators,
         "recipes": {recipe.stem: f"recipes/{recipe.name}" for recipe in recipes},
     }
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    (folder / MODEL_FILE).write_text(text, encoding="utf-8")
 
 
 def _save(network: nn.Module, path: Path, dtype: torch.dtype) -> None:

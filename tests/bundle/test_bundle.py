@@ -72,7 +72,9 @@ def test_there_and_back(folder):
 def test_a_bundle_is_plain_yaml_safetensors_and_copied_recipes(folder):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert names == {
-        "configs/model.yaml",
+        *(f"configs/{name}" for name in ("model.yaml", "metadata.json", "logging.conf")),
+        *(f"configs/{name}.yaml" for name in ("inference", "train", "multi_gpu_train", "evaluate")),
+        "docs/README.md",
         *(f"configs/recipes/{path.name}" for path in shipped_recipes()),
         "models/ct_to_mri.safetensors",
         "models/mri_to_ct.safetensors",
@@ -185,7 +187,7 @@ def test_an_expression_in_a_recipe(folder):
         ("width: 16", "width: 0", "0 is not a whole number"),
         ("width: 16", "width: 1000000000", "is not a whole number from 1 to"),
         ("width: 16", "width: 'x'", "'x' is not a whole number"),
-        ("width: 16", "in_channels: 3\n      width: 16", "more than one channel"),
+        ("in_channels: 1", "in_channels: 3", "more than one channel"),
         ("models/ct_to_mri", "../ct_to_mri", "generators.mri.weights: '../ct_to_mri"),
         ("models/ct_to_mri", "/ct_to_mri", "lies outside the bundle"),
         ("recipes/ct-volume", "../../ct-volume", "lies outside the bundle"),

@@ -1,0 +1,186 @@
+"""``configs/metadata.json``: made for a model, and held to rules of our own.
+
+The rules are those of MONAI's bundle specification and of its schema of 2024-07-25, which
+``verify_metadata`` downloads; here they are checked without a network, and a fault has its line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from medtranslate.bundle.facts import METADATA_FILE, Facts
+from medtranslate.recipes import read_yaml, refuse
+
+SCHEMA = (
+    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+    "meta_schema_20240725.json"
+)
+DIRECTIONS = {"mri": "ct_to_mri", "ct": "mri_to_ct"}
+"""What a direction is called in names of files and keys, by its target."""
+
+SIDE = 256
+"""Rows and columns of the slices that the recipes make."""
+
+_REQUIRED: dict[str, type] = {
+    "schema": str,
+    "version": str,
+    "monai_version": str,
+    "pytorch_version": str,
+    "numpy_version": str,
+    "required_packages_version": dict,
+    "task": str,
+    "description": str,
+    "authors": str,
+    "copyright": str,
+    "network_data_format": dict,
+    "changelog": dict,
+    "intended_use": str,
+    "references": list,
+}
+_OPTIONAL: dict[str, type] = {
+    "name": str,
+    "license": str,
+    "data_source": str,
+    "data_type": str,
+    "image_classes": str,
+    "pred_classes": str,
+    "eval_metrics": dict,
+    "training": dict,
+    "supported_apps": dict,
+}
+_KINDS = {str: "text", dict: "a mapping", list: "a list"}
+_UNITS = {
+    "CT": "CT from -1 to 1, windowed by the bundle's recipes",
+    "MR": "MR from -1 to 1, scaled by the bundle's recipes",
+}
+_GENERATED_WITH = ("monai_version", "pytorch_version", "numpy_version", "required_packages_version")
+"""Keys that say with which packages the file was made, so they differ from place to place."""
+
+
+def make_metadata(content: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """Make the metadata of a model.
+
+    Parameters
+    ----------
+    content : mapping
+        Of its ``model.yaml``.
+    facts : Facts
+        What people say of it.
+    """
+    targets = list(content["generators"])
+    words = facts.as_metadata()
+    words["changelog"] = {str(content["version"]): "first version", **facts.changelog}
+    return {
+        "schema": SCHEMA,
+        "version": str(content["version"]),
+        "name": facts.title or str(content["name"]),
+        **words,
+        "monai_version": _installed("monai"),
+        "pytorch_version": _installed("torch"),
+        "numpy_version": _installed("numpy"),
+        "required_packages_version": {
+            name: _installed(name) for name in ("medtranslate", "pytorch-ignite", "safetensors")
+        },
+        "data_type": "NIfTI, MetaImage, NRRD, DICOM, PNG, JPEG or TIFF",
+        "image_classes": "; ".join(_UNITS["MR" if to == "ct" else "CT"] for to in targets),
+        "pred_classes": "; ".join(_UNITS["CT" if to == "ct" else "MR"] for to in targets),
+        "network_data_format": data_format(targets[0]),
+        **{f"{DIRECTIONS[to]}_data_format": data_format(to) for to in targets},
+    }
+
+
+def data_format(to: str) -> dict[str, Any]:
+    """Say what a generator takes and makes, as MONAI's schema has it."""
+    source, target = ("CT", "MR") if to == "mri" else ("MR", "CT")
+    return {
+        "inputs": {"image": _tensor(source, _UNITS[source])},
+        "outputs": {"pred": _tensor(target, f"synthetic {_UNITS[target]}")},
+    }
+
+
+def _tensor(modality: str, meaning: str) -> dict[str, Any]:
+    return {
+        "type": "image",
+        "format": "hounsfield" if modality == "CT" else "magnitude",
+        "modality": modality,
+        "num_channels": 1,
+        "spatial_shape": [SIDE, SIDE],
+        "dtype": "float32",
+        "value_range": [-1, 1],
+        "is_patch_data": False,
+        "channel_def": {"0": meaning},
+    }
+
+
+def check_metadata(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a bundle's metadata and hold it to the rules.
+
+    Parameters
+    ----------
+    folder : Path
+        The bundle.
+    content : mapping
+        Of its ``model.yaml``, which the metadata must agree with.
+
+    Returns
+    -------
+    dict
+        The metadata.
+
+    Raises
+    ------
+    ModelUnusable
+        It is missing, no JSON, or breaks a rule; the message names the line and the key.
+    """
+    path = folder / METADATA_FILE
+    metadata = read_yaml(path)  # JSON is YAML, and so a fault has its line
+    for key, kind in _REQUIRED.items():
+        if key not in metadata:
+            refuse(path, key, "is missing")
+    for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
+        if key in metadata and not isinstance(metadata[key], kind):
+            refuse(path, key, f"must be {_KINDS[kind]}")
+    if metadata["version"] != str(content.get("version")):
+        refuse(path, "version", f"is not model.yaml's, {content.get('version')}")
+    if metadata["version"] not in metadata["changelog"]:
+        refuse(path, "changelog", f"does not name version {metadata['version']}")
+    for to in content["generators"]:
+        if f"{DIRECTIONS[to]}_data_format" not in metadata:
+            refuse(path, f"{DIRECTIONS[to]}_data_format", "is missing")
+    for key in metadata:
+        if re.fullmatch(r"\w+_data_format", key):
+            _check_format(path, key, metadata[key])
+    return metadata
+
+
+def same_metadata(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    """Tell whether two files say the same, made with whichever packages."""
+    plain = [
+        {key: value for key, value in each.items() if key not in _GENERATED_WITH}
+        for each in (left, right)
+    ]
+    return plain[0] == plain[1]
+
+
+def _check_format(path: Path, key: str, value: Any) -> None:
+    for end, name in (("inputs", "image"), ("outputs", "pred")):
+        where = f"{key}.{end}.{name}"
+        found = value.get(end, {}).get(name) if isinstance(value, dict) else None
+        if not isinstance(found, dict):
+            refuse(path, where, "is missing")
+        expected = _tensor("CT", "")
+        for each in ("num_channels", "spatial_shape", "dtype", "value_range"):
+            if found.get(each) != expected[each]:
+                refuse(path, f"{where}.{each}", f"{found.get(each)!r} is not {expected[each]!r}")
+        for each in ("type", "format"):
+            if not isinstance(found.get(each), str):
+                refuse(path, f"{where}.{each}", "must be text")
+
+
+def _installed(package: str) -> str:
+    """The version of a package, without the build that it came as."""
+    return version(package).partition("+")[0]

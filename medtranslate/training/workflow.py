@@ -1,0 +1,84 @@
+"""A training run as MONAI's bundle workflows ask for one: a dataset, and an engine that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from medtranslate.errors import TrainingFailed
+from medtranslate.training.data import Data
+from medtranslate.training.recipebook import RecipeBook
+from medtranslate.training.session import Outcome
+from medtranslate.training.training import Training
+
+
+class TrainingSlices(Dataset[dict[str, torch.Tensor]]):
+    """The slices that a run trains on, prepared when first asked for.
+
+    Item ``i`` is ``{"ct": uint8 (1, 256, 256), "mri": uint8 (1, 256, 256)}``: grey 0 is outside the
+    head, 1 to 255 are -1 to 1. The sets are unpaired, and the smaller one starts again.
+
+    Parameters
+    ----------
+    training : Training
+        The run.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    @cached_property
+    def data(self) -> Data:
+        """Both sets, and what is held out of them."""
+        return self.training.data(RecipeBook.read(self.training.recipes))
+
+    def __len__(self) -> int:
+        return max(len(self.data.ct), len(self.data.mri))
+
+    def __getitem__(self, place: int) -> dict[str, torch.Tensor]:
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        sets = {"ct": self.data.ct, "mri": self.data.mri}
+        return {name: one.slices[place % len(one)][None] for name, one in sets.items()}
+
+
+@dataclass(frozen=True)
+class TrainingEngine:
+    """A run under the names that MONAI's workflows use: ``train::trainer`` of a bundle.
+
+    Parameters
+    ----------
+    training : Training
+        The run.
+    max_epochs : int
+        The run's.
+    train_handlers : sequence
+        MONAI's or Ignite's, attached to the `CycleGANTrainer` of the run.
+
+    Raises
+    ------
+    TrainingFailed
+        The number of epochs is said in two ways.
+    """
+
+    training: Training
+    max_epochs: int
+    train_handlers: Sequence[Any] = ()
+
+    def __post_init__(self) -> None:
+        epochs = self.training.settings.epochs
+        if epochs != self.max_epochs:
+            raise TrainingFailed(
+                f"{epochs} epochs in the settings, but max_epochs is {self.max_epochs}",
+                remedy="set the bundle's key epochs alone",
+            )
+
+    def run(self) -> Outcome:
+        """Train until all epochs are done or there is a reason to stop; see `Training.run`."""
+        handlers = (*self.training.handlers, *self.train_handlers)
+        return replace(self.training, handlers=handlers).run()
