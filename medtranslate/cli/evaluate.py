@@ -29,7 +29,7 @@ Paired = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Folder for evaluation.json, cases.csv, evaluation.html."),
+    typer.Option("--out", "-o", help="Folder for the report: JSON, CSV and HTML."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier report.")]
 Weights = Annotated[
@@ -40,6 +40,16 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1..
 Seed = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
 Cache = Annotated[
     Path | None, typer.Option("--cache", help="Folder for the features of real pictures.")
+]
+Include = Annotated[
+    list[Path] | None,
+    typer.Option("--include", help="List of the test files to take; may be given several times."),
+]
+Lesions = Annotated[
+    int,
+    typer.Option(
+        "--lesions", min=0, help="Put lesions of every kind into so many slices a direction."
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Take the folders' modalities as given.")]
 
@@ -66,7 +76,9 @@ def evaluate(
     mri: Mri,
     ct_reference: CtReference = None,
     mri_reference: MriReference = None,
+    include: Include = None,
     paired: Paired = False,
+    lesions: Lesions = 0,
     protocol: ProtocolOption = ProtocolName.PUBLISHED,
     out: Out = None,
     overwrite: Overwrite = False,
@@ -79,7 +91,8 @@ def evaluate(
     """Measure how good translations are: FID, KID, cycle error, cost; with --paired, errors too.
 
     FID is printed beside its floor (real pictures against other real ones, as many) and beside the
-    distance without any translation. Works without a network.
+    distance without any translation; with --lesions, also what is left of lesions put into the
+    test slices. Works without a network.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -96,7 +109,9 @@ def evaluate(
         mri=mri,
         ct_reference=ct_reference,
         mri_reference=mri_reference,
+        include=include or (),
         paired=paired,
+        lesions=lesions,
         protocol=protocol.value,
         inception_weights=inception_weights,
         device=device,

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from medtranslate.training import Outcome
 
 
@@ -172,6 +170,7 @@ def train(
     """
     from rich.console import Console
 
+    from medtranslate.evaluation import KidScore
     from medtranslate.training import Cadence, Settings, Training
     from medtranslate.training.watch import Preparing, ProgressBar
 
@@ -222,50 +221,12 @@ def train(
             max_minutes=max_minutes,
             trusted=force,
             cadence=Cadence(record_steps, picture_steps, validate_epochs, checkpoint_minutes),
-            score=Kid(inception_weights, device) if validate else None,
+            score=KidScore.find(inception_weights, device=device) if validate else None,
             handlers=[ProgressBar(console)],
             preparing=preparing,
             name=name,
         ).run()
     _say(outcome, Console(quiet=quiet))
-
-
-class Kid:
-    """Scores translations by KID against real pictures; the network is loaded on first use.
-
-    Parameters
-    ----------
-    weights : path, optional
-        Of the Inception network.
-    device : str
-        Where to run it.
-    """
-
-    def __init__(self, weights: Path | None, device: str) -> None:
-        from medtranslate.evaluation.inception import find_weights
-
-        # Found now: hours later is too late to learn that they are missing.
-        self.weights, self.device = find_weights(weights), device
-        self._extractor: Any = None
-
-    def __call__(self, judged: np.ndarray, real: np.ndarray) -> float:
-        """Return the KID of frames, uint8 (N, 256, 256), against real ones."""
-        from medtranslate.evaluation.distances import KID_SUBSETS, kid_subset_size
-        from medtranslate.evaluation.features import FeatureExtractor
-        from medtranslate.evaluation.fidelity import fidelity
-        from medtranslate.training.device import choose_device
-
-        if self._extractor is None:
-            self._extractor = FeatureExtractor(self.weights, str(choose_device(self.device)))
-        found = fidelity("metric_kid").kid_features_to_metric(
-            self._extractor.features(judged),
-            self._extractor.kept_features(real),
-            kid_subsets=KID_SUBSETS,
-            kid_subset_size=kid_subset_size(len(judged), len(real)),
-            rng_seed=0,
-            verbose=False,
-        )
-        return float(found["kernel_inception_distance_mean"])
 
 
 def _rows_and_columns(text: str | None) -> tuple[int, int] | None:

@@ -53,6 +53,23 @@ class Candidate:
     costs: Mapping[Modality, Cost] = field(default_factory=dict)
     weights_sha256: Mapping[Modality, str] = field(default_factory=dict)
 
+    def translated(self, frames: torch.Tensor, to: str) -> torch.Tensor:
+        """Translate frames, and check what comes back.
+
+        Raises
+        ------
+        EvaluationFailed
+            The model gives another shape, or values that are not finite.
+        """
+        got = self.translate_frames(frames, to)
+        if got.shape != frames.shape:
+            raise EvaluationFailed(
+                f"model '{self.name}' turns frames {tuple(frames.shape)} into {tuple(got.shape)}"
+            )
+        if not torch.isfinite(got).all():
+            raise EvaluationFailed(f"model '{self.name}' gives values that are not finite")
+        return got
+
     @classmethod
     def of(cls, translator: Translator) -> Candidate:
         """Return a loaded model as a candidate.
@@ -117,13 +134,11 @@ def translate(
     for batch, head in _batches(frames, heads):
         network_frames = to_network(batch)
         start = perf_counter()
-        translated = candidate.translate_frames(network_frames, target)
+        translated = candidate.translated(network_frames, target)
         seconds += perf_counter() - start
-        _check(candidate, network_frames, translated)
         if masked:
             translated = translated.where(torch.from_numpy(head).unsqueeze(1), -1.0)
-        cycled = candidate.translate_frames(translated, source)
-        _check(candidate, network_frames, cycled)
+        cycled = candidate.translated(translated, source)
         grey = grey_levels(cycled)
         there.append(to_frames(grey_levels(translated)))
         back.append(to_frames(grey))
@@ -151,12 +166,3 @@ def _batches(
 def _mean_inside(values: NDArray[np.float32], head: NDArray[np.bool_]) -> NDArray[np.float64]:
     total = np.where(head, values, 0).sum(axis=(1, 2), dtype=np.float64)
     return total / head.sum(axis=(1, 2))
-
-
-def _check(candidate: Candidate, given: torch.Tensor, got: torch.Tensor) -> None:
-    if got.shape != given.shape:
-        raise EvaluationFailed(
-            f"model '{candidate.name}' turns frames {tuple(given.shape)} into {tuple(got.shape)}"
-        )
-    if not torch.isfinite(got).all():
-        raise EvaluationFailed(f"model '{candidate.name}' gives values that are not finite")

@@ -69,16 +69,23 @@ class RealData:
             ("reference", self.mri_reference),
         ]
         return tuple(
-            SetRecord(role, each.modality, each.folder, len(each), each.digest)
+            SetRecord(role, each.modality, each.folder, len(each), each.digest, each.left_out)
             for role, each in sets
             if each is not None
         )
 
     def warnings(self) -> tuple[str, ...]:
         """Return what a reader of the figures must know about the sets."""
-        return tuple(
+        few = [
             f"{len(each)} {each.modality.upper()} pictures: under {FEW} FID means little by "
             "itself; read KID, and FID only beside a floor of the same size"
             for each in (self.ct, self.mri)
             if len(each) < FEW
-        )
+        ]
+        left_out = [
+            f"{len(each.left_out)} {each.modality.upper()} scan(s) of {each.folder} are left out, "
+            f"because the model's recipe refuses them; the first: {each.left_out[0]}"
+            for each in (self.ct, self.mri, self.ct_reference, self.mri_reference)
+            if each is not None and each.left_out
+        ]
+        return (*few, *left_out)

@@ -71,24 +71,16 @@ def distances(judged: torch.Tensor, real: torch.Tensor, *, seed: int) -> Distanc
             raise EvaluationFailed(f"{len(features)} {what} picture(s): two are the fewest")
         if not torch.isfinite(features).all():
             raise EvaluationFailed(f"features of the {what} pictures are not finite")
-    subset = kid_subset_size(len(judged), len(real))
-    kid = fidelity("metric_kid").kid_features_to_metric(
-        judged,
-        real,
-        kid_subsets=KID_SUBSETS,
-        kid_subset_size=subset,
-        rng_seed=seed,
-        verbose=False,
-    )
+    mean, deviation = kid(judged, real, seed=seed)
     neighbours = _precision_recall(judged, real)
     return Distances(
         fid=frechet(judged, real),
-        kid=kid["kernel_inception_distance_mean"],
-        kid_deviation=kid["kernel_inception_distance_std"],
+        kid=mean,
+        kid_deviation=deviation,
         precision=neighbours.get("precision"),
         recall=neighbours.get("recall"),
         sizes=(len(judged), len(real)),
-        kid_subset=subset,
+        kid_subset=kid_subset_size(len(judged), len(real)),
     )
 
 
@@ -97,6 +89,19 @@ def frechet(judged: torch.Tensor, real: torch.Tensor) -> float:
     fid = fidelity("metric_fid")
     statistics = [fid.fid_features_to_statistics(features) for features in (judged, real)]
     return float(fid.fid_statistics_to_metric(*statistics, verbose=False)[fid.KEY_METRIC_FID])
+
+
+def kid(judged: torch.Tensor, real: torch.Tensor, *, seed: int) -> tuple[float, float]:
+    """Return the kernel distance of (N, D) and (M, D) features: mean, deviation over subsets."""
+    found = fidelity("metric_kid").kid_features_to_metric(
+        judged,
+        real,
+        kid_subsets=KID_SUBSETS,
+        kid_subset_size=kid_subset_size(len(judged), len(real)),
+        rng_seed=seed,
+        verbose=False,
+    )
+    return found["kernel_inception_distance_mean"], found["kernel_inception_distance_std"]
 
 
 def kid_subset_size(judged: int, real: int) -> int:

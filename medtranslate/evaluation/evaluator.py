@@ -22,6 +22,8 @@ from medtranslate.evaluation.frames import FrameSet
 from medtranslate.evaluation.gallery import galleries
 from medtranslate.evaluation.heads import head_masks
 from medtranslate.evaluation.inception import EXTRACTOR
+from medtranslate.evaluation.lesions import LesionTest, lesion_test
+from medtranslate.evaluation.lesions.pictures import lesion_gallery
 from medtranslate.evaluation.machine import machine
 from medtranslate.evaluation.paired import (
     PairedErrors,
@@ -65,6 +67,8 @@ class Evaluator:
         Of every random choice.
     pictures : int
         How many rows each gallery shows; 0 keeps none.
+    lesions : int
+        How many slices each kind of lesion is put into, a direction; 0 leaves the test out.
     progress : callable
         Told the step, frames done and frames in all.
     """
@@ -75,6 +79,7 @@ class Evaluator:
     protocol: Protocol = PUBLISHED
     seed: int = 2020
     pictures: int = 6
+    lesions: int = 0
     progress: Progress = silent
 
     def __post_init__(self) -> None:
@@ -123,6 +128,7 @@ class _Run:
                 "name": plan.protocol.name,
                 "description": plan.protocol.description,
                 "sizing": plan.protocol.sizing,
+                "include": ", ".join(each.name for each in plan.protocol.include),
             },
             seed=plan.seed,
             extractor={"name": EXTRACTOR, "weights": weights.origin, "sha256": weights.digest},
@@ -196,6 +202,8 @@ class _Run:
             )
         with self._timed("paired errors"):
             paired = self._paired(translated, target)
+        with self._timed("lesions"):
+            lesions = self._lesions(candidate, pictures, target)
         cost = candidate.costs.get(target)
         scale = plan.data.test(target).scale
         row = DirectionResult(
@@ -214,16 +222,50 @@ class _Run:
             seconds_per_slice=translated.seconds / len(pictures),
             paper_fid=paper_fid(cost.parameters, target) if cost else None,
             paired=summarise(paired, pictures.cases, scale, seed=plan.seed) if paired else None,
+            lesions=lesions,
             cases=_cases(pictures, translated, paired),
         )
         truth = plan.data.test(target) if plan.data.paired else None
-        return row, galleries(row, pictures, translated, truth, count=plan.pictures, seed=plan.seed)
+        shown = galleries(row, pictures, translated, truth, count=plan.pictures, seed=plan.seed)
+        if lesions and plan.pictures:
+            shown.append(self._lesion_gallery(candidate, pictures, lesions, target))
+        return row, shown
 
     def _paired(self, translated: Translated, target: Modality) -> list[PairedErrors]:
         if not self.plan.data.paired:
             return []
         truth = self.plan.data.test(target)
         return errors_of_frames(translated.frames, truth.frames, self.heads[target], truth.scale)
+
+    def _lesions(
+        self, candidate: Candidate, pictures: FrameSet, target: Modality
+    ) -> LesionTest | None:
+        plan = self.plan
+        if not plan.lesions:
+            return None
+        step = f"{candidate.name}: lesions in {pictures.modality.upper()}"
+        return lesion_test(
+            candidate,
+            pictures,
+            self.heads[pictures.modality],
+            target=target,
+            slices=plan.lesions,
+            seed=plan.seed,
+            done=self._counting(step, min(plan.lesions, len(pictures))),
+        )
+
+    def _lesion_gallery(
+        self, candidate: Candidate, pictures: FrameSet, test: LesionTest, target: Modality
+    ) -> Gallery:
+        return lesion_gallery(
+            candidate,
+            pictures,
+            self.heads[pictures.modality],
+            test,
+            target=target,
+            count=self.plan.pictures,
+            seed=self.plan.seed,
+        )
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

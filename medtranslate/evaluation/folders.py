@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.candidate import Candidate
 from medtranslate.evaluation.data import RealData
 from medtranslate.evaluation.evaluator import Evaluator, Progress, silent
 from medtranslate.evaluation.features import FeatureExtractor
-from medtranslate.evaluation.frames import check_modality
+from medtranslate.evaluation.frames import FrameSet, check_modality
 from medtranslate.evaluation.framing import Framing, framing_of
 from medtranslate.evaluation.inception import default_cache, find_weights
-from medtranslate.evaluation.protocol import MODALITIES, PROTOCOLS
+from medtranslate.evaluation.protocol import MODALITIES, PROTOCOLS, Modality
 from medtranslate.evaluation.results import Evaluation
 from medtranslate.evaluation.scans import holds_pictures
+from medtranslate.evaluation.score import extractor_device
 from medtranslate.translation import Translator
 
 
@@ -37,6 +36,10 @@ class FolderEvaluation:
     paired : bool
         Pictures of the same name show the same slice of the same head.
     protocol : {"published", "clean"}
+    include : sequence of path
+        Lists of the files to take from the test folders; all that the protocol takes where empty.
+    lesions : int
+        Slices that each kind of lesion is put into, a direction; 0 leaves the lesion test out.
     inception_weights : path, optional
         A file of Inception weights; found by itself where left out (`find_weights`).
     device : str
@@ -57,6 +60,8 @@ class FolderEvaluation:
     mri_reference: str | Path | None = None
     paired: bool = False
     protocol: str = "published"
+    include: Sequence[str | Path] = ()
+    lesions: int = 0
     inception_weights: str | Path | None = None
     device: str = "auto"
     seed: int = 2020
@@ -81,7 +86,7 @@ class FolderEvaluation:
             )
         translators = [Translator.load(bundle, device=self.device) for bundle in self.bundles]
         framing = framing_of(
-            PROTOCOLS[self.protocol],
+            replace(PROTOCOLS[self.protocol], include=tuple(Path(each) for each in self.include)),
             [translator.bundle for translator in translators],
             kind="picture" if holds_pictures(Path(self.ct)) else "volume",
         )
@@ -92,9 +97,10 @@ class FolderEvaluation:
         return Evaluator(
             _candidates(translators),
             data,
-            FeatureExtractor(weights, self._extractor_device(), cache),
+            FeatureExtractor(weights, extractor_device(self.device), cache),
             protocol=framing.named(),
             seed=self.seed,
+            lesions=self.lesions,
             progress=progress,
         )
 
@@ -103,15 +109,15 @@ class FolderEvaluation:
         return self.evaluator(progress).run()
 
     def _data(self, framing: Framing) -> RealData:
+        protocol, ct_folder, mri_folder = framing.named(), Path(self.ct), Path(self.mri)
+        names = protocol.test_names(ct_folder, "ct"), protocol.test_names(mri_folder, "mri")
         if self.paired:
-            ct, mri = framing.read_pairs(Path(self.ct), Path(self.mri))
+            ct, mri = framing.read_pairs(ct_folder, mri_folder, *names)
         else:
-            ct, mri = framing.read(Path(self.ct), "ct"), framing.read(Path(self.mri), "mri")
+            ct = framing.read(ct_folder, "ct", names[0])
+            mri = framing.read(mri_folder, "mri", names[1])
         references = {
-            f"{modality}_reference": framing.read(Path(folder), modality) if folder else None
-            for modality, folder in zip(
-                MODALITIES, (self.ct_reference, self.mri_reference), strict=True
-            )
+            f"{modality}_reference": self._reference(framing, modality) for modality in MODALITIES
         }
         data = RealData(ct, mri, **references, paired=self.paired)
         if not self.trust_modality:
@@ -120,10 +126,12 @@ class FolderEvaluation:
                     check_modality(pictures)
         return data
 
-    def _extractor_device(self) -> str:
-        if self.device != "auto":
-            return self.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
+    def _reference(self, framing: Framing, modality: Modality) -> FrameSet | None:
+        given = self.ct_reference if modality == "ct" else self.mri_reference
+        if given is None:
+            return None
+        folder = Path(given)
+        return framing.read(folder, modality, framing.named().names(folder, modality))
 
 
 def _candidates(translators: Sequence[Translator]) -> list[Candidate]:

@@ -55,6 +55,8 @@ class FrameSet:
     heads : bool array (N, 256, 256), optional
         Where the frames show anything: what a model says elsewhere is dropped, as `convert` does.
         None for whole pictures.
+    left_out : tuple of str
+        Scans of the folder that no model could be asked about, each with the reason.
     digest : str
         SHA-256 of what the frames hold.
 
@@ -72,6 +74,7 @@ class FrameSet:
     cases: tuple[str, ...] = ()
     scale: Scale = GREY
     heads: NDArray[np.bool_] | None = None
+    left_out: tuple[str, ...] = ()
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -20,14 +20,18 @@ from medtranslate.evaluation.protocol import Modality, Protocol
 from medtranslate.evaluation.scans import TAGS, read_scan_pairs, read_scans
 from medtranslate.recipes import PictureFrame, Recipe
 
+Names = Sequence[str] | None  # file names, or all
+
 
 class Framing(Interface):
     """How folders are read."""
 
-    def read(self, folder: Path, modality: Modality) -> FrameSet:
-        """Read one folder."""
+    def read(self, folder: Path, modality: Modality, names: Names) -> FrameSet:
+        """Read one folder, or what is named of it."""
 
-    def read_pairs(self, ct: Path, mri: Path) -> tuple[FrameSet, FrameSet]:
+    def read_pairs(
+        self, ct: Path, mri: Path, ct_names: Names, mri_names: Names
+    ) -> tuple[FrameSet, FrameSet]:
         """Read two folders of the same names, on one grid."""
 
     def named(self) -> Protocol:
@@ -40,13 +44,15 @@ class PaperFraming:
 
     protocol: Protocol
 
-    def read(self, folder: Path, modality: Modality) -> FrameSet:
-        """Read one folder."""
-        return read_frames(folder, modality, self.protocol.names(folder, modality))
+    def read(self, folder: Path, modality: Modality, names: Names) -> FrameSet:
+        """Read one folder, or what is named of it."""
+        return read_frames(folder, modality, names)
 
-    def read_pairs(self, ct: Path, mri: Path) -> tuple[FrameSet, FrameSet]:
+    def read_pairs(
+        self, ct: Path, mri: Path, ct_names: Names, mri_names: Names
+    ) -> tuple[FrameSet, FrameSet]:
         """Read two folders; pictures of the same size get the same place."""
-        return self.read(ct, "ct"), self.read(mri, "mri")
+        return self.read(ct, "ct", ct_names), self.read(mri, "mri", mri_names)
 
     def named(self) -> Protocol:
         """Return the protocol as it is."""
@@ -61,14 +67,16 @@ class RecipeFraming:
     ct: Recipe
     mri: Recipe
 
-    def read(self, folder: Path, modality: Modality) -> FrameSet:
-        """Read one folder."""
+    def read(self, folder: Path, modality: Modality, names: Names) -> FrameSet:
+        """Read one folder, or what is named of it."""
         recipe = self.ct if modality == "ct" else self.mri
-        return read_scans(folder, modality, recipe, self.protocol.names(folder, modality))
+        return read_scans(folder, modality, recipe, names)
 
-    def read_pairs(self, ct: Path, mri: Path) -> tuple[FrameSet, FrameSet]:
+    def read_pairs(
+        self, ct: Path, mri: Path, ct_names: Names, mri_names: Names
+    ) -> tuple[FrameSet, FrameSet]:
         """Read two folders; the CT's place holds for both."""
-        return read_scan_pairs(ct, mri, self.ct, self.mri, self.protocol.names(mri, "mri"))
+        return read_scan_pairs(ct, mri, self.ct, self.mri, ct_names, mri_names)
 
     def named(self) -> Protocol:
         """Return the protocol with the recipes as its sizing."""

@@ -30,6 +30,7 @@ def galleries(
             source=row.source,
             target=row.target,
             choice=choice,
+            columns=("source", "translation", "back again", "truth")[: 3 if truth is None else 4],
             names=tuple(pictures.names[i] for i in indices),
             captions=tuple(f"cycle error {translated.cycle_errors[i]:.1f}" for i in indices),
             rows=_rows(indices, pictures, translated, truth),

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from medtranslate.evaluation.results import Evaluation, Gallery
+from medtranslate.evaluation.lesions.kinds import SHAPES
+from medtranslate.evaluation.results import DirectionResult, Evaluation, Gallery
 from medtranslate.evaluation.table import Grid, direction_label, grids, model_label
 
 _STYLE = """
@@ -41,6 +42,7 @@ def page(evaluation: Evaluation) -> str:
         *(_table(grid) for grid in grids(evaluation)),
         _figure(_fid_plot(evaluation), "FID between the floor and no translation; lower is nearer"),
         _figure(_cycle_plot(evaluation), "Cycle errors, grey levels of 255 inside the head"),
+        *(_survival_table(row) for row in evaluation.directions if row.lesions),
         *(_gallery(gallery) for gallery in evaluation.galleries),
         _record(evaluation),
     ]
@@ -64,8 +66,32 @@ def _table(grid: Grid) -> str:
     )
 
 
+def _survival_table(row: DirectionResult) -> str:
+    assert row.lesions is not None
+    found = {(g.shape, g.contrast, g.diameter): g for g in row.lesions.groups if g.sorts == 3}
+    contrasts = [str(contrast) for contrast in row.lesions.contrasts]
+    return _table(
+        Grid(
+            title=f"Survival by size, {model_label(row)}, {direction_label(row)}",
+            caption="In brackets: share of these lesions that is seen in the translation.",
+            headers=("contrast", "shape", *(f"{d:g} mm" for d in row.lesions.diameters)),
+            rows=tuple(
+                (
+                    contrast,
+                    shape,
+                    *(
+                        f"{group.survival.mean:.2f} ({100 * group.seen.mean:.0f} %)"
+                        for group in (found[shape, contrast, d] for d in row.lesions.diameters)
+                    ),
+                )
+                for contrast in contrasts
+                for shape in SHAPES
+            ),
+        )
+    )
+
+
 def _gallery(gallery: Gallery) -> str:
-    columns = ["source", "translation", "back again", "truth"][: gallery.rows.shape[1]]
     heading = (
         f"{gallery.model}, {gallery.source.upper()} to {gallery.target.upper()}: {gallery.choice}"
     )
@@ -80,7 +106,7 @@ def _gallery(gallery: Gallery) -> str:
     return (
         f"<h2>{escape(heading)}</h2><div class='pictures'>"
         f"<img alt='{escape(heading)}' src='{_inline(picture.resize(size))}'></div>"
-        f"<p class='note'>From top to bottom: {', '.join(columns)}. {escape(listed)}</p>"
+        f"<p class='note'>From top to bottom: {', '.join(gallery.columns)}. {escape(listed)}</p>"
     )
 
 

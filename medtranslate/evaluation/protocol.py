@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from medtranslate.errors import EvaluationFailed, InputMissing
@@ -32,12 +33,16 @@ class Protocol:
         list's own folder; ``{folder}`` stands for the folder's name. Empty: every picture.
     sizing : str
         How a picture becomes a frame.
+    include : tuple of path
+        Lists of the files to take from the test folders, lines as for `mri_list`; empty: all that
+        the protocol takes.
     """
 
     name: str
     description: str
     mri_list: str = ""
     sizing: str = SIZING
+    include: tuple[Path, ...] = ()
 
     def names(self, folder: Path, modality: Modality) -> list[str] | None:
         """Return the file names that the protocol takes from a folder; None where it takes all.
@@ -58,11 +63,50 @@ class Protocol:
                 path=listing,
                 remedy="evaluate with --protocol published, or write the list",
             )
-        lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines()]
-        names = [Path(line).name for line in lines if Path(line).parent.name == folder.name]
-        if not names:
-            raise EvaluationFailed(f"names no file of the folder {folder.name}", path=listing)
-        return names
+        return _listed([listing], folder)
+
+    def test_names(self, folder: Path, modality: Modality) -> list[str] | None:
+        """Return the file names of a test folder: what the protocol takes and `include` names.
+
+        Raises
+        ------
+        InputMissing, EvaluationFailed
+            As `names`, and for the lists of `include`.
+        """
+        taken = self.names(folder, modality)
+        if not self.include:
+            return taken
+        included = _listed(self.include, folder)
+        if taken is None:
+            return included
+        both = sorted(set(taken) & set(included))
+        if not both:
+            raise EvaluationFailed(
+                f"protocol '{self.name}' takes none of the files that the list names",
+                path=self.include[0],
+            )
+        return both
+
+
+def _listed(lists: Sequence[Path], folder: Path) -> list[str]:
+    """Return the names of a folder's files that lists name, with the folder's name or bare."""
+    found: list[str] = []
+    for listing in lists:
+        try:
+            text = listing.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputMissing("not readable as a list of files", path=listing) from error
+        lines = (PurePosixPath(line.strip().replace("\\", "/")) for line in text.splitlines())
+        found.extend(line.name for line in lines if _is_of(line, folder))
+    names = sorted(set(found))
+    if not names:
+        raise EvaluationFailed(f"names no file of the folder {folder.name}", path=lists[0])
+    return names
+
+
+def _is_of(line: PurePosixPath, folder: Path) -> bool:
+    bare = len(line.parts) == 1
+    return (folder / line.name).exists() if bare else line.parent.name == folder.name
 
 
 PUBLISHED = Protocol(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medtranslate.errors import OutputExists, OutputFailed
+from medtranslate.evaluation.lesions import LesionResult
 from medtranslate.evaluation.page import page
 from medtranslate.evaluation.paired import PairedErrors
 from medtranslate.evaluation.results import Evaluation
@@ -17,14 +18,17 @@ from medtranslate.imaging.whole import whole_folder
 
 EVERYTHING = "evaluation.json"
 CASES = "cases.csv"
+LESIONS = "lesions.csv"
 PAGE = "evaluation.html"
-OURS = {EVERYTHING, CASES, PAGE}
+OURS = {EVERYTHING, CASES, LESIONS, PAGE}
 
 
 def write_report(
     evaluation: Evaluation, folder: str | Path, *, overwrite: bool = False
 ) -> list[Path]:
     """Write `evaluation.json`, `cases.csv` and `evaluation.html` into a folder, all or none.
+
+    With a lesion test also `lesions.csv`.
 
     Raises
     ------
@@ -39,8 +43,11 @@ def write_report(
         text = json.dumps(as_json(evaluation), indent=2, allow_nan=False)
         (partial / EVERYTHING).write_text(text + "\n", encoding="utf-8")
         _write_cases(evaluation, partial / CASES)
+        if any(row.lesions for row in evaluation.directions):
+            _write_lesions(evaluation, partial / LESIONS)
         (partial / PAGE).write_text(page(evaluation), encoding="utf-8")
-    return [folder / name for name in (EVERYTHING, CASES, PAGE)]
+        written = sorted(each.name for each in partial.iterdir())
+    return [folder / name for name in written]
 
 
 def check_report_folder(folder: Path, *, overwrite: bool = False) -> None:
@@ -105,4 +112,17 @@ def _write_cases(evaluation: Evaluation, path: Path) -> None:
                 rows.writerow([
                     row.model, row.version, row.source, row.target,
                     case.name, case.case, case.cycle_error, unit, *paired,
+                ])  # fmt: skip
+
+
+def _write_lesions(evaluation: Evaluation, path: Path) -> None:
+    measures = [field.name for field in fields(LesionResult)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["model", "version", "source", "target", *measures, "way_back"])
+        for row in evaluation.directions:
+            for lesion in row.lesions.lesions if row.lesions else ():
+                rows.writerow([
+                    row.model, row.version, row.source, row.target,
+                    *(getattr(lesion, name) for name in measures), lesion.way_back,
                 ])  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from medtranslate.evaluation.distances import Distances
 from medtranslate.evaluation.frames import Frames
+from medtranslate.evaluation.lesions.results import LesionTest
 from medtranslate.evaluation.paired import Interval, PairedErrors, PairedSummary
 from medtranslate.evaluation.protocol import Modality
 
@@ -75,6 +76,7 @@ class DirectionResult:
         Of translation alone, on the machine of `Evaluation.machine`.
     paper_fid : float or None
     paired : PairedSummary or None
+    lesions : LesionTest or None
     cases : tuple of CaseResult
     """
 
@@ -91,18 +93,23 @@ class DirectionResult:
     seconds_per_slice: float
     paper_fid: float | None
     paired: PairedSummary | None
+    lesions: LesionTest | None
     cases: tuple[CaseResult, ...]
 
 
 @dataclass(frozen=True)
 class SetRecord:
-    """A set of pictures that went into an evaluation; the digest is over its frames."""
+    """A set of pictures that went into an evaluation; the digest is over its frames.
+
+    `left_out` names those of its folder that could not be used, with the reason.
+    """
 
     role: str
     modality: Modality
     folder: str
     pictures: int
     sha256: str
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,16 +120,21 @@ class Gallery:
     ----------
     model, source, target : str
     choice : str
-        How the rows were chosen: "random (seed 2020)", "best", "median" or "worst cycle error".
+        How the rows were chosen: "random (seed 2020)", "best", "median" or "worst cycle error",
+        "lesions, random (seed 2020)".
+    columns : tuple of str
+        What the pictures of a row are.
     names : tuple of str
+        One a row.
     captions : tuple of str
-    rows : uint8 array (R, 3, 256, 256), or (R, 4, 256, 256) with the paired truth last
+    rows : uint8 array (R, C, 256, 256)
     """
 
     model: str
     source: Modality
     target: Modality
     choice: str
+    columns: tuple[str, ...]
     names: tuple[str, ...]
     captions: tuple[str, ...]
     rows: Frames
@@ -135,7 +147,7 @@ class Evaluation:
     Attributes
     ----------
     protocol : mapping
-        Name, description and sizing.
+        Name, description, sizing, and the lists of files that were included ("": no list).
     seed : int
         Of every random choice: subsets, halves, resamples, pictures shown.
     extractor : mapping

@@ -11,7 +11,13 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from medtranslate.errors import EvaluationFailed, InputMissing, Unreadable, WrongModality
+from medtranslate.errors import (
+    EvaluationFailed,
+    InputMissing,
+    Unreadable,
+    Unsupported,
+    WrongModality,
+)
 from medtranslate.evaluation.frames import PICTURES, FrameSet, grey_levels, to_frames
 from medtranslate.evaluation.protocol import Modality
 from medtranslate.evaluation.scale import GREY, Scale
@@ -40,7 +46,9 @@ def read_scans(
 ) -> FrameSet:
     """Read a folder of pictures or of volumes as frames, by the recipe of their kind.
 
-    Slices without a head are left out; names of a volume's slices end in ``#`` and their number.
+    Slices without a head are left out, and so are scans that `convert` would refuse, such as
+    pictures with coloured marks (`FrameSet.left_out` names them). Names of a volume's slices end in
+    ``#`` and their number.
 
     Raises
     ------
@@ -48,12 +56,16 @@ def read_scans(
         No such folder, nothing in it, or fewer than two slices.
     WrongModality
         A header says that a scan is of the other modality.
-    Unreadable, Unsupported, UntrustedInput
+    Unreadable, UntrustedInput
         A scan that cannot be read, by name.
     """
     collected = _Collected(folder, modality, recipe)
     for scan in find_scans(folder, modality, names):
-        prepared = recipe.prepare(_image(scan, modality))
+        try:
+            prepared = recipe.prepare(_image(scan, modality))
+        except Unsupported as error:
+            collected.left_out.append(f"{scan.path.name}: {error.fault}")
+            continue
         collected.add(scan, prepared.slices, prepared.head)
     return collected.frame_set()
 
@@ -63,17 +75,20 @@ def read_scan_pairs(
     mri_folder: Path,
     ct_recipe: Recipe,
     mri_recipe: Recipe,
-    names: Sequence[str] | None = None,
+    ct_names: Sequence[str] | None = None,
+    mri_names: Sequence[str] | None = None,
 ) -> tuple[FrameSet, FrameSet]:
     """Read pairs of scans as frames on one grid: the CT's place and head hold for both.
+
+    Names are of the files to take; all where left out.
 
     Raises
     ------
     EvaluationFailed
         A scan has no partner of the same name, or its partner lies on another grid.
     """
-    ct_scans = {scan.name: scan for scan in find_scans(ct_folder, "ct", None)}
-    mri_scans = {scan.name: scan for scan in find_scans(mri_folder, "mri", names)}
+    ct_scans = {scan.name: scan for scan in find_scans(ct_folder, "ct", ct_names)}
+    mri_scans = {scan.name: scan for scan in find_scans(mri_folder, "mri", mri_names)}
     alone = sorted(set(ct_scans) ^ set(mri_scans))
     if alone:
         raise EvaluationFailed(
@@ -98,7 +113,7 @@ def find_scans(folder: Path, modality: Modality, names: Sequence[str] | None) ->
         raise InputMissing("no such folder of scans", path=folder)
     if names is not None or holds_pictures(folder):
         listed = names or [p.name for p in folder.iterdir() if p.suffix.lower() in PICTURES]
-        return [Found(Path(name).stem, folder / name) for name in sorted(listed)]
+        return [Found(_without_suffix(name), folder / name) for name in sorted(listed)]
     found = []
     for finding in survey(folder):
         if finding.error:
@@ -110,14 +125,14 @@ def find_scans(folder: Path, modality: Modality, names: Sequence[str] | None) ->
             )
         path = Path(finding.path)
         name = str(path.relative_to(folder)) if path != folder else finding.series
-        found.append(Found(_without_suffixes(name), path, finding.series))
+        found.append(Found(_without_suffix(name), path, finding.series))
     if not found:
         raise EvaluationFailed("holds no scans", path=folder)
     return sorted(found, key=lambda scan: scan.name)
 
 
-def _without_suffixes(name: str) -> str:
-    for suffix in (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".zip"):
+def _without_suffix(name: str) -> str:
+    for suffix in (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".zip", *PICTURES):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
@@ -156,6 +171,7 @@ class _Collected:
     heads: list[NDArray[np.bool_]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     cases: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def add(self, scan: Found, slices: torch.Tensor, heads: torch.Tensor) -> None:
         holds = heads.flatten(1).any(1).nonzero().flatten().tolist()
@@ -169,7 +185,8 @@ class _Collected:
 
     def frame_set(self) -> FrameSet:
         if not self.frames:
-            raise EvaluationFailed("no scan in it shows a head", path=self.folder)
+            why = f"; left out: {self.left_out[0]}" if self.left_out else ""
+            raise EvaluationFailed(f"no scan in it shows a head{why}", path=self.folder)
         written = self.recipe.intensity.written
         in_hounsfield = self.recipe.kind == "volume" and self.modality == "ct"
         return FrameSet(
@@ -180,4 +197,5 @@ class _Collected:
             cases=tuple(self.cases),
             scale=Scale("HU", written.low, written.high) if in_hounsfield else GREY,
             heads=np.concatenate(self.heads),
+            left_out=tuple(self.left_out),
         )

@@ -1,0 +1,134 @@
+"""What the lesion test finds, as plain frozen records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medtranslate.evaluation.lesions.kinds import Contrast, Shape
+from medtranslate.evaluation.paired import Interval
+
+SEEN = 2.0  # deviations of a picture's own contrasts
+
+
+@dataclass(frozen=True)
+class LesionResult:
+    """One lesion, put into one slice.
+
+    Attributes
+    ----------
+    name, case : str
+        The slice, and the scan that it belongs to.
+    shape : {"disc", "blob"}
+    contrast : str
+        What it was made with, such as "+35 HU".
+    diameter : float
+        mm.
+    row, column : int
+        Its centre in the frame.
+    planted, translated, returned : float
+        Its contrast in grey levels of 255: in the source, in the translation, after the way back.
+    survival : float
+        `translated` in spreads of the translations' brain over `planted` in spreads of the
+        sources'; below 0 where dark became bright or bright dark.
+    seen_in_source, seen : float
+        Contrast over what the picture without it shows by itself, source and translation.
+    echoes : int
+        Changes elsewhere in the translation.
+    """
+
+    name: str
+    case: str
+    shape: Shape
+    contrast: str
+    diameter: float
+    row: int
+    column: int
+    planted: float
+    translated: float
+    returned: float
+    survival: float
+    seen_in_source: float
+    seen: float
+    echoes: int
+
+    @property
+    def way_back(self) -> float:
+        """What the way back keeps: a share of the planted contrast, in the source's own terms."""
+        return self.returned / self.planted
+
+
+@dataclass(frozen=True)
+class LesionGroup:
+    """Lesions of one sort, together.
+
+    Attributes
+    ----------
+    shape, contrast : str
+        "" where the group holds all.
+    diameter : float or None
+        mm; None where the group holds all.
+    lesions : int
+    planted : float
+        Mean contrast that was put in, grey levels of 255, without its sign.
+    survival : Interval
+        Mean size of `LesionResult.survival`, without its sign.
+    turned : Interval
+        Share that changed sides, among those seen in the translation; NaN where none is.
+    seen_in_source, seen : Interval
+        Shares that stand out `SEEN` times over what the picture shows by itself.
+    echoed : Interval
+        Share that changed something elsewhere.
+    way_back : Interval
+        Mean share of the contrast after both translations.
+    """
+
+    shape: str
+    contrast: str
+    diameter: float | None
+    lesions: int
+    planted: float
+    survival: Interval
+    turned: Interval
+    seen_in_source: Interval
+    seen: Interval
+    echoed: Interval
+    way_back: Interval
+
+    @property
+    def sorts(self) -> int:
+        """By how many of shape, contrast and diameter the group is told apart."""
+        return sum(map(bool, (self.shape, self.contrast, self.diameter)))
+
+
+@dataclass(frozen=True)
+class LesionTest:
+    """Everything that the lesion test found for one model in one direction.
+
+    Attributes
+    ----------
+    slices : int
+        How many slices each kind of lesion was put into.
+    cases : int
+        Scans that they come from; intervals are over these.
+    contrasts : tuple of Contrast
+    diameters : tuple of float
+        mm.
+    spread_source, spread_target : float
+        Medians over slices of what contrasts are measured against, grey levels of 255.
+    invented : Interval
+        Spots a slice that stand out where no lesion is and the source shows none.
+    groups : tuple of LesionGroup
+        All together first; then by shape, contrast, diameter, contrast with diameter, and by all
+        three.
+    lesions : tuple of LesionResult
+    """
+
+    slices: int
+    cases: int
+    contrasts: tuple[Contrast, ...]
+    diameters: tuple[float, ...]
+    spread_source: float
+    spread_target: float
+    invented: Interval
+    groups: tuple[LesionGroup, ...]
+    lesions: tuple[LesionResult, ...]

@@ -1,0 +1,230 @@
+"""The lesion test: slices without a lesion and with each kind of it, through a model and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medtranslate.errors import EvaluationFailed
+from medtranslate.evaluation.candidate import Candidate
+from medtranslate.evaluation.frames import Frames, FrameSet, grey_levels, to_frames, to_network
+from medtranslate.evaluation.lesions.brain import Mask, brain
+from medtranslate.evaluation.lesions.kinds import CONTRASTS, DIAMETERS, PIXEL, kinds
+from medtranslate.evaluation.lesions.measure import (
+    ECHO,
+    Regions,
+    invented,
+    spread,
+    variability,
+)
+from medtranslate.evaluation.lesions.planting import Planted, has_room, plant
+from medtranslate.evaluation.lesions.results import LesionResult, LesionTest
+from medtranslate.evaluation.lesions.summary import groups
+from medtranslate.evaluation.paired import bootstrap, mean_by_case
+from medtranslate.evaluation.protocol import Modality
+
+Done = Callable[[int], None]
+
+
+def lesion_test(
+    candidate: Candidate,
+    pictures: FrameSet,
+    heads: NDArray[np.bool_],
+    *,
+    target: Modality,
+    slices: int,
+    seed: int,
+    done: Done = lambda count: None,
+) -> LesionTest:
+    """Put lesions into slices, translate them, and measure what is left.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    pictures : FrameSet
+        Of the source's modality.
+    heads : bool array (N, 256, 256)
+        Of the pictures. Where `pictures` has heads of its own, what the model says outside them is
+        background.
+    target : {"ct", "mri"}
+    slices : int
+        How many slices every kind of lesion is put into, drawn by `seed` from those with room for
+        lesions of every size.
+    seed : int
+        Of slices, places, shapes and intervals.
+    done : callable, optional
+        Told the number of slices after each.
+
+    Raises
+    ------
+    EvaluationFailed
+        No slice has room for them, or the model's output cannot be used.
+    """
+    trial = Trial(candidate, pictures, heads, target, seed)
+    drawn = trial.draw(slices)
+    plain = [trial.without_lesion(number) for number in drawn]
+    spreads = (
+        float(np.median([each.spreads[0] for each in plain])),
+        float(np.median([each.spreads[1] for each in plain])),
+    )
+    found: list[LesionResult] = []
+    for each in plain:
+        found.extend(trial.with_lesions(each, spreads))
+        done(1)
+    contrasts = CONTRASTS[pictures.modality]
+    cases = [pictures.cases[number] for number in drawn]
+    return LesionTest(
+        slices=len(drawn),
+        cases=len(set(cases)),
+        contrasts=contrasts,
+        diameters=DIAMETERS,
+        spread_source=spreads[0],
+        spread_target=spreads[1],
+        invented=bootstrap(mean_by_case([each.invented for each in plain], cases), seed=seed),
+        groups=groups(found, contrasts, seed=seed),
+        lesions=tuple(found),
+    )
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """A slice without any lesion: itself, translated and back, and what it shows by itself.
+
+    Spreads and variabilities (by diameter in mm) are those of source and translation.
+    """
+
+    number: int
+    brain: Mask
+    frame: Frames
+    translated: Frames
+    returned: Frames
+    spreads: tuple[float, float]
+    variabilities: dict[float, tuple[float, float]]
+    invented: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What `lesion_test` does with one slice at a time; parameters as there."""
+
+    candidate: Candidate
+    pictures: FrameSet
+    heads: NDArray[np.bool_]
+    target: Modality
+    seed: int
+
+    def draw(self, slices: int) -> list[int]:
+        """Draw slices with room for lesions of every size, in an order by seed."""
+        drawn: list[int] = []
+        for number in np.random.default_rng(self.seed).permutation(len(self.pictures)):
+            frame = self.pictures.frames[number]
+            if has_room(frame, self._brain(number), self.pictures.modality):
+                drawn.append(int(number))
+            if len(drawn) == slices:
+                break
+        if not drawn:
+            raise EvaluationFailed(
+                f"no {self.pictures.modality.upper()} slice has room in its brain for a lesion of "
+                f"{max(DIAMETERS):g} mm",
+                path=self.pictures.folder or None,
+            )
+        return drawn
+
+    def planted(self, number: int) -> list[Planted]:
+        """Return a slice with each kind of lesion, in the order of `kinds`."""
+        pictures = self.pictures
+        return plant(
+            pictures.frames[number],
+            self._brain(number),
+            pictures.modality,
+            pictures.scale,
+            kinds(pictures.modality),
+            (self.seed, number),
+        )
+
+    def without_lesion(self, number: int) -> _Plain:
+        """Translate a slice as it is, and measure what it shows by itself."""
+        frame, inside = self.pictures.frames[number], self._brain(number)
+        translated, returned = self.there_and_back(frame[None], number)
+        spreads = (spread(frame, inside), spread(translated[0], inside))
+        return _Plain(
+            number=number,
+            brain=inside,
+            frame=frame,
+            translated=translated[0],
+            returned=returned[0],
+            spreads=spreads,
+            variabilities={
+                diameter: (
+                    variability(frame, inside, diameter / PIXEL),
+                    variability(translated[0], inside, diameter / PIXEL),
+                )
+                for diameter in DIAMETERS
+            },
+            invented=invented(frame, translated[0], inside, spreads),
+        )
+
+    def with_lesions(self, plain: _Plain, spreads: tuple[float, float]) -> list[LesionResult]:
+        """Translate a slice with each kind of lesion, and measure what is left."""
+        planted = self.planted(plain.number)
+        frames = np.stack([each.frame for each in planted])
+        translated, returned = self.there_and_back(frames, plain.number)
+        return [
+            self._result(plain, spreads, *each)
+            for each in zip(planted, translated, returned, strict=True)
+        ]
+
+    def _result(
+        self,
+        plain: _Plain,
+        spreads: tuple[float, float],
+        planted: Planted,
+        translated: Frames,
+        returned: Frames,
+    ) -> LesionResult:
+        regions = Regions(planted.lesion, plain.brain)
+        change = _difference(translated, plain.translated)
+        put_in = regions.contrast(_difference(planted.frame, plain.frame))
+        became = regions.contrast(change)
+        in_targets_terms = put_in * spreads[1] / spreads[0]
+        noise = plain.variabilities[planted.kind.diameter]
+        return LesionResult(
+            name=self.pictures.names[plain.number],
+            case=self.pictures.cases[plain.number],
+            shape=planted.kind.shape,
+            contrast=str(planted.kind.contrast),
+            diameter=planted.kind.diameter,
+            row=planted.row,
+            column=planted.column,
+            planted=put_in,
+            translated=became,
+            returned=regions.contrast(_difference(returned, plain.returned)),
+            survival=became / in_targets_terms,
+            seen_in_source=abs(put_in) / noise[0],
+            seen=abs(became) / noise[1],
+            echoes=regions.echoes(change, ECHO * abs(in_targets_terms)),
+        )
+
+    def there_and_back(self, frames: Frames, number: int) -> tuple[Frames, Frames]:
+        """Translate copies of one slice, and back; both rounded to 8 bits, as pictures are kept."""
+        source = self.pictures.modality
+        translated = self._translate(frames, self.target, number)
+        return translated, self._translate(translated, source, number)
+
+    def _translate(self, frames: Frames, to: Modality, number: int) -> Frames:
+        translated = self.candidate.translated(to_network(frames), to)
+        if self.pictures.heads is not None:
+            head = torch.from_numpy(self.pictures.heads[number])
+            translated = translated.where(head, -1.0)
+        return to_frames(grey_levels(translated))
+
+    def _brain(self, number: int) -> Mask:
+        return brain(self.pictures.frames[number], self.heads[number], self.pictures.modality)
+
+
+def _difference(first: Frames, second: Frames) -> NDArray[np.float32]:
+    return first.astype(np.float32) - second
