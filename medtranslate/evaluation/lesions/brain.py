@@ -15,14 +15,16 @@ Mask = NDArray[np.bool_]
 BONE = 240  # grey: above 93 HU in a brain window
 FROM_BONE = 3.0  # mm: partial volume
 FROM_SKIN = 16.0  # mm of scalp and skull, where MR cannot tell bone from air
+FRONT, AIR, MOST_AIR = 0.35, 0.3, 0.05  # share of rows, of the median, of the front
 SMALLEST = 5000.0  # mm^2, a disc of 80 mm: below it a slice shows face or the very top
 
 
 def brain(frame: Frames, head: Mask, modality: Modality) -> Mask:
     """Find the brain in one frame.
 
-    In CT it is what a closed ring of bone encloses, so slices of the skull base have none. MR has
-    no such sign: there it is the head without its outermost 16 mm.
+    In CT it is what a closed ring of bone encloses, so slices of the skull base have none. MR shows
+    no bone: there it is the head without its outermost 16 mm, and slices with much air in front
+    (sinuses, between the orbits) have none.
 
     Parameters
     ----------
@@ -40,8 +42,19 @@ def brain(frame: Frames, head: Mask, modality: Modality) -> Mask:
         inside = depth(_largest_part(_filled(bone) & ~bone)) > FROM_BONE / PIXEL
     else:
         inside = depth(head) > FROM_SKIN / PIXEL
+        if _shows_a_face(frame, inside):
+            return np.zeros_like(inside)
     found = _largest_part(inside)
     return found if found.sum() * PIXEL**2 >= SMALLEST else np.zeros_like(found)
+
+
+def _shows_a_face(frame: Frames, inside: Mask) -> bool:
+    if not inside.any():
+        return False
+    rows = np.flatnonzero(inside.any(axis=1))
+    front = inside.copy()
+    front[round(rows[0] + FRONT * len(rows)) :] = False
+    return bool((frame[front] < AIR * np.median(frame[inside])).mean() > MOST_AIR)
 
 
 def depth(mask: Mask) -> NDArray[np.float32]:

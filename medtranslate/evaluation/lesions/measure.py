@@ -25,7 +25,8 @@ ECHO = 0.5  # of the contrast that was put in, in the target's terms
 SPOT = 1.0  # spreads: as strong as the strongest lesions that are put in
 SPOT_DIAMETERS = (8.0, 12.0, 18.0)  # mm
 SPOT_NEAR = 5.0  # mm: anatomy may move this far
-LEAST_SPREAD = 1.0  # grey level: a blank picture has none
+LEAST_SPREAD = 10.0  # grey levels: a brain with less to show is blank, whatever it hides
+LEAST_VARIABILITY = 1.0  # grey level: the rounding
 
 
 def spread(frame: Frames, brain: Mask) -> float:
@@ -132,4 +133,4 @@ def variability(frame: Frames, brain: Mask, diameter: float) -> float:
     This is what a change must stand out from to be seen (an observer that matches a template).
     """
     deep = depth(brain) >= diameter / 2 + GAP
-    return max(float(disc_contrasts(frame, diameter)[deep].std()), LEAST_SPREAD)
+    return max(float(disc_contrasts(frame, diameter)[deep].std()), LEAST_VARIABILITY)

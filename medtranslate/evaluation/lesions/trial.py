@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medtranslate.assurance.cycle import NOISE
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.candidate import Candidate
 from medtranslate.evaluation.frames import Frames, FrameSet, grey_levels, to_frames, to_network
@@ -210,13 +211,17 @@ class Trial:
         )
 
     def there_and_back(self, frames: Frames, number: int) -> tuple[Frames, Frames]:
-        """Translate copies of one slice, and back; both rounded to 8 bits, as pictures are kept."""
-        source = self.pictures.modality
-        translated = self._translate(frames, self.target, number)
-        return translated, self._translate(translated, source, number)
+        """Translate copies of one slice, and back: rounded, and with the cycle error's noise.
 
-    def _translate(self, frames: Frames, to: Modality, number: int) -> Frames:
-        translated = self.candidate.translated(to_network(frames), to)
+        Generators hide the source in patterns that nobody sees (`assurance.cycle`).
+        """
+        translated = self._translated(to_network(frames), self.target, number)
+        noise = NOISE * torch.randn(frames.shape[1:], generator=_generator(number))
+        noisy = (to_network(translated) + noise).clamp(-1, 1)
+        return translated, self._translated(noisy, self.pictures.modality, number)
+
+    def _translated(self, frames: torch.Tensor, to: Modality, number: int) -> Frames:
+        translated = self.candidate.translated(frames, to)
         if self.pictures.heads is not None:
             head = torch.from_numpy(self.pictures.heads[number])
             translated = translated.where(head, -1.0)
@@ -224,6 +229,10 @@ class Trial:
 
     def _brain(self, number: int) -> Mask:
         return brain(self.pictures.frames[number], self.heads[number], self.pictures.modality)
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def _difference(first: Frames, second: Frames) -> NDArray[np.float32]:

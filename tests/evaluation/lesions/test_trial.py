@@ -1,0 +1,153 @@
+"""Known generators give the known figures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import avg_pool2d
+
+from medtranslate.errors import EvaluationFailed
+from medtranslate.evaluation.candidate import Candidate
+from medtranslate.evaluation.heads import head_masks
+from medtranslate.evaluation.lesions import LesionTest, lesion_test
+from medtranslate.evaluation.lesions.kinds import CONTRASTS, DIAMETERS, SHAPES
+
+Generator = Callable[[torch.Tensor, str], torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def tested(ct, mri):
+    """Test a generator on two made heads, CT to MRI or the other way."""
+    sets = {"mri": ct, "ct": mri}
+    heads = {to: head_masks(each.frames, each.modality) for to, each in sets.items()}
+
+    def run(generator: Generator, target: str = "mri", slices: int = 2) -> LesionTest:
+        made = Candidate("made", generator)
+        return lesion_test(
+            made, sets[target], heads[target], target=target, slices=slices, seed=3
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.mark.parametrize("target", ["mri", "ct"])
+def test_nothing_is_lost_where_nothing_is_changed(tested, target: str) -> None:
+    found = tested(lambda frames, to: frames, target)
+    everything = found.groups[0]
+    assert everything.lesions == 80 and found.slices == found.cases == 2
+    assert {each.survival for each in found.lesions} == {1.0}
+    assert everything.seen == everything.seen_in_source
+    assert everything.turned.mean == everything.echoed.mean == found.invented.mean == 0
+    assert everything.way_back.mean == pytest.approx(1, abs=0.03)
+    assert found.spread_source == found.spread_target
+
+
+def test_a_blank_picture_shows_no_lesion(tested) -> None:
+    found = tested(lambda frames, to: torch.zeros_like(frames))
+    everything = found.groups[0]
+    assert {each.translated for each in found.lesions} == {0.0}
+    assert everything.survival.mean == everything.seen.mean == everything.way_back.mean == 0
+    assert everything.echoed.mean == 0
+    assert np.isnan(everything.turned.mean)
+
+
+def test_a_blur_takes_small_lesions_first(tested) -> None:
+    def blurred(frames: torch.Tensor, to: str) -> torch.Tensor:
+        return avg_pool2d(frames, 41, 1, 20, count_include_pad=False)
+
+    found = tested(blurred)
+    by_size = {g.diameter: g.survival.mean for g in found.groups if g.sorts == 1 and g.diameter}
+    assert by_size[5] < 0.02 and by_size[8] < 0.05
+    assert by_size[5] < by_size[12] < by_size[25] < 0.3
+
+
+def test_a_negative_keeps_lesions_and_turns_them(tested) -> None:
+    found = tested(lambda frames, to: -frames)
+    assert {round(each.survival, 6) for each in found.lesions} == {-1.0}
+    assert found.groups[0].survival.mean == pytest.approx(1)
+    assert found.groups[0].turned.mean == 1
+    assert found.groups[0].way_back.mean == pytest.approx(1, abs=0.03)
+
+
+def test_a_source_hidden_in_grey_levels_that_nobody_sees_is_no_survival(tested) -> None:
+    """The way back would bring all of it: CycleGAN's own trick."""
+
+    def hidden(frames: torch.Tensor, to: str) -> torch.Tensor:
+        return 0.03 * frames if to == "mri" else (frames / 0.03).clamp(-1, 1)
+
+    found = tested(hidden)
+    assert found.groups[0].survival.mean < 0.2
+    assert found.groups[0].way_back.mean > 0.3
+
+
+def test_contrast_doubled_everywhere_is_no_more_than_all(tested) -> None:
+    found = tested(lambda frames, to: frames * 0.5)
+    assert found.spread_target == pytest.approx(found.spread_source / 2, abs=1)
+    assert found.groups[0].survival.mean == pytest.approx(1, abs=0.05)
+
+
+def test_a_lesion_that_appears_elsewhere_is_counted(tested) -> None:
+    def mirrored(frames: torch.Tensor, to: str) -> torch.Tensor:
+        return (frames + frames.flip(-1)) / 2 if to == "mri" else frames
+
+    found = tested(mirrored)
+    away = [each for each in found.lesions if abs(each.column - 128) > 30]
+    assert len(away) > 20
+    assert np.mean([each.echoes for each in away]) == pytest.approx(1, abs=0.2)
+
+
+def test_a_spot_that_no_source_explains_is_counted(tested) -> None:
+    rows, columns = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
+    spot = torch.hypot(rows - 128.0, columns - 150.0) < 7
+
+    def adds(frames: torch.Tensor, to: str) -> torch.Tensor:
+        return frames.where(~spot, 0.7) if to == "mri" else frames
+
+    found = tested(adds)
+    assert found.invented.mean == 1
+
+
+def test_groups_are_of_every_sort(tested) -> None:
+    found = tested(lambda frames, to: frames, slices=1)
+    contrasts = [str(each) for each in CONTRASTS["ct"]]
+    assert [(g.shape, g.contrast, g.diameter) for g in found.groups[:12]] == [
+        ("", "", None),
+        *((shape, "", None) for shape in SHAPES),
+        *(("", contrast, None) for contrast in contrasts),
+        *(("", "", diameter) for diameter in DIAMETERS),
+    ]
+    assert [g.sorts for g in found.groups] == [0] + [1] * 11 + [2] * 20 + [3] * 40
+    assert {g.lesions for g in found.groups if g.sorts == 3} == {1}
+    assert all(g.lesions == 2 for g in found.groups if g.sorts == 2)
+
+
+def test_a_seed_gives_one_result(tested) -> None:
+    first, second = (tested(lambda frames, to: frames, slices=1) for _ in range(2))
+    assert first == second
+
+
+def test_the_models_word_counts_inside_the_head_only(ct) -> None:
+    heads = head_masks(ct.frames, "ct")
+    limited = dataclasses.replace(ct, heads=heads)
+    seen: list[torch.Tensor] = []
+
+    def watch(frames: torch.Tensor, to: str) -> torch.Tensor:
+        seen.append(frames)
+        return torch.ones_like(frames)
+
+    lesion_test(Candidate("made", watch), limited, heads, target="mri", slices=1, seed=3)
+    on_the_way_back = seen[1][0, 0]
+    assert (on_the_way_back < -0.7).any() and (on_the_way_back > 0.7).any()
+
+
+def test_slices_without_room_are_named(ct) -> None:
+    small = dataclasses.replace(ct, frames=np.zeros_like(ct.frames))
+    heads = np.ones_like(ct.frames, dtype=bool)
+    with pytest.raises(EvaluationFailed, match="no CT slice has room in its brain for a lesion"):
+        lesion_test(
+            Candidate("made", lambda x, to: x), small, heads, target="mri", slices=1, seed=3
+        )
