@@ -1,4 +1,4 @@
-"""``docs/README.md``: the model card that a new bundle starts with; its maker goes on from there."""
+"""``docs/README.md``: the model card that a new bundle starts with, for its maker to go on from."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def check_metadata(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     """
     path = folder / METADATA_FILE
     metadata = read_yaml(path)  # JSON is YAML, and so a fault has its line
-    for key, kind in _REQUIRED.items():
+    for key in _REQUIRED:
         if key not in metadata:
             refuse(path, key, "is missing")
     for key, kind in {**_REQUIRED, **_OPTIONAL}.items():

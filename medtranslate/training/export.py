@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from medtranslate.assurance.reference import write_reference
 from medtranslate.bundle import Networks, save_bundle
+from medtranslate.bundle.facts import Facts
 from medtranslate.errors import TrainingFailed
 from medtranslate.training.checkpoints import Checkpoint, load_weights
 from medtranslate.training.layout import RunFolder
@@ -45,6 +49,35 @@ def export(run: RunFolder, folder: Path, name: str, version: str) -> Path:
     path = run.best if run.best.is_file() else run.last
     if not path.is_file():
         raise TrainingFailed("this run has saved no checkpoint yet", path=run.folder)
+    return export_checkpoint(path, folder, name, version)
+
+
+def export_checkpoint(
+    path: Path, folder: Path, name: str, version: str, facts: Facts | None = None
+) -> Path:
+    """Write a checkpoint as a bundle, as `export` does.
+
+    Parameters
+    ----------
+    path : path
+        The checkpoint.
+    folder, name, version
+        As `export`.
+    facts : Facts, optional
+        What the metadata say in words; how it was trained is added.
+
+    Returns
+    -------
+    path
+        The folder.
+
+    Raises
+    ------
+    InputMissing, Unreadable
+        As `Checkpoint.load`.
+    OutputExists, OutputFailed
+        See `save_bundle`.
+    """
     checkpoint = Checkpoint.load(path)
     settings = Settings.from_dict(checkpoint.about["settings"])
     models = Models(settings, torch.device("cpu"))
@@ -58,4 +91,28 @@ def export(run: RunFolder, folder: Path, name: str, version: str) -> Path:
         for recipe, text in checkpoint.about["recipes"].items():
             recipes.append(Path(made) / f"{recipe}.yaml")
             recipes[-1].write_text(text, encoding="utf-8")
-        return save_bundle(folder, networks, recipes, name=name, version=version)
+        return save_bundle(
+            folder,
+            networks,
+            recipes,
+            name=name,
+            version=version,
+            facts=replace(facts or Facts(), training=training_facts(checkpoint)),
+            # Slices made in memory have no recipes, and nothing can be translated without.
+            finish=write_reference if recipes else lambda folder: None,
+        )
+
+
+def training_facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Say in builtins how the networks of a checkpoint were trained."""
+    about = checkpoint.about
+    pairs = checkpoint.step * about["settings"]["batch_size"] * about["processes"]
+    return {
+        "steps": checkpoint.step,
+        "pairs": pairs,
+        "seconds": round(about["seconds"]),
+        "processes": about["processes"],
+        "precision": about["precision"],
+        "versions": about["versions"],
+        "settings": about["settings"],
+    }
