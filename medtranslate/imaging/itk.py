@@ -20,7 +20,7 @@ from medtranslate.imaging.base import RefusingReader, ScanWriter, check_even
 from medtranslate.imaging.itk_header import TextHeader, check_voxels, read_text_header
 from medtranslate.imaging.modality import guess_volume
 from medtranslate.imaging.source import Scan, check_affine, check_shape, make_source, synthesis_of
-from medtranslate.imaging.voxels import beyond_float32, to_float32, to_integers, to_stored
+from medtranslate.imaging.voxels import beyond_float32, to_derived, to_float32, to_stored
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 
@@ -116,7 +116,7 @@ class ItkWriter(ScanWriter):
         voxels = image.as_tensor()[0].detach().cpu().numpy()
         synthesis = synthesis_of(image)
         if synthesis:
-            stored = to_integers(voxels, synthesis["dtype"], path)
+            stored = to_derived(voxels, synthesis["dtype"], path)
         else:
             exact = to_stored(voxels, source["dtype"]) if source["dtype"] in _STORABLE else None
             stored = voxels.astype(np.float32, copy=False) if exact is None else exact

@@ -24,7 +24,7 @@ from medtranslate.imaging.base import RefusingReader, ScanWriter, check_even
 from medtranslate.imaging.modality import guess_volume
 from medtranslate.imaging.nifti_header import Header
 from medtranslate.imaging.source import Scan, check_shape, make_source, short_label, synthesis_of
-from medtranslate.imaging.voxels import beyond_float32, to_float32, to_integers, to_stored
+from medtranslate.imaging.voxels import beyond_float32, to_derived, to_float32, to_stored
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -110,7 +110,7 @@ class NiftiWriter(ScanWriter):
         synthesis = synthesis_of(image)
         if synthesis:
             header = derived_header(source, synthesis)
-            stored = to_integers(voxels, synthesis["dtype"], path)
+            stored = to_derived(voxels, synthesis["dtype"], path)
             header.set_slope_inter(1.0, 0.0)
         else:
             header = _plain_header(source)

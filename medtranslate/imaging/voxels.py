@@ -98,6 +98,18 @@ def to_integers(
     return integers
 
 
+def to_derived(
+    voxels: np.ndarray, dtype: np.dtype | type | str, path: str | Path | None = None
+) -> np.ndarray:
+    """Give voxels in the type that a derived image says: floats as they are, integers rounded.
+
+    Parameters and errors are those of `to_integers`.
+    """
+    if np.dtype(dtype).kind == "f":
+        return voxels.astype(dtype, copy=False)
+    return to_integers(voxels, dtype, path)
+
+
 def to_stored(
     voxels: np.ndarray, dtype: np.dtype | type | str, slope: float = 1.0, inter: float = 0.0
 ) -> np.ndarray | None:
