@@ -6,6 +6,7 @@ classes of an allow-list, so that a bundle from somebody else can be loaded with
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,10 +46,13 @@ class Generator:
         Float32, in evaluation mode, without gradients; (N, 1, 256, 256) in [-1, 1] both ways.
     sha256 : str
         Of the weights' file.
+    stored : torch.dtype
+        Of the weights in the file.
     """
 
     network: nn.Module
     sha256: str
+    stored: torch.dtype = torch.float16
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,16 @@ class Bundle:
             _domain(folder, content, path),
         )
 
+    @property
+    def precision(self) -> str:
+        """What its generators are computed in by default: as `Device.pick` takes it.
+
+        Weights of 16 bit in whatever is fastest. Wider ones, as an import keeps them, in float32:
+        they are there to give what they gave where they were trained.
+        """
+        wide = any(each.stored.itemsize > 2 for each in self.generators.values())
+        return "float32" if wide else "auto"
+
     def generator(self, to: str) -> Generator:
         """Return the generator that makes ``"mri"`` or ``"ct"``; ModelUnusable if there is none."""
         if to not in self.generators:
@@ -164,22 +178,25 @@ def _generator(folder: Path, to: str, specs: dict[str, Any], path: Path) -> Gene
     digest = file_hash(weights)
     if digest != spec.get("sha256"):
         raise ModelUnusable(f"its SHA-256 is not the one that {path.name} states", path=weights)
-    load_weights(network, weights)
-    return Generator(network.eval().requires_grad_(False), digest)
+    stored = load_weights(network, weights)
+    return Generator(network.eval().requires_grad_(False), digest, stored)
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
+def load_weights(network: nn.Module, path: Path) -> torch.dtype:
     """Fill a network from safetensors of any float type; ModelUnusable if they do not fit.
 
-    The network may lie on the meta device; it is float32 on the CPU afterwards.
+    The network may lie on the meta device; it is float32 on the CPU afterwards. Returns the widest
+    type in the file.
     """
     try:
-        state = {k: v.to(torch.float32, copy=True) for k, v in load_file(path).items()}
+        kept = load_file(path)
+        state = {k: v.to(torch.float32, copy=True) for k, v in kept.items()}
         network.load_state_dict(state, assign=True)
     except (SafetensorError, OSError) as error:
         raise ModelUnusable(f"not readable as safetensors: {error}", path=path) from error
     except RuntimeError as error:
         raise ModelUnusable("these weights belong to another network", path=path) from error
+    return functools.reduce(torch.promote_types, (v.dtype for v in kept.values()))
 
 
 def _recipes(path: Path, files: dict[str, Any]) -> dict[str, Recipe]:

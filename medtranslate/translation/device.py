@@ -63,8 +63,15 @@ class Device:
         return cls(device, dtype, batch or (32 if device.type == "cuda" else 4))
 
     def settle(self, network: nn.Module) -> nn.Module:
-        """Return a copy of a network on this device, in its numbers, channels last."""
+        """Return a copy of a network on this device, in its numbers, in its fastest layout.
+
+        Channels last, but for float32 on a CPU: there it gains a tenth, and torch's normalisation
+        over it takes the variance as E[x^2] - E[x]^2, which loses its digits where a channel's mean
+        is large beside its spread: up to 14 grey levels with weights drawn for a test.
+        """
         settled = copy.deepcopy(network).to(self.processor, self.dtype)
+        if self.processor.type == "cpu" and self.dtype == torch.float32:
+            return settled
         return settled.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(
