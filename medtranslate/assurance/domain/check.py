@@ -1,4 +1,4 @@
-"""The domain check: is this scan what the model was trained to translate?"""
+"""The domain check: is a scan what the model was trained to translate."""
 
 from __future__ import annotations
 
@@ -6,17 +6,82 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medtranslate.assurance.domain.judgement import Judgement
-from medtranslate.bundle import Bundle
+import torch
+
+from medtranslate.assurance.domain.faults import CONTENTS, TURNS
+from medtranslate.assurance.domain.judgement import Judgement, Verdict
+from medtranslate.assurance.domain.looks import halved, look
+from medtranslate.assurance.domain.network import Namer
+from medtranslate.assurance.domain.scale import HIGHEST, Scale
 from medtranslate.recipes import Prepared
+
+LIMITS = (1.5, 2.5)
+"""Scores to warn from and to refuse from: 1 in 32 and 1 in 316 genuine scans."""
+
+LOOKED_AT = 24
+"""Most slices of a scan that are looked at, evenly spread over those that show a head."""
+
+FEWEST_HEAD = 0.02
+"""Share of the field that a head must fill in a slice to be looked at."""
+
+SEVERAL = 4
+"""From so many slices a scan is judged by what its slices have in common."""
+
+_TOLD = {**TURNS, **CONTENTS}
+_OTHER = {"CT": "MR", "MR": "CT"}
+_NO_HEAD = "there is no head in it"
+_MOST_REASONS = 2
+_ALSO = 0.9  # of the oddest fault's score, so much makes another worth telling
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The check of one modality.
+
+    Attributes
+    ----------
+    namer : Namer
+        In evaluation mode.
+    faults : Scale
+        Of the log-odds of each fault in a slice.
+    slice : Scale
+        Of the highest fault score of a slice.
+    scan : Scale
+        Of the median over the slices of a scan.
+    """
+
+    namer: Namer
+    faults: Scale
+    slice: Scale
+    scan: Scale
+
+    def judge(self, halves: torch.Tensor, modality: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give scores (N,) of halved slices, and of each fault in them (N, faults)."""
+        with torch.inference_mode():
+            faults = self.faults.score(self.namer.odds(look(halves, modality)))
+            return self.slice.score(faults.amax(1, keepdim=True))[:, 0], faults
 
 
 @dataclass(frozen=True)
 class DomainCheck:
-    """A calibrated check, one part a modality."""
+    """A calibrated check.
+
+    Parameters
+    ----------
+    modalities : mapping of str to Calibrated
+        By ``"CT"`` and ``"MR"``.
+    limits : (warn, refuse)
+        Scores.
+    """
+
+    modalities: Mapping[str, Calibrated]
+    limits: tuple[float, float] = LIMITS
 
     def judge(self, prepared: Prepared, source: Mapping[str, Any]) -> Judgement:
         """Judge a scan by its prepared slices.
+
+        A scan of several slices is judged by the median of theirs, weighted by how much head they
+        show, so that the skull's base and the vertex, which look odd in any scan, do not decide.
 
         Parameters
         ----------
@@ -25,9 +90,50 @@ class DomainCheck:
         source : mapping
             Its source record; ``modality`` (``"CT"`` or ``"MR"``) is read.
         """
-        raise NotImplementedError
+        modality = source["modality"]
+        area = prepared.head.flatten(1).float().mean(1)
+        places = _spread(torch.nonzero(area >= FEWEST_HEAD)[:, 0])
+        if not len(places):
+            return Judgement("refused", HIGHEST, self.limits, (_NO_HEAD,))
+        check = self.modalities[modality]
+        halves = halved(prepared.slices[places], prepared.head[places])
+        scores, faults = check.judge(halves, modality)
+        common = _median(torch.cat([scores[:, None], faults], dim=1), area[places])
+        score = common[:1]
+        if len(places) >= SEVERAL:
+            score = check.scan.score(score[None])[0]
+        verdict = self._verdict(float(score))
+        reasons = () if verdict == "passed" else _reasons(common[1:], modality)
+        slices: list[float | None] = [None] * len(area)
+        for place, one in zip(places.tolist(), scores.tolist(), strict=True):
+            slices[place] = one
+        return Judgement(verdict, float(score), self.limits, reasons, tuple(slices))
+
+    def _verdict(self, score: float) -> Verdict:
+        warn, refuse = self.limits
+        return "refused" if score >= refuse else "warned" if score >= warn else "passed"
 
 
-def load_domain(bundle: Bundle) -> DomainCheck | None:
-    """Load a bundle's check; None where it carries none."""
-    return None
+def _spread(places: torch.Tensor) -> torch.Tensor:
+    """Take at most `LOOKED_AT` of some places, evenly."""
+    count = min(LOOKED_AT, len(places))
+    return places[((torch.arange(count) + 0.5) * len(places) / max(count, 1)).long()]
+
+
+def _median(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Give the weighted median (K,) of each column of values (N, K)."""
+    ranked, order = values.sort(dim=0)
+    share = weights[order].cumsum(0) / weights.sum()
+    at = (share < 0.5).sum(0).clamp(max=len(values) - 1)
+    return ranked.gather(0, at[None])[0]
+
+
+def _reasons(faults: torch.Tensor, modality: str) -> tuple[str, ...]:
+    """Tell the oddest fault, and others that are about as odd."""
+    told = list(_TOLD.values())
+    order = faults.argsort(descending=True).tolist()
+    named = [place for place in order if faults[place] >= _ALSO * faults[order[0]]]
+    return tuple(
+        told[place].format(modality=modality, other=_OTHER[modality])
+        for place in named[:_MOST_REASONS]
+    )

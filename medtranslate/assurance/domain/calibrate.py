@@ -1,0 +1,153 @@
+"""Calibration: from slices of the training side to a check.
+
+The network learns from genuine slices and from made faults; what counts as odd is measured on
+genuine slices that it has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from medtranslate.assurance.domain.check import LIMITS, SEVERAL, Calibrated, DomainCheck
+from medtranslate.assurance.domain.faults import UNTOLD, Examples, Maker
+from medtranslate.assurance.domain.looks import look
+from medtranslate.assurance.domain.network import Namer
+from medtranslate.assurance.domain.scale import Scale
+
+_OTHER = {"CT": "MR", "MR": "CT"}
+_BATCH = 128
+_SMOOTHING = 0.01  # some of a training folder is mislabelled: no example is worth any weight
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is spent on a calibration.
+
+    Parameters
+    ----------
+    examples : int
+        Slices made a modality.
+    epochs : int
+        Times that the network sees them.
+    rate : float
+        AdamW's highest learning rate; it rises and falls once (Smith and Topin 2017).
+    decay : float
+        AdamW's weight decay.
+    variants : int
+        Varied copies of each slice kept out of the fit, beside itself, to measure the scale on.
+    """
+
+    examples: int = 14000
+    epochs: int = 20
+    rate: float = 4e-3
+    decay: float = 1e-2
+    variants: int = 4
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Genuine slices of one modality, halved (`looks.halved`).
+
+    Attributes
+    ----------
+    fit : float tensor (N, 2, 128, 128)
+        To learn from.
+    kept_out : float tensor (M, 2, 128, 128)
+        Of other scans, to measure the scale on.
+    """
+
+    fit: torch.Tensor
+    kept_out: torch.Tensor
+
+
+def calibrate(
+    slices: Mapping[str, Slices], seed: int = 0, effort: Effort | None = None
+) -> DomainCheck:
+    """Make a check from genuine slices.
+
+    Parameters
+    ----------
+    slices : mapping of str to Slices
+        By ``"CT"`` and ``"MR"``.
+    seed : int
+        Of every random choice; the same slices, seed and processor give the same check.
+    effort : Effort, optional
+    """
+    effort = effort or Effort()
+    made = {}
+    for modality, own in slices.items():
+        maker = Maker(modality, torch.Generator().manual_seed(seed))
+        namer = _fit(maker, own.fit, slices[_OTHER[modality]].fit, effort, seed)
+        made[modality] = _measured(maker, namer, own.kept_out, effort.variants)
+    return DomainCheck(made, LIMITS)
+
+
+def _fit(maker: Maker, own: torch.Tensor, other: torch.Tensor, effort: Effort, seed: int) -> Namer:
+    pictures, figures, turns, contents = _examples(maker, own, other, effort.examples)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # drawn weights and dropout
+        namer = Namer()
+        genuine = figures[contents == 0]
+        namer.middle.copy_(genuine.mean(0))
+        namer.spread.copy_(genuine.std(0).clamp(min=1e-3))
+        optimizer = torch.optim.AdamW(namer.parameters(), weight_decay=effort.decay)
+        batches = len(turns) // _BATCH
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, effort.rate, total_steps=effort.epochs * batches
+        )
+        for batch in _shuffled(len(turns), effort.epochs, maker.random):
+            turn, content = namer(pictures[batch].float(), figures[batch])
+            loss = _loss(turn, turns[batch]) + _loss(content, contents[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return namer.eval().requires_grad_(False)
+
+
+def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits, labels, ignore_index=UNTOLD, label_smoothing=_SMOOTHING)
+
+
+def _shuffled(count: int, epochs: int, random: torch.Generator) -> Iterator[torch.Tensor]:
+    for _ in range(epochs):
+        yield from torch.randperm(count, generator=random)[: count // _BATCH * _BATCH].split(_BATCH)
+
+
+def _examples(
+    maker: Maker, own: torch.Tensor, other: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Make examples: pictures in half precision, figures, labels of turn and of content."""
+    made = []
+    for _ in range(max(1, count // _BATCH)):
+        drawn = [
+            source[torch.randint(0, len(source), (_BATCH,), generator=maker.random)].float()
+            for source in (own, other)
+        ]
+        examples: Examples = maker.examples(*drawn)
+        looks = look(examples.halves, maker.modality)
+        made.append((looks.pictures.half(), looks.figures, examples.turns, examples.contents))
+    pictures, figures, turns, contents = (torch.cat(each) for each in zip(*made, strict=True))
+    return pictures, figures, turns, contents
+
+
+def _measured(maker: Maker, namer: Namer, kept_out: torch.Tensor, variants: int) -> Calibrated:
+    """Measure how odd genuine slices look: by fault, as slices, and as scans of several."""
+    odds = []
+    with torch.inference_mode():
+        for part in kept_out.split(_BATCH):
+            slices = part.float()
+            for shown in (slices, *(maker.genuine(slices) for _ in range(variants))):
+                odds.append(namer.odds(look(shown, maker.modality)))
+    faults = Scale.measure(torch.cat(odds))
+    highest = faults.score(torch.cat(odds)).amax(1, keepdim=True)
+    slice_scale = Scale.measure(highest)
+    scores = slice_scale.score(highest)[:, 0]
+    # Slices of a scan are alike: many of them say no more than a few of different scans do.
+    drawn = torch.randint(0, len(scores), (100 * len(scores), SEVERAL), generator=maker.random)
+    scan_scale = Scale.measure(scores[drawn].median(dim=1).values[:, None])
+    return Calibrated(namer, faults, slice_scale, scan_scale)

@@ -1,0 +1,361 @@
+"""What can be wrong with a scan, in words, and made examples of it to learn from.
+
+All work on halved slices (`looks.halved`): float32 (N, 2, 128, 128), brightness and share of head.
+Randomness comes from one generator, so that a calibration can be repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+UPRIGHT, GENUINE = "upright", "genuine"
+TURNS = {
+    "upside down": "upside down: rotated by 180 degrees or mirrored top to bottom",
+    "on its side": "lying on its side: rotated by about 90 degrees",
+    "turned": "turned in the slice plane, far from upright",
+}
+"""How a head may lie other than upright, and how that is told."""
+
+CONTENTS = {
+    "inverted": "dark and bright are exchanged: inverted contrast",
+    "other modality": "looks like {other}, not like {modality}",
+    "cut off": "only a part of a head: much of it lies outside the field of view",
+    "no head": "looks like no head: another body part, a phantom or noise",
+}
+"""What a scan may show other than a head in its modality, and how that is told."""
+
+UNTOLD = -100
+"""The label of what says nothing either way; `torch.nn.functional.cross_entropy` leaves it out."""
+
+_TURN_SHARES = torch.tensor([0.37, 0.30, 0.15, 0.18])  # upright, then TURNS
+_CONTENT_SHARES = torch.tensor([0.38, 0.12, 0.16, 0.08, 0.16, 0.10])  # ..., the last recoloured
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Made slices and what they are.
+
+    Attributes
+    ----------
+    halves : float32 tensor (N, 2, 128, 128)
+    turns : int64 tensor (N,)
+        0 for upright, else 1 + place in `TURNS`; `UNTOLD` where it is no head.
+    contents : int64 tensor (N,)
+        0 for genuine, else 1 + place in `CONTENTS`; `UNTOLD` where the contrast is nobody's.
+    """
+
+    halves: torch.Tensor
+    turns: torch.Tensor
+    contents: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes examples of one modality.
+
+    Parameters
+    ----------
+    modality : {"CT", "MR"}
+    random : torch.Generator
+        On the CPU; advanced by every call.
+    """
+
+    modality: str
+    random: torch.Generator
+
+    def genuine(self, halves: torch.Tensor) -> torch.Tensor:
+        """Vary slices as scanners and recipes do: size, tilt, field of view, contrast, noise."""
+        nil = torch.zeros(len(halves), dtype=torch.int64)
+        return self._acquired(self._placed(self._shaded(halves), self._degrees(nil)))
+
+    def examples(self, own: torch.Tensor, other: torch.Tensor) -> Examples:
+        """Make one example of each slice, of a kind drawn for it.
+
+        Parameters
+        ----------
+        own, other : tensors (N, 2, 128, 128)
+            Genuine slices of this modality, and of the other.
+        """
+        n, random = len(own), self.random
+        turns = torch.multinomial(_TURN_SHARES, n, True, generator=random)
+        contents = torch.multinomial(_CONTENT_SHARES, n, True, generator=random)
+        kinds = (GENUINE, *CONTENTS, "recoloured")
+        made = torch.empty_like(own)
+        for place, content in enumerate(kinds):
+            here = contents == place
+            if here.any():
+                base = other if content == "other modality" else own
+                made[here] = self.make(content, base[here], turns[here])
+        turns[contents == kinds.index("no head")] = UNTOLD
+        contents[contents == kinds.index("recoloured")] = UNTOLD
+        return Examples(made, turns, contents)
+
+    def make(self, content: str, halves: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+        """Make examples of one content.
+
+        Parameters
+        ----------
+        content : str
+            ``"genuine"``, one of `CONTENTS`, or ``"recoloured"`` (any contrast at all).
+        halves : tensor (N, 2, 128, 128)
+            Genuine slices: of the other modality for ``"other modality"``.
+        turns : int64 tensor (N,)
+            How they shall lie, as in `Examples`.
+        """
+        if content == "no head":
+            return self._acquired(self._no_head(halves))
+        shaded = halves if content == "other modality" else self._shaded(halves)
+        placed = self._placed(shaded, self._degrees(turns))
+        if content == "inverted":
+            placed = self._inverted(placed)
+        elif content == "other modality":
+            placed = self._misread(placed)
+        elif content == "cut off":
+            placed = self._trimmed(placed, 0.35, 0.7)
+        elif content == "recoloured":
+            placed = self._recoloured(placed)
+        return self._acquired(placed)
+
+    def uniform(self, count: int, low: float, high: float) -> torch.Tensor:
+        """Draw (count,) evenly from low to high."""
+        return torch.rand(count, generator=self.random) * (high - low) + low
+
+    def chance(self, count: int, share: float) -> torch.Tensor:
+        """Draw bool (count,), True for about a share."""
+        return torch.rand(count, generator=self.random) < share
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Draw from the normal distribution."""
+        return torch.randn(*shape, generator=self.random)
+
+    # What is wrong with a head ------------------------------------------------------------------
+
+    def _degrees(self, turns: torch.Tensor) -> torch.Tensor:
+        n = len(turns)
+        side = torch.where(self.chance(n, 0.5), 90.0, -90.0)
+        quarter = torch.randint(0, 4, (n,), generator=self.random) * 90.0
+        middle = torch.stack([torch.zeros(n), torch.full((n,), 180.0), side, 45 + quarter])
+        reach = torch.tensor([12.0, 12.0, 12.0, 15.0])[turns]
+        return middle.gather(0, turns[None])[0] + self.uniform(n, -1, 1) * reach
+
+    def _inverted(self, halves: torch.Tensor) -> torch.Tensor:
+        shade, cover = halves.unbind(1)
+        # All of the picture, whose bright surroundings then count as head, or the head alone.
+        whole = self.chance(len(halves), 0.5)[:, None, None]
+        frame = torch.where(whole, self._frames(len(halves), shade.shape[1]), cover)
+        return torch.stack([(frame - shade).clamp(min=0), frame], dim=1)
+
+    def _misread(self, halves: torch.Tensor) -> torch.Tensor:
+        """The other modality: as a picture of it looks, or as its volume's units are misread."""
+        n = len(halves)
+        shade, cover = halves.unbind(1)
+        value = shade / cover.clamp(min=0.01)
+        if self.modality == "CT":
+            # MR units read as HU: nearly all of it beyond the window.
+            gain = self.uniform(n, 1.5, 15.0)[:, None, None]
+            strange = (value * gain - self.uniform(n, 0, 0.5)[:, None, None]).clamp(0, 1)
+        else:
+            # HU scaled by percentiles: soft tissue in one narrow band, bone above it.
+            middle = self.uniform(n, 0.15, 0.6)[:, None, None]
+            bone = middle + (1 - middle) * self.uniform(n, 0.4, 1.0)[:, None, None]
+            soft = middle * torch.where(value < 0.02, 0.9, 1.0) + 0.08 * (value - 0.4)
+            strange = torch.where(value > 0.97, bone, soft).clamp(0, 1)
+        value = torch.where(self.chance(n, 0.4)[:, None, None], strange, value)
+        return self._filled(value, cover)
+
+    def _recoloured(self, halves: torch.Tensor) -> torch.Tensor:
+        """Any contrast: a random curve through five points."""
+        n = len(halves)
+        shade, cover = halves.unbind(1)
+        at = (shade / cover.clamp(min=0.01)).clamp(0, 1) * 3.999
+        knots = torch.rand(n, 5, generator=self.random)
+        low = at.floor().long().flatten(1)
+        part = at.flatten(1) - low
+        value = knots.gather(1, low) * (1 - part) + knots.gather(1, low + 1) * part
+        return self._filled(value.view_as(shade), cover)
+
+    def _no_head(self, own: torch.Tensor) -> torch.Tensor:
+        makers = (self._organs, self._objects, self._noise, self._shuffled, self._blank)
+        which = torch.randint(0, len(makers), (len(own),), generator=self.random)
+        made = torch.empty_like(own)
+        for place, make in enumerate(makers):
+            chosen = which == place
+            if chosen.any():
+                made[chosen] = make(own[chosen])
+        return made
+
+    # What is no head --------------------------------------------------------------------------
+
+    def _organs(self, own: torch.Tensor) -> torch.Tensor:
+        """A wide body or a round limb: a rim, and ellipses of any brightness inside."""
+        n, side = len(own), own.shape[-1]
+        limb = self.chance(n, 0.35)
+        wide = torch.where(limb, self.uniform(n, 0.85, 1.15), self.uniform(n, 1.25, 1.9))
+        half = torch.where(limb, self.uniform(n, 0.15, 0.6), self.uniform(n, 0.6, 0.97))
+        depth = self._superellipse(side, half, half / wide, self.uniform(n, 2, 3), nil=n)
+        outline = depth < 1
+        value = torch.ones(n, 1, 1) * self.uniform(n, 0.1, 1.0)[:, None, None]
+        value = value.expand(n, side, side).clone()
+        for _ in range(8):
+            here = self.chance(n, 0.7)
+            size = half * self.uniform(n, 0.06, 0.45)
+            x, y = (half * self.uniform(n, -0.7, 0.7) for _ in range(2))
+            inner = self._superellipse(
+                side, size, size * self.uniform(n, 0.5, 2.0), torch.full((n,), 2.0), x, y / wide
+            )
+            fill = self.uniform(n, 0, 1)[:, None, None]
+            value = torch.where((inner < 1) & here[:, None, None], fill, value)
+        rim = (1 - self.uniform(n, 0.02, 0.2))[:, None, None]
+        value = torch.where(depth > rim, self.uniform(n, 0, 1)[:, None, None], value)
+        return self._filled(value, outline.float())
+
+    def _objects(self, own: torch.Tensor) -> torch.Tensor:
+        """A box, a disc, an ellipse: even, or with a slow slope."""
+        n, side = len(own), own.shape[-1]
+        half, ratio = self.uniform(n, 0.15, 0.98), self.uniform(n, 0.55, 1.6)
+        power = torch.where(self.chance(n, 0.4), 40.0, self.uniform(n, 2, 4))
+        depth = self._superellipse(side, half, (half * ratio).clamp(max=0.99), power, nil=n)
+        steps = torch.linspace(-1, 1, side)
+        slope = self.normal(n, 2, 1) * 0.15 * self.chance(n, 0.5)[:, None, None]
+        value = self.uniform(n, 0.1, 1)[:, None, None] + (
+            slope[:, 0, :, None] * steps[None, :, None] + slope[:, 1, :, None] * steps[None, None]
+        )
+        return self._filled(value.clamp(0, 1), (depth < 1).float())
+
+    def _noise(self, own: torch.Tensor) -> torch.Tensor:
+        """Noise of any grain, over the frame or in an outline."""
+        n, side = len(own), own.shape[-1]
+        grains = [
+            F.interpolate(self.normal(n, 1, size, size), (side, side), mode="bilinear")[:, 0]
+            for size in (128, 64, 32, 16, 8, 4)
+        ]
+        weights = torch.rand(n, len(grains), generator=self.random) ** 3
+        weights = weights / weights.norm(dim=1, keepdim=True)
+        field = torch.einsum("ng,nghw->nhw", weights, torch.stack(grains, dim=1))
+        value = 0.5 + field * self.uniform(n, 0.08, 0.4)[:, None, None]
+        cover = torch.where(self.chance(n, 0.6)[:, None, None], 1.0, own[:, 1])
+        return self._filled(value.clamp(0, 1), cover)
+
+    def _shuffled(self, own: torch.Tensor) -> torch.Tensor:
+        """Pieces of a head, out of their places."""
+        n, side = len(own), own.shape[-1]
+        piece = side // 4
+        pieces = own.unfold(2, piece, piece).unfold(3, piece, piece)
+        order = torch.rand(n, 16, generator=self.random).argsort(1)
+        flat = pieces.reshape(n, 2, 16, piece, piece).permute(0, 2, 1, 3, 4)
+        mixed = flat.gather(1, order[:, :, None, None, None].expand_as(flat))
+        return (
+            mixed.permute(0, 2, 1, 3, 4)
+            .reshape(n, 2, 4, 4, piece, piece)
+            .permute(0, 1, 2, 4, 3, 5)
+            .reshape(n, 2, side, side)
+        )
+
+    def _blank(self, own: torch.Tensor) -> torch.Tensor:
+        """The outline of a head with nothing inside."""
+        even = self.uniform(len(own), 0.1, 1)[:, None, None].expand_as(own[:, 0])
+        return self._filled(even, own[:, 1])
+
+    def _superellipse(
+        self,
+        side: int,
+        across: torch.Tensor,
+        along: torch.Tensor,
+        power: torch.Tensor,
+        x: torch.Tensor | None = None,
+        y: torch.Tensor | None = None,
+        nil: int = 0,
+    ) -> torch.Tensor:
+        """Below 1 inside, above 1 outside: (N, side, side)."""
+        steps = torch.linspace(-1, 1, side)
+        x = torch.zeros(nil) if x is None else x
+        y = torch.zeros(nil) if y is None else y
+        u = (steps[None, None, :] - x[:, None, None]).abs() / across[:, None, None]
+        v = (steps[None, :, None] - y[:, None, None]).abs() / along[:, None, None]
+        p = power[:, None, None]
+        return (u.clamp(max=3) ** p + v.clamp(max=3) ** p) ** (1 / p)
+
+    def _filled(self, value: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
+        return torch.stack([value * cover, cover], dim=1)
+
+    def _frames(self, count: int, side: int) -> torch.Tensor:
+        """Bright frames: all of the field, or the upright or lying part that a picture covers."""
+        steps = torch.linspace(-1, 1, side).abs()
+        reach = torch.where(self.chance(count, 0.5), 1.0, self.uniform(count, 0.7, 1))
+        narrow = (steps[None] <= reach[:, None]).float()
+        lying = self.chance(count, 0.5)[:, None]
+        rows = torch.where(lying, narrow, 1.0)
+        columns = torch.where(lying, 1.0, narrow)
+        return rows[:, :, None] * columns[:, None, :]
+
+    # Variation --------------------------------------------------------------------------------
+
+    def _placed(self, halves: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
+        """Turn, size, mirror, and lose a little of the field of view."""
+        n = len(halves)
+        turn, scale = torch.deg2rad(degrees), 1 / self.uniform(n, 0.8, 1.12)
+        flip = torch.where(self.chance(n, 0.5), 1.0, -1.0)
+        wide = self.uniform(n, 0.95, 1.05)
+        cos, sin, nil = turn.cos() * scale, turn.sin() * scale, torch.zeros(n)
+        theta = torch.stack(
+            [
+                torch.stack([cos * flip * wide, -sin, nil], dim=1),
+                torch.stack([sin * flip * wide, cos, nil], dim=1),
+            ],
+            dim=1,
+        )
+        grid = F.affine_grid(theta, list(halves.shape), align_corners=False)
+        placed = F.grid_sample(halves, grid, padding_mode="zeros", align_corners=False)
+        some = self.chance(n, 0.15)[:, None, None, None]
+        return torch.where(some, self._trimmed(placed, 0.0, 0.08), placed)
+
+    def _trimmed(self, halves: torch.Tensor, least: float, most: float) -> torch.Tensor:
+        """Take away a share of each head's box from one side."""
+        n, side = len(halves), halves.shape[-1]
+        share = self.uniform(n, least, most)
+        which = torch.randint(0, 4, (n,), generator=self.random)
+        kept = torch.ones_like(halves[:, 0])
+        at = torch.arange(side)
+        for place in range(4):
+            across, back = divmod(place, 2)
+            profile = (halves[:, 1] >= 0.5).any(1 + across)
+            first = torch.where(profile, at, side).amin(1).float()
+            last = torch.where(profile, at + 1, 0).amax(1).float()
+            cut = (last - first).clamp(min=0) * share
+            keep = at[None] < (last - cut)[:, None] if back else at[None] >= (first + cut)[:, None]
+            keep = keep[:, None, :] if across == 0 else keep[:, :, None]
+            kept = torch.where((which == place)[:, None, None], keep.float(), kept)
+        return halves * kept[:, None]
+
+    def _shaded(self, halves: torch.Tensor) -> torch.Tensor:
+        """Contrast of another scanner or protocol; a CT's is held by its units."""
+        n = len(halves)
+        shade, cover = halves.unbind(1)
+        value = shade / cover.clamp(min=0.01)
+        if self.modality == "MR":
+            value = value.clamp(0, 1) ** torch.exp(self.normal(n) * 0.25)[:, None, None]
+            value = value * self.uniform(n, 0.7, 1.4)[:, None, None]
+            slope = self.normal(n, 2) * 0.12
+            steps = torch.linspace(-1, 1, halves.shape[-1])
+            bias = 1 + slope[:, 0, None, None] * steps[:, None] + slope[:, 1, None, None] * steps
+            value = value * bias.clamp(min=0.3)
+        else:
+            gain = self.uniform(n, 0.9, 1.1)[:, None, None]
+            soft = 0.4 + (value - 0.4) * gain + self.uniform(n, -0.05, 0.05)[:, None, None]
+            # What lies beyond the window stays beyond it.
+            value = torch.where((value > 0.97) | (value < 0.02), value, soft)
+        return torch.stack([value.clamp(0, 1) * cover, cover], dim=1)
+
+    def _acquired(self, halves: torch.Tensor) -> torch.Tensor:
+        """Noise and blur."""
+        n = len(halves)
+        shade, cover = halves.unbind(1)
+        soft = F.avg_pool2d(shade[:, None], 3, 1, 1)[:, 0]
+        blur = (self.chance(n, 0.3) * self.uniform(n, 0, 1))[:, None, None]
+        shade = shade + blur * (soft - shade)
+        loud = (self.chance(n, 0.4) * self.uniform(n, 0, 0.06))[:, None, None]
+        noisy = shade + loud * self.normal(*shade.shape) * cover
+        return torch.stack([noisy.clamp(min=0).minimum(cover), cover], dim=1)

@@ -1,0 +1,203 @@
+"""What the domain check looks at: a small picture of each head, and figures about it.
+
+Both come from slices that a recipe has prepared, for pictures and volumes alike. The picture is cut
+to the head's box, so where the head lies and how large it is do not enter it; figures tell the
+size. Mirrored left to right, a slice gives the mirrored picture and the same figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+SIDE = 48
+"""Rows and columns of the small picture."""
+
+FIGURES = 24
+"""How many figures describe a slice."""
+
+_MARGIN = 1.06  # side of the picture, in longer sides of the head's box
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_STRETCH = (0.01, 0.99)
+_DEPTHS = (1, 2, 4, 8)  # steps inwards from the outline, 4 network pixels (3.6 mm) each
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What is looked at.
+
+    Attributes
+    ----------
+    pictures : float32 tensor (N, 2, SIDE, SIDE)
+        Brightness in [0, 1], 0 outside the head; share of head in each pixel.
+    figures : float32 tensor (N, FIGURES)
+        Size, shape, brightness by rank and by depth, symmetry, texture.
+    """
+
+    pictures: torch.Tensor
+    figures: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.figures)
+
+
+def halved(slices: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    """Give prepared slices at half their size, which is all that is looked at.
+
+    Parameters
+    ----------
+    slices : float tensor (N, 1, H, W)
+        In [-1, 1].
+    head : bool tensor (N, H, W)
+
+    Returns
+    -------
+    float32 tensor (N, 2, H / 2, W / 2)
+        Brightness in [0, 1], 0 outside the head; share of head in each pixel.
+    """
+    cover = head.float()
+    return F.avg_pool2d(torch.stack([(slices[:, 0] + 1) / 2 * cover, cover], dim=1), 2)
+
+
+def look(halves: torch.Tensor, modality: str) -> Looks:
+    """Look at halved slices.
+
+    Parameters
+    ----------
+    halves : float32 tensor (N, 2, 128, 128)
+        Each must hold some head (`halved`).
+    modality : {"CT", "MR"}
+        Brightness of a CT means something; that of an MR is stretched, slice by slice, between two
+        percentiles of its head.
+    """
+    small = F.avg_pool2d(halves, 2)
+    inside = small[:, 1] >= 0.5
+    bright = small[:, 0] / small[:, 1].clamp(min=0.01)
+    if modality == "MR":
+        low, high = _quantiles(bright, inside, _STRETCH).unbind(1)
+        halves = _stretched(halves, low, high)
+        small = F.avg_pool2d(halves, 2)
+        bright = small[:, 0] / small[:, 1].clamp(min=0.01)
+    pictures = _cut(small, inside)
+    figures = torch.cat(
+        [
+            _shape(inside),
+            _quantiles(bright, inside, _QUANTILES),
+            _by_depth(bright, inside),
+            _texture(halves, small, bright, inside),
+            _symmetry(pictures),
+        ],
+        dim=1,
+    )
+    return Looks(pictures, figures)
+
+
+def _stretched(halves: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    low, high = low[:, None, None], high[:, None, None]
+    shade, cover = halves.unbind(1)
+    value = (shade - low * cover) / (high - low).clamp(min=1e-3)
+    return torch.stack([value.clamp(min=0).minimum(cover), cover], dim=1)
+
+
+def _cut(small: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Cut to the head's box, made square so that proportions stay."""
+    rows, columns = _box(inside.any(2)), _box(inside.any(1))
+    side = torch.maximum(rows[:, 1] - rows[:, 0], columns[:, 1] - columns[:, 0]) * (_MARGIN / 2)
+    nil = torch.zeros_like(side)
+    theta = torch.stack(
+        [
+            torch.stack([side, nil, columns.mean(1)], dim=1),
+            torch.stack([nil, side, rows.mean(1)], dim=1),
+        ],
+        dim=1,
+    )
+    grid = F.affine_grid(theta, [len(small), 2, SIDE, SIDE], align_corners=False)
+    return F.grid_sample(small, grid, padding_mode="zeros", align_corners=False)
+
+
+def _box(profile: torch.Tensor) -> torch.Tensor:
+    """Give first and last edge (N, 2) of the True part of (N, L), on an axis from -1 to 1."""
+    length = profile.shape[1]
+    at = torch.arange(length, device=profile.device)
+    first = torch.where(profile, at, length).amin(1)
+    last = torch.where(profile, at + 1, 0).amax(1)
+    return torch.stack([first, torch.maximum(last, first + 1)], dim=1) * (2 / length) - 1
+
+
+def _shape(inside: torch.Tensor) -> torch.Tensor:
+    rows, columns = _box(inside.any(2)), _box(inside.any(1))
+    height, width = rows[:, 1] - rows[:, 0], columns[:, 1] - columns[:, 0]
+    area = inside.float().mean((1, 2)) * 4
+    edge = torch.cat([inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]], dim=1)
+    return torch.stack(
+        [
+            height.log(),
+            width.log(),
+            (height / width).log(),
+            area / (height * width),
+            edge.float().mean(1),
+        ],
+        dim=1,
+    )
+
+
+def _quantiles(
+    bright: torch.Tensor, inside: torch.Tensor, shares: tuple[float, ...]
+) -> torch.Tensor:
+    ranked = torch.where(inside, bright, torch.inf).flatten(1).sort(dim=1).values
+    last = (inside.flatten(1).sum(1) - 1).clamp(min=0)
+    ranks = [(last * share).round().long() for share in shares]
+    return ranked.gather(1, torch.stack(ranks, dim=1)).clamp(max=1)
+
+
+def _by_depth(bright: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Mean brightness in shells from the outline inwards; what is left is the core."""
+    found = []
+    outer, step = inside, 0
+    for depth in _DEPTHS:
+        inner = outer
+        while step < depth:
+            inner = F.max_pool2d((~inner).float()[:, None], 3, 1, 1)[:, 0] < 0.5
+            step += 1
+        found.append(_mean(bright, outer & ~inner))
+        outer = inner
+    found.append(_mean(bright, outer))
+    return torch.stack(found, dim=1)
+
+
+def _texture(
+    halves: torch.Tensor, small: torch.Tensor, bright: torch.Tensor, inside: torch.Tensor
+) -> torch.Tensor:
+    fine = F.avg_pool2d((halves[:, :1] - _enlarged(small[:, :1])).abs(), 2)[:, 0]
+    coarse = F.avg_pool2d(small, 4)
+    slow = (small[:, :1] - _enlarged(_enlarged(coarse[:, :1]))).abs()[:, 0]
+    deep = F.max_pool2d((~inside).float()[:, None], 5, 1, 2)[:, 0] < 0.5
+    spread = ((bright - _mean(bright, inside)[:, None, None]) ** 2 * inside).sum((1, 2))
+    return torch.stack(
+        [
+            _mean(fine, deep),
+            _mean(slow, deep),
+            (spread / inside.sum((1, 2)).clamp(min=1)).sqrt(),
+            _mean((bright >= 0.97).float(), inside),
+            _mean((bright >= 0.97).float(), deep),
+            _mean((bright <= 0.03).float(), inside),
+        ],
+        dim=1,
+    )
+
+
+def _symmetry(pictures: torch.Tensor) -> torch.Tensor:
+    """How far left differs from right, and top from bottom: brightness only, and outline."""
+    across = (pictures - pictures.flip(3)).abs().mean((2, 3))
+    along = (pictures[:, 1] - pictures[:, 1].flip(1)).abs().mean((1, 2))
+    return torch.cat([across, along[:, None]], dim=1)
+
+
+def _enlarged(picture: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(picture, scale_factor=2, mode="nearest")
+
+
+def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    return (values * where).sum((1, 2)) / where.sum((1, 2)).clamp(min=1)
