@@ -76,7 +76,10 @@ def heads(tissue: Mask) -> Mask:
         The head, solid (air inside it belongs to it), without head rest, tubes and printed frames;
         all False where a slice holds no head.
     """
-    return np.stack([_head(each) for each in tissue])
+    found = np.empty_like(tissue)
+    for index, each in enumerate(tissue):
+        found[index] = _head(each)
+    return found
 
 
 def _head(tissue: Mask) -> Mask:

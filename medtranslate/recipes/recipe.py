@@ -90,9 +90,9 @@ class Recipe:
         frames = placement.to_network(volume, self.intensity.clip)
         head = self._find_head(volume, frames, level, placement)
         limits = self._measure(frames, head, white)
-        slices = limits.to_unit(frames)
-        slices[~head] = -1
-        return Prepared(slices[:, None], head, limits, placement)
+        slices = limits.to_unit(frames[:, None])
+        slices[~head[:, None]] = -1
+        return Prepared(slices, head, limits, placement)
 
     def restore(self, slices: torch.Tensor, prepared: Prepared) -> MetaTensor:
         """Take slices back: to the geometry of what was prepared, in the units of this recipe.
@@ -148,10 +148,17 @@ class Recipe:
         return torch.from_numpy(heads(tissue.numpy()))
 
     def _measure(self, frames: torch.Tensor, head: torch.Tensor, white: float) -> Limits:
-        # Without the rim, whose pixels are part air, part skin.
-        rim = torch.nn.functional.max_pool2d((~head).float()[:, None], 3, 1, 1)[:, 0] > 0
-        inside = frames[head & ~rim]
+        inside = frames[_without_rim(head)]
         return self.intensity.measure((inside if len(inside) else frames.flatten()).numpy(), white)
+
+
+def _without_rim(head: torch.Tensor) -> torch.Tensor:
+    """Take the outermost pixels of heads (N, H, W) away, which are part air, part skin."""
+    core = torch.empty_like(head)
+    for one, inner in zip(head, core, strict=True):  # of a long series, no floats at once
+        outside = (~one).float()[None]
+        torch.eq(torch.nn.functional.max_pool2d(outside, 3, 1, 1)[0], 0, out=inner)
+    return core
 
 
 def _white(image: MetaTensor) -> float:

@@ -59,7 +59,8 @@ class Translator:
             If there is no such device.
         """
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        where = Device.pick(device, precision, batch_size)
+        wanted = loaded.precision if precision == "auto" else precision
+        where = Device.pick(device, wanted, batch_size)
         settled = {to: where.settle(each.network) for to, each in loaded.generators.items()}
         return cls(loaded, where, settled)
 
@@ -158,9 +159,11 @@ class Translator:
         MetaTensor (1, X, Y, Z)
             As `translate`.
         """
-        # A slice without a head is background already: the network need not be asked.
+        # A slice without a head is background already: the network need not be asked. What the
+        # device computes in is all that is kept: of a long series, half a float32 counts.
         holds, slices = prepared.head.flatten(1).any(1), prepared.slices
-        slices[holds] = self.translate_frames(slices[holds], to=to, progress=progress)
+        slices.data = slices.data.to(self.device.dtype)
+        slices[holds] = self.translate_frames(slices[holds], to=to, progress=progress).to(slices)
         return self.finish(slices, prepared, image, source, to=to)
 
     def finish(
