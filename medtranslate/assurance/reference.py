@@ -20,14 +20,17 @@ from monai.data import MetaTensor
 
 from medtranslate.bundle import Bundle
 from medtranslate.bundle.load import TARGETS
+from medtranslate.bundle.refresh import REFERENCE_FILE
 from medtranslate.bundle.save import write_texts
 from medtranslate.errors import MedTranslateError, ModelUnusable
 from medtranslate.phantom import Phantom
 from medtranslate.recipes import read_yaml, refuse
 from medtranslate.translation import Translator
 
-REFERENCE_FILE = Path("configs/reference.json")
 FORMAT = 1
+SOURCES = {"mri": "CT", "ct": "MR"}
+"""What a target is made from."""
+
 GREY_LEVELS = 255
 
 _PHANTOM = Phantom((144, 144, 4), (1.6, 1.6, 28.0))
@@ -74,7 +77,7 @@ def write_reference(folder: Path) -> None:
     ModelUnusable
         It cannot be loaded.
     """
-    translator = _translator(Bundle.load(folder))
+    translator = reference_translator(Bundle.load(folder))
     targets = {}
     for to in translator.bundle.generators:
         with suppress(MedTranslateError):
@@ -102,7 +105,7 @@ def compare_reference(bundle: Bundle) -> list[Comparison]:
     targets = content.get("targets")
     if content.get("format") != FORMAT or not isinstance(targets, dict):
         refuse(path, "format", f"is not the one that this version reads, {FORMAT}")
-    translator = _translator(bundle)
+    translator = reference_translator(bundle)
     found = []
     for to in bundle.generators:
         stored = targets.get(to)
@@ -113,6 +116,24 @@ def compare_reference(bundle: Bundle) -> list[Comparison]:
             raise ModelUnusable("was made from another phantom than this version's", path=path)
         found.append(_compared(to, stored, here, path))
     return found
+
+
+def compare_voxels(bundle: Bundle, to: str, made: np.ndarray, other: np.ndarray) -> Comparison:
+    """Compare two translations of the phantom, (X, Y, Z) in the target's units."""
+    worst = float(np.abs(_blocks(made) - _blocks(other)).max())
+    kind = phantom_kind(bundle, to)
+    return Comparison(to, bool(np.array_equal(made, other)), worst, _tolerance(bundle, to, kind))
+
+
+def reference_translator(bundle: Bundle) -> Translator:
+    """Put a model where references are computed: float32 on a CPU."""
+    return Translator.load(bundle, device="cpu", precision="float32")
+
+
+def phantom_kind(bundle: Bundle, to: str) -> str:
+    """Say whether a bundle's recipes take the phantom as a volume, or only as a picture."""
+    pair = {f"{SOURCES[to]}-volume", f"{TARGETS[to]}-volume"}
+    return "volume" if pair <= set(bundle.recipes) else "picture"
 
 
 def phantom_scan(modality: str, kind: str) -> MetaTensor:
@@ -145,24 +166,22 @@ def _compared(to: str, stored: dict[str, Any], here: dict[str, Any], path: Path)
     return Comparison(to, stored.get("sha256") == here["sha256"], worst, here["tolerance"])
 
 
-def _translator(bundle: Bundle) -> Translator:
-    return Translator.load(bundle, device="cpu", precision="float32")
-
-
 def _measured(translator: Translator, to: str) -> dict[str, Any]:
     """Translate the phantom and sum the result up."""
-    source = next(modality for modality in TARGETS.values() if modality != TARGETS[to])
-    pairs = ({f"{source}-{kind}", f"{TARGETS[to]}-{kind}"} for kind in ("volume", "picture"))
-    kind = "volume" if next(pairs) <= set(translator.bundle.recipes) else "picture"
-    scan = phantom_scan(source, kind)
+    kind = phantom_kind(translator.bundle, to)
+    scan = phantom_scan(SOURCES[to], kind)
     made = translator.translate(scan, to=to).as_tensor()[0].numpy()
-    written = translator.bundle.recipe(TARGETS[to], kind).intensity.written
     return {
         "source_sha256": _hash(scan.as_tensor()[0].numpy()),
         "sha256": _hash(made),
-        "tolerance": round((written.high - written.low) / GREY_LEVELS, 3),
+        "tolerance": _tolerance(translator.bundle, to, kind),
         "blocks": _blocks(made).round(2).tolist(),
     }
+
+
+def _tolerance(bundle: Bundle, to: str, kind: str) -> float:
+    written = bundle.recipe(TARGETS[to], kind).intensity.written
+    return round((written.high - written.low) / GREY_LEVELS, 3)
 
 
 def _blocks(voxels: np.ndarray) -> np.ndarray:

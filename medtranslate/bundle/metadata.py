@@ -52,7 +52,7 @@ _OPTIONAL: dict[str, type] = {
     "training": dict,
     "supported_apps": dict,
 }
-_KINDS = {str: "text", dict: "a mapping", list: "a list"}
+_KINDS: dict[type, str] = {str: "text", dict: "a mapping", list: "a list"}
 _UNITS = {
     "CT": "CT from -1 to 1, windowed by the bundle's recipes",
     "MR": "MR from -1 to 1, scaled by the bundle's recipes",

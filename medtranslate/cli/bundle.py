@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,18 +10,113 @@ import typer
 
 bundle = typer.Typer(no_args_is_help=True, help="Look into, check and export bundles.")
 
+
+class Target(StrEnum):
+    """What a direction makes."""
+
+    MRI = "mri"
+    CT = "ct"
+
+
 Folder = Annotated[
     Path | None, typer.Argument(metavar="BUNDLE", help="Its folder; by default the shipped one.")
 ]
 
 
+Existing = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Its folder.")]
+NewBundle = Annotated[
+    Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The folder to make.")
+]
+Name = Annotated[str, typer.Option("--name", help="Of the model; kept where left out.")]
+Version = Annotated[str, typer.Option("--model-version", help="Of the model; kept if left out.")]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="Also run its inference.yaml through MONAI, which executes what that brings.",
+    ),
+]
+Source = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help="A run, a checkpoint or another bundle.")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="SOURCE", help="Run, checkpoint or bundle to take them of."),
+]
+Note = Annotated[str, typer.Option("--note", help="What the version brings, for the changelog.")]
+License = Annotated[
+    Path | None, typer.Option("--license", metavar="FILE", help="Licence of the weights.")
+]
+ModelZoo = Annotated[bool, typer.Option("--model-zoo", help="In the layout of MONAI's Model Zoo.")]
+Serves = Annotated[
+    Target | None,
+    typer.Option("--to", help="What its configs make unless told; the source's by default."),
+]
+
+
 @bundle.command()
 def info(folder: Folder = None) -> None:
-    """Say what a bundle holds."""
+    """Say what a bundle holds: networks, weights, recipes, training, licence."""
     from medtranslate.bundle import Bundle
+    from medtranslate.bundle.describe import describe
 
-    found = Bundle.load(folder)
-    typer.echo(f"{found.name} {found.version}: {found.folder}")
+    for name, value in describe(Bundle.load(folder)):
+        typer.echo(f"{name:<18}{value}")
+
+
+@bundle.command()
+def verify(folder: Folder = None, trust_code: TrustCode = False) -> None:
+    """Check that a bundle is whole and still gives what it gave; exit 10 where it does not.
+
+    Nothing that the bundle brings as code is run, unless --trust-code is given.
+    """
+    from medtranslate.assurance.verify import verify as checks
+    from medtranslate.bundle import default_bundle
+    from medtranslate.errors import ModelUnusable
+
+    checked = folder or default_bundle()
+    faults = 0
+    for check in checks(checked, trust_code=trust_code):
+        typer.echo(f"{check.result:<13}{check.name}: {check.detail}")
+        faults += check.result == "fault"
+    if faults:
+        raise ModelUnusable(f"{faults} of its checks failed", path=checked)
+
+
+@bundle.command()
+def export(
+    source: Source,
+    output: NewBundle,
+    name: Name = "",
+    version: Version = "",
+    to: Serves = None,
+    license: License = None,
+    model_zoo: ModelZoo = False,
+) -> None:
+    """Write a bundle that stands alone, from a run, one of its checkpoints or another bundle."""
+    from medtranslate.training.handover import Handover, hand_over
+
+    wanted = Handover(name, version, to.value if to else "", license, model_zoo)
+    large = hand_over(source, output, wanted)
+    typer.echo(f"{output}: written")
+    if model_zoo:
+        for path in large:
+            typer.echo(f"note: {path} is over 25 MB: the Zoo wants a link in large_files.yml")
+
+
+@bundle.command()
+def refresh(
+    folder: Existing, weights: Weights = None, version: Version = "", note: Note = ""
+) -> None:
+    """Write the generated files of a bundle anew: hashes, metadata, workflows, reference.
+
+    With --weights, also its weights, recipes and training facts. Its card, its licence and the
+    words in configs/metadata.json stay; figures of evaluation go with the weights they were of.
+    """
+    from medtranslate.training.handover import renew
+
+    renew(folder, weights, version=version, note=note)
+    typer.echo(f"{folder}: written anew")
 
 
 CtToMri = Annotated[
@@ -31,11 +127,6 @@ MriToCt = Annotated[
     Path | None,
     typer.Option("--mri-to-ct", metavar="FILE", help="The generator that makes CT."),
 ]
-NewBundle = Annotated[
-    Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The folder to make.")
-]
-Name = Annotated[str, typer.Option("--name", help="Of the model; by default the folder's.")]
-Version = Annotated[str, typer.Option("--model-version", help="Of the model.")]
 ForeignRecipes = Annotated[
     Path | None,
     typer.Option(
@@ -50,7 +141,7 @@ def import_cyclegan(
     ct_to_mri: CtToMri = None,
     mri_to_ct: MriToCt = None,
     name: Name = "",
-    version: Version = "1.0",
+    version: Version = "1.0.0",
     recipes: ForeignRecipes = None,
 ) -> None:
     """Make a bundle of generators trained with junyanz/pytorch-CycleGAN-and-pix2pix.
@@ -63,9 +154,11 @@ def import_cyclegan(
     if not files:
         raise typer.BadParameter("give --ct-to-mri FILE, --mri-to-ct FILE or both")
 
+    from medtranslate.assurance.reference import write_reference
     from medtranslate.bundle.foreign import import_cyclegan as make
     from medtranslate.bundle.foreign import recipes_in
 
     own = None if recipes is None else recipes_in(recipes)
     make(files, output, name=name, version=version, recipes=own)
+    write_reference(output)
     typer.echo(f"{output}: makes {' and '.join(files)}")

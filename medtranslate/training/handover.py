@@ -1,0 +1,176 @@
+"""Bundles from whatever holds a model, and new weights for a bundle that is there already."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from medtranslate.assurance.reference import write_reference
+from medtranslate.bundle import Bundle
+from medtranslate.bundle.load import MODEL_FILE
+from medtranslate.bundle.refresh import content_of, facts_of, refresh
+from medtranslate.bundle.save import new_folder, write_texts
+from medtranslate.bundle.zoo import LICENSE_FILE, add_zoo_files
+from medtranslate.errors import InputMissing
+from medtranslate.imaging.whole import whole_folder
+from medtranslate.training.export import export, export_checkpoint
+from medtranslate.training.layout import RunFolder
+
+_PASSED_OVER = shutil.ignore_patterns("__pycache__", ".*", "eval", "run", "*.ts", "*.onnx")
+_OF_THE_WEIGHTS = ("models", "discriminators", "configs")
+
+
+@dataclass(frozen=True)
+class Handover:
+    """How a bundle is to be written.
+
+    Parameters
+    ----------
+    name, version : str
+        Which model this is; ``""`` for what the source says.
+    to : str
+        Direction that its configs serve unless told otherwise; ``""`` for the source's.
+    license : path, optional
+        Of the weights: copied into the bundle.
+    zoo : bool
+        In the layout of MONAI's Model Zoo: without discriminators, with ``models/model.pt``.
+    """
+
+    name: str = ""
+    version: str = ""
+    to: str = ""
+    license: Path | None = None
+    zoo: bool = False
+
+
+def hand_over(source: Path, folder: Path, wanted: Handover) -> list[Path]:
+    """Write a bundle from a run, a checkpoint or another bundle.
+
+    Parameters
+    ----------
+    source : path
+        A run's folder, a checkpoint file or a bundle's folder.
+    folder : path
+        Must not exist.
+    wanted : Handover
+
+    Returns
+    -------
+    list of Path
+        Files that the Model Zoo would not take for their size.
+
+    Raises
+    ------
+    InputMissing, Unreadable, TrainingFailed, ModelUnusable
+        There is no model at the source.
+    OutputExists, OutputFailed
+        See `save_bundle`; nothing is left behind.
+    """
+    large: list[Path] = []
+
+    def fill(whole: Path) -> None:
+        _write_bundle(source, whole, wanted)
+        if wanted.to:
+            _serve(whole, wanted.to)
+        if wanted.license is not None:
+            _check_file(wanted.license)
+            shutil.copyfile(wanted.license, whole / LICENSE_FILE)
+        if wanted.zoo:
+            shutil.rmtree(whole / "discriminators", ignore_errors=True)
+            large.extend(add_zoo_files(whole))
+
+    new_folder(folder, fill)
+    return large
+
+
+def renew(folder: Path, source: Path | None = None, *, version: str = "", note: str = "") -> None:
+    """Write a bundle's generated files anew, with other weights where a source is given.
+
+    What people wrote stays: the card and other documents, the licence, the words in the metadata;
+    with other weights, figures of evaluation go, as they were of the old ones.
+
+    Parameters
+    ----------
+    folder : path
+        The bundle, replaced when all is done.
+    source : path, optional
+        Run, checkpoint or bundle whose weights, recipes and training facts it takes.
+    version : str
+        A new one; without it, the version stays.
+    note : str
+        What the version brings, for the changelog.
+
+    Raises
+    ------
+    InputMissing, Unreadable, TrainingFailed, ModelUnusable
+        As `hand_over`.
+    OutputFailed
+        It cannot be written; the bundle is as it was.
+    """
+    content = content_of(folder)
+    with whole_folder(folder, overwrite=True) as partial:
+        shutil.copytree(folder, partial, dirs_exist_ok=True, ignore=_PASSED_OVER)
+        if source is not None:
+            _take_weights(partial, source, str(content["name"]), str(content["version"]))
+        refresh(partial, version=version, note=note)
+        write_reference(partial)
+
+
+def _take_weights(folder: Path, source: Path, name: str, version: str) -> None:
+    facts = facts_of(folder)
+    with tempfile.TemporaryDirectory() as made:
+        new = Path(made) / "bundle"
+        new_folder(new, lambda whole: _write_bundle(source, whole, Handover(name, version)))
+        for part in _OF_THE_WEIGHTS:
+            shutil.rmtree(folder / part, ignore_errors=True)
+            if (new / part).is_dir():
+                shutil.copytree(new / part, folder / part)
+    kept = replace(facts, training=facts_of(folder).training, eval_metrics={})
+    refresh(folder, facts=kept)
+
+
+def _write_bundle(source: Path, whole: Path, wanted: Handover) -> None:
+    """Write the bundle of a source under the name that its folder is given."""
+    write = _writer(source)
+    if write is None:
+        Bundle.load(source)  # refuses what is no bundle before anything is copied
+        shutil.copytree(source, whole, ignore=_PASSED_OVER)
+        content = content_of(whole)
+        content |= {"name": wanted.name} if wanted.name else {}
+        write_texts(whole, {MODEL_FILE: yaml.safe_dump(content, sort_keys=False)})
+        refresh(whole, version=wanted.version)
+        write_reference(whole)
+    else:
+        write(whole, wanted.name or "trained", wanted.version or "1.0.0")
+
+
+def _writer(source: Path) -> Callable[[Path, str, str], Path] | None:
+    """Say how the source's bundle is written; None where the source is a bundle itself."""
+    if source.is_file():
+        return lambda whole, name, version: export_checkpoint(source, whole, name, version)
+    if (source / MODEL_FILE).is_file():
+        return None
+    run = RunFolder(source)
+    if run.last.is_file() or run.best.is_file():
+        return lambda whole, name, version: export(run, whole, name, version)
+    raise InputMissing("no run, checkpoint or bundle there", path=source)
+
+
+def _serve(folder: Path, to: str) -> None:
+    """Make a direction the first one, which the configs serve."""
+    content = content_of(folder)
+    Bundle.load(folder).generator(to)
+    first = {to: content["generators"][to]}
+    content["generators"] = first | content["generators"]
+    write_texts(folder, {MODEL_FILE: yaml.safe_dump(content, sort_keys=False)})
+    refresh(folder)
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputMissing("no such file", path=path)
