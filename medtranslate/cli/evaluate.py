@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-Bundles = Annotated[list[str], typer.Argument(help="Bundles to evaluate: names or folders.")]
+Bundles = Annotated[list[str], typer.Argument(help="Folders of the bundles to evaluate.")]
 Ct = Annotated[Path, typer.Option("--ct", help="Folder of real CT test pictures or volumes.")]
 Mri = Annotated[Path, typer.Option("--mri", help="Folder of real MRI test pictures or volumes.")]
 CtReference = Annotated[
