@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,11 +19,19 @@ from nibabel import orientations
 
 from medtranslate.errors import MedTranslateError
 from medtranslate.imaging.whole import whole_file
+from medtranslate.recipes import Recipe
 from medtranslate.translation import Translator
 
 SCHEMA = 1
 """Version of the report's schema; it grows by keys, and the number changes when one changes."""
 
+OUTPUTS = ("output", "preview", "error_map", "variation_map")
+"""What a conversion may leave, as the report calls it."""
+
+CHECKS = ("recipes", "domain", "unseen", "cycle_error", "variation")
+"""What is found out about a conversion, as the report calls it."""
+
+_SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
 _LIBRARIES = ("medtranslate", "torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom")
 
 
@@ -67,10 +76,11 @@ def conversion(
     given: Path,
     *,
     read: Path | None,
-    output: Path | None,
-    preview: Path | None,
+    written: Mapping[str, Path | None],
     source: Mapping[str, Any],
     synthesis: Mapping[str, Any],
+    found: Mapping[str, Any],
+    notes: Iterable[str],
     seconds: Mapping[str, float],
     error: Exception | None,
 ) -> dict[str, Any]:
@@ -82,10 +92,14 @@ def conversion(
         The argument of the command line.
     read : Path or None
         The file or folder read, None where there was none.
-    output, preview : Path or None
-        What was written.
+    written : mapping of str to (Path or None)
+        What was written as each of `OUTPUTS`; those that are missing were not.
     source, synthesis : mapping
         ``meta["source"]`` and ``meta["synthesis"]``; empty where it failed.
+    found : mapping
+        What was found as each of `CHECKS`, in builtins; those that are missing were not made.
+    notes : iterable of str
+        What was noticed, a sentence each.
     seconds : mapping of str to float
         By stage.
     error : Exception or None
@@ -96,14 +110,31 @@ def conversion(
     return {
         "status": "failed" if error else "converted",
         "input": {"given": str(given), "path": str(read or given), "files": hashes(files)},
-        "output": None if output is None else {"path": str(output), "files": hashes([output])},
-        "preview": None if preview is None else {"path": str(preview), "files": hashes([preview])},
+        **{name: _file(written.get(name)) for name in OUTPUTS},
         "source": _source(source),
         "synthesis": dict(synthesis),
-        "warnings": list(source.get("faults", [])),
+        **{name: found.get(name) for name in CHECKS},
+        "warnings": list(notes),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "error": None if error is None else _error(error),
     }
+
+
+def recipe_record(recipe: Recipe) -> dict[str, Any]:
+    """Say which recipe prepared or restored a scan: its name, its content, the content's hash."""
+    content = _plain(recipe)
+    text = json.dumps(content, sort_keys=True)
+    return {
+        "name": f"{recipe.modality}-{recipe.kind}",
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "content": content,
+    }
+
+
+def schema() -> dict[str, Any]:
+    """Give the JSON Schema (2020-12) of reports, which comes with medtranslate."""
+    content: dict[str, Any] = json.loads(_SCHEMA_FILE.read_text(encoding="utf-8"))
+    return content
 
 
 def write_report(content: Mapping[str, Any], path: Path, *, overwrite: bool = False) -> None:
@@ -155,6 +186,18 @@ def orientation(affine: Any) -> str:
     """Name the directions in which the axes of a 4x4 RAS affine run, such as ``"LPS"``."""
     codes = orientations.aff2axcodes(np.asarray(affine, dtype=np.float64))
     return "".join(code or "?" for code in codes)
+
+
+def _file(path: Path | None) -> dict[str, Any] | None:
+    return None if path is None else {"path": str(path), "files": hashes([path])}
+
+
+def _plain(value: Any) -> Any:
+    """Give a recipe or a part of one as builtins; what kind of part it is under ``type``."""
+    if not is_dataclass(value):
+        return list(value) if isinstance(value, tuple) else value
+    parts = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return {"type": type(value).__name__, **parts}
 
 
 def _source(source: Mapping[str, Any]) -> dict[str, Any]:

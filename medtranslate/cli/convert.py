@@ -89,12 +89,30 @@ KeepPrivate = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Believe --from over what a header says it is.")
+    bool,
+    typer.Option(
+        "--force", help="Believe --from over a header, and convert what the domain check refuses."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say every note; show tracebacks.")]
 ReportOption = Annotated[
-    str, typer.Option("--report", metavar="PATH", help="Write a JSON report; - for stdout.")
+    list[str] | None,
+    typer.Option(
+        "--report",
+        metavar="PATH",
+        help="Write a JSON report, or a page if PATH ends in .html; - for JSON on stdout.",
+    ),
+]
+Cycle = Annotated[
+    bool,
+    typer.Option("--cycle/--no-cycle", help="Translate back and say what the round trip lost."),
+]
+Variation = Annotated[
+    bool, typer.Option("--variation", help="Translate mirrored and shifted too; 3 times the time.")
+]
+Map = Annotated[
+    bool, typer.Option("--map", help="Write where the round trip lost what, as an image beside.")
 ]
 Preview = Annotated[
     bool, typer.Option("--preview/--no-preview", help="A picture of source beside result.")
@@ -121,8 +139,11 @@ def convert(
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
-    report: ReportOption = "",
+    report: ReportOption = None,
     preview: Preview = True,
+    cycle: Cycle = True,
+    variation: Variation = False,
+    map: Map = False,
 ) -> None:
     """Convert scans: CT to MRI or MRI to CT, from file to file.
 
@@ -147,7 +168,11 @@ def convert(
         overwrite=overwrite,
         force=force,
         preview=preview,
+        cycle=cycle,
+        variation=variation,
+        map=map,
+        reports=tuple(report or ()),
     )
     model = Model(bundle, device, precision.value, batch_size)
-    code = call(inputs, request, model, quiet=quiet, verbose=verbose, report_to=report)
+    code = call(inputs, request, model, quiet=quiet, verbose=verbose)
     raise typer.Exit(code)

@@ -37,10 +37,11 @@ def described(folder: Path, error: Exception | None = None) -> dict[str, object]
     return conversion(
         folder / "in.nii",
         read=folder / "in.nii",
-        output=None if error else folder / "out.nii",
-        preview=None,
+        written={} if error else {"output": folder / "out.nii"},
         source={} if error else source,
         synthesis={},
+        found={"unseen": {"outside_field_voxels": 3}},
+        notes=["A fault."],
         seconds={"read": 0.12345},
         error=error,
     )

@@ -170,7 +170,7 @@ def test_pictures_and_a_volume_share_a_folder_of_results(convert, pictures, ct, 
 
 
 def test_a_stranger_among_pictures_is_refused(convert, pictures, monkeypatch) -> None:
-    from medtranslate.cli.conversion import scan, vote
+    from medtranslate.cli.conversion import reading, vote
 
     def stranger(path: Path, **options: object) -> object:
         image = read(path)
@@ -179,7 +179,7 @@ def test_a_stranger_among_pictures_is_refused(convert, pictures, monkeypatch) ->
         return image
 
     monkeypatch.setattr(vote, "_look", lambda path: "CT")
-    monkeypatch.setattr(scan, "read", stranger)
+    monkeypatch.setattr(reading, "read", stranger)
 
     done = convert(pictures, "--to", "mri")
 
@@ -365,7 +365,9 @@ def test_the_report_names_files_model_and_times(convert, ct, tmp_path, tiny_bund
     assert one["output"]["files"][0]["sha256"] == made
     assert report["model"]["weights_sha256"]["mri"] == weights
     assert one["synthesis"]["weights_sha256"] == weights
-    assert set(one["seconds"]) == {"read", "translate", "write", "preview"}
+    assert list(one["seconds"]) == [
+        *("read", "prepare", "check", "translate", "round trip", "write", "preview"),
+    ]
     assert one["source"]["modality"] == "CT" and one["source"]["modality_basis"].startswith("guess")
     assert one["source"]["shape"] == [48, 52, 5] and one["source"]["orientation"] == "LPS"
     assert report["device"]["processor"] == "cpu"
@@ -391,7 +393,7 @@ def test_a_bug_is_one_line_and_with_verbose_a_traceback(convert, ct, monkeypatch
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(Translator, "translate", fail)
+    monkeypatch.setattr(Translator, "translate_prepared", fail)
 
     done = convert(ct, "--to", "mri")
     assert done.code == 1

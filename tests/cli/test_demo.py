@@ -48,7 +48,7 @@ def test_a_failure_leaves_nothing(command, tiny_bundle, tmp_path, monkeypatch, l
     def fail(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Translator, "translate", fail)
+    monkeypatch.setattr(Translator, "translate_prepared", fail)
 
     assert command("demo", "-o", tmp_path / "shown", "--bundle", tiny_bundle).code == 130
     assert listed() == set()

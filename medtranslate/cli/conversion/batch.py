@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import mean
 
 from medtranslate.assurance.preview import Panel, save_preview
 from medtranslate.bundle.load import TARGETS
+from medtranslate.cli.conversion.checks import Loaded
 from medtranslate.cli.conversion.inputs import Input, find
-from medtranslate.cli.conversion.outputs import (
-    Job,
-    Plan,
-    check_collisions,
-    check_free,
-    check_options,
-    check_sheet,
-    place,
-)
+from medtranslate.cli.conversion.outputs import Job, Plan, check_options, place
 from medtranslate.cli.conversion.request import Request
-from medtranslate.cli.conversion.scan import Clock, Converted, convert_scan
+from medtranslate.cli.conversion.scan import Converted, convert_scan
 from medtranslate.cli.conversion.screen import Screen
+from medtranslate.cli.conversion.targets import check_collisions, check_free, check_sheet
+from medtranslate.cli.conversion.trace import Trace
 from medtranslate.cli.conversion.vote import vote
 from medtranslate.cli.endings import UsageError, exit_code
-from medtranslate.errors import WrongModality
+from medtranslate.errors import ModelUnusable, WrongModality
 from medtranslate.translation import Translator
 
-_ON_A_SHEET = 24
+_ON_A_SHEET = _ON_A_PAGE = 24
 
 
 @dataclass(frozen=True)
@@ -44,15 +41,15 @@ class Outcome:
         What was made.
     error : Exception or None
         Why nothing was made.
-    seconds : mapping of str to float
-        By stage.
+    trace : Trace
+        What was learnt of it on the way.
     """
 
     given: Path
     job: Job | None = None
     converted: Converted | None = None
     error: Exception | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    trace: Trace = field(default_factory=Trace)
 
     @property
     def code(self) -> int:
@@ -79,7 +76,7 @@ class Batch:
     load: Callable[[], Translator]
     plans: list[Plan] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
-    translator: Translator | None = None
+    loaded: Loaded | None = None
     loading_seconds: float = 0.0
 
     def run(self, given: Sequence[Path]) -> list[Outcome]:
@@ -90,15 +87,14 @@ class Batch:
         typer.BadParameter
             The command line contradicts itself.
         ModelUnusable, DeviceUnusable
-            There is no model to convert with.
+            There is no model to convert with, or none to make the maps that were asked for.
         """
         check_options(self.request)
         self.plans = self._plans(given)
         ready = self._ready(self.plans)
         if ready:
             start = time.perf_counter()
-            self.translator = self.load()
-            self.translator.bundle.generator(self.request.to)
+            self.loaded = self._load()
             self.loading_seconds = time.perf_counter() - start
         for plan in self.plans:
             jobs = [job for job in plan.jobs if job in ready]
@@ -106,63 +102,62 @@ class Batch:
                 self._convert(plan, jobs)
         return self.outcomes
 
+    def _load(self) -> Loaded:
+        loaded = Loaded.of(self.load())
+        bundle = loaded.translator.bundle
+        bundle.generator(self.request.to)
+        one_way = len(bundle.generators) < len(TARGETS)
+        if one_way and self.request.map and self.request.cycle:
+            fault = "leads one way, so there is no round trip to map"
+            raise ModelUnusable(fault, path=bundle.folder, remedy="leave out --map")
+        return loaded
+
     def _plans(self, given: Sequence[Path]) -> list[Plan]:
         sources: list[Input] = []
         for path in given:
-            try:
+            with self._kept(path):
                 sources.append(find(path, self.request.series))
-            except Exception as error:
-                self._fail(Outcome(path, error=error))
         plans = []
         for source in sources:
             for note in source.notes:
                 self.screen.note(f"{source.given}: {note}")
-            try:
+            with self._kept(source.given):
                 plans.append(place(source, self.request, alone=len(given) == 1))
-            except UsageError:
-                raise
-            except Exception as error:
-                self._fail(Outcome(source.given, error=error))
         return plans
 
     def _ready(self, plans: Sequence[Plan]) -> set[Job]:
         """Give the jobs whose results can be written; tell the others."""
         clashes = check_collisions(plans)
-        sources = [job.item.path for plan in plans for job in plan.jobs]
+        sources = {job.item.path.resolve() for plan in plans for job in plan.jobs}
         ready = set()
         for plan in plans:
-            try:
+            with self._kept(plan.source.given):
                 check_sheet(plan, overwrite=self.request.overwrite)
-            except Exception as error:
-                self._fail(Outcome(plan.source.given, error=error))
-                continue
-            for job in plan.jobs:
-                try:
-                    if job in clashes:
-                        raise clashes[job]
-                    check_free(job, overwrite=self.request.overwrite, sources=sources)
-                    ready.add(job)
-                except Exception as error:
-                    self._fail(Outcome(plan.source.given, job, error=error))
+                for job in plan.jobs:
+                    with self._kept(plan.source.given, job):
+                        if job in clashes:
+                            raise clashes[job]
+                        check_free(job, overwrite=self.request.overwrite, sources=sources)
+                        ready.add(job)
         return ready
 
     def _convert(self, plan: Plan, jobs: Sequence[Job]) -> None:
-        voted = ("", "")
+        voted: tuple[str, str] | None = ("", "")
         if plan.source.together and not self.request.modality:
-            try:
+            voted = None
+            with self._kept(plan.source.given):
                 voted = self._vote(plan.source.given, jobs)
-            except Exception as error:
-                self._fail(Outcome(plan.source.given, error=error))
-                return
-        start, done = time.perf_counter(), []
-        together = plan.source.together
+        if voted is None:
+            return
+        start, together = time.perf_counter(), plan.source.together
+        before = len(self.outcomes)
         bar = self.screen.bar(plan.source.given.name, len(jobs)) if together else None
         for number, job in enumerate(jobs, 1):
-            done.append(self._convert_one(plan, job, voted))
+            self._convert_one(plan, job, voted)
             if bar:
                 bar(number, len(jobs))
-        if plan.source.together:
-            self._show_folder(plan, done, time.perf_counter() - start)
+        if together:
+            self._show_folder(plan, self.outcomes[before:], time.perf_counter() - start)
 
     def _vote(self, folder: Path, jobs: Sequence[Job]) -> tuple[str, str]:
         voted = vote(folder, [job.item.path for job in jobs])
@@ -171,63 +166,96 @@ class Batch:
             raise WrongModality(fault, path=folder, remedy="see --from")
         return voted
 
-    def _convert_one(self, plan: Plan, job: Job, voted: tuple[str, str]) -> Outcome:
-        assert self.translator is not None
-        clock, together = Clock(), plan.source.together
+    def _convert_one(self, plan: Plan, job: Job, voted: tuple[str, str]) -> None:
+        assert self.loaded is not None
+        trace, together = Trace(), plan.source.together
         bar = (lambda done, of: None) if together else self.screen.bar(job.item.path.name)
         try:
-            converted = convert_scan(job, self.translator, self.request, clock, bar, voted)
-        except Exception as error:
+            with self._kept(plan.source.given, job, trace):
+                converted = convert_scan(job, self.loaded, self.request, trace, bar, voted)
+                outcome = Outcome(plan.source.given, job, converted, trace=trace)
+                self.outcomes.append(outcome)
+                self._keep_the_worst()
+                if not together or self.screen.verbose:
+                    for note in converted.notes:
+                        self.screen.note(f"{job.item.path}: {note}")
+                if not together:
+                    self.screen.result(summary(outcome))
+        finally:
             bar(1, 1)
-            return self._fail(Outcome(plan.source.given, job, error=error, seconds=clock.seconds))
-        outcome = Outcome(plan.source.given, job, converted, seconds=clock.seconds)
-        self.outcomes.append(outcome)
-        if not together or self.screen.verbose:
-            for fault in converted.source["faults"]:
-                self.screen.note(f"{job.item.path}: {fault}")
-        if not together:
-            self.screen.result(summary(outcome))
-        return outcome
+
+    def _keep_the_worst(self) -> None:
+        """Keep a page one that can be looked at: pictures of those scans that lost most."""
+        shown = [o for o in self.outcomes if o.converted and o.converted.looks]
+        if len(shown) <= _ON_A_PAGE:
+            return
+        least = min(shown, key=lambda one: one.trace.found["cycle_error"]["share_of_range"])
+        assert least.converted is not None
+        plain = replace(least, converted=replace(least.converted, looks=()))
+        self.outcomes[self.outcomes.index(least)] = plain
 
     def _show_folder(self, plan: Plan, done: Sequence[Outcome], seconds: float) -> None:
-        made = [one.converted for one in done if one.converted]
+        converted = [one for one in done if one.converted]
+        made = [one.converted for one in converted if one.converted]
         if not made:
             return
         source, synthesis = made[0].source, made[0].synthesis
         self.screen.result(
             f"{plan.source.given} -> {plan.home}: {len(made)} of {len(plan.jobs)} pictures, "
             f"{source['modality']} ({source['modality_basis']}) to synthetic "
-            f"{synthesis['modality']}, {seconds:.1f} s"
+            f"{synthesis['modality']}, {told_trip(converted)}{seconds:.1f} s"
         )
+        warned = sum(one.trace.found["domain"]["verdict"] == "warned" for one in converted)
+        if warned and not self.screen.verbose:
+            self.screen.note(
+                f"{plan.source.given}: the domain check warns of {warned} of {len(made)} pictures; "
+                "--verbose and the report say which"
+            )
         if plan.sheet is None:
             return
-        try:
+        with self._kept(plan.source.given):
             save_preview(
                 _spread([panel for one in made for panel in one.panels]),
                 plan.sheet,
                 str(synthesis["label"]),
                 overwrite=self.request.overwrite,
             )
-        except Exception as error:
-            self._fail(Outcome(plan.source.given, error=error))
 
-    def _fail(self, outcome: Outcome) -> Outcome:
-        assert outcome.error is not None
-        self.outcomes.append(outcome)
-        self.screen.error(outcome.error)
-        return outcome
+    @contextmanager
+    def _kept(
+        self, given: Path, job: Job | None = None, trace: Trace | None = None
+    ) -> Iterator[None]:
+        """Tell and keep what goes wrong in the block, so that the rest goes on."""
+        try:
+            yield
+        except UsageError:
+            raise
+        except Exception as error:
+            self.outcomes.append(Outcome(given, job, error=error, trace=trace or Trace()))
+            self.screen.error(error)
 
 
 def summary(outcome: Outcome) -> str:
-    """Say in one line what was converted into what."""
+    """Say in one line what was converted into what, and what the round trip lost."""
     assert outcome.job is not None and outcome.converted is not None
     source, made = outcome.converted.source, outcome.converted.synthesis["modality"]
     shape = "x".join(map(str, source["shape"]))
-    seconds = sum(outcome.seconds.values())
+    seconds = sum(outcome.trace.seconds.values())
     return (
         f"{outcome.job.item.path} -> {outcome.job.output}: {source['modality']} "
-        f"({source['modality_basis']}) to synthetic {made}, {shape}, {seconds:.1f} s"
+        f"({source['modality_basis']}) to synthetic {made}, {shape}, {told_trip([outcome])}"
+        f"{seconds:.1f} s"
     )
+
+
+def told_trip(outcomes: Sequence[Outcome]) -> str:
+    """Say what the round trip lost, on average over conversions; nothing if none was made."""
+    found = [o.trace.found["cycle_error"] for o in outcomes if "cycle_error" in o.trace.found]
+    if not found:
+        return ""
+    error, share = (mean(one[key] for one in found) for key in ("error", "share_of_range"))
+    shown = f"{error:.1f}" if error >= 1 else f"{error:.2g}"
+    return f"round trip {shown} {found[0]['units']} ({share:.1%} of the range), "
 
 
 def _spread(panels: Sequence[Panel]) -> list[Panel]:

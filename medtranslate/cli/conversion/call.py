@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from medtranslate.assurance.page import write_page
 from medtranslate.assurance.report import as_json, write_report
 from medtranslate.cli.conversion.batch import Batch, Outcome
-from medtranslate.cli.conversion.outputs import check_path
-from medtranslate.cli.conversion.record import record
-from medtranslate.cli.conversion.request import Request
+from medtranslate.cli.conversion.record import looks, record
+from medtranslate.cli.conversion.request import Request, is_page
 from medtranslate.cli.conversion.screen import Screen
+from medtranslate.cli.conversion.targets import check_path
 from medtranslate.cli.endings import common_code
 from medtranslate.translation import Translator
 
@@ -56,7 +57,6 @@ def call(
     *,
     quiet: bool = False,
     verbose: bool = False,
-    report_to: str = "",
 ) -> int:
     """Convert inputs, tell how it went, and return the exit code.
 
@@ -70,8 +70,6 @@ def call(
         What converts.
     quiet, verbose : bool
         How much is told.
-    report_to : str
-        A file, ``"-"`` for stdout, or ``""`` for no report.
 
     Raises
     ------
@@ -79,9 +77,11 @@ def call(
         Nothing could be begun, or the report could not be written.
     """
     start = time.perf_counter()
-    if report_to not in ("", TO_STDOUT):
-        check_path(Path(report_to), overwrite=request.overwrite)
-    screen = Screen(quiet=quiet, verbose=verbose, results_on_stderr=report_to == TO_STDOUT)
+    files = [Path(one) for one in request.reports if one != TO_STDOUT]
+    for path in files:
+        check_path(path, overwrite=request.overwrite)
+    to_stdout = TO_STDOUT in request.reports
+    screen = Screen(quiet=quiet, verbose=verbose, results_on_stderr=to_stdout)
     with screen:
         batch = Batch(request, screen, model.load)
         outcomes = batch.run([Path(one) for one in inputs])
@@ -89,13 +89,16 @@ def call(
     told = sum(1 if plan.source.together else len(plan.jobs) for plan in batch.plans)
     if max(told, len(inputs)) > 1:  # the line of a folder of pictures counts them itself
         screen.result(closing_line(outcomes))
-    if report_to:
+    if request.reports:
         options = {**asdict(request), **asdict(model), "inputs": list(inputs)}
         content = record(batch, options, exit_code=code, total=time.perf_counter() - start)
-        if report_to == TO_STDOUT:
+        for path in files:
+            if is_page(path.name):
+                write_page(content, looks(batch), path, overwrite=request.overwrite)
+            else:
+                write_report(content, path, overwrite=request.overwrite)
+        if to_stdout:
             sys.stdout.write(as_json(content))
-        else:
-            write_report(content, Path(report_to), overwrite=request.overwrite)
     return code
 
 

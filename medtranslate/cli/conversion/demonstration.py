@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medtranslate.cli.conversion.checks import Loaded
 from medtranslate.cli.conversion.inputs import find
-from medtranslate.cli.conversion.outputs import Job, check_path, place
+from medtranslate.cli.conversion.outputs import Job, place
 from medtranslate.cli.conversion.request import Request
-from medtranslate.cli.conversion.scan import Clock, convert_scan
+from medtranslate.cli.conversion.scan import convert_scan
+from medtranslate.cli.conversion.targets import check_path
+from medtranslate.cli.conversion.trace import Trace
 from medtranslate.errors import OutputExists
 from medtranslate.imaging import write
 from medtranslate.imaging.whole import whole_folder
@@ -41,7 +44,7 @@ def demonstrate(folder: Path, bundle: str = "", *, overwrite: bool = False) -> l
     """
     check_path(folder, overwrite=overwrite, folder=True)
     _refuse_foreign(folder)
-    translator = Translator.load(bundle or None)
+    loaded = Loaded.of(Translator.load(bundle or None))
     with whole_folder(folder, overwrite=overwrite) as temporary:
         lines = []
         for name, image, what in (
@@ -49,7 +52,7 @@ def demonstrate(folder: Path, bundle: str = "", *, overwrite: bool = False) -> l
             (PICTURE, Phantom().picture(), "one slice as a picture"),
         ):
             source = write(image, temporary / name)
-            job = _convert(source, translator)
+            job = _convert(source, loaded)
             lines.append(f"{folder / name}: {what}")
             lines.append(f"{folder / job.output.name}: the same as synthetic MRI")
             if job.preview:
@@ -57,10 +60,10 @@ def demonstrate(folder: Path, bundle: str = "", *, overwrite: bool = False) -> l
     return lines
 
 
-def _convert(source: Path, translator: Translator) -> Job:
-    request = Request(to="mri", modality="CT")
+def _convert(source: Path, loaded: Loaded) -> Job:
+    request = Request(to="mri", modality="CT", force=True)  # a phantom need not look like a head
     (job,) = place(find(source), request, alone=True).jobs
-    convert_scan(job, translator, request, Clock(), lambda done, of: None)
+    convert_scan(job, loaded, request, Trace(), lambda done, of: None)
     return job
 
 

@@ -1,9 +1,8 @@
-"""Where each result goes, in which format; what cannot be written is refused before any work."""
+"""Where each result goes, in which format."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import typer
 
 from medtranslate.cli.conversion.inputs import Input, Item
 from medtranslate.cli.conversion.request import Request
-from medtranslate.errors import MedTranslateError, OutputExists, OutputFailed, Unsupported
-from medtranslate.imaging.whole import check_target, check_target_folder
+from medtranslate.errors import Unsupported
 
 SUFFIXES = {
     ".nii.gz": "nii.gz",
@@ -30,10 +28,14 @@ SUFFIXES = {
 PICTURES = ("png", "jpg", "tif")
 FOLDERS = ("dicom", "pictures")
 
+_MAP_FORMATS = {"dicom": "nii.gz", "jpg": "png"}
+"""Where a map cannot have the result's format: JPEG changes values, and no DICOM object that
+viewers show holds them."""
+
 
 @dataclass(frozen=True)
 class Job:
-    """One scan, where its result goes and where the result's preview goes.
+    """One scan, where its result goes and what goes beside it.
 
     Parameters
     ----------
@@ -47,6 +49,8 @@ class Job:
         A folder of results, made if it is missing.
     preview : Path or None
         The picture to be; None where none is asked for, or one sheet shows all of a folder.
+    error_map, variation_map : Path or None
+        The maps to be; None where none is asked for. A folder for a folder of pictures.
     """
 
     item: Item
@@ -54,6 +58,19 @@ class Job:
     format: str
     home: Path | None
     preview: Path | None
+    error_map: Path | None = None
+    variation_map: Path | None = None
+
+    @property
+    def maps(self) -> tuple[Path, ...]:
+        """The maps to be."""
+        return tuple(one for one in (self.error_map, self.variation_map) if one is not None)
+
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """All that is to be written."""
+        preview = () if self.preview is None else (self.preview,)
+        return (self.output, *preview, *self.maps)
 
 
 @dataclass(frozen=True)
@@ -116,6 +133,8 @@ def check_options(request: Request) -> None:
     moved = [name for name in ("untilt", "regrid") if getattr(request, name)]
     if moved and (format == "dicom" or request.template):
         raise typer.BadParameter(f"--{moved[0]} makes a grid that no DICOM slice has")
+    if request.map and not (request.cycle or request.variation):
+        raise typer.BadParameter("--map draws the round trip, which --no-cycle leaves out")
     dicom_only = [n for n in ("template", "uid_seed", "keep_private") if getattr(request, n)]
     if dicom_only and (moved or format not in ("", "dicom")):
         option = dicom_only[0].replace("_", "-")
@@ -173,8 +192,13 @@ def _job(item: Item, source: Input, request: Request, home: Path, *, single: boo
         last = item.name.name if source.together else f"{item.name.name}_{request.to}"
         ending = "" if format in FOLDERS else f".{format}"
         output, made = home / item.name.with_name(last + ending), home
-    preview = _preview(output) if request.preview and not source.together else None
-    return Job(item, output, format, made, preview)
+    together = home if source.together else None
+    preview = _preview(output) if request.preview and not together else None
+    maps = (
+        _map(output, format, what, together) if request.map and asked else None
+        for what, asked in (("error", request.cycle), ("variation", request.variation))
+    )
+    return Job(item, output, format, made, preview, *maps)
 
 
 def _format(item: Item, request: Request) -> str:
@@ -211,96 +235,19 @@ def check_pair(item: Item, format: str, request: Request) -> None:
         raise Unsupported(fault, path=item.path, remedy="give the --template series")
 
 
-def check_free(job: Job, *, overwrite: bool, sources: Sequence[Path]) -> None:
-    """Refuse, before any work, an output that is in the way or cannot be written.
-
-    Parameters
-    ----------
-    job : Job
-        What is to be written.
-    overwrite : bool
-        Outputs that exist are replaced.
-    sources : sequence of Path
-        All files and folders that are converted in this run.
-
-    Raises
-    ------
-    OutputExists
-        The output exists, or is a source.
-    OutputFailed
-        It cannot be written there.
-    """
-    resolved = job.output.resolve()
-    if any(resolved == source.resolve() for source in sources):
-        raise OutputExists("is a source itself", path=job.output, remedy="choose another -o")
-    if job.home is not None and will_be_made(job.output.parent):
-        return
-    check_path(job.output, overwrite=overwrite, folder=job.format in FOLDERS)
-    if job.preview is not None:
-        check_path(job.preview, overwrite=overwrite)
-
-
-def check_sheet(plan: Plan, *, overwrite: bool) -> None:
-    """Refuse, before any work, a contact sheet that is in the way or cannot be written.
-
-    Raises
-    ------
-    OutputExists, OutputFailed
-        As `check_free`.
-    """
-    if plan.sheet is not None and not will_be_made(plan.sheet.parent):
-        check_path(plan.sheet, overwrite=overwrite)
-
-
-def check_path(path: Path, *, overwrite: bool, folder: bool = False) -> None:
-    """Refuse an output that exists, or cannot be written, in the words of the command line.
-
-    Raises
-    ------
-    OutputExists, OutputFailed
-        As `check_free`.
-    """
-    try:
-        (check_target_folder if folder else check_target)(path, overwrite)
-    except OutputExists as error:
-        remedy = "give --overwrite to replace it"
-        raise OutputExists(error.fault, path=path, remedy=remedy) from error
-
-
-def will_be_made(folder: Path) -> bool:
-    """Say whether a folder of results is still missing, so that nothing can be in the way there.
-
-    Raises
-    ------
-    OutputFailed
-        It cannot be made or written into: there is a file, or no permission.
-    """
-    existing = _first_existing(folder)
-    if not existing.is_dir():
-        raise OutputFailed("is a file, a folder was to be written", path=existing)
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputFailed("cannot be written: no permission in this folder", path=existing)
-    return not folder.exists()
-
-
-def check_collisions(plans: Sequence[Plan]) -> dict[Job, MedTranslateError]:
-    """Find the jobs whose output or preview is another job's already."""
-    taken: dict[Path, Job] = {}
-    clashes: dict[Job, MedTranslateError] = {}
-    for job in (job for plan in plans for job in plan.jobs):
-        for path in filter(None, (job.output, job.preview)):
-            first = taken.setdefault(path.resolve(), job)
-            if first is not job:
-                fault = f"is for {first.item.path} already: {job.item.path} needs another name"
-                clashes[job] = OutputExists(fault, path=path)
-    return clashes
-
-
-def _first_existing(folder: Path) -> Path:
-    folder = folder.absolute()
-    return next(one for one in (folder, *folder.parents) if os.path.lexists(one))
-
-
 def _preview(output: Path) -> Path:
-    ending = next((s for s in SUFFIXES if output.name.lower().endswith(s)), "")
-    return output.with_name(f"{output.name[: len(output.name) - len(ending)]}_preview.png")
+    return _beside(output, "preview", ".png")
+
+
+def _map(output: Path, format: str, what: str, folder: Path | None) -> Path:
+    """Name a map: beside the result, or for the results of one folder in a folder beside it."""
+    ending = f".{_MAP_FORMATS.get(format, format)}" if format != "pictures" else ""
+    if folder is None:
+        return _beside(output, what, ending)
+    inside = output.relative_to(folder)
+    return _beside(folder, what, "") / inside.with_suffix(ending)
+
+
+def _beside(output: Path, what: str, ending: str) -> Path:
+    suffix = next((s for s in SUFFIXES if output.name.lower().endswith(s)), "")
+    return output.with_name(f"{output.name[: len(output.name) - len(suffix)]}_{what}{ending}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medtranslate.assurance.looks import Look
 from medtranslate.assurance.report import conversion, report
 from medtranslate.cli.conversion.batch import Batch, Outcome
 
@@ -28,21 +29,36 @@ def record(
     return report(
         [_conversion(outcome) for outcome in batch.outcomes],
         options,
-        batch.translator,
+        batch.loaded.translator if batch.loaded else None,
         exit_code=exit_code,
         seconds={"load": batch.loading_seconds, "total": total},
     )
 
 
+def looks(batch: Batch) -> list[tuple[Look, ...]]:
+    """Give the slices of each conversion that a page shows, in the order of the report."""
+    return [one.converted.looks if one.converted else () for one in batch.outcomes]
+
+
 def _conversion(outcome: Outcome) -> dict[str, Any]:
     job, made = outcome.job, outcome.converted
+    found = outcome.trace.found
+    written = {}
+    if job and made:
+        written = {
+            "output": job.output,
+            "preview": job.preview,
+            "error_map": job.error_map if "cycle_error" in found else None,
+            "variation_map": job.variation_map,
+        }
     return conversion(
         outcome.given,
         read=job.item.path if job else None,
-        output=job.output if job and made else None,
-        preview=job.preview if job and made else None,
+        written=written,
         source=made.source if made else {},
         synthesis=made.synthesis if made else {},
-        seconds=outcome.seconds,
+        found=found,
+        notes=made.notes if made else (),
+        seconds=outcome.trace.seconds,
         error=outcome.error,
     )

@@ -33,9 +33,17 @@ class Request:
     overwrite : bool
         Replace outputs.
     force : bool
-        Believe `modality` over what a header says.
+        Believe `modality` over what a header says, and convert what the domain check refuses.
     preview : bool
         Write a picture of source and result.
+    cycle : bool
+        Translate results back and say what was lost.
+    variation : bool
+        Translate the scan again, mirrored and shifted, and say what changed.
+    map : bool
+        Write what `cycle` and `variation` find as maps beside the result.
+    reports : tuple of str
+        Files, ``"-"`` for stdout.
     """
 
     to: str
@@ -51,3 +59,17 @@ class Request:
     overwrite: bool = False
     force: bool = False
     preview: bool = True
+    cycle: bool = True
+    variation: bool = False
+    map: bool = False
+    reports: tuple[str, ...] = ()
+
+    @property
+    def wants_page(self) -> bool:
+        """Whether a report is a page with pictures."""
+        return any(is_page(one) for one in self.reports)
+
+
+def is_page(report: str) -> bool:
+    """Say whether a report's name asks for a page to read rather than JSON."""
+    return report.lower().endswith((".html", ".htm"))

@@ -1,0 +1,87 @@
+"""Pictures of the slices that lost most on the round trip, as the network saw them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from medtranslate.assurance.cycle import CycleError, brought_back
+from medtranslate.assurance.pair import Pair
+from medtranslate.recipes import Prepared
+from medtranslate.translation import Translator
+
+COUNT = 4
+"""How many slices of a scan are shown."""
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One slice there and back.
+
+    Parameters
+    ----------
+    index : int
+        Of the slice along its axis of the scan, from 0.
+    error : float
+        Its figure, in the scan's units.
+    source, result, back : uint8 array (size, size)
+        Grey; rows from anterior to posterior, columns from the patient's right to left.
+    lost : uint8 array (size, size)
+        Absolute difference of source and back; 255 is half the range of values, or more.
+    """
+
+    index: int
+    error: float
+    source: Picture
+    result: Picture
+    back: Picture
+    lost: Picture
+
+
+def worst_looks(
+    translator: Translator,
+    image: MetaTensor,
+    result: MetaTensor,
+    found: CycleError,
+    prepared: Prepared | None = None,
+    count: int = COUNT,
+) -> list[Look]:
+    """Look at the slices that lost most.
+
+    Parameters
+    ----------
+    translator, image, result, prepared
+        As `cycle_error`.
+    found : CycleError
+        What it gave.
+    count : int
+        At most so many slices.
+
+    Returns
+    -------
+    list of Look
+        That which lost most first.
+    """
+    pair = Pair.of(translator, image, result, prepared)
+    numbers = {int(at): number for number, at in enumerate(pair.prepared.placement.slices)}
+    looks = []
+    for one in found.worst[:count]:
+        chosen = np.array([numbers[one.index]])
+        source, back = pair.source_frames(chosen), brought_back(translator, pair, chosen)
+        made = pair.result_frames(chosen)
+        lost = (2 * (back - source).abs() - 1).clamp_(-1, 1)  # a difference of 1 is half the range
+        looks.append(
+            Look(one.index, one.error, *(_grey(each) for each in (source, made, back, lost)))
+        )
+    return looks
+
+
+def _grey(frames: torch.Tensor) -> Picture:
+    """Give the one slice of (1, 1, size, size) in [-1, 1] as grey levels."""
+    return ((frames[0, 0] + 1) * 127.5).round().to(torch.uint8).numpy()

@@ -1,0 +1,100 @@
+"""The figures of a conversion in plain words, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MEANINGS = {
+    "Round trip": "The result, rounded as it is written and with a little noise over it, was "
+    "translated back and compared with the scan. What did not come back was not in the result: a "
+    "structure that is lost on the round trip may be missing, moved or made up there. The reverse "
+    "does not hold: a small figure is no proof that what the result shows is right, because both "
+    "directions can be wrong together.",
+    "Variation": "The scan was translated again mirrored and shifted by a few pixels. Anatomy does "
+    "not depend on that; what changed is uncertain. What stayed may still be wrong.",
+    "Domain check": "Whether the scan looks like those that the model was trained on: the "
+    "modality, a head, upright, with its usual contrast. A scan that passes can still show a "
+    "disease that the model has never seen.",
+    "Could not see": "Places that the model was not shown, or not trained on. What the result "
+    "shows there is background or a guess.",
+}
+"""What is found about a conversion, and what that means."""
+
+
+def told(conversion: Mapping[str, Any]) -> Iterator[str]:
+    """Say what was found about a conversion.
+
+    Parameters
+    ----------
+    conversion : mapping
+        One of the report's.
+
+    Yields
+    ------
+    str
+        A sentence each.
+    """
+    for key, tell in _TELL.items():
+        if conversion[key]:
+            yield from tell(conversion[key])
+    yield from conversion["warnings"]
+
+
+def _domain(found: Mapping[str, Any]) -> Iterator[str]:
+    reasons = "; ".join(found["reasons"])
+    if found["verdict"] == "not checked":
+        yield f"Domain check: not made, {reasons}."
+        return
+    limits = found["limits"]
+    forced = " The conversion was forced." if found["forced"] else ""
+    yield (
+        f"Domain check: {found['verdict']}{f' ({reasons})' if reasons else ''}; oddness "
+        f"{found['score']:.1f}, warned of from {limits['warn']:g}, refused from "
+        f"{limits['refuse']:g}.{forced}"
+    )
+
+
+def _cycle(found: Mapping[str, Any]) -> Iterator[str]:
+    worst = max(found["slices"], key=lambda one: one["error"], default=None)
+    several = worst is not None and len(found["slices"]) > 1
+    most = f"; most in slice {worst['index']}: {worst['error']:.1f}" if several and worst else ""
+    yield (
+        f"Round trip: what came back differs from the scan by {found['error']:.1f} "
+        f"{found['units']} on average, {found['share_of_range']:.1%} of the range that the model "
+        f"was shown{most}."
+    )
+
+
+def _variation(found: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"Variation: mirrored and shifted, the result changes by {found['error']:.1f} "
+        f"{found['units']} on average, {found['share_of_range']:.1%} of its range."
+    )
+
+
+def _unseen(found: Mapping[str, Any]) -> Iterator[str]:
+    if found["outside_field_voxels"]:
+        yield f"{found['outside_field_voxels']} voxels of tissue lie outside its field of view."
+    above, below = found["above_window_share"], found["below_window_share"]
+    if above + below >= 0.0005:
+        yield (
+            f"In {above + below:.1%} of the head the model could see no structure: {above:.1%} is "
+            f"plain white to it, {below:.1%} plain black."
+        )
+    base, unlike = found["below_skull_base_slices"], found["unlike_training_slices"]
+    if base:
+        yield f"{_listed(base)} below the skull base, where the model was hardly trained."
+    if unlike:
+        yield f"{_listed(unlike)} unlike those that the model was trained on."
+
+
+def _listed(slices: list[int]) -> str:
+    if len(slices) == 1:
+        return f"Slice {slices[0]} is"
+    whole = sorted(slices) == list(range(min(slices), max(slices) + 1))
+    shown = f"{min(slices)} to {max(slices)}" if whole else ", ".join(map(str, sorted(slices)))
+    return f"Slices {shown} are"
+
+
+_TELL = {"domain": _domain, "cycle_error": _cycle, "variation": _variation, "unseen": _unseen}
