@@ -11,6 +11,8 @@ What is measured:
   rounds; the reference without its data loader, ours with data, augmentation and moving average;
 - data: our step with slices from a file and augmentation against our step on a batch that lies
   ready (``bf16-ready``);
+- average: what the moving average of the generators, which the reference lacks, costs
+  (``float32-unaveraged`` goes without);
 - memory: peak resident memory of three steps in a process of its own, above one that has imported
   torch and built nothing (on a GPU: peak of allocated memory).
 
@@ -111,7 +113,7 @@ def alternate(given: Namespace, ours: Step, reference: Step | None) -> tuple[flo
 
 def variants_of(given: Namespace) -> list[str]:
     compiled = ["float32-compiled", "bf16-compiled"] if given.compile else []
-    return ["float32", "bf16", "bf16-ready", *compiled]
+    return ["float32", "float32-unaveraged", "bf16", "bf16-ready", *compiled]
 
 
 def make_step(given: Namespace, variant: str, network: str) -> Step:
@@ -151,8 +153,8 @@ def reference_step(given: Namespace, network: str) -> Step:
 def our_step(given: Namespace, network: str, variant: str) -> Step:
     """Build our trainer and give its training step: data, augmentation and average included."""
     precision, _, how = variant.partition("-")
-    plain = PLAIN if how == "ready" else {}
-    settings = Settings(network=network, batch_size=given.batch, **plain)
+    changes = {"ready": PLAIN, "unaveraged": {"average": 0.0}}.get(how, {})
+    settings = Settings(network=network, batch_size=given.batch, **changes)
     device = torch.device(given.device)
     models = Models(settings, device)
     if how == "compiled":
