@@ -52,18 +52,19 @@ def workflow_files(content: Mapping[str, Any], facts: Facts) -> dict[Path, str]:
     return {Path("configs") / name: _filled(name, fields) for name in names}
 
 
-def _settings(network: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+def _settings(spec: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """Give the settings that the model was trained with, or as much as its network tells."""
-    kind = str(network["_target_"]).rpartition(".")[2]
+    kind = str(spec["_target_"]).rpartition(".")[2]
     if kind not in _TRAINABLE:
         return {}
     arguments = {
         key: value
-        for key, value in network.items()
+        for key, value in spec.items()
         if key not in ("_target_", "in_channels", "out_channels")
     }
     known = dict(facts.training.get("settings", {}))
-    return {"network": kind.lower(), "network_arguments": arguments} | known
+    network = {"network": kind.lower(), "network_arguments": arguments}
+    return network | known | network
 
 
 def _block(settings: Mapping[str, Any]) -> str:
