@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,6 +224,47 @@ def test_the_clean_protocol_reads_its_list(data: Path) -> None:
     assert found.protocol.name == "clean"
 
 
+def test_lists_choose_the_test_pictures_and_no_reference(data: Path) -> None:
+    (data / "val.txt").write_text(
+        "testA/head001.png\ntestA/head003.png\ntestB/head002.png\ntestB/head004.png\n"
+    )
+    found = plan(data, include=[data / "val.txt"]).evaluator()
+    assert found.data.ct.names == ("head001.png", "head003.png")
+    assert found.data.mri.names == ("head002.png", "head004.png")
+    assert plan(data, include=[data / "val.txt"]).run().protocol["include"] == "val.txt"
+
+
+def test_lists_choose_volumes(paired_volumes: Path) -> None:
+    (paired_volumes / "val.txt").write_text("ct/p1.nii.gz\nmri/p1.nii.gz\n")
+    found = plan(
+        paired_volumes,
+        ct=paired_volumes / "ct",
+        mri=paired_volumes / "mri",
+        include=[paired_volumes / "val.txt"],
+        paired=True,
+        trust_modality=True,
+    ).evaluator()
+    assert found.data.ct.names == found.data.mri.names == ("p1#000", "p1#001", "p1#002")
+
+
+def test_pictures_that_the_models_recipes_refuse_are_left_out_and_named(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {
+        modality: load_recipe(shipped(f"transforms/{modality.lower()}-picture.yaml"))
+        for modality in ("CT", "MR")
+    }
+    monkeypatch.setattr(MadeBundle, "recipes", own)
+    marked = Image.open(data / "testB" / "head003.png").convert("RGB")
+    marked.paste((255, 0, 0), (100, 100, 140, 140))
+    marked.save(data / "testB" / "head003.png")
+    found = plan(data).evaluator().data
+    assert len(found.mri) == 7 and "head003" not in found.mri.names
+    assert found.mri.left_out[0].startswith("head003.png: colour")
+    assert found.records()[1].left_out == found.mri.left_out
+    assert "1 MRI scan(s)" in found.warnings()[-1] and "head003.png" in found.warnings()[-1]
+
+
 def test_exchanged_folders_are_refused_unless_trusted(data: Path) -> None:
     exchanged = {"ct": data / "testB", "mri": data / "testA"}
     with pytest.raises(WrongModality, match="testB: given as CT, but the pictures look like MRI"):
@@ -257,6 +299,42 @@ def test_the_command_prints_the_table_and_writes_the_report(data: Path) -> None:
     assert found["directions"][0]["model"] == "made"
     assert isinstance(command(data, "--out", str(data / "report")).exception, OutputExists)
     assert command(data, "--out", str(data / "report"), "--overwrite").exit_code == 0
+
+
+def test_the_command_tests_lesions_and_takes_lists(data: Path) -> None:
+    (data / "val.txt").write_text(
+        "".join(f"test{side}/head00{n}.png\n" for side in "AB" for n in range(3))
+    )
+    done = command(
+        data, "--lesions", "1", "--include", str(data / "val.txt"), "--out", str(data / "report")
+    )
+    assert done.exit_code == 0, done.output
+    assert "Lesions put into real slices" in done.output and "lesions.csv" in done.output
+    found = json.loads((data / "report" / "evaluation.json").read_text())
+    assert [d["lesions"]["slices"] for d in found["directions"]] == [1, 1]
+    # The made translator gives the negative: all is kept, and turned over.
+    everything = found["directions"][0]["lesions"]["groups"][0]
+    assert everything["lesions"] == 40
+    assert everything["survival"]["mean"] == pytest.approx(1)
+    assert everything["turned"]["mean"] == 1
+    assert found["seconds"]["lesions"] > 0
+    page = (data / "report" / "evaluation.html").read_text()
+    assert "Survival by size" in page and "source with a lesion" in page
+    with (data / "report" / "lesions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 80
+    assert {row["contrast"] for row in rows if row["source"] == "ct"} == {
+        "+35 HU", "+15 HU", "-12 HU", "-22 HU",
+    }  # fmt: skip
+    assert all(float(row["survival"]) == pytest.approx(-1) for row in rows)
+
+
+def test_without_lesions_nothing_speaks_of_them(data: Path) -> None:
+    done = command(data, "--out", str(data / "report"))
+    assert done.exit_code == 0 and "Lesions" not in done.output
+    assert not (data / "report" / "lesions.csv").exists()
+    found = json.loads((data / "report" / "evaluation.json").read_text())
+    assert found["directions"][0]["lesions"] is None
 
 
 def test_the_command_asks_for_the_output_folder_first(data: Path) -> None:
