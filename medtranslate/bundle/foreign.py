@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
+from medtranslate.bundle.facts import Facts
 from medtranslate.bundle.foreign_cyclegan import read_cyclegan
+from medtranslate.bundle.load import file_hash
 from medtranslate.bundle.save import Networks, save_bundle
 from medtranslate.errors import InputMissing
 from medtranslate.shipped import shipped
+
+_PROGRAM = "junyanz/pytorch-CycleGAN-and-pix2pix"
 
 
 def import_cyclegan(
@@ -18,8 +22,9 @@ def import_cyclegan(
     folder: str | Path,
     *,
     name: str = "",
-    version: str = "1.0",
+    version: str = "1.0.0",
     recipes: list[Path] | None = None,
+    finish: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     """Make a bundle of generators trained with junyanz/pytorch-CycleGAN-and-pix2pix.
 
@@ -33,6 +38,8 @@ def import_cyclegan(
         Which model this is; the name is the folder's where none is given.
     recipes : list of Path, optional
         How scans are prepared; by default `whole_picture_recipes`.
+    finish : callable
+        As `save_bundle`.
 
     Returns
     -------
@@ -59,6 +66,8 @@ def import_cyclegan(
         whole_picture_recipes() if recipes is None else recipes,
         name=name or folder.resolve().name,
         version=version,
+        facts=_facts(files, version),
+        finish=finish,
     )
 
 
@@ -77,3 +86,14 @@ def recipes_in(folder: Path) -> list[Path]:
     if not paths:
         raise InputMissing("no recipes (*.yaml) there", path=folder)
     return paths
+
+
+def _facts(files: Mapping[str, Path], version: str) -> Facts:
+    """Say where the weights are from."""
+    origin = {to: {"file": file.name, "sha256": file_hash(file)} for to, file in files.items()}
+    named = " and ".join(file.name for file in files.values())
+    return Facts(
+        description=f"Generators of a CycleGAN, trained with {_PROGRAM} and imported.",
+        changelog={version: f"Imported from {named} of {_PROGRAM}."},
+        training={"program": _PROGRAM, "imported": origin},
+    )

@@ -159,6 +159,32 @@ def import_cyclegan(
     from medtranslate.bundle.foreign import recipes_in
 
     own = None if recipes is None else recipes_in(recipes)
-    make(files, output, name=name, version=version, recipes=own)
-    write_reference(output)
+    make(files, output, name=name, version=version, recipes=own, finish=write_reference)
     typer.echo(f"{output}: makes {' and '.join(files)}")
+
+
+To = Annotated[Target, typer.Option("--to", help="Which generator: what it makes.")]
+NetworkFile = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="FILE", help="A .ts (TorchScript) or .onnx to write."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
+
+
+@bundle.command()
+def export_network(
+    to: To, output: NetworkFile, folder: Folder = None, overwrite: Overwrite = False
+) -> None:
+    """Write one generator as TorchScript or ONNX, and say how far its picture is from its own.
+
+    Slices in and out, (batch, 1, 256, 256) in [-1, 1], float32. What prepares a scan is in the
+    file's metadata, as a description: the file runs without medtranslate, the recipes do not.
+    """
+    from medtranslate.assurance.exchange import export_network as write
+    from medtranslate.bundle import Bundle
+
+    found = write(Bundle.load(folder), to.value, output, overwrite=overwrite)
+    typer.echo(
+        f"{output}: off by at most {found.largest:.4f}, on average {found.mean:.5f} of 255 grey "
+        f"levels from float32, over {found.slices} slices of a made head"
+    )
