@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from medtranslate.errors import EvaluationFailed
@@ -16,6 +17,7 @@ from medtranslate.evaluation.fidelity import fidelity
 
 KID_SUBSETS = 100
 KID_LARGEST_SUBSET = 1000
+KID_LARGEST_KERNEL = 10_000  # pictures of both sets: 0.4 GB
 NEIGHBOUR = 3
 
 
@@ -85,23 +87,72 @@ def distances(judged: torch.Tensor, real: torch.Tensor, *, seed: int) -> Distanc
 
 
 def frechet(judged: torch.Tensor, real: torch.Tensor) -> float:
-    """Return the Frechet distance of the Gaussians fitted to (N, D) and (M, D) features."""
+    """Return the Frechet distance of the Gaussians fitted to (N, D) and (M, D) features.
+
+    Fewer pictures than features span a space of less than D dimensions. The covariances meet only
+    there, so torch-fidelity's eigenvalues are taken in it, and what lies outside adds its plain
+    variance: the same figure, for 744 pictures at an eighth of the time.
+    """
     fid = fidelity("metric_fid")
-    statistics = [fid.fid_features_to_statistics(features) for features in (judged, real)]
-    return float(fid.fid_statistics_to_metric(*statistics, verbose=False)[fid.KEY_METRIC_FID])
+    first, second = judged.double(), real.double()
+    span = _span(min(first, second, key=len))
+    within = [features @ span for features in (first, second)]
+    statistics = [fid.fid_features_to_statistics(features) for features in within]
+    found = fid.fid_statistics_to_metric(*statistics, verbose=False)[fid.KEY_METRIC_FID]
+    return float(found) + _without_covariance(first, second) - _without_covariance(*within)
+
+
+def _span(features: torch.Tensor) -> torch.Tensor:
+    """Return an orthonormal basis, (D, K), of where features (N, D) vary; K is at most D."""
+    count, dimensions = features.shape
+    if count > dimensions:
+        return torch.eye(dimensions, dtype=features.dtype)
+    return torch.linalg.qr((features - features.mean(dim=0)).T).Q
+
+
+def _without_covariance(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Return what the Frechet distance would be if no feature of one set went with the other's."""
+    shift = (first.mean(dim=0) - second.mean(dim=0)).square().sum()
+    return float(shift + first.var(dim=0).sum() + second.var(dim=0).sum())
 
 
 def kid(judged: torch.Tensor, real: torch.Tensor, *, seed: int) -> tuple[float, float]:
-    """Return the kernel distance of (N, D) and (M, D) features: mean, deviation over subsets."""
-    found = fidelity("metric_kid").kid_features_to_metric(
-        judged,
-        real,
-        kid_subsets=KID_SUBSETS,
-        kid_subset_size=kid_subset_size(len(judged), len(real)),
-        rng_seed=seed,
-        verbose=False,
+    """Return the kernel distance of (N, D) and (M, D) features: mean, deviation over subsets.
+
+    The subsets are those that torch-fidelity would draw; its kernel is computed once for all of
+    them, which is the same in a twentieth of the time, for as long as the memory allows it.
+    """
+    metric = fidelity("metric_kid")
+    size = kid_subset_size(len(judged), len(real))
+    if len(judged) + len(real) > KID_LARGEST_KERNEL:
+        found = metric.kid_features_to_metric(
+            judged,
+            real,
+            kid_subsets=KID_SUBSETS,
+            kid_subset_size=size,
+            rng_seed=seed,
+            verbose=False,
+        )
+        return found[metric.KEY_METRIC_KID_MEAN], found[metric.KEY_METRIC_KID_STD]
+    first, second = judged.numpy(), real.numpy()
+    within_first, within_second = (
+        metric.kernel_poly(first, first),
+        metric.kernel_poly(second, second),
     )
-    return found["kernel_inception_distance_mean"], found["kernel_inception_distance_std"]
+    between = metric.kernel_poly(first, second)
+    random = np.random.RandomState(seed)
+    estimates = []
+    for _ in range(KID_SUBSETS):
+        one = random.choice(len(first), size, replace=False)
+        other = random.choice(len(second), size, replace=False)
+        estimates.append(
+            metric.mmd2(
+                within_first[np.ix_(one, one)],
+                between[np.ix_(one, other)],
+                within_second[np.ix_(other, other)],
+            )
+        )
+    return float(np.mean(estimates)), float(np.std(estimates))
 
 
 def kid_subset_size(judged: int, real: int) -> int:

@@ -8,8 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import medtranslate.evaluation.distances as module
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.distances import distances, frechet, kid_subset_size
+from medtranslate.evaluation.distances import distances, frechet, kid, kid_subset_size
+from medtranslate.evaluation.fidelity import fidelity
 
 
 def with_moments(count: int, mean: np.ndarray, covariance: np.ndarray, seed: int) -> torch.Tensor:
@@ -38,6 +40,29 @@ def test_fid_of_gaussians_is_the_closed_form() -> None:
     )
     found = frechet(with_moments(200, means[0], first, 4), with_moments(300, means[1], second, 5))
     assert found == pytest.approx(expected, abs=1e-6)
+
+
+def features_of(count: int, dimensions: int, seed: int) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(dimensions, dimensions)) * np.geomspace(1, 1e-3, dimensions)
+    drawn = rng.normal(size=(count, dimensions)) @ mixing + rng.normal(size=dimensions)
+    return torch.from_numpy(drawn.astype(np.float32))
+
+
+@pytest.mark.parametrize(("first", "second"), [(30, 30), (30, 90), (90, 30), (70, 300), (300, 400)])
+def test_fewer_pictures_than_features_give_torch_fidelitys_fid(first: int, second: int) -> None:
+    one, other = features_of(first, 80, 1), features_of(second, 80, 2)
+    fid = fidelity("metric_fid")
+    statistics = [fid.fid_features_to_statistics(x.double()) for x in (one, other)]
+    expected = fid.fid_statistics_to_metric(*statistics, verbose=False)[fid.KEY_METRIC_FID]
+    assert frechet(one, other) == pytest.approx(expected, rel=1e-5)
+
+
+def test_kid_is_torch_fidelitys_for_the_same_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = features_of(60, 20, 1), features_of(50, 20, 2)
+    at_once = kid(one, other, seed=9)
+    monkeypatch.setattr(module, "KID_LARGEST_KERNEL", 100)
+    assert at_once == pytest.approx(kid(one, other, seed=9), rel=1e-4)
 
 
 @given(shift=st.lists(st.floats(-3, 3), min_size=4, max_size=4))
