@@ -21,7 +21,7 @@ from medtranslate.imaging.whole import whole_folder
 from medtranslate.training.export import export, export_checkpoint
 from medtranslate.training.layout import RunFolder
 
-_PASSED_OVER = shutil.ignore_patterns("__pycache__", ".*", "eval", "run", "*.ts", "*.onnx")
+_PASSED_OVER = shutil.ignore_patterns("__pycache__", ".*", "eval", "evaluation", "run")
 _OF_THE_WEIGHTS = ("models", "discriminators", "configs")
 
 

@@ -6,8 +6,9 @@ same calls as `Translator.translate`, cut where MONAI's workflows, Label and Dep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from monai.utils import ensure_tuple_rep
 
 from medtranslate.errors import Unreadable, Unsupported
 from medtranslate.imaging import survey, write
-from medtranslate.imaging.base import ScanWriter
+from medtranslate.imaging.base import ScanWriter, check_present
 from medtranslate.recipes import Prepared
 from medtranslate.translation.device import Device
 from medtranslate.translation.source import source_of
@@ -134,7 +135,7 @@ class SlicewiseInferer(Inferer):
         """Map (B, 1, H, W, M) in [-1, 1] to the same shape, float32, on the same device."""
         frames = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         volumes = len(frames)
-        frames = frames.movedim(-1, 1).flatten(0, 1)
+        frames = frames.movedim(-1, 1).flatten(0, 1).contiguous()
         assert isinstance(network, torch.nn.Module)
         weight = next(network.parameters(), frames)
         picked = Device.pick(str(weight.device), batch=self.batch_size)
@@ -177,9 +178,11 @@ class RestoreScand(MapTransform):
         out = dict(data)
         for key, orig in self.key_iterator(out, self.orig_keys):
             held = _held(out[orig])
-            slices = torch.full_like(held.prepared.slices, -1)
+            # In what the device computes in, as `Translator.translate` keeps slices.
+            dtype = self.translator.device.dtype
+            slices = torch.full_like(held.prepared.slices, -1, dtype=dtype)
             made = out[key].as_tensor() if isinstance(out[key], MetaTensor) else out[key]
-            slices[held.holds] = made.detach().to("cpu", torch.float32).permute(3, 0, 1, 2)
+            slices[held.holds] = made.detach().to("cpu", dtype).permute(3, 0, 1, 2)
             out[key] = self.translator.finish(
                 slices, held.prepared, held.scan, held.source, to=self.to
             )
@@ -194,47 +197,72 @@ class ResultWriter(ScanWriter):
         write(image, path, overwrite=overwrite)
 
 
-def scans(path: str | PathLike[str]) -> list[dict[str, str]]:
-    """List the scans at a path for a MONAI dataset.
+class Scans(Sequence[dict[str, str]]):
+    """The scans at a path, for a MONAI dataset; looked for when first asked for.
+
+    Items are ``{"image": path, "kind": "volume" or "picture"}``, in the folder's order. Pictures
+    beside volumes are passed over, and so are results of earlier translations. A path that is not
+    there counts as empty, so that a workflow can be built before there is data; `check` refuses it.
 
     Parameters
     ----------
     path : path
-        A file, a DICOM series' folder, a zip, or a folder of volumes or of pictures. Pictures
-        beside volumes are passed over, and so are results of earlier translations.
-
-    Returns
-    -------
-    list of dict
-        ``{"image": path, "kind": "volume" or "picture"}``, one a scan, in the folder's order.
-
-    Raises
-    ------
-    InputMissing, UntrustedInput
-        As `medtranslate.imaging.survey`.
-    Unreadable
-        There is no scan, or one that cannot be read: better told now than after an hour.
+        A file, a DICOM series' folder, a zip, or a folder of volumes or of pictures.
     """
-    path = Path(path)
-    found = survey(path)
-    for one in found:
-        if one.error:
-            raise Unreadable(one.error, path=one.path, remedy="take it out of the folder")
-    dicom = [one for one in found if one.format == "dicom"]
-    others = [one for one in found if one.format != "dicom"]
-    if dicom and not any(one.kind == "volume" for one in others):
-        return [{"image": str(path), "kind": "volume"}]
-    if not found:
-        raise Unreadable("holds no scan", path=path)
-    if not path.is_dir():
-        return [{"image": str(path), "kind": found[0].kind}]
-    kind = "volume" if any(one.kind == "volume" for one in found) else "picture"
-    files = dict.fromkeys(
-        one.path.split("!/")[0]
-        for one in found
-        if one.kind == kind and not one.description.startswith(_LABEL)
-    )
-    return [{"image": file, "kind": kind} for file in files]
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def check(self) -> None:
+        """Refuse what cannot be translated before anything is.
+
+        Raises
+        ------
+        InputMissing, UntrustedInput
+            As `medtranslate.imaging.survey`.
+        Unreadable
+            There is no scan, or one that cannot be read.
+        """
+        check_present(self.path)
+        if not self._found:
+            raise Unreadable("holds no scan", path=self.path)
+
+    @property
+    def suffix(self) -> str:
+        """How results are called: ``.png`` for pictures, else ``.nii.gz``."""
+        pictures = bool(self._found) and self._found[0]["kind"] == "picture"
+        return ".png" if pictures else ".nii.gz"
+
+    @property
+    def root(self) -> str:
+        """The folder that results are laid out as; ``""`` for a single scan."""
+        return str(self.path) if len(self) > 1 else ""
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._found[place]
+
+    @cached_property
+    def _found(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        found = survey(self.path)
+        for one in found:
+            if one.error:
+                raise Unreadable(one.error, path=one.path, remedy="take it out of the folder")
+        dicom = [one for one in found if one.format == "dicom"]
+        volumes = [one for one in found if one.kind == "volume" and one.format != "dicom"]
+        if found and (not self.path.is_dir() or (dicom and not volumes)):
+            return [{"image": str(self.path), "kind": found[0].kind}]
+        kind = "volume" if volumes else "picture"
+        files = dict.fromkeys(
+            one.path.split("!/")[0]
+            for one in volumes or found
+            if one.kind == kind and not one.description.startswith(_LABEL)
+        )
+        return [{"image": file, "kind": kind} for file in files]
 
 
 def _held(image: Any) -> Held:
