@@ -25,10 +25,11 @@ class GreyThroughRGB(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        if not isinstance(network, nn.Module):
-            raise ValueError(f"network is {network!r}, no generator")
         for end in ("in_channels", "out_channels"):
-            if (channels := getattr(network, end)) not in (1, 3):
+            channels = getattr(network, end, None)
+            if channels is None or not isinstance(network, nn.Module):
+                raise ValueError(f"network is {network!r}, no generator")
+            if channels not in (1, 3):
                 raise ValueError(f"the network's {end} are {channels}, not 1 or 3")
         self.network = network
 
