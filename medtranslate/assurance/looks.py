@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from medtranslate.translation import Translator
 
 COUNT = 4
 """How many slices of a scan are shown."""
+
+_PART = 0.25  # of the largest slice's head: the vertex is all rim, and always worst
 
 Picture = NDArray[np.uint8]
 
@@ -50,9 +53,11 @@ def worst_looks(
     result: MetaTensor,
     found: CycleError,
     prepared: Prepared | None = None,
+    *,
+    passed_over: Collection[int] = (),
     count: int = COUNT,
 ) -> list[Look]:
-    """Look at the slices that lost most.
+    """Look at the slices that lost most, among those that show a good part of the head.
 
     Parameters
     ----------
@@ -60,6 +65,8 @@ def worst_looks(
         As `cycle_error`.
     found : CycleError
         What it gave.
+    passed_over : collection of int
+        Slices, by their index, of which little is to be expected: below the skull's base.
     count : int
         At most so many slices.
 
@@ -70,8 +77,10 @@ def worst_looks(
     """
     pair = Pair.of(translator, image, result, prepared)
     numbers = {int(at): number for number, at in enumerate(pair.prepared.placement.slices)}
+    least = _PART * max((one.voxels for one in found.slices), default=0)
+    telling = [s for s in found.worst if s.voxels >= least and s.index not in passed_over]
     looks = []
-    for one in found.worst[:count]:
+    for one in telling[:count]:
         chosen = np.array([numbers[one.index]])
         source, back = pair.source_frames(chosen), brought_back(translator, pair, chosen)
         made = pair.result_frames(chosen)

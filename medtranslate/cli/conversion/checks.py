@@ -117,14 +117,18 @@ class Checks:
         prepared = replace(self.prepared, slices=self.prepared.slices.clone())
         return replace(self, prepared=prepared)
 
-    def round_trip(self, result: MetaTensor, progress: Progress) -> tuple[CycleError, list[Look]]:
+    def round_trip(
+        self, result: MetaTensor, unseen: Unseen, progress: Progress
+    ) -> tuple[CycleError, list[Look]]:
         """Measure the cycle error; with pictures of the worst slices, where a page wants them."""
         translator = self.loaded.translator
         found = cycle_error(translator, self.image, result, self.prepared, progress=progress)
         self.trace.found["cycle_error"] = found.as_builtins()
         if not self.request.wants_page:
             return found, []
-        return found, worst_looks(translator, self.image, result, found, self.prepared)
+        odd = {*(unseen.below_skull_base or ()), *unseen.unlike}
+        looks = worst_looks(translator, self.image, result, found, self.prepared, passed_over=odd)
+        return found, looks
 
     def second_opinion(self, result: MetaTensor, progress: Progress) -> Variation:
         """Measure the variation."""

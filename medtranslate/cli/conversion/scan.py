@@ -97,7 +97,7 @@ def convert_scan(
     looks: list[Look] = []
     if goes_back:
         with trace.stage("round trip"):
-            cycle, looks = checks.round_trip(result, passes.next())
+            cycle, looks = checks.round_trip(result, unseen, passes.next())
     with trace.stage("write"), folder_made(job.home and job.output.parent):
         write_result(result, job, request)
         if goes_back:

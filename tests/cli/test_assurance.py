@@ -1,0 +1,320 @@
+"""convert says how far to trust what it makes: round trip, domain check, maps, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+from made_bundle import tiny_bundle as save_tiny_bundle
+from made_bundle import tiny_networks
+from PIL import Image
+
+from medtranslate import read
+from medtranslate.assurance.domain import Judgement
+from medtranslate.assurance.report import schema
+from medtranslate.errors import ModelUnusable, OutOfDomain, OutputExists, Unsupported
+
+
+def reported(path: Path) -> dict[str, Any]:
+    """Read a report, held to the schema."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    Draft202012Validator(schema()).validate(content)
+    return content
+
+
+class Stub:
+    """A domain check that says what a test says."""
+
+    def __init__(self, verdict: str, slices: tuple[float | None, ...] | None = None) -> None:
+        reasons = () if verdict == "passed" else ("it stands on its head",)
+        self.judgement = Judgement(verdict, 3.0, (1.5, 2.5), reasons, slices)  # type: ignore[arg-type]
+
+    def judge(self, prepared: object, source: object) -> Judgement:
+        return self.judgement
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch):
+    """Have every scan judged so."""
+    from medtranslate.cli.conversion import checks
+
+    def set_to(verdict: str, slices: tuple[float | None, ...] | None = None) -> None:
+        stub = Stub(verdict, slices)
+        monkeypatch.setattr(checks, "load_domain", lambda bundle: stub)
+
+    return set_to
+
+
+@pytest.fixture
+def one_way(command, tmp_path: Path):
+    """Run ``convert`` with a model that makes MRI only."""
+    folder = save_tiny_bundle(tmp_path / "model" / "one", tiny_networks(("mri",)))
+    return lambda *given: command("convert", *given, "--bundle", folder, "--device", "cpu")
+
+
+def test_the_line_says_what_the_round_trip_lost(convert, ct, tmp_path) -> None:
+    done = convert(ct, "--to", "mri", "--report", tmp_path / "r.json")
+
+    (one,) = reported(tmp_path / "r.json")["conversions"]
+    found = one["cycle_error"]
+    assert f"round trip {found['error']:.1f} HU ({found['share_of_range']:.1%}" in done.out
+    assert found["range"] == [-20, 100] and 0 < found["error"] < 120
+    assert [each["index"] for each in found["slices"]] == list(range(5))
+    assert found["slice_axis"] == "Z"
+    assert one["variation"] is None and one["error_map"] is None
+
+
+def test_without_a_round_trip_nothing_is_said_of_it(convert, ct, tmp_path, monkeypatch) -> None:
+    from medtranslate.translation import Translator
+
+    asked = []
+    run = Translator.translate_frames
+
+    def counted(self: object, frames: object, *, to: str, **options: object) -> object:
+        asked.append(to)
+        return run(self, frames, to=to, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Translator, "translate_frames", counted)
+
+    done = convert(ct, "--to", "mri", "--no-cycle", "--report", tmp_path / "r.json")
+
+    assert done.code == 0 and "round trip" not in done.out
+    assert set(asked) == {"mri"}
+    (one,) = reported(tmp_path / "r.json")["conversions"]
+    assert one["cycle_error"] is None and one["unseen"]["outside_field_voxels"] == 0
+
+
+@pytest.mark.parametrize("name", ["out.nii.gz", "out.nii", "out.mha", "out.nrrd"])
+def test_a_map_lies_beside_the_result_on_its_grid(convert, ct, tmp_path, name) -> None:
+    done = convert(
+        ct, "--to", "mri", "-o", tmp_path / name, "--map", "--report", tmp_path / "r.json"
+    )
+
+    assert done.code == 0, done.err
+    made = read(tmp_path / name.replace("out", "out_error"))
+    assert np.allclose(made.affine, nib.load(ct).affine) and made.shape == (1, 48, 52, 5)
+    (one,) = reported(tmp_path / "r.json")["conversions"]
+    values = made.as_tensor()[0].numpy()
+    values = np.where(values < 0, -1 - values, values)
+    middle = next(each for each in one["cycle_error"]["slices"] if each["index"] == 2)
+    assert values[..., 2].sum() / middle["voxels"] == pytest.approx(middle["error"], rel=0.01)
+    assert one["error_map"]["path"].endswith(name.replace("out", "out_error"))
+    assert len(one["error_map"]["files"][0]["sha256"]) == 64
+
+
+def test_bone_is_marked_in_the_map(convert, ct, ct_voxels) -> None:
+    assert convert(ct, "--to", "mri", "--map").code == 0
+
+    values = nib.load(ct.parent / "scan_mri_error.nii.gz").get_fdata()
+    brain = (ct_voxels > 0) & (ct_voxels < 80)
+    assert (values[ct_voxels > 800] < 0).mean() > (values[brain] < 0).mean()
+    assert (values < 0).any() and (values[ct_voxels < -500] == 0).mean() > 0.9
+
+
+def test_a_dicom_result_has_a_nifti_map(convert, ct_series, tmp_path) -> None:
+    done = convert(ct_series, "--to", "mri", "--map", "--report", tmp_path / "r.json")
+
+    assert done.code == 0, done.err
+    assert np.allclose(read(tmp_path / "series_mri_error.nii.gz").affine, read(ct_series).affine)
+    (one,) = reported(tmp_path / "r.json")["conversions"]
+    assert one["source"]["format"] == "dicom" and len(one["output"]["files"]) == 5
+
+
+def test_uneven_slices_have_no_map(convert, uneven_series, tmp_path, listed) -> None:
+    before = listed()
+    done = convert(uneven_series, "--to", "mri", "--map")
+
+    assert done.code == Unsupported.exit_code and "leave out --map" in done.err
+    assert listed() == before
+    assert convert(uneven_series, "--to", "mri", "--map", "--regrid").code == 0
+    assert (tmp_path / "uneven_mri_error.nii.gz").is_file()
+
+
+def test_pictures_have_maps_in_a_folder_beside(convert, pictures, tmp_path) -> None:
+    done = convert(
+        pictures, "--to", "mri", "--from", "ct", "--map", "--report", tmp_path / "r.json"
+    )
+
+    assert done.code == 0, done.err
+    maps = tmp_path / "slices_mri_error"
+    assert {path.name for path in maps.iterdir()} == {"a1.png", "a2.png", "a10.png"}
+    assert Image.open(maps / "a10.png").size == Image.open(pictures / "a10.jpg").size
+    told = reported(tmp_path / "r.json")["conversions"]
+    assert {one["cycle_error"]["units"] for one in told} == {"grey levels"}
+    mean = np.mean([one["cycle_error"]["error"] for one in told])
+    assert f"round trip {mean:.1f} grey levels" in done.out
+
+    (maps / "a2.png").unlink()
+    Path(tmp_path / "slices_mri" / "a2.png").unlink()
+    again = convert(pictures, "--to", "mri", "--from", "ct", "--map", "--no-preview")
+    assert again.code == OutputExists.exit_code and (maps / "a2.png").is_file()
+
+
+def test_an_existing_map_is_refused_before_any_work(convert, ct, tmp_path, monkeypatch) -> None:
+    from medtranslate.translation import Translator
+
+    path = tmp_path / "scan_mri_error.nii.gz"
+    path.write_bytes(b"precious")
+    with monkeypatch.context() as patched:
+        patched.setattr(Translator, "load", lambda *a, **k: pytest.fail("the model was loaded"))
+        done = convert(ct, "--to", "mri", "--map")
+
+    assert done.code == OutputExists.exit_code and "scan_mri_error.nii.gz" in done.err
+    assert path.read_bytes() == b"precious"
+    assert convert(ct, "--to", "mri", "--map", "--overwrite").code == 0
+    assert path.read_bytes() != b"precious"
+
+
+def test_a_map_never_replaces_a_source(convert, ct, save, ct_voxels) -> None:
+    other = save(ct_voxels, "scan_mri_error.nii.gz")
+    content = other.read_bytes()
+
+    done = convert(ct, other, "--to", "mri", "--map", "--overwrite", "--no-preview")
+
+    assert done.code == OutputExists.exit_code and "is a source itself" in done.err
+    assert other.read_bytes() == content
+
+
+def test_variation_is_a_figure_and_a_map(convert, ct, tmp_path) -> None:
+    done = convert(ct, "--to", "mri", "--variation", "--map", "--report", tmp_path / "r.json")
+
+    assert done.code == 0, done.err
+    (one,) = reported(tmp_path / "r.json")["conversions"]
+    assert one["variation"]["units"] == "arbitrary units" and one["variation"]["error"] > 0
+    assert one["variation"]["range"] == [0, 4095]
+    assert read(tmp_path / "scan_mri_variation.nii.gz").shape == (1, 48, 52, 5)
+    assert (tmp_path / "scan_mri_error.nii.gz").is_file()
+
+
+def test_a_map_of_nothing_is_a_wrong_command_line(convert, ct, listed) -> None:
+    done = convert(ct, "--to", "mri", "--map", "--no-cycle")
+
+    assert done.code == 2 and "--no-cycle leaves out" in done.err and done.err.count("\n") == 1
+    assert listed() == {"scan.nii.gz"}
+    assert convert(ct, "--to", "mri", "--map", "--no-cycle", "--variation").code == 0
+    assert {"scan_mri_variation.nii.gz"} == {name for name in listed() if "_v" in name}
+
+
+def test_a_model_of_one_direction_has_no_round_trip(one_way, ct, tmp_path) -> None:
+    done = one_way(ct, "--to", "mri", "--report", tmp_path / "r.json")
+
+    assert done.code == 0 and "no round trip is made" in done.err and "round trip" not in done.out
+    (one,) = reported(tmp_path / "r.json")["conversions"]
+    assert one["cycle_error"] is None and "one way" in one["warnings"][-1]
+    mapped = one_way(ct, "--to", "mri", "--map", "-o", tmp_path / "other.nii")
+    assert mapped.code == ModelUnusable.exit_code and "leave out --map" in mapped.err
+    assert not (tmp_path / "other.nii").exists()
+
+
+def test_a_model_without_calibration_says_so_in_the_report(convert, ct, tmp_path) -> None:
+    convert(ct, "--to", "mri", "--report", tmp_path / "r.json")
+
+    (one,) = reported(tmp_path / "r.json")["conversions"]
+    assert (
+        one["domain"]["verdict"] == "not checked" and "calibration" in one["domain"]["reasons"][0]
+    )
+
+
+def test_what_the_domain_check_refuses_is_not_translated(convert, ct, judged, listed) -> None:
+    judged("refused")
+
+    done = convert(ct, "--to", "mri")
+
+    assert done.code == OutOfDomain.exit_code
+    assert done.err.count("\n") == 1 and "it stands on its head" in done.err
+    assert "--force" in done.err and listed() == {"scan.nii.gz"}
+
+
+def test_a_refused_scan_is_judged_in_the_report(convert, ct, judged, tmp_path) -> None:
+    judged("refused")
+    convert(ct, "--to", "mri", "--report", tmp_path / "r.json", "--report", tmp_path / "r.html")
+
+    (one,) = reported(tmp_path / "r.json")["conversions"]
+    assert one["status"] == "failed" and one["error"]["exit_code"] == OutOfDomain.exit_code
+    assert one["domain"]["verdict"] == "refused" and one["domain"]["score"] == 3.0
+    assert "it stands on its head" in (tmp_path / "r.html").read_text()
+
+
+def test_force_converts_what_is_refused_and_says_so(convert, ct, judged, tmp_path) -> None:
+    judged("refused", (0.1, 3.0, None, 0.2, 2.6))
+
+    done = convert(ct, "--to", "mri", "--force", "--report", tmp_path / "r.json")
+
+    assert done.code == 0 and "translated by --force" in done.err
+    (one,) = reported(tmp_path / "r.json")["conversions"]
+    assert one["domain"]["forced"] is True
+    assert one["unseen"]["unlike_training_slices"] == [1, 4]
+    assert any("--force" in note for note in one["warnings"])
+
+
+def test_a_warning_is_a_note(convert, ct, pictures, judged, tmp_path) -> None:
+    judged("warned")
+
+    done = convert(ct, "--to", "mri", "--report", tmp_path / "r.json")
+    assert done.code == 0 and "note" in done.err and "it stands on its head" in done.err
+    (one,) = reported(tmp_path / "r.json")["conversions"]
+    assert one["domain"]["verdict"] == "warned" and one["domain"]["forced"] is False
+
+    done = convert(pictures, "--to", "mri", "--from", "ct")
+    assert "the domain check warns of 3 of 3 pictures" in done.err and done.err.count("\n") == 1
+
+
+def test_every_kind_of_ending_is_in_the_schema(convert, ct, pictures, tmp_path) -> None:
+    (pictures / "a3.png").write_bytes(b"")
+
+    done = convert(
+        ct, tmp_path / "gone.nii", pictures, "--to", "mri", "--from", "ct", "--report", "-"
+    )
+
+    told = json.loads(done.out)
+    Draft202012Validator(schema()).validate(told)
+    assert [one["status"] for one in told["conversions"]].count("failed") == 2
+    assert len(told["conversions"]) == 6
+    told["conversions"][0]["status"] = "perhaps"
+    assert not Draft202012Validator(schema()).is_valid(told)
+
+
+def test_the_report_names_the_recipe_by_its_content(convert, ct, mr, tmp_path) -> None:
+    convert(ct, "--to", "mri", "--report", tmp_path / "a.json", "--no-cycle")
+    convert(mr, "--to", "ct", "--report", tmp_path / "b.json", "--no-cycle")
+
+    (there,), (back,) = (reported(tmp_path / name)["conversions"] for name in ("a.json", "b.json"))
+    assert there["recipes"]["source"]["name"] == "CT-volume"
+    window = {"type": "Window", "level": 40.0, "width": 120.0, "background": -1000.0}
+    assert there["recipes"]["source"]["content"]["intensity"] == window
+    assert there["recipes"]["source"]["sha256"] == back["recipes"]["target"]["sha256"]
+    assert there["recipes"]["source"]["sha256"] != there["recipes"]["target"]["sha256"]
+
+
+def test_a_page_shows_the_worst_slices_and_needs_no_network(convert, ct, tmp_path) -> None:
+    done = convert(ct, "--to", "mri", "--report", tmp_path / "r.html")
+
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert done.code == 0, done.err
+    assert page.count("data:image/png;base64,") >= 8
+    assert "http" not in page and "<script" not in page and "<link" not in page
+    assert "NOT FOR DIAGNOSIS" in page and "Round trip" in page and "scan_mri.nii.gz" in page
+    again = convert(ct, "--to", "mri", "--report", tmp_path / "r.html", "-o", tmp_path / "b.nii")
+    assert again.code == OutputExists.exit_code
+
+
+def test_a_page_of_many_scans_shows_those_that_lost_most(
+    convert, pictures, tmp_path, monkeypatch
+) -> None:
+    from medtranslate.cli.conversion import batch
+
+    monkeypatch.setattr(batch, "_ON_A_PAGE", 1)
+    arguments = ["--report", tmp_path / "r.html", "--report", tmp_path / "r.json"]
+
+    assert convert(pictures, "--to", "mri", "--from", "ct", *arguments).code == 0
+
+    told = reported(tmp_path / "r.json")["conversions"]
+    lost = {Path(one["input"]["path"]).name: one["cycle_error"]["error"] for one in told}
+    parts = (tmp_path / "r.html").read_text(encoding="utf-8").split("<h2>")
+    shown = [part for part in parts if "data:image/png" in part]
+    assert len(shown) == 1 and lost[shown[0].split("<")[0]] == max(lost.values())
