@@ -20,7 +20,7 @@ from torch import nn
 
 from medtranslate.errors import InputMissing, ModelUnusable
 from medtranslate.networks import Compact, GreyThroughRGB, ResNet9, UNet256
-from medtranslate.recipes import Recipe, build, load_recipe, read_yaml, refuse
+from medtranslate.recipes import Recipe, build, line_of, load_recipe, read_yaml, refuse
 from medtranslate.shipped import shipped
 
 FORMAT = 1
@@ -174,10 +174,9 @@ def _generator(folder: Path, to: str, specs: dict[str, Any], path: Path) -> Gene
         refuse(path, f"{where}.network", "takes or makes more than one channel")
     weights = _inside(folder, spec.get("weights"), path, f"{where}.weights")
     if not weights.is_file():
-        raise ModelUnusable("the weights are missing", path=weights, remedy=_TRAIN)
-    digest = file_hash(weights)
-    if digest != spec.get("sha256"):
-        raise ModelUnusable(f"its SHA-256 is not the one that {path.name} states", path=weights)
+        named = f"the weights are missing, which line {line_of(path, f'{where}.weights')} of"
+        raise ModelUnusable(f"{named} {path.name} names", path=weights, remedy=_TRAIN)
+    digest = _check_hash(weights, spec.get("sha256"), path, f"{where}.sha256")
     stored = load_weights(network, weights)
     return Generator(network.eval().requires_grad_(False), digest, stored)
 
@@ -211,6 +210,15 @@ def _recipes(path: Path, files: dict[str, Any]) -> dict[str, Recipe]:
     return recipes
 
 
+def _check_hash(file: Path, stated: Any, path: Path, where: str) -> str:
+    """Return the SHA-256 of a file that is what the model's file states."""
+    digest = file_hash(file)
+    if digest != stated:
+        fault = f"its SHA-256 is not the one that {path.name} states in line {line_of(path, where)}"
+        raise ModelUnusable(fault, path=file)
+    return digest
+
+
 def _domain(folder: Path, content: dict[str, Any], path: Path) -> Path | None:
     if "domain" not in content:
         return None
@@ -218,8 +226,7 @@ def _domain(folder: Path, content: dict[str, Any], path: Path) -> Path | None:
     file = _inside(folder, spec.get("numbers"), path, "domain.numbers")
     if not file.is_file():
         raise ModelUnusable("the domain check's numbers are missing", path=file)
-    if file_hash(file) != spec.get("sha256"):
-        raise ModelUnusable(f"its SHA-256 is not the one that {path.name} states", path=file)
+    _check_hash(file, spec.get("sha256"), path, "domain.sha256")
     return file
 
 

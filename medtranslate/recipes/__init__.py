@@ -4,7 +4,7 @@ from medtranslate.recipes.bias import N4
 from medtranslate.recipes.geometry import AxialSlices, PictureFrame, Placement
 from medtranslate.recipes.head import FixedThreshold, OtsuThreshold, heads
 from medtranslate.recipes.intensity import Grey, Limits, Percentiles, Window
-from medtranslate.recipes.load import build, load_recipe, read_yaml, refuse
+from medtranslate.recipes.load import build, line_of, load_recipe, read_yaml, refuse
 from medtranslate.recipes.recipe import Prepared, Recipe
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Window",
     "build",
     "heads",
+    "line_of",
     "load_recipe",
     "read_yaml",
     "refuse",

@@ -71,6 +71,16 @@ class _PlainLoader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that is there twice: readers differ in which of the two they believe."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                fault = f"the key {key.value!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, fault, key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; ModelUnusable if it is missing or is none."""
@@ -120,21 +130,23 @@ def build(value: Any, allowed: dict[str, type], path: Path, where: str) -> Any:
 
 def refuse(path: Path, where: str, fault: str) -> NoReturn:
     """Raise ModelUnusable with the file, the line and the keys that lead to the fault."""
-    found = _line(path, where)
+    found = line_of(path, where)
     line = f"line {found}: " if found else ""
     raise ModelUnusable(f"{line}{where}: {fault}", path=path)
 
 
-def _line(path: Path, where: str) -> int | None:
-    """Find the line of a value, None where it is not in the file."""
+def line_of(path: Path, where: str) -> int | None:
+    """Find the line of a value, or of what should have held it; None in an empty file."""
     node = yaml.compose(path.read_text(encoding="utf-8"), _PlainLoader)
     for key in where.split("."):
+        below: yaml.Node | None = None
         if isinstance(node, yaml.SequenceNode):
-            node = node.value[int(key)]
-            continue
-        if not isinstance(node, yaml.MappingNode):
-            return None
-        node = next((value for name, value in node.value if name.value == key), None)
+            below = node.value[int(key)]
+        elif isinstance(node, yaml.MappingNode):
+            below = next((value for name, value in node.value if name.value == key), None)
+        if below is None:
+            break
+        node = below
     return node.start_mark.line + 1 if node is not None else None
 
 

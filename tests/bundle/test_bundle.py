@@ -139,11 +139,13 @@ def test_damaged_weights(folder):
     path.write_bytes(content)
     said = refusal(folder)
     assert "mri_to_ct.safetensors: its SHA-256 is not the one that model.yaml states" in said
+    assert "in line 21" in said
 
 
 def test_missing_weights(folder):
     (folder / "models/ct_to_mri.safetensors").unlink()
-    assert "ct_to_mri.safetensors: the weights are missing" in refusal(folder)
+    said = refusal(folder)
+    assert "ct_to_mri.safetensors: the weights are missing, which line 12 of model.yaml" in said
 
 
 def test_no_safetensors(folder, edited):
@@ -154,9 +156,9 @@ def test_no_safetensors(folder, edited):
     assert "not readable as safetensors" in refusal(folder)
 
 
-@pytest.mark.parametrize("new", ["width: 24", "width: 16\n      out_channels: 1\n      blocks: 2"])
-def test_weights_of_another_network(edited, new):
-    folder = edited("width: 16\n      blocks: 1" if "blocks" in new else "width: 16", new)
+@pytest.mark.parametrize(("old", "new"), [("width: 16", "width: 24"), ("blocks: 1", "blocks: 2")])
+def test_weights_of_another_network(edited, old, new):
+    folder = edited(old, new)
     assert "these weights belong to another network" in refusal(folder)
 
 
@@ -177,7 +179,8 @@ def test_an_expression_in_a_recipe(folder):
     ("old", "new", "said"),
     [
         ("format: 1", "format: 2", "line 1: format: 2, but this version reads format 1"),
-        ("format: 1\n", "", "format: None, but"),
+        ("format: 1\n", "", "line 1: format: None, but"),
+        ("version: '0.7'", "name: other", "the key 'name' is there twice line 3"),
         ("width: 16", "width: $16", "generators.mri.network.width: the expression"),
         ("networks.Compact", "networks.PatchGAN", "PatchGAN' is not allowed"),
         ("medtranslate.networks.Compact", "os.system", "the class 'os.system' is not allowed"),
