@@ -139,7 +139,7 @@ def test_damaged_weights(folder):
     path.write_bytes(content)
     said = refusal(folder)
     assert "mri_to_ct.safetensors: its SHA-256 is not the one that model.yaml states" in said
-    assert "in line 21" in said
+    assert "in line 22" in said
 
 
 def test_missing_weights(folder):
