@@ -8,12 +8,15 @@ from medtranslate.assurance.domain import Effort, Slices, as_bytes, calibrate, h
 from medtranslate.training.data import Data
 from medtranslate.training.prepared import PreparedSet, from_grey
 
+FEWEST = 100
+"""Slices of a modality without which no check is made."""
+
 _MOST = 2000  # slices of a modality; more make the calibration longer, hardly better
 _KEPT_OUT = 6  # one scan in so many measures what is odd, instead of teaching
 _CHUNK = 64
 
 
-def domain_numbers(data: Data, seed: int = 0, effort: Effort | None = None) -> bytes:
+def domain_numbers(data: Data, seed: int = 0, effort: Effort | None = None) -> bytes | None:
     """Calibrate a domain check on a run's slices.
 
     One scan in six is kept out of the fit and, with the slices that the run was validated on,
@@ -28,9 +31,12 @@ def domain_numbers(data: Data, seed: int = 0, effort: Effort | None = None) -> b
 
     Returns
     -------
-    bytes
-        A safetensors file, for `attach_domain`.
+    bytes or None
+        A safetensors file, for `attach_domain`; None where there are so few slices of a modality
+        (`FEWEST`) that they cannot say how odd a genuine one may look.
     """
+    if min(len(data.ct), len(data.mri)) < FEWEST:
+        return None
     random = torch.Generator().manual_seed(seed)
     slices = {
         "CT": _slices(data.ct, data.ct_held_out, random),

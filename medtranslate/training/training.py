@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
+from medtranslate.bundle import attach_domain
 from medtranslate.errors import TrainingFailed
 from medtranslate.imaging.whole import whole_file
 from medtranslate.training.checkpoints import Checkpoint, restore
 from medtranslate.training.data import Data
 from medtranslate.training.device import choose_device, choose_precision
 from medtranslate.training.distributed import World, joined
+from medtranslate.training.domain import domain_numbers
 from medtranslate.training.export import export
 from medtranslate.training.initial import start_from
 from medtranslate.training.interrupts import Interrupts
@@ -132,7 +134,10 @@ class Training:
             session = self._session(run, world, data, Models(self.settings, device))
             outcome = session.run(interrupts)
             if outcome.finished and world.leads and not run.bundle.exists():
+                numbers = domain_numbers(data, self.settings.seed)
                 export(run, run.bundle, self.name, self.version)
+                if numbers is not None:
+                    attach_domain(run.bundle, numbers)
             return outcome
 
     def data(self, book: RecipeBook) -> Data:

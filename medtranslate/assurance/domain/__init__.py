@@ -1,6 +1,6 @@
 """The domain check: whether a scan is a head, in this modality, upright, as the model knows it."""
 
-from medtranslate.assurance.domain.calibrate import Effort, Slices, calibrate
+from medtranslate.assurance.domain.calibration import Effort, Slices, calibrate
 from medtranslate.assurance.domain.check import DomainCheck
 from medtranslate.assurance.domain.judgement import Judgement, refusal
 from medtranslate.assurance.domain.looks import halved

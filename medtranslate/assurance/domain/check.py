@@ -15,8 +15,8 @@ from medtranslate.assurance.domain.network import Namer
 from medtranslate.assurance.domain.scale import HIGHEST, Scale
 from medtranslate.recipes import Prepared
 
-LIMITS = (1.5, 2.5)
-"""Scores to warn from and to refuse from: 1 in 32 and 1 in 316 genuine scans."""
+LIMITS = (1.5, 2.2)
+"""Scores to warn from and to refuse from: 1 in 32 and 1 in 160 genuine scans."""
 
 LOOKED_AT = 24
 """Most slices of a scan that are looked at, evenly spread over those that show a head."""
@@ -24,7 +24,7 @@ LOOKED_AT = 24
 FEWEST_HEAD = 0.02
 """Share of the field that a head must fill in a slice to be looked at."""
 
-SEVERAL = 4
+SEVERAL = 3
 """From so many slices a scan is judged by what its slices have in common."""
 
 _TOLD = {**TURNS, **CONTENTS}

@@ -31,7 +31,7 @@ UNTOLD = -100
 """The label of what says nothing either way; `torch.nn.functional.cross_entropy` leaves it out."""
 
 _TURN_SHARES = torch.tensor([0.37, 0.30, 0.15, 0.18])  # upright, then TURNS
-_CONTENT_SHARES = torch.tensor([0.38, 0.12, 0.16, 0.08, 0.16, 0.10])  # ..., the last recoloured
+_CONTENT_SHARES = torch.tensor([0.37, 0.13, 0.15, 0.07, 0.18, 0.10])  # ..., the last recoloured
 
 
 @dataclass(frozen=True)
@@ -190,27 +190,28 @@ class Maker:
     # What is no head --------------------------------------------------------------------------
 
     def _organs(self, own: torch.Tensor) -> torch.Tensor:
-        """A wide body or a round limb: a rim, and ellipses of any brightness inside."""
+        """A wide body, a round limb or a phantom: a rim, and ellipses of any brightness inside."""
         n, side = len(own), own.shape[-1]
-        limb = self.chance(n, 0.35)
-        wide = torch.where(limb, self.uniform(n, 0.85, 1.15), self.uniform(n, 1.25, 1.9))
-        half = torch.where(limb, self.uniform(n, 0.15, 0.6), self.uniform(n, 0.6, 0.97))
+        limb = self.chance(n, 0.5)
+        wide = torch.where(limb, self.uniform(n, 0.7, 1.25), self.uniform(n, 1.25, 1.9))
+        half = torch.where(limb, self.uniform(n, 0.15, 0.65), self.uniform(n, 0.6, 0.97))
         depth = self._superellipse(side, half, half / wide, self.uniform(n, 2, 3), nil=n)
         outline = depth < 1
         value = torch.ones(n, 1, 1) * self.uniform(n, 0.1, 1.0)[:, None, None]
         value = value.expand(n, side, side).clone()
         for _ in range(8):
             here = self.chance(n, 0.7)
-            size = half * self.uniform(n, 0.06, 0.45)
+            size = half * self.uniform(n, 0.04, 0.45)
             x, y = (half * self.uniform(n, -0.7, 0.7) for _ in range(2))
-            inner = self._superellipse(
-                side, size, size * self.uniform(n, 0.5, 2.0), torch.full((n,), 2.0), x, y / wide
-            )
+            high, power = size * self.uniform(n, 0.5, 2.0), torch.full((n,), 2.0)
+            inner = self._superellipse(side, size, high, power, x, y / wide)
+            paired = self.chance(n, 0.4)[:, None, None]  # as lungs, kidneys and eyes are
+            inner = torch.where(paired, inner.minimum(inner.flip(2)), inner)
             fill = self.uniform(n, 0, 1)[:, None, None]
             value = torch.where((inner < 1) & here[:, None, None], fill, value)
-        rim = (1 - self.uniform(n, 0.02, 0.2))[:, None, None]
+        rim = (1 - self.uniform(n, 0.0, 0.2))[:, None, None]
         value = torch.where(depth > rim, self.uniform(n, 0, 1)[:, None, None], value)
-        return self._filled(value, outline.float())
+        return self._filled(self._grainy(value), outline.float())
 
     def _objects(self, own: torch.Tensor) -> torch.Tensor:
         """A box, a disc, an ellipse: even, or with a slow slope."""
@@ -223,7 +224,7 @@ class Maker:
         value = self.uniform(n, 0.1, 1)[:, None, None] + (
             slope[:, 0, :, None] * steps[None, :, None] + slope[:, 1, :, None] * steps[None, None]
         )
-        return self._filled(value.clamp(0, 1), (depth < 1).float())
+        return self._filled(self._grainy(value), (depth < 1).float())
 
     def _noise(self, own: torch.Tensor) -> torch.Tensor:
         """Noise of any grain, over the frame or in an outline."""
@@ -257,7 +258,7 @@ class Maker:
     def _blank(self, own: torch.Tensor) -> torch.Tensor:
         """The outline of a head with nothing inside."""
         even = self.uniform(len(own), 0.1, 1)[:, None, None].expand_as(own[:, 0])
-        return self._filled(even, own[:, 1])
+        return self._filled(self._grainy(even), own[:, 1])
 
     def _superellipse(
         self,
@@ -277,6 +278,11 @@ class Maker:
         v = (steps[None, :, None] - y[:, None, None]).abs() / along[:, None, None]
         p = power[:, None, None]
         return (u.clamp(max=3) ** p + v.clamp(max=3) ** p) ** (1 / p)
+
+    def _grainy(self, value: torch.Tensor) -> torch.Tensor:
+        """Nothing that is measured is quite even."""
+        grain = self.uniform(len(value), 0.002, 0.05)[:, None, None]
+        return (value + grain * self.normal(*value.shape)).clamp(0, 1)
 
     def _filled(self, value: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
         return torch.stack([value * cover, cover], dim=1)

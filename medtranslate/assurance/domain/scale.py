@@ -33,7 +33,7 @@ class Scale:
         """Measure the scale on the values (N, K) of genuine scans."""
         shares = 1 - torch.tensor(RATES)
         knots = torch.quantile(genuine.float(), shares, dim=0).T
-        least = torch.arange(len(RATES)) * 1e-3  # so that it rises where values coincide
+        least = torch.arange(len(RATES)) * 1e-4  # so that it rises where values coincide
         return cls((knots + least).contiguous())
 
     def score(self, values: torch.Tensor) -> torch.Tensor:

@@ -61,6 +61,8 @@ def load_domain(bundle: Bundle) -> DomainCheck | None:
 
 def _part(tensors: dict[str, torch.Tensor], modality: str) -> Calibrated:
     prefix = f"{modality}.namer."
+    if not all(bool(value.isfinite().all()) for value in tensors.values()):
+        raise ValueError("numbers that are not finite")
     state = {
         name.removeprefix(prefix): value.float()
         for name, value in tensors.items()

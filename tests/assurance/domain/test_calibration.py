@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from medtranslate.assurance.domain import DomainCheck, Effort, Slices, as_bytes, calibrate
+from medtranslate.assurance.domain.store import load_domain
+from medtranslate.bundle import Bundle, attach_domain
+from medtranslate.errors import ModelUnusable
+from medtranslate.recipes import Prepared
+
+QUICK = Effort(examples=256, epochs=1, variants=1)
+
+
+@pytest.fixture(scope="module")
+def quick(slices: dict[str, Slices]) -> DomainCheck:
+    """A check that knows little, but is one."""
+    return calibrate(slices, effort=QUICK)
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path, quick: DomainCheck) -> Path:
+    """A bundle with a check."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    attach_domain(folder, as_bytes(quick))
+    return folder
+
+
+def test_a_bundle_gives_back_the_check_that_it_was_given(
+    bundle: Path, quick: DomainCheck, head: Prepared
+) -> None:
+    loaded = load_domain(Bundle.load(bundle))
+
+    assert loaded is not None
+    for modality in ("CT", "MR"):
+        before, after = (c.judge(head, {"modality": modality}) for c in (quick, loaded))
+        assert after.limits == before.limits
+        assert after.score == pytest.approx(before.score, abs=0.05)  # weights are kept in 16 bit
+        assert after.slices is not None and len(after.slices) == len(head.slices)
+
+
+def test_its_numbers_are_few(quick: DomainCheck) -> None:
+    assert len(as_bytes(quick)) < 300_000
+
+
+def test_a_bundle_without_a_check_has_none(tiny_bundle: Path) -> None:
+    assert load_domain(Bundle.load(tiny_bundle)) is None
+
+
+def test_the_same_slices_and_seed_make_the_same_check(
+    slices: dict[str, Slices], quick: DomainCheck
+) -> None:
+    assert as_bytes(calibrate(slices, effort=QUICK)) == as_bytes(quick)
+
+
+def test_a_calibration_leaves_the_random_state_alone(slices: dict[str, Slices]) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+
+    calibrate(slices, effort=QUICK)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_mirror_image_gets_the_same_verdict(quick: DomainCheck, head: Prepared) -> None:
+    mirrored = Prepared(
+        head.slices.flip(3).contiguous(), head.head.flip(2).contiguous(),
+        head.limits, head.placement,
+    )  # fmt: skip
+
+    here, there = (quick.judge(each, {"modality": "CT"}) for each in (head, mirrored))
+
+    assert there.verdict == here.verdict
+    assert there.score == pytest.approx(here.score, abs=1e-2)
+
+
+def test_changed_numbers_are_refused(bundle: Path) -> None:
+    file = bundle / "configs/domain.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+
+    with pytest.raises(ModelUnusable, match="SHA-256"):
+        Bundle.load(bundle)
+
+
+def test_missing_numbers_are_refused(bundle: Path) -> None:
+    (bundle / "configs/domain.safetensors").unlink()
+
+    with pytest.raises(ModelUnusable, match="missing"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize("content", [b"", b"no safetensors"])
+def test_what_is_no_check_is_refused(bundle: Path, content: bytes) -> None:
+    attach_domain(bundle, content)
+
+    with pytest.raises(ModelUnusable, match="not the numbers"):
+        load_domain(Bundle.load(bundle))
+
+
+def test_numbers_may_not_lie_outside_the_bundle(bundle: Path) -> None:
+    model = bundle / "configs/model.yaml"
+    content = yaml.safe_load(model.read_text(encoding="utf-8"))
+    content["domain"]["numbers"] = "../elsewhere.safetensors"
+    model.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    with pytest.raises(ModelUnusable, match="outside"):
+        Bundle.load(bundle)
+
+
+def test_weights_that_are_not_finite_are_refused(bundle: Path, quick: DomainCheck) -> None:
+    spoilt = as_bytes(quick)
+    from safetensors.torch import load, save
+
+    tensors = load(spoilt)
+    tensors["CT.slice"] = torch.full_like(tensors["CT.slice"], math.nan)
+    metadata = {"medtranslate": '{"format": 1, "limits": [1.5, 2.5]}'}
+    attach_domain(bundle, save(tensors, metadata=metadata))
+
+    with pytest.raises(ModelUnusable, match="not the numbers"):
+        load_domain(Bundle.load(bundle))

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from medtranslate.assurance.domain.looks import FIGURES, SIDE, halved, look
+from medtranslate.recipes import Prepared
+
+
+def test_halving_keeps_brightness_and_share_of_head() -> None:
+    slices = torch.full((1, 1, 4, 4), 0.5)
+    head = torch.zeros(1, 4, 4, dtype=torch.bool)
+    head[0, :, 0] = True
+
+    halves = halved(slices, head)
+
+    assert halves.shape == (1, 2, 2, 2)
+    assert halves[0, 1].tolist() == [[0.5, 0.0], [0.5, 0.0]]
+    assert halves[0, 0].tolist() == [[0.375, 0.0], [0.375, 0.0]]  # 0.75 of white, on half of it
+
+
+def test_looks_are_finite_and_in_range(halves: torch.Tensor) -> None:
+    for modality in ("CT", "MR"):
+        looks = look(halves, modality)
+        assert looks.pictures.shape == (len(halves), 2, SIDE, SIDE)
+        assert looks.figures.shape == (len(halves), FIGURES)
+        assert looks.figures.isfinite().all()
+        assert looks.pictures.min() >= 0 and looks.pictures.max() <= 1.0001
+
+
+def test_mirroring_left_to_right_mirrors_the_picture_and_keeps_the_figures(
+    halves: torch.Tensor,
+) -> None:
+    here, there = look(halves, "CT"), look(halves.flip(3), "CT")
+
+    assert torch.allclose(here.pictures, there.pictures.flip(3), atol=1e-5)
+    assert torch.allclose(here.figures, there.figures, atol=1e-4)
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(0.5, 0.0), (0.3, 0.4)])
+def test_the_scale_of_mr_says_nothing(halves: torch.Tensor, gain: float, offset: float) -> None:
+    shade, cover = halves.unbind(1)
+    other = torch.stack([gain * shade + offset * cover, cover], dim=1)
+
+    here, there = look(halves, "MR"), look(other, "MR")
+
+    assert torch.allclose(here.pictures, there.pictures, atol=1e-3)
+
+
+def test_where_the_head_lies_does_not_enter_the_picture(halves: torch.Tensor) -> None:
+    moved = halves.roll((4, -6), (2, 3))
+
+    here, there = look(halves, "CT"), look(moved, "CT")
+
+    assert torch.allclose(here.pictures, there.pictures, atol=1e-4)
+
+
+def test_figures_tell_size_and_what_is_cut(head: Prepared) -> None:
+    disc = torch.zeros(2, 256, 256, dtype=torch.bool)
+    disc[0, 64:192, 96:160] = True  # 128 rows, 64 columns
+    disc[1, :, :] = True
+    looks = look(halved(torch.zeros(2, 1, 256, 256), disc), "CT")
+    height, width, proportion, share, edge = looks.figures[:, :5].exp().T.tolist()[0:5]
+
+    assert [round(v, 3) for v in height] == [1.0, 2.0]  # of the field from -1 to 1
+    assert [round(v, 3) for v in width] == [0.5, 2.0]
+    assert [round(v, 3) for v in proportion] == [2.0, 1.0]
+    assert [round(v, 3) for v in torch.tensor(share).log().tolist()] == [1.0, 1.0]
+    assert [round(v, 3) for v in torch.tensor(edge).log().tolist()] == [0.0, 1.0]
