@@ -204,11 +204,10 @@ def alter(
     if kind == "invented":
         shape = at(weights("blob", pixels, rng), rng.choice(np.argwhere(room)), plane.shape)
         sign = rng.choice([-1, 1])
-        changed = plane + sign * STRENGTH * (high - low) * shape
-        return changed.round().clip(low, high), shape >= 0.5
-    structured = room & (local_deviation(plane, pixels) >= np.quantile(
-        local_deviation(plane, pixels)[room], 0.75
-    ))  # fmt: skip
+        changed = (plane + sign * STRENGTH * (high - low) * shape).clip(low, high)
+        return np.where(shape > 0, changed, plane).round(), shape >= 0.5
+    structure = local_deviation(plane, pixels)
+    structured = room & (structure >= np.quantile(structure[room], 0.75))
     centre = rng.choice(np.argwhere(structured))
     disc = weights("disc", pixels, rng)
     here = at(disc, centre, plane.shape)
