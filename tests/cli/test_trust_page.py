@@ -1,0 +1,114 @@
+"""The radiology script of docs/trust.md does what the page says; so does its other code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medtranslate.translation import Translator
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "trust.md"
+
+Desk = Callable[[Path, str], subprocess.CompletedProcess[str]]
+
+
+def block(heading: str) -> str:
+    """Give the first code block of the page whose fence line or first line holds this."""
+    fences = re.findall(r"^```(\w+[^\n]*)\n(.*?)^```$", PAGE.read_text("utf-8"), re.S | re.M)
+    return next(
+        code for fence, code in fences if heading in fence or heading in code.splitlines()[0]
+    )
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """Run the page's script in a folder that has its two files, with a program on the path."""
+    for name in ("convert-series.sh", "decide.py"):
+        (tmp_path / name).write_text(block(f'title="{name}"'), encoding="utf-8")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "python3").symlink_to(sys.executable)
+
+    def run(series: Path, program: str) -> subprocess.CompletedProcess[str]:
+        (programs / "medtranslate").write_text(f"#!/bin/bash\n{program}\n")
+        (programs / "medtranslate").chmod(0o755)
+        return subprocess.run(
+            ["bash", "convert-series.sh", series, "out"],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.fixture
+def program(tiny_bundle: Path) -> str:
+    return f'exec {sys.executable} -m medtranslate "$@" --bundle {tiny_bundle} --device cpu'
+
+
+def test_the_script_holds_back_what_the_round_trip_loses(
+    desk, program, ct_series, tmp_path
+) -> None:
+    done = desk(ct_series, program)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "hold: out/mri"
+    assert re.match(r"round trip: \d+\.\d HU", done.stdout)
+    assert len(list((tmp_path / "out" / "mri").iterdir())) == 5
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_the_script_files_what_its_report_lets_pass(desk, program, ct_series, tmp_path) -> None:
+    desk(ct_series, program)
+    path = tmp_path / "out" / "report.json"
+    report = json.loads(path.read_text())
+    report["conversions"][0]["cycle_error"]["share_of_range"] = 0.05
+    path.write_text(json.dumps(report))
+
+    assert desk(ct_series, "exit 0").stdout == "\nfile: out/mri\n"
+
+    report["conversions"][0]["domain"] = {"verdict": "warned", "reasons": ["it is dark"]}
+    path.write_text(json.dumps(report))
+    assert desk(ct_series, "exit 0").stdout == "domain check: it is dark\nhold: out/mri\n"
+
+
+def test_the_script_tells_a_wrong_series_from_a_broken_installation(
+    desk, program, two_series
+) -> None:
+    done = desk(two_series / "b", program)
+    assert (done.returncode, done.stdout) == (0, "hold: the series itself, code 6\n")
+
+    done = desk(two_series / "a", "exit 7")
+    assert (done.returncode, done.stdout) == (0, "hold: not a scan for this model\n")
+    done = desk(two_series / "a", "exit 10")
+    assert (done.returncode, done.stdout) == (10, "fault of the installation, code 10\n")
+
+
+def test_the_python_of_the_page(convert, ct, tiny_bundle, monkeypatch) -> None:
+    model = Translator.load(tiny_bundle, device="cpu")
+    monkeypatch.chdir(ct.parent)
+    names: dict[str, object] = {}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Translator, "load", lambda: model)
+        exec(block("from medtranslate import Translator, read"), names)
+
+    found: object = names["found"]
+    assert convert(ct, "--to", "mri", "--map").code == 0
+    exec(block("import nibabel"), names)
+    seen, error = names["seen"], names["error"]
+    assert isinstance(seen, np.ndarray) and isinstance(error, np.ndarray)
+    assert seen.shape == nib.load(ct).shape and not seen.all()
+    exact = found.map.as_tensor()[0].numpy()  # type: ignore[attr-defined]
+    assert np.abs(error - exact).max() < 0.02
