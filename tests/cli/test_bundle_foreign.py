@@ -30,7 +30,7 @@ def test_a_picture_is_converted_as_the_generator_would(command, weights, tmp_pat
     grey = Phantom((256, 256, 2), (0.9, 0.9, 9.0)).picture().as_tensor()[0, ..., 0].T.numpy()
     Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "ct.png")
     options = ("--from", "ct", "--to", "mri", "--bundle", bundle, "--device", "cpu", "--no-preview")
-    done = command("convert", tmp_path / "ct.png", *options, "-o", tmp_path / "mri.png", "--force")
+    done = command("convert", tmp_path / "ct.png", *options, "-o", tmp_path / "mri.png")
     assert done.code == 0, done.err
 
     with torch.inference_mode():
