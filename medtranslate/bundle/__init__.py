@@ -1,7 +1,16 @@
 """Bundles: a model with its recipes, as a folder that MONAI and medtranslate both read."""
 
 from medtranslate.bundle.domain import attach_domain
+from medtranslate.bundle.foreign import import_cyclegan
 from medtranslate.bundle.load import Bundle, Generator, default_bundle
 from medtranslate.bundle.save import Networks, save_bundle
 
-__all__ = ["Bundle", "Generator", "Networks", "attach_domain", "default_bundle", "save_bundle"]
+__all__ = [
+    "Bundle",
+    "Generator",
+    "Networks",
+    "attach_domain",
+    "default_bundle",
+    "import_cyclegan",
+    "save_bundle",
+]

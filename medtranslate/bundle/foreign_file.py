@@ -48,7 +48,8 @@ def read_state(path: str | Path) -> State:
     for name, value in content.items():
         _check_entry(path, name, value)
     # torch.save compresses nothing; a claim beyond the file's size is a strided view or an attack.
-    if sum(value.numel() * value.element_size() for value in content.values()) > _size(path):
+    claimed = sum(value.numel() * value.element_size() for value in content.values())
+    if claimed > path.stat().st_size:
         _refuse(path, "claims tensors larger than the file that holds them")
     for name, value in content.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -82,10 +83,6 @@ def _bare(name: str) -> str:
     while name.startswith(_PREFIXES):
         name = name.split(".", 1)[1]
     return name
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
 
 
 def _refuse(path: Path, fault: str) -> NoReturn:

@@ -32,10 +32,12 @@ class GreyThroughRGB(nn.Module):
             if channels not in (1, 3):
                 raise ValueError(f"the network's {end} are {channels}, not 1 or 3")
         self.network = network
+        self.colours_in: int = network.in_channels  # type: ignore[assignment]
+        self.colours_out: int = network.out_channels  # type: ignore[assignment]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Map ``(N, 1, H, W)`` in [-1, 1] to ``(N, 1, H, W)`` in (-1, 1)."""
-        colours: torch.Tensor = self.network(image.expand(-1, self.network.in_channels, -1, -1))
-        if self.network.out_channels == 1:
+        colours: torch.Tensor = self.network(image.expand(-1, self.colours_in, -1, -1))
+        if self.colours_out == 1:
             return colours
         return sum(w * c for w, c in zip(_LUMINANCE, colours.split(1, dim=1), strict=True))
