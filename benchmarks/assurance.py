@@ -1,0 +1,152 @@
+"""What assurance costs, against the bare conversion of the same run.
+
+On a made 512x512x160 int16 head CT in a ``.nii.gz`` (`conversion.make_scan`):
+
+- bare: read, prepare, translate, restore, write; nothing else;
+- domain check, unseen, round trip, variation: each alone, on what the bare conversion has at hand;
+- memory: the most that a conversion holds with and without the round trip and its map, each in a
+  process of its own, beside the size of one float32 volume.
+
+A model without a calibrated domain check is given the shipped model's. Times are the median of
+interleaved repeats. Run it on an otherwise idle machine::
+
+    python benchmarks/assurance.py                      # Compact, drawn weights
+    python benchmarks/assurance.py --network ResNet9 --repeats 1 --slices 40
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from conversion import SHAPE, machine, make_bundle, make_scan
+from monai.data import MetaTensor
+
+from medtranslate import Bundle, Translator, read, write
+from medtranslate.assurance import cycle_error, variation
+from medtranslate.assurance.domain import DomainCheck, load_domain
+from medtranslate.assurance.unseen import find_unseen
+from medtranslate.translation.source import source_of
+
+
+def main() -> None:
+    """Print two tables."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--network", default="Compact", choices=["Compact", "ResNet9", "UNet256"])
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument(
+        "--slices", type=int, default=SHAPE[2], help="of the volume, evenly chosen"
+    )
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bundle, scan = make_bundle(folder, chosen.network), make_scan(folder)
+        if chosen.slices < SHAPE[2]:
+            scan = thinned(scan, chosen.slices)
+        print(f"{machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+        print(f"{chosen.network}, {SHAPE[0]}x{SHAPE[1]}x{chosen.slices}, {chosen.repeats} repeats")
+        report_times(bundle, scan, chosen.repeats)
+        report_memory(bundle, scan)
+
+
+def thinned(scan: Path, count: int) -> Path:
+    """Keep so many slices of a scan."""
+    import nibabel as nib
+
+    image = nib.load(scan)
+    step = image.shape[2] // count
+    path = scan.with_name("thinned.nii.gz")
+    nib.save(image.slicer[:, :, : step * count : step], path)
+    return path
+
+
+def report_times(bundle: Path, scan: Path, repeats: int) -> None:
+    """Print seconds, and each as a multiple of the bare conversion."""
+    translator, domain = Translator.load(bundle), shipped_domain()
+    rounds = [one_round(translator, domain, scan) for _ in range(repeats)]
+    seconds = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+    for name, median in seconds.items():
+        share = median / seconds["bare conversion"]
+        print(f"{name:24} {median:7.2f} s {share:6.3f} x the bare conversion")
+
+
+def one_round(translator: Translator, domain: DomainCheck | None, scan: Path) -> dict[str, float]:
+    """Take the time of each check once."""
+    taken: dict[str, float] = {}
+    with clock(taken, "bare conversion"):
+        result = convert(translator, scan)
+    image = read(scan, modality="CT")
+    source = source_of(image)
+    _, prepared = translator.prepare(image, source, "mri")
+    if domain:
+        with clock(taken, "domain check"):
+            domain.judge(prepared, source)
+    with clock(taken, "unseen"):
+        find_unseen(prepared, image, translator.bundle.recipe("CT", "volume"))
+    with clock(taken, "round trip"):
+        cycle_error(translator, image, result, prepared)
+    with clock(taken, "variation"):
+        variation(translator, image, result, prepared)
+    return taken
+
+
+@contextmanager
+def clock(taken: dict[str, float], name: str) -> Iterator[None]:
+    """Note the seconds that the block takes."""
+    start = time.perf_counter()
+    yield
+    taken[name] = time.perf_counter() - start
+
+
+def convert(translator: Translator, scan: Path) -> MetaTensor:
+    """Convert from file to file, without any check."""
+    result = translator.translate(read(scan, modality="CT"), to="mri")
+    write(result, scan.with_name("out.nii.gz"), overwrite=True)
+    return result
+
+
+def shipped_domain() -> DomainCheck | None:
+    """Load the shipped model's check, which costs the same with any network."""
+    return load_domain(Bundle.load())
+
+
+def report_memory(bundle: Path, scan: Path) -> None:
+    """Print the peak of the command line with and without a round trip and its map."""
+    peaks = {
+        "bare": peak(bundle, scan, "--no-cycle"),
+        "with the round trip": peak(bundle, scan),
+        "with its map": peak(bundle, scan, "--map"),
+        "with variation and maps": peak(bundle, scan, "--variation", "--map"),
+    }
+    volume = read(scan, modality="CT").numel() * 4 / 1e6
+    print(f"one float32 volume: {volume:.0f} MB")
+    for name, value in peaks.items():
+        above = (value - peaks["bare"]) / volume
+        print(f"{name:24} {value:7.0f} MB, {above:5.2f} volumes above bare")
+
+
+def peak(bundle: Path, scan: Path, *options: str) -> float:
+    """Peak resident MB of one call of ``convert`` (Linux's VmHWM)."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom medtranslate.cli.app import app\n"
+        "from medtranslate.cli.endings import run\nassert run(app, sys.argv[1:]) == 0\n"
+        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+    )
+    command = ["convert", scan, "--to", "mri", "--from", "ct", "--bundle", bundle, "--no-preview"]
+    arguments = [str(one) for one in (*command, "--overwrite", *options)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout.splitlines()[-1]) / 1000
+
+
+if __name__ == "__main__":
+    main()
