@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.candidate import Candidate
@@ -106,7 +107,11 @@ class FolderEvaluation:
 
     def run(self, progress: Progress = silent) -> Evaluation:
         """Evaluate, and return everything found."""
-        return self.evaluator(progress).run()
+        start = perf_counter()
+        evaluator = self.evaluator(progress)
+        before = {"reading and loading": perf_counter() - start}
+        found = evaluator.run()
+        return replace(found, seconds={**before, **found.seconds})
 
     def _data(self, framing: Framing) -> RealData:
         protocol, ct_folder, mri_folder = framing.named(), Path(self.ct), Path(self.mri)
