@@ -154,7 +154,8 @@ def _chart(cycle: Mapping[str, Any]) -> str:
     )
     return (
         f'<svg class="chart" viewBox="0 0 {len(slices)} 100" preserveAspectRatio="none">{bars}'
-        f"</svg><figcaption>From below to above; the tallest bar is {highest:.1f}.</figcaption>"
+        f"</svg><p>From below to above; the tallest bar is {highest:.1f}. Slices are numbered from "
+        "0 along the file's own axis.</p>"
     )
 
 

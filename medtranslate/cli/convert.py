@@ -109,7 +109,8 @@ Cycle = Annotated[
     typer.Option("--cycle/--no-cycle", help="Translate back and say what the round trip lost."),
 ]
 Variation = Annotated[
-    bool, typer.Option("--variation", help="Translate mirrored and shifted too; 3 times the time.")
+    bool,
+    typer.Option("--variation", help="Translate mirrored and shifted too; takes 3 times as long."),
 ]
 Map = Annotated[
     bool, typer.Option("--map", help="Write where the round trip lost what, as an image beside.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +319,36 @@ def test_a_page_of_many_scans_shows_those_that_lost_most(
     parts = (tmp_path / "r.html").read_text(encoding="utf-8").split("<h2>")
     shown = [part for part in parts if "data:image/png" in part]
     assert len(shown) == 1 and lost[shown[0].split("<")[0]] == max(lost.values())
+
+
+def test_a_stack_and_a_jpeg_have_maps_that_can_hold_them(convert, pictures, tmp_path) -> None:
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as packed:
+        for name in ("a1.png", "a2.png"):
+            packed.write(pictures / name, name)
+
+    done = convert(
+        tmp_path / "packed.zip", pictures / "a1.png", "--to", "mri", "--from", "ct", "--map",
+        "--format", "jpg", "--no-preview",
+    )  # fmt: skip
+    assert done.code == Unsupported.exit_code and "do not fit into one file" in done.err
+    assert Image.open(pictures / "a1_mri_error.png").size == (96, 96)
+
+    done = convert(tmp_path / "packed.zip", "--to", "mri", "--from", "ct", "--map")
+    assert done.code == 0, done.err
+    assert len(list((tmp_path / "packed_mri_error").glob("*.png"))) == 2
+    done = convert(
+        tmp_path / "packed.zip", "--to", "mri", "--from", "ct", "--map", "-o", tmp_path / "s.tif"
+    )
+    assert done.code == 0 and Image.open(tmp_path / "s_error.tif").n_frames == 2
+
+
+def test_a_fault_in_a_check_leaves_nothing(convert, ct, listed, monkeypatch) -> None:
+    from medtranslate.cli.conversion import checks
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(checks, "cycle_error", fail)
+
+    assert convert(ct, "--to", "mri", "--map", "-o", ct.parent / "new" / "").code == 1
+    assert listed() == {"scan.nii.gz"}

@@ -52,14 +52,11 @@ def desk(tmp_path: Path) -> Desk:
     return run
 
 
-@pytest.fixture
-def program(tiny_bundle: Path) -> str:
-    return f'exec {sys.executable} -m medtranslate "$@" --bundle {tiny_bundle} --device cpu'
-
-
 def test_the_script_holds_back_what_the_round_trip_loses(
-    desk, program, ct_series, tmp_path
+    desk, ct_series, tiny_bundle, tmp_path
 ) -> None:
+    program = f'exec {sys.executable} -m medtranslate "$@" --bundle {tiny_bundle} --device cpu'
+
     done = desk(ct_series, program)
 
     assert done.returncode == 0, done.stderr
@@ -69,9 +66,10 @@ def test_the_script_holds_back_what_the_round_trip_loses(
     assert (tmp_path / "out" / "report.html").is_file()
 
 
-def test_the_script_files_what_its_report_lets_pass(desk, program, ct_series, tmp_path) -> None:
-    desk(ct_series, program)
+def test_the_script_files_what_its_report_lets_pass(desk, convert, ct_series, tmp_path) -> None:
     path = tmp_path / "out" / "report.json"
+    path.parent.mkdir()
+    convert(ct_series, "--to", "mri", "--report", path)
     report = json.loads(path.read_text())
     report["conversions"][0]["cycle_error"]["share_of_range"] = 0.05
     path.write_text(json.dumps(report))
@@ -83,16 +81,20 @@ def test_the_script_files_what_its_report_lets_pass(desk, program, ct_series, tm
     assert desk(ct_series, "exit 0").stdout == "domain check: it is dark\nhold: out/mri\n"
 
 
+@pytest.mark.parametrize(
+    ("code", "ended", "said"),
+    [
+        (6, 0, "hold: the series itself, code 6\n"),
+        (7, 0, "hold: not a scan for this model\n"),
+        (10, 10, "fault of the installation, code 10\n"),
+    ],
+)
 def test_the_script_tells_a_wrong_series_from_a_broken_installation(
-    desk, program, two_series
+    desk, tmp_path, code, ended, said
 ) -> None:
-    done = desk(two_series / "b", program)
-    assert (done.returncode, done.stdout) == (0, "hold: the series itself, code 6\n")
+    done = desk(tmp_path, f"exit {code}")
 
-    done = desk(two_series / "a", "exit 7")
-    assert (done.returncode, done.stdout) == (0, "hold: not a scan for this model\n")
-    done = desk(two_series / "a", "exit 10")
-    assert (done.returncode, done.stdout) == (10, "fault of the installation, code 10\n")
+    assert (done.returncode, done.stdout) == (ended, said)
 
 
 def test_the_python_of_the_page(convert, ct, tiny_bundle, monkeypatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from monai.data import MetaTensor
 
+from medtranslate.assurance.cycle import CycleError
 from medtranslate.assurance.looks import Look
 from medtranslate.assurance.maps import write_map
 from medtranslate.assurance.measure import Measure
@@ -94,20 +95,24 @@ def convert_scan(
             image, source, prepared, to=to, progress=passes.next()
         )
         del prepared  # its slices are the result's now, which has its own voxels
+    cycle: CycleError | None = None
     looks: list[Look] = []
     if goes_back:
         with trace.stage("round trip"):
             cycle, looks = checks.round_trip(result, unseen, passes.next())
+        if job.error_map is None:
+            cycle = None  # its figures are kept; its map would only take room
     with trace.stage("write"), folder_made(job.home and job.output.parent):
         write_result(result, job, request)
-        if goes_back:
+        if cycle and job.error_map:
             _write_map(cycle, job.error_map, checks, unseen, result)
-            del cycle  # one map at a time
+            cycle = None  # one map at a time
     if request.variation:
         with trace.stage("variation"):
             other = checks.second_opinion(result, passes.next())
         with trace.stage("write"):
-            _write_map(other, job.variation_map, checks, unseen, result)
+            if job.variation_map:
+                _write_map(other, job.variation_map, checks, unseen, result)
     shown = _preview(image, result, job, request, trace)
     notes = [*result.meta["source"]["faults"], *notes]
     if job.format == "dicom":
@@ -131,10 +136,8 @@ class _Passes:
 
 
 def _write_map(
-    measure: Measure, path: Path | None, checks: Checks, unseen: Unseen, result: MetaTensor
+    measure: Measure, path: Path, checks: Checks, unseen: Unseen, result: MetaTensor
 ) -> None:
-    if path is None:
-        return
     if checks.source["kind"] == "volume":
         marked(measure, checks.prepared, unseen)
     with folder_made(path.parent):
