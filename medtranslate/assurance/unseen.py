@@ -34,7 +34,8 @@ class Unseen:
     Parameters
     ----------
     outside_field : int
-        Voxels of tissue outside the network's field: background in the result.
+        Voxels outside the network's field, background in the result, that are not air: tissue, or
+        a head rest.
     below_window, above_window : float
         Share of the head, 0 to 1, that the network saw as plain black or plain white, so that no
         structure shows in it: air and fat, bone in a CT in the brain window.
@@ -129,7 +130,7 @@ def marked(measure: Measure, prepared: Prepared, unseen: Unseen) -> MetaTensor:
 
 
 def _outside_field(place: Placement, image: MetaTensor, recipe: Recipe) -> int:
-    """Count voxels of tissue that the network's field does not cover."""
+    """Count voxels that the network's field does not cover, above the level of tissue."""
     volume = image.as_tensor()[0].detach().cpu()
     beyond = ~place.seen
     if recipe.head is None or recipe.kind == "picture" or not beyond.any():

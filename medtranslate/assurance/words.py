@@ -75,7 +75,8 @@ def _variation(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _unseen(found: Mapping[str, Any]) -> Iterator[str]:
     if found["outside_field_voxels"]:
-        yield f"{found['outside_field_voxels']} voxels of tissue lie outside its field of view."
+        count = found["outside_field_voxels"]
+        yield f"{count} voxels that are not air lie outside the model's field of view."
     above, below = found["above_window_share"], found["below_window_share"]
     if above + below >= 0.0005:
         yield (

@@ -107,8 +107,8 @@ class Checks:
             notes.append("no round trip is made: the model leads one way")
         if unseen.outside_field:
             notes.append(
-                f"{unseen.outside_field} voxels of tissue lie outside the model's field of view "
-                "and are background in the result"
+                f"{unseen.outside_field} voxels that are not air lie outside the model's field of "
+                "view and are background in the result"
             )
         return unseen, notes
 
