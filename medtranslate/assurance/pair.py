@@ -194,7 +194,7 @@ def _ways(source: Mapping[str, Any]) -> tuple[str, str]:
 def _undone(placement: Placement) -> Placement:
     """Turn a placement round: what its way back did, undone by least squares."""
     rows, columns = (
-        torch.linalg.pinv(each.double(), rtol=_FAINTEST).float()
+        torch.linalg.pinv(each, rtol=_FAINTEST)
         for each in (placement.rows_back, placement.columns_back)
     )
     return replace(placement, rows=rows, columns=columns)
