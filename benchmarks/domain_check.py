@@ -110,8 +110,10 @@ def main() -> None:
 
 
 def show(rows: Iterable[Row]) -> None:
+    """Print the rows that hold anything, as they come."""
     for row in rows:
-        print(row.text(), flush=True)
+        if row.counts:
+            print(row.text(), flush=True)
 
 
 def listed(folder: Path, wanted: Path | None) -> list[Path]:

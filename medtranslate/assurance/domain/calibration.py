@@ -20,6 +20,7 @@ from medtranslate.assurance.domain.scale import Scale
 
 _OTHER = {"CT": "MR", "MR": "CT"}
 _BATCH = 128
+_DRAWS = 30  # scans put together from each slice kept out
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Effort:
     """
 
     examples: int = 16000
-    epochs: int = 10
+    epochs: int = 18
     rate: float = 4e-3
     decay: float = 1e-2
     variants: int = 4
@@ -81,7 +82,8 @@ def calibrate(
     for modality, own in slices.items():
         maker = Maker(modality, torch.Generator().manual_seed(seed))
         namer = _fit(maker, own.fit, slices[_OTHER[modality]].fit, effort, seed)
-        made[modality] = _measured(maker, namer, own.kept_out, effort.variants)
+        other_draws = Maker(modality, torch.Generator().manual_seed(seed + 1))
+        made[modality] = _measured(other_draws, namer, own.kept_out, effort.variants)
     return DomainCheck(made, LIMITS)
 
 
@@ -143,10 +145,9 @@ def _measured(maker: Maker, namer: Namer, kept_out: torch.Tensor, variants: int)
             for shown in (slices, *(maker.genuine(slices) for _ in range(variants))):
                 odds.append(namer.odds(look(shown, maker.modality)))
     faults = Scale.measure(torch.cat(odds))
-    highest = faults.score(torch.cat(odds)).amax(1, keepdim=True)
-    slice_scale = Scale.measure(highest)
-    scores = slice_scale.score(highest)[:, 0]
+    scores = faults.score(torch.cat(odds))
+    slice_scale = Scale.measure(scores.amax(1, keepdim=True))
     # Slices of a scan are alike: many of them say no more than a few of different scans do.
-    drawn = torch.randint(0, len(scores), (100 * len(scores), SEVERAL), generator=maker.random)
-    scan_scale = Scale.measure(scores[drawn].median(dim=1).values[:, None])
-    return Calibrated(namer, faults, slice_scale, scan_scale)
+    drawn = torch.randint(0, len(scores), (_DRAWS * len(scores), SEVERAL), generator=maker.random)
+    common = scores[drawn].median(dim=1).values
+    return Calibrated(namer, faults, slice_scale, Scale.measure(common.amax(1, keepdim=True)))

@@ -24,7 +24,7 @@ LOOKED_AT = 24
 FEWEST_HEAD = 0.02
 """Share of the field that a head must fill in a slice to be looked at."""
 
-SEVERAL = 3
+SEVERAL = 5
 """From so many slices a scan is judged by what its slices have in common."""
 
 _TOLD = {**TURNS, **CONTENTS}
@@ -47,7 +47,7 @@ class Calibrated:
     slice : Scale
         Of the highest fault score of a slice.
     scan : Scale
-        Of the median over the slices of a scan.
+        Of the highest median of a fault over the slices of a scan.
     """
 
     namer: Namer
@@ -80,8 +80,9 @@ class DomainCheck:
     def judge(self, prepared: Prepared, source: Mapping[str, Any]) -> Judgement:
         """Judge a scan by its prepared slices.
 
-        A scan of several slices is judged by the median of theirs, weighted by how much head they
-        show, so that the skull's base and the vertex, which look odd in any scan, do not decide.
+        A scan of several slices is judged by the fault that most of them share: the highest of the
+        faults' medians, weighted by how much head a slice shows. So the skull's base and the
+        vertex, which look odd in any scan, do not decide.
 
         Parameters
         ----------
@@ -98,12 +99,11 @@ class DomainCheck:
         check = self.modalities[modality]
         halves = halved(prepared.slices[places], prepared.head[places])
         scores, faults = check.judge(halves, modality)
-        common = _median(torch.cat([scores[:, None], faults], dim=1), area[places])
-        score = common[:1]
-        if len(places) >= SEVERAL:
-            score = check.scan.score(score[None])[0]
+        common = _median(faults, area[places])
+        scale = check.scan if len(places) >= SEVERAL else check.slice
+        score = scale.score(common.max()[None, None])[0]
         verdict = self._verdict(float(score))
-        reasons = () if verdict == "passed" else _reasons(common[1:], modality)
+        reasons = () if verdict == "passed" else _reasons(common, modality)
         slices: list[float | None] = [None] * len(area)
         for place, one in zip(places.tolist(), scores.tolist(), strict=True):
             slices[place] = one

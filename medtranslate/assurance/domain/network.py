@@ -23,7 +23,7 @@ class Namer(nn.Module):
             nn.Conv2d(2, 16, 5, 2, 2), nn.ReLU(),
             nn.Conv2d(16, 24, 3, 2, 1), nn.ReLU(),
             nn.Conv2d(24, 32, 3, 2, 1), nn.ReLU(),
-            nn.Flatten(), nn.Dropout(0.2),
+            nn.Flatten(), nn.Dropout(0.1),
             nn.Linear(32 * (SIDE // 8) ** 2, _SEEN), nn.ReLU(),
         )  # fmt: skip
         self.register_buffer("middle", torch.zeros(FIGURES))

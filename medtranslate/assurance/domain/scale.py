@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-RATES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+RATES = (0.5, 0.2, 0.1, 0.05, 0.02)
 """Shares of genuine scans at whose values the scale is known; beyond them it is carried on."""
 
 HIGHEST = 9.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def test_slices_are_looked_at_evenly(count: int) -> None:
     looked = _spread(torch.arange(count)).tolist()
 
     assert len(looked) == len(set(looked)) == min(count, LOOKED_AT)
-    gaps = {b - a for a, b in zip(looked, looked[1:], strict=False)}
+    gaps = {b - a for a, b in itertools.pairwise(looked)}
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 

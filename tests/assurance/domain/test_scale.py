@@ -12,11 +12,11 @@ SCALE = Scale.measure(GENUINE)
 
 
 def test_a_score_is_the_order_of_the_false_alarm_rate() -> None:
-    values = torch.tensor([[0.5], [0.8], [0.9], [0.99]])
+    values = torch.tensor([[0.5], [0.8], [0.9], [0.98]])
 
     scores = SCALE.score(values)[:, 0]
 
-    expected = [0.301, 0.699, 1.0, 2.0]  # one in 2, in 5, in 10, in 100
+    expected = [0.301, 0.699, 1.0, 1.699]  # one in 2, in 5, in 10, in 50
     assert scores.tolist() == pytest.approx(expected, abs=0.02)
 
 
