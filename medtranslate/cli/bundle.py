@@ -115,7 +115,8 @@ def refresh(
     """
     from medtranslate.training.handover import renew
 
-    renew(folder, weights, version=version, note=note)
+    for gone in renew(folder, weights, version=version, note=note):
+        typer.echo(f"gone: {gone}")
     typer.echo(f"{folder}: written anew")
 
 

@@ -114,5 +114,6 @@ def training_facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "processes": about["processes"],
         "precision": about["precision"],
         "versions": about["versions"],
+        "data": about["data"],
         "settings": about["settings"],
     }

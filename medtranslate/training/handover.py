@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 
 from medtranslate.assurance.reference import write_reference
-from medtranslate.bundle import Bundle
+from medtranslate.bundle import Bundle, attach_domain
+from medtranslate.bundle.domain import DOMAIN_FILE
 from medtranslate.bundle.load import MODEL_FILE
 from medtranslate.bundle.refresh import content_of, facts_of, refresh
 from medtranslate.bundle.save import new_folder, write_texts
@@ -88,11 +89,14 @@ def hand_over(source: Path, folder: Path, wanted: Handover) -> list[Path]:
     return large
 
 
-def renew(folder: Path, source: Path | None = None, *, version: str = "", note: str = "") -> None:
+def renew(
+    folder: Path, source: Path | None = None, *, version: str = "", note: str = ""
+) -> list[str]:
     """Write a bundle's generated files anew, with other weights where a source is given.
 
     What people wrote stays: the card and other documents, the licence, the words in the metadata;
-    with other weights, figures of evaluation go, as they were of the old ones.
+    with other weights, figures of evaluation go, as they were of the old ones. The domain check
+    stays where the source brings none and was trained on the same slices.
 
     Parameters
     ----------
@@ -105,6 +109,11 @@ def renew(folder: Path, source: Path | None = None, *, version: str = "", note: 
     note : str
         What the version brings, for the changelog.
 
+    Returns
+    -------
+    list of str
+        What the bundle no longer has, a sentence each.
+
     Raises
     ------
     InputMissing, Unreadable, TrainingFailed, ModelUnusable
@@ -112,17 +121,18 @@ def renew(folder: Path, source: Path | None = None, *, version: str = "", note: 
     OutputFailed
         It cannot be written; the bundle is as it was.
     """
-    content = content_of(folder)
+    content, gone = content_of(folder), []
     with whole_folder(folder, overwrite=True) as partial:
         shutil.copytree(folder, partial, dirs_exist_ok=True, ignore=_PASSED_OVER)
         if source is not None:
-            _take_weights(partial, source, str(content["name"]), str(content["version"]))
+            gone = _take_weights(partial, source, str(content["name"]), str(content["version"]))
         refresh(partial, version=version, note=note)
         write_reference(partial)
+    return gone
 
 
-def _take_weights(folder: Path, source: Path, name: str, version: str) -> None:
-    facts = facts_of(folder)
+def _take_weights(folder: Path, source: Path, name: str, version: str) -> list[str]:
+    facts, numbers = facts_of(folder), _domain_numbers(folder)
     with tempfile.TemporaryDirectory() as made:
         new = Path(made) / "bundle"
         new_folder(new, lambda whole: _write_bundle(source, whole, Handover(name, version)))
@@ -130,8 +140,22 @@ def _take_weights(folder: Path, source: Path, name: str, version: str) -> None:
             shutil.rmtree(folder / part, ignore_errors=True)
             if (new / part).is_dir():
                 shutil.copytree(new / part, folder / part)
-    kept = replace(facts, training=facts_of(folder).training, eval_metrics={})
-    refresh(folder, facts=kept)
+    training = facts_of(folder).training
+    refresh(folder, facts=replace(facts, training=training, eval_metrics={}))
+    gone = ["its figures of evaluation were of other weights"] if facts.eval_metrics else []
+    if numbers and not _domain_numbers(folder):
+        if training.get("data", "") == facts.training.get("data"):
+            attach_domain(folder, numbers)
+        else:
+            gone.append("its domain check was of other training data")
+    return gone
+
+
+def _domain_numbers(folder: Path) -> bytes:
+    """Read the numbers of a bundle's domain check; nothing where it has none."""
+    path = folder / DOMAIN_FILE
+    known = (folder / MODEL_FILE).is_file() and "domain" in content_of(folder)
+    return path.read_bytes() if known else b""
 
 
 def _write_bundle(source: Path, whole: Path, wanted: Handover) -> None:
@@ -157,8 +181,15 @@ def _writer(source: Path) -> Callable[[Path, str, str], Path] | None:
         return None
     run = RunFolder(source)
     if run.last.is_file() or run.best.is_file():
-        return lambda whole, name, version: export(run, whole, name, version)
+        return lambda whole, name, version: _export_run(run, whole, name, version)
     raise InputMissing("no run, checkpoint or bundle there", path=source)
+
+
+def _export_run(run: RunFolder, whole: Path, name: str, version: str) -> Path:
+    export(run, whole, name, version)
+    if numbers := _domain_numbers(run.bundle):  # calibrated when the training ended
+        attach_domain(whole, numbers)
+    return whole
 
 
 def _serve(folder: Path, to: str) -> None:

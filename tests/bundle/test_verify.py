@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from medtranslate.assurance.reference import compare_reference, write_reference
 from medtranslate.assurance.verify import verify
-from medtranslate.bundle import Bundle, Networks, default_bundle, save_bundle
+from medtranslate.bundle import Bundle, Networks, attach_domain, default_bundle, save_bundle
 from medtranslate.bundle.facts import Facts
 from medtranslate.bundle.metadata import check_metadata, same_metadata
 from medtranslate.bundle.refresh import content_of, facts_of, refresh
@@ -203,7 +203,7 @@ def test_refresh_with_other_weights(folder) -> None:
         facts=Facts(training={"steps": 12}),
     )  # fmt: skip
 
-    renew(folder, other)
+    assert renew(folder, other) == ["its figures of evaluation were of other weights"]
 
     assert Bundle.load(folder).name == "tiny"
     facts = facts_of(folder)
@@ -211,6 +211,22 @@ def test_refresh_with_other_weights(folder) -> None:
     mine, its = (load_file(f / "models/ct_to_mri.safetensors") for f in (folder, other))
     assert all(torch.equal(mine[name], its[name]) for name in its)
     assert "fault" not in results(folder).values()
+
+
+@pytest.mark.parametrize(("data", "kept"), [("a" * 64, True), ("b" * 64, False)])
+def test_a_domain_check_stays_with_the_data_that_it_was_of(folder, data, kept) -> None:
+    attach_domain(folder, b"numbers")
+    refresh(folder, facts=replace(facts_of(folder), training={"data": "a" * 64}))
+    other = save_bundle(
+        folder.parent / "other", tiny_networks(), shipped_recipes(), name="other", version="3",
+        facts=Facts(training={"data": data}),
+    )  # fmt: skip
+
+    gone = renew(folder, other)
+
+    assert (gone == []) is kept
+    assert (Bundle.load(folder).domain is not None) is kept
+    assert (folder / "configs/domain.safetensors").exists() is kept
 
 
 def test_a_refresh_that_fails_leaves_the_bundle_as_it_was(folder) -> None:

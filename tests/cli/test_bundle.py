@@ -25,7 +25,9 @@ def test_info_says_what_it_is(command, model) -> None:
     lines = {line[:18].strip(): line[18:] for line in done.out.splitlines()}
     assert done.code == 0
     assert lines["model"] == "tiny 0.0"
-    assert lines["ct_to_mri"].startswith("Compact (width 16, blocks 1), 0.01 M parameters, 0.1 GFLOP")
+    assert lines["ct_to_mri"].startswith(
+        "Compact (width 16, blocks 1), 0.01 M parameters, 0.1 GFLOP"
+    )
     assert lines["recipe MR-volume"] == "AxialSlices, Percentiles, OtsuThreshold"
     assert lines["training"] == "not stated"
     assert "models/mri_to_ct.safetensors, SHA-256 " in done.out
