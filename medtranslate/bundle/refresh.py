@@ -14,7 +14,7 @@ from medtranslate.errors import ModelUnusable
 from medtranslate.recipes import read_yaml
 
 REFERENCE_FILE = Path("configs/reference.json")
-_MAY_RUN = (".yaml", ".yml", ".json", ".conf", ".py", ".pyc", ".so", ".sh")
+_MAY_RUN = (".yaml", ".yml", ".conf", ".py", ".pyc", ".so", ".sh")
 
 
 def refresh(folder: Path, *, version: str = "", note: str = "", facts: Facts | None = None) -> None:
@@ -79,7 +79,7 @@ def foreign_workflows(folder: Path) -> tuple[list[str], list[str]]:
     own = [
         str(place)
         for place in found
-        if place.suffix.lower() in _MAY_RUN
+        if (place.suffix.lower() in _MAY_RUN or place.match("configs/*.json"))
         and place not in data
         and _text(folder / place) != expected.get(place)
     ]

@@ -84,6 +84,10 @@ def test_a_dicom_series(complete, scans, tmp_path) -> None:
     expected = Translator.load(complete).translate(series, to="mri").as_tensor()[0].numpy()
     (got,) = made.values()
     assert np.array_equal(got, expected)
+    run(complete, "inference", input=str(series), output_dir=str(tmp_path / "d"), output_ext=".dcm")
+    derived = read(tmp_path / "d/series_mri.dcm")
+    assert derived.meta["source"]["format"] == "dicom"
+    assert np.array_equal(derived.as_tensor()[0].numpy(), expected)
 
 
 def test_a_folder_of_volumes_keeps_its_layout(complete, scans, tmp_path) -> None:
