@@ -30,6 +30,8 @@ SEVERAL = 5
 _TOLD = {**TURNS, **CONTENTS}
 _OTHER = {"CT": "MR", "MR": "CT"}
 _NO_HEAD = "there is no head in it"
+_ALL_ONE = "there is nothing in it: all of it has one brightness"
+_EVEN = 0.01  # of the 2 from darkest to brightest: little more than a grey level
 _MOST_REASONS = 2
 _ALSO = 0.9  # of the oddest fault's score, so much makes another worth telling
 
@@ -96,6 +98,9 @@ class DomainCheck:
         places = _spread(torch.nonzero(area >= FEWEST_HEAD)[:, 0])
         if not len(places):
             return Judgement("refused", HIGHEST, self.limits, (_NO_HEAD,))
+        shown = prepared.slices[places, 0][prepared.head[places]]
+        if float(shown.max() - shown.min()) < _EVEN:
+            return Judgement("refused", HIGHEST, self.limits, (_ALL_ONE,))
         check = self.modalities[modality]
         halves = halved(prepared.slices[places], prepared.head[places])
         scores, faults = check.judge(halves, modality)

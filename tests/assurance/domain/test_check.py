@@ -102,6 +102,15 @@ def test_nothing_to_look_at_is_refused(head: Prepared) -> None:
     assert judgement.slices is None
 
 
+def test_one_brightness_all_over_is_refused(head: Prepared) -> None:
+    even = Prepared(torch.full_like(head.slices, -0.98), head.head, head.limits, head.placement)
+
+    judgement = told().judge(even, SOURCE)
+
+    assert (judgement.verdict, judgement.score) == ("refused", HIGHEST)
+    assert "one brightness" in judgement.reasons[0]
+
+
 def test_a_refusal_names_file_reason_and_way_out(head: Prepared) -> None:
     judgement = told(no_head=[4.0]).judge(some(head, 1), SOURCE)
 
