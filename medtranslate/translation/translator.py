@@ -159,11 +159,8 @@ class Translator:
         MetaTensor (1, X, Y, Z)
             As `translate`.
         """
-        # A slice without a head is background already: the network need not be asked. What the
-        # device computes in is all that is kept: of a long series, half a float32 counts.
-        holds, slices = prepared.head.flatten(1).any(1), prepared.slices
-        slices.data = slices.data.to(self.device.dtype)
-        slices[holds] = self.translate_frames(slices[holds], to=to, progress=progress).to(slices)
+        slices = prepared.slices
+        slices.data = self._translated(prepared, to, progress)
         return self.finish(slices, prepared, image, source, to=to)
 
     def finish(
@@ -263,6 +260,14 @@ class Translator:
             "background": target.intensity.background,
             "window": [limits.low, limits.high] if volume and made == "CT" else [],
         }
+
+    def _translated(self, prepared: Prepared, to: str, progress: Progress) -> torch.Tensor:
+        # A slice without a head is background already: the network need not be asked.
+        holds = prepared.head.flatten(1).any(1)
+        made = self.translate_frames(prepared.slices[holds], to=to, progress=progress)
+        slices = torch.full_like(prepared.slices, -1, dtype=self.device.kept)
+        slices[holds] = made.to(slices)
+        return slices
 
     def _made(self, to: str) -> str:
         """Return the modality that a target is, if this model makes it."""

@@ -178,8 +178,8 @@ class RestoreScand(MapTransform):
         out = dict(data)
         for key, orig in self.key_iterator(out, self.orig_keys):
             held = _held(out[orig])
-            # In what the device computes in, as `Translator.translate` keeps slices.
-            dtype = self.translator.device.dtype
+            # Kept as `Translator.translate` keeps them.
+            dtype = self.translator.device.kept
             slices = torch.full_like(held.prepared.slices, -1, dtype=dtype)
             made = out[key].as_tensor() if isinstance(out[key], MetaTensor) else out[key]
             slices[held.holds] = made.detach().to("cpu", dtype).permute(3, 0, 1, 2)
