@@ -103,7 +103,9 @@ def test_every_figure_is_told_in_words() -> None:
     assert "6.1 HU on average, 5.1% of the range" in lines and "most in slice 1: 9.0" in lines
     assert "changes by 41.0 arbitrary units" in lines
     assert "Domain check: warned (it is dark); oddness 1.7" in lines
-    assert "7 voxels that are not air" in lines and "20.0% is plain white to it, 10.0% plain" in lines
+    assert (
+        "7 voxels that are not air" in lines and "20.0% is plain white to it, 10.0% plain" in lines
+    )
     assert "Slices 0 to 2 are below the skull base" in lines and "Slice 5 is unlike" in lines
     assert lines.endswith("a fault")
 
