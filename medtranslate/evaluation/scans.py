@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,14 +63,34 @@ def read_scans(
         A scan that cannot be read, by name.
     """
     collected = _Collected(folder, modality, recipe)
-    for scan in find_scans(folder, modality, names):
+    scans = find_scans(folder, modality, names)
+    made = _ahead(lambda scan: recipe.prepare(_image(scan, modality)), scans)
+    for scan, prepared in zip(scans, made, strict=True):
         try:
-            prepared = recipe.prepare(_image(scan, modality))
+            slices, head = prepared().slices, prepared().head
         except Unsupported as error:
             collected.left_out.append(f"{scan.path.name}: {error.fault}")
             continue
-        collected.add(scan, prepared.slices, prepared.head)
+        collected.add(scan, slices, head)
     return collected.frame_set()
+
+
+def _ahead(
+    prepare: Callable[[Found], Prepared], scans: Sequence[Found]
+) -> Iterator[Callable[[], Prepared]]:
+    """Prepare scans side by side, in order; no more ahead of need than there are processors.
+
+    Each is given as a function that returns it, or raises what preparing it raised.
+    """
+    workers = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Prepared]] = deque()
+        for scan in scans:
+            waiting.append(pool.submit(prepare, scan))
+            if len(waiting) > workers:
+                yield waiting.popleft().result
+        while waiting:
+            yield waiting.popleft().result
 
 
 def read_scan_pairs(

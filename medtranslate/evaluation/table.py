@@ -15,6 +15,8 @@ from medtranslate.evaluation.paired import Interval
 from medtranslate.evaluation.results import DirectionResult, Evaluation
 
 NOTHING = "–"
+NARROWEST = 150
+"""Columns that the widest table asks for; a narrower terminal wraps lines, but no figure is cut."""
 LESION_HEADERS = (
     "lesions", "n", "contrast (grey)", "survival", "seen in source", "seen", "turned",
     "echo elsewhere", "way back",
@@ -44,14 +46,18 @@ def grids(evaluation: Evaluation) -> list[Grid]:
 def show(evaluation: Evaluation, console: Console) -> None:
     """Print the tables and the warnings."""
     for grid in grids(evaluation):
-        table = Table(title=grid.title, caption=grid.caption, title_justify="left")
-        for number, header in enumerate(grid.headers):
-            table.add_column(header, justify="left" if number < 2 else "right")
-        for row in grid.rows:
-            table.add_row(*row)
-        console.print(table)
+        console.print(_table(grid), crop=False, width=max(console.width, NARROWEST))
     for warning in evaluation.warnings:
         console.print(f"Note: {warning}", style="yellow", highlight=False)
+
+
+def _table(grid: Grid) -> Table:
+    table = Table(title=grid.title, caption=grid.caption, title_justify="left")
+    for number, header in enumerate(grid.headers):
+        table.add_column(header, justify="left" if number < 2 else "right", overflow="fold")
+    for row in grid.rows:
+        table.add_row(*row)
+    return table
 
 
 def _distances(evaluation: Evaluation) -> Grid:
