@@ -11,7 +11,8 @@ The map of the cycle error is then made from the altered result, and stated:
 - share: of the fault's voxels, how many lie in the worst 10 % of the map (of the head's voxels in
   the whole scan); chance gives 0.10, and 'before' is the same place in the unaltered result;
 - found: faults of which at least half lies there;
-- slice: faults whose slice is among the worst 10 % of the scan's slices (pictures have none).
+- slice: faults whose slice is among the worst 10 % of the scan's slices (pictures have none), and
+  the same without the fault; by peak, as the report ranks slices, and by mean.
 
 Give scans (files or series folders), folders of pictures, or both::
 
@@ -35,7 +36,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from medtranslate import Translator, read
-from medtranslate.assurance import CycleError, cycle_error
+from medtranslate.assurance import CycleError, SliceError, cycle_error
 from medtranslate.errors import MedTranslateError
 from medtranslate.evaluation.lesions.brain import depth
 from medtranslate.evaluation.lesions.shapes import weights
@@ -108,14 +109,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the map says about one fault; `in_slices` is None for a picture."""
+    """What is found of one fault with and without it; of a picture's slices, None."""
 
     kind: str
     diameter: float
     share: float
     before: float
-    in_slices: bool | None
-    in_slices_before: bool | None
+    by_peak: bool | None
+    by_peak_before: bool | None
+    by_mean: bool | None
+    by_mean_before: bool | None
 
 
 def images(
@@ -257,14 +260,18 @@ def outcome(
     kind: str, diameter: float, fault: Fault, before: CycleError, after: CycleError, grid: Grid
 ) -> Outcome:
     """Say where the maps with and without a fault put its place and its slice."""
-    volume = len(after.slices) > 1
+    ranks = {
+        "by_peak": in_worst(after.worst, fault),
+        "by_peak_before": in_worst(before.worst, fault),
+        "by_mean": in_worst(by_mean(after), fault),
+        "by_mean_before": in_worst(by_mean(before), fault),
+    }
     return Outcome(
         kind,
         diameter,
         share=share_in_worst(after, fault, grid),
         before=share_in_worst(before, fault, grid),
-        in_slices=slice_in_worst(after, fault) if volume else None,
-        in_slices_before=slice_in_worst(before, fault) if volume else None,
+        **(ranks if len(after.slices) > 1 else dict.fromkeys(ranks)),
     )
 
 
@@ -275,15 +282,22 @@ def share_in_worst(measured: CycleError, fault: Fault, grid: Grid) -> float:
     return float((grid.plane(measured.map, fault.index)[fault.where] > level).mean())
 
 
-def slice_in_worst(measured: CycleError, fault: Fault) -> bool:
+def by_mean(measured: CycleError) -> list[SliceError]:
+    """Return the slices, those with the largest mean first."""
+    return sorted(measured.slices, key=lambda one: -one.error)
+
+
+def in_worst(ranked: Sequence[SliceError], fault: Fault) -> bool:
     """Say whether a fault's slice is among the worst 10 %."""
-    worst = measured.worst[: max(1, round(WORST * len(measured.slices)))]
-    return fault.index in {each.index for each in worst}
+    return fault.index in {each.index for each in ranked[: max(1, round(WORST * len(ranked)))]}
 
 
 def print_header() -> None:
-    print("| scan | fault | mm | n | share | before | found | slice | slice, before |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    columns = ["scan", "fault", "mm", "n", "share", "before", "found"]
+    for rank in ("by peak", "by mean"):
+        columns += [f"slice {rank}", "before"]
+    print(f"| {' | '.join(columns)} |")
+    print(f"|{' --- |' * len(columns)}")
 
 
 def print_rows(name: str, found: Sequence[Outcome]) -> None:
@@ -298,8 +312,10 @@ def print_rows(name: str, found: Sequence[Outcome]) -> None:
             f"| {np.mean([x.share for x in those]):.2f} "
             f"| {np.mean([x.before for x in those]):.2f} "
             f"| {percent([x.share >= 0.5 for x in those])} "
-            f"| {percent([x.in_slices for x in those])} "
-            f"| {percent([x.in_slices_before for x in those])} |",
+            f"| {percent([x.by_peak for x in those])} "
+            f"| {percent([x.by_peak_before for x in those])} "
+            f"| {percent([x.by_mean for x in those])} "
+            f"| {percent([x.by_mean_before for x in those])} |",
             flush=True,
         )
 

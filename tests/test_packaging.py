@@ -95,6 +95,7 @@ def test_a_wheel_carries_every_recipe_and_weight_inside_the_package(
     assert {f"medtranslate/{name}" for name in shipped_files(tree)} <= names
     assert {f"medtranslate/{MODELS}/{name}" for name in WEIGHTS} <= names
     assert "medtranslate/py.typed" in names
+    assert "medtranslate/assurance/report.schema.json" in names
     for template in (tree / "medtranslate/bundle/templates").iterdir():
         assert f"medtranslate/bundle/templates/{template.name}" in names
     tops = {name.split("/")[0] for name in names}

@@ -1,4 +1,4 @@
-"""Pictures of the slices that lost most on the round trip, as the network saw them."""
+"""Pictures of the slices with the worst place on the round trip, as the network saw them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class Look:
     index : int
         Of the slice along its axis of the scan, from 0.
     error : float
-        Its figure, in the scan's units.
+        Its mean, in the scan's units.
+    peak : float or None
+        What its worst patch lost, in the same units.
     source, result, back : uint8 array (size, size)
         Grey; rows from anterior to posterior, columns from the patient's right to left.
     lost : uint8 array (size, size)
@@ -41,6 +43,7 @@ class Look:
 
     index: int
     error: float
+    peak: float | None
     source: Picture
     result: Picture
     back: Picture
@@ -57,7 +60,7 @@ def worst_looks(
     passed_over: Collection[int] = (),
     count: int = COUNT,
 ) -> list[Look]:
-    """Look at the slices that lost most, among those that show a good part of the head.
+    """Look at the slices with the worst place, among those that show a good part of the head.
 
     Parameters
     ----------
@@ -73,7 +76,7 @@ def worst_looks(
     Returns
     -------
     list of Look
-        That which lost most first.
+        That with the largest peak first.
     """
     pair = Pair.of(translator, image, result, prepared)
     numbers = {int(at): number for number, at in enumerate(pair.prepared.placement.slices)}
@@ -86,7 +89,12 @@ def worst_looks(
         made = pair.result_frames(chosen)
         lost = (2 * (back - source).abs() - 1).clamp_(-1, 1)  # a difference of 1 is half the range
         looks.append(
-            Look(one.index, one.error, *(_grey(each) for each in (source, made, back, lost)))
+            Look(
+                one.index,
+                one.error,
+                one.peak,
+                *(_grey(each) for each in (source, made, back, lost)),
+            )
         )
     return looks
 

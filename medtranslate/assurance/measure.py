@@ -10,13 +10,14 @@ import torch
 from monai.data import MetaTensor
 
 from medtranslate.assurance.pair import Indices, Pair, like_scan
+from medtranslate.assurance.peak import peaks
 from medtranslate.recipes.intensity import Limits
 from medtranslate.translation.device import Progress
 
 
 @dataclass(frozen=True)
 class SliceError:
-    """The figure of one slice.
+    """The figures of one slice.
 
     Parameters
     ----------
@@ -26,11 +27,15 @@ class SliceError:
         Mean over the head within the network's field, in the measure's units.
     voxels : int
         Over how many voxels.
+    peak : float or None
+        What its worst patch deep in the head lost (`medtranslate.assurance.peak`), in the same
+        units; None where no patch has room.
     """
 
     index: int
     error: float
     voxels: int
+    peak: float | None
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,10 @@ class Measure:
 
     @property
     def worst(self) -> tuple[SliceError, ...]:
-        """The slices, those with the largest figure first."""
-        return tuple(sorted(self.slices, key=lambda one: -one.error))
+        """The slices, those with the largest peak first; last, by error, those that have none."""
+        return tuple(
+            sorted(self.slices, key=lambda one: (one.peak or 0.0, one.error), reverse=True)
+        )
 
     @classmethod
     def take(
@@ -108,6 +115,7 @@ class Measure:
         placement, held = pair.prepared.placement, pair.holds
         out = placement.empty().zero_()
         sums: list[torch.Tensor] = []
+        highest: list[float | None] = []
 
         def laid(planes: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
             planes = size(planes).mul_(inside)
@@ -118,17 +126,18 @@ class Measure:
         done = 0
         for chosen in pair.batches(batch):
             in_units = frames(chosen).mul_((limits.high - limits.low) / 2)
+            highest += peaks(in_units, pair.source_frames(chosen), pair.prepared.head[chosen])
             pair.lay_on_scan(in_units, chosen, out, laid)
             done += len(chosen)
             progress(done, len(held))
         totals = torch.cat(sums)
-        figures = zip(placement.slices[held].tolist(), totals.tolist(), strict=True)
+        figures = zip(placement.slices[held].tolist(), totals.tolist(), highest, strict=True)
         return cls(
             like_scan(out, image, pair.source),
             float(totals[:, 0].sum() / totals[:, 1].sum().clamp(min=1)),
             tuple(
-                SliceError(at, total / max(1.0, count), int(count))
-                for at, (total, count) in figures
+                SliceError(at, total / max(1.0, count), int(count), peak)
+                for at, (total, count), peak in figures
             ),
             placement.axes[0],
             units,
@@ -144,7 +153,12 @@ class Measure:
             "range": list(self.limits),
             "slice_axis": "XYZ"[self.axis],
             "slices": [
-                {"index": one.index, "error": round(one.error, 4), "voxels": one.voxels}
+                {
+                    "index": one.index,
+                    "error": round(one.error, 4),
+                    "voxels": one.voxels,
+                    "peak": None if one.peak is None else round(one.peak, 4),
+                }
                 for one in self.slices
             ],
             "worst_slices": [one.index for one in self.worst[:10]],

@@ -32,6 +32,7 @@ vertical-align:top;overflow-wrap:anywhere}
 .row figure{margin:0}.row img{width:100%;background:#000;display:block}
 figcaption{font-size:.8rem;color:#555}pre{overflow:auto;font-size:.75rem}
 .chart{width:100%;height:9rem}.chart rect{fill:#8aa4c8}.chart rect.worst{fill:#d1495b}
+.chart rect.mean{fill:#33507c}
 dt{font-weight:600}dd{margin:0 0 .6rem}
 @media(prefers-color-scheme:dark){body{background:#18181a;color:#e6e6e6}figcaption{color:#aaa}
 h2{border-color:#444}}
@@ -142,20 +143,28 @@ def _table(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _chart(cycle: Mapping[str, Any]) -> str:
-    """Draw a bar a slice, from inferior to superior; the worst ones stand out."""
+    """Draw a bar a slice, its peak, and its mean within; the worst slices stand out."""
     slices, worst = cycle["slices"], set(cycle["worst_slices"][:4])
-    highest = max(one["error"] for one in slices) or 1.0
+    highest = max(max(one["error"], one["peak"] or 0.0) for one in slices) or 1.0
     bars = "".join(
-        f'<rect x="{place}" width="0.9" y="{100 * (1 - one["error"] / highest):.2f}" '
-        f'height="{100 * one["error"] / highest:.2f}"'
-        f"{' class=worst' if one['index'] in worst else ''}>"
-        f"<title>slice {one['index']}: {one['error']:g}</title></rect>"
+        _bar(place, one["peak"] or 0.0, highest, f"slice {one['index']}, worst place",
+             "worst" if one["index"] in worst else "peak")
+        + _bar(place, one["error"], highest, f"slice {one['index']}, mean", "mean")
         for place, one in enumerate(slices)
-    )
+    )  # fmt: skip
     return (
         f'<svg class="chart" viewBox="0 0 {len(slices)} 100" preserveAspectRatio="none">{bars}'
-        f"</svg><p>From below to above; the tallest bar is {highest:.1f}. Slices are numbered from "
-        "0 along the file's own axis.</p>"
+        "</svg><p>From below to above: the worst place of each slice, red in the worst slices, "
+        f"and, dark, its mean; the tallest bar is {highest:.1f}. Slices are numbered from 0 along "
+        "the file's own axis.</p>"
+    )
+
+
+def _bar(place: int, value: float, highest: float, name: str, kind: str) -> str:
+    height = 100 * value / highest
+    return (
+        f'<rect class={kind} x="{place}" width="0.9" y="{100 - height:.2f}" '
+        f'height="{height:.2f}"><title>{name}: {value:g}</title></rect>'
     )
 
 
@@ -174,7 +183,11 @@ def _row(look: Look, one: Mapping[str, Any]) -> str:
         for picture, name in pictures
     )
     where = f"Slice {look.index}: " if one["source"]["kind"] == "volume" else ""
-    return f"<p>{where}{look.error:.1f} {units}</p><div class=row>{''.join(figures)}</div>"
+    peak = "" if look.peak is None else f", {look.peak:.1f} {units} at the worst place"
+    return (
+        f"<p>{where}{look.error:.1f} {units} on average{peak}</p>"
+        f"<div class=row>{''.join(figures)}</div>"
+    )
 
 
 def _hot(look: Look) -> Picture:

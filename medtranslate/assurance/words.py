@@ -10,7 +10,8 @@ MEANINGS = {
     "translated back and compared with the scan. What did not come back was not in the result: a "
     "structure that is lost on the round trip may be missing, moved or made up there. The reverse "
     "does not hold: a small figure is no proof that what the result shows is right, because both "
-    "directions can be wrong together.",
+    "directions can be wrong together. The slices named and shown are those with the worst place "
+    "of 8 mm well inside the head: on average, skull and skin lose most in every slice.",
     "Variation": "The scan was translated again mirrored and shifted by a few pixels. Anatomy does "
     "not depend on that; what changed is uncertain. What stayed may still be wrong.",
     "Domain check": "Whether the scan looks like those that the model was trained on: the "
@@ -56,9 +57,11 @@ def _domain(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cycle(found: Mapping[str, Any]) -> Iterator[str]:
-    worst = max(found["slices"], key=lambda one: one["error"], default=None)
-    several = worst is not None and len(found["slices"]) > 1
-    most = f"; most in slice {worst['index']}: {worst['error']:.1f}" if several and worst else ""
+    peaks = {one["index"]: one["peak"] for one in found["slices"]}
+    worst = next(iter(found["worst_slices"]), None)
+    most = ""
+    if len(peaks) > 1 and worst is not None and peaks[worst] is not None:
+        most = f"; most at one place of slice {worst}: {peaks[worst]:.1f}"
     yield (
         f"Round trip: what came back differs from the scan by {found['error']:.1f} "
         f"{found['units']} on average, {found['share_of_range']:.1%} of the range that the model "

@@ -45,7 +45,7 @@ def test_the_map_is_the_figures(tiny_bundle) -> None:
     weights = np.array([one.voxels for one in found.slices])
     mean = np.average([one.error for one in found.slices], weights=weights)
     assert found.error == pytest.approx(mean)
-    assert [one.error for one in found.worst] == sorted(s.error for s in found.slices)[::-1]
+    assert [one.peak for one in found.worst] == sorted(s.peak for s in found.slices)[::-1]
     assert found.axis == 2
 
 
@@ -87,6 +87,28 @@ def test_an_altered_result_no_longer_fits_its_scan(tiny_bundle) -> None:
     again = cycle_error(model, scan, model.translate(scan, to="mri"))
     others = [0, 1, 3]
     assert torch.equal(found.map[..., others], again.map[..., others])
+
+
+def test_a_small_fault_ranks_its_slice_before_one_whose_skin_came_back_badly(tiny_bundle) -> None:
+    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), made_pair.ct()
+    result = model.translate(scan, to="mri")
+    untouched = {one.index: one for one in cycle_error(model, scan, result).slices}
+    across, along = np.mgrid[:180, :212]
+    skin = np.hypot((across - 89.5) / 77.7, (along - 105.5) / 100) > 0.95
+    result[0, ..., 1][torch.from_numpy(skin) & (result[0, ..., 1] > 0)] = 0
+    blob = np.exp(-((across - 100) ** 2 + (along - 90) ** 2) / (2 * 5.0**2))
+    result[0, ..., 2] += torch.from_numpy(0.2 * 4095 * blob).float()
+
+    found = cycle_error(model, scan, result)
+
+    slices = {one.index: one for one in found.slices}
+    assert max(found.slices, key=lambda one: one.error).index == 1
+    assert slices[1].peak == pytest.approx(untouched[1].peak, abs=0.1)
+    assert found.worst[0].index == 2
+    covered = blob[96:105, 86:95].mean()
+    assert slices[2].peak == pytest.approx(0.2 * 120 * covered, rel=0.1)
+    assert found.as_builtins()["worst_slices"][0] == 2
+    assert found.as_builtins()["slices"][2]["peak"] == round(slices[2].peak, 4)
 
 
 def test_the_same_bits_each_time_and_whatever_the_batch(tiny_bundle) -> None:

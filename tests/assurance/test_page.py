@@ -18,14 +18,16 @@ from medtranslate.assurance.words import told
 NOTHING = {"recipes": None, "domain": None, "unseen": None, "cycle_error": None, "variation": None}
 
 
-def cycle(errors: list[float]) -> dict[str, Any]:
+def cycle(peaks: list[float | None]) -> dict[str, Any]:
     return {
         "error": 6.1,
         "units": "HU",
         "share_of_range": 0.0508,
         "range": [-20.0, 100.0],
-        "slices": [{"index": i, "error": e, "voxels": 10} for i, e in enumerate(errors)],
-        "worst_slices": sorted(range(len(errors)), key=lambda i: -errors[i]),
+        "slices": [
+            {"index": i, "error": 2.0, "voxels": 10, "peak": peak} for i, peak in enumerate(peaks)
+        ],
+        "worst_slices": sorted(range(len(peaks)), key=lambda i: -(peaks[i] or 0)),
     }
 
 
@@ -100,7 +102,10 @@ def test_every_figure_is_told_in_words() -> None:
         )
     )
 
-    assert "6.1 HU on average, 5.1% of the range" in lines and "most in slice 1: 9.0" in lines
+    assert (
+        "6.1 HU on average, 5.1% of the range" in lines
+        and "most at one place of slice 1: 9.0." in lines
+    )
     assert "changes by 41.0 arbitrary units" in lines
     assert "Domain check: warned (it is dark); oddness 1.7" in lines
     assert (
@@ -134,13 +139,16 @@ def test_pictures_and_bars_are_those_of_the_slices() -> None:
     plane = np.zeros((256, 256), np.uint8)
     lost = plane.copy()
     lost[10:20, 30:50] = 255
-    look = Look(1, 9.0, plane + 60, plane + 120, plane + 90, lost)
+    look = Look(1, 2.0, 9.0, plane + 60, plane + 120, plane + 90, lost)
 
-    text = page(content(conversion(cycle_error=cycle([5.0, 9.0, 3.0]))), [[look]])
+    text = page(content(conversion(cycle_error=cycle([5.0, 9.0, None]))), [[look]])
 
     encoded = re.findall(r"base64,([A-Za-z0-9+/=]+)", text)
     shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in encoded]
     assert [int(one[0, 0].flat[0]) for one in shown] == [60, 120, 90, 30]
     assert shown[3][15, 40].tolist() == [252, 254, 164]  # inferno's brightest
-    assert "Slice 1: 9.0 HU" in text and text.count("<rect") == 3
+    assert "Slice 1: 2.0 HU on average, 9.0 HU at the worst place" in text
+    heights = re.findall(r'<rect class=(\w+) [^>]*height="([\d.]+)"', text)
+    mean = ("mean", "22.22")  # of 9
+    assert heights == [("worst", "55.56"), mean, ("worst", "100.00"), mean, ("worst", "0.00"), mean]
     assert "lost: white is 60 HU or more" in text
