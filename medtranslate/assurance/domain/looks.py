@@ -159,12 +159,23 @@ def _by_depth(bright: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     for depth in _DEPTHS:
         inner = outer
         while step < depth:
-            inner = F.max_pool2d((~inner).float()[:, None], 3, 1, 1)[:, 0] < 0.5
+            inner = _inner(inner)
             step += 1
         found.append(_mean(bright, outer & ~inner))
         outer = inner
     found.append(_mean(bright, outer))
     return torch.stack(found, dim=1)
+
+
+def _inner(inside: torch.Tensor) -> torch.Tensor:
+    """Give what is left a step inwards from the outline; the frame's edge is no outline."""
+    for axis in (1, 2):
+        most = inside.shape[axis] - 1
+        before, after = inside.narrow(axis, 0, most), inside.narrow(axis, 1, most)
+        inside = inside.clone()
+        inside.narrow(axis, 0, most).logical_and_(after)
+        inside.narrow(axis, 1, most).logical_and_(before)
+    return inside
 
 
 def _texture(
@@ -173,7 +184,7 @@ def _texture(
     fine = F.avg_pool2d((halves[:, :1] - _enlarged(small[:, :1])).abs(), 2)[:, 0]
     coarse = F.avg_pool2d(small, 4)
     slow = (small[:, :1] - _enlarged(_enlarged(coarse[:, :1]))).abs()[:, 0]
-    deep = F.max_pool2d((~inside).float()[:, None], 5, 1, 2)[:, 0] < 0.5
+    deep = _inner(_inner(inside))
     spread = ((bright - _mean(bright, inside)[:, None, None]) ** 2 * inside).sum((1, 2))
     return torch.stack(
         [

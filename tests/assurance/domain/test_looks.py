@@ -28,12 +28,13 @@ def test_looks_are_finite_and_in_range(halves: torch.Tensor) -> None:
         assert looks.pictures.min() >= 0 and looks.pictures.max() <= 1.0001
 
 
-def test_mirroring_left_to_right_mirrors_the_picture_and_keeps_the_figures(
-    halves: torch.Tensor,
+@pytest.mark.parametrize("axis", [2, 3])
+def test_mirroring_mirrors_the_picture_and_keeps_the_figures(
+    halves: torch.Tensor, axis: int
 ) -> None:
-    here, there = look(halves, "CT"), look(halves.flip(3), "CT")
+    here, there = look(halves, "CT"), look(halves.flip(axis), "CT")
 
-    assert torch.allclose(here.pictures, there.pictures.flip(3), atol=1e-5)
+    assert torch.allclose(here.pictures, there.pictures.flip(axis), atol=1e-5)
     assert torch.allclose(here.figures, there.figures, atol=1e-4)
 
 
