@@ -16,7 +16,7 @@ from medtranslate.evaluation.results import DirectionResult, Evaluation
 
 NOTHING = "–"
 NARROWEST = 150
-"""Columns that the widest table asks for; a narrower terminal wraps lines, but no figure is cut."""
+"""Columns that the widest table asks for; a narrower terminal folds cells, but no figure is cut."""
 LESION_HEADERS = (
     "lesions", "n", "contrast (grey)", "survival", "seen in source", "seen", "turned",
     "echo elsewhere", "way back",
@@ -44,9 +44,11 @@ def grids(evaluation: Evaluation) -> list[Grid]:
 
 
 def show(evaluation: Evaluation, console: Console) -> None:
-    """Print the tables and the warnings."""
+    """Print the tables and the warnings; into a file or a pipe as wide as they need."""
+    if not console.is_terminal:
+        console.width = max(console.width, NARROWEST)
     for grid in grids(evaluation):
-        console.print(_table(grid), crop=False, width=max(console.width, NARROWEST))
+        console.print(_table(grid))
     for warning in evaluation.warnings:
         console.print(f"Note: {warning}", style="yellow", highlight=False)
 
