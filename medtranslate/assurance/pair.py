@@ -15,7 +15,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from medtranslate.bundle.load import TARGETS
+from medtranslate.bundle.load import TARGET_OF, TARGETS
 from medtranslate.recipes import Prepared, Recipe
 from medtranslate.recipes.geometry import Placement
 from medtranslate.recipes.intensity import Limits
@@ -119,7 +119,7 @@ class Pair:
     @property
     def holds(self) -> Indices:
         """The network slices that hold some head, from inferior to superior."""
-        return np.flatnonzero(self.prepared.head.flatten(1).any(1).numpy())
+        return np.flatnonzero(self.prepared.holds.numpy())
 
     def batches(self, size: int) -> Iterator[Indices]:
         """Give the slices that hold some head, so many at once."""
@@ -187,7 +187,7 @@ def units_of(source: Mapping[str, Any]) -> str:
 
 def _ways(source: Mapping[str, Any]) -> tuple[str, str]:
     """Give what a scan is translated to, and what leads back."""
-    back = next(to for to, modality in TARGETS.items() if modality == source["modality"])
+    back = TARGET_OF[source["modality"]]
     return next(to for to in TARGETS if to != back), back
 
 

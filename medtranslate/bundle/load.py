@@ -28,6 +28,9 @@ MODEL_FILE = Path("configs/model.yaml")
 TARGETS = {"mri": "MR", "ct": "CT"}
 """What a user calls a target, and the modality it is."""
 
+TARGET_OF = {modality: to for to, modality in TARGETS.items()}
+"""The same, the other way round."""
+
 GENERATORS: dict[str, type] = {
     f"medtranslate.networks.{kind.__name__}": kind
     for kind in (Compact, GreyThroughRGB, ResNet9, UNet256)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from medtranslate.cli.convert import Target
+
 bundle = typer.Typer(no_args_is_help=True, help="Look into, check and export bundles.")
-
-
-class Target(StrEnum):
-    """What a direction makes."""
-
-    MRI = "mri"
-    CT = "ct"
-
 
 Folder = Annotated[
     Path | None, typer.Argument(metavar="BUNDLE", help="Its folder; by default the shipped one.")

@@ -67,11 +67,11 @@ def read_scans(
     made = _ahead(lambda scan: recipe.prepare(_image(scan, modality)), scans)
     for scan, prepared in zip(scans, made, strict=True):
         try:
-            slices, head = prepared().slices, prepared().head
+            found = prepared()
         except Unsupported as error:
             collected.left_out.append(f"{scan.path.name}: {error.fault}")
             continue
-        collected.add(scan, slices, head)
+        collected.add(scan, found.slices, found.head)
     return collected.frame_set()
 
 

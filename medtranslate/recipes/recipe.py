@@ -37,6 +37,11 @@ class Prepared:
     limits: Limits
     placement: Placement
 
+    @property
+    def holds(self) -> torch.Tensor:
+        """Which slices show some head: bool (N,)."""
+        return self.head.flatten(1).any(1)
+
 
 @dataclass(frozen=True)
 class Recipe:

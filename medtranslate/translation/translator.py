@@ -163,6 +163,25 @@ class Translator:
         slices.data = self._translated(prepared, to, progress)
         return self.finish(slices, prepared, image, source, to=to)
 
+    def laid_out(self, made: torch.Tensor, prepared: Prepared) -> torch.Tensor:
+        """Put translated slices in their places among all; a slice without a head is background.
+
+        Parameters
+        ----------
+        made : float tensor (M, 1, 256, 256)
+            In [-1, 1], the slices that show a head (`Prepared.holds`).
+        prepared : Prepared
+            What they were made from.
+
+        Returns
+        -------
+        float tensor (N, 1, 256, 256)
+            On the CPU, in the type that the device's slices are kept in.
+        """
+        slices = torch.full_like(prepared.slices, -1, dtype=self.device.kept)
+        slices[prepared.holds] = made.to(slices)
+        return slices
+
     def finish(
         self,
         slices: torch.Tensor,
@@ -263,11 +282,8 @@ class Translator:
 
     def _translated(self, prepared: Prepared, to: str, progress: Progress) -> torch.Tensor:
         # A slice without a head is background already: the network need not be asked.
-        holds = prepared.head.flatten(1).any(1)
-        made = self.translate_frames(prepared.slices[holds], to=to, progress=progress)
-        slices = torch.full_like(prepared.slices, -1, dtype=self.device.kept)
-        slices[holds] = made.to(slices)
-        return slices
+        frames = prepared.slices[prepared.holds]
+        return self.laid_out(self.translate_frames(frames, to=to, progress=progress), prepared)
 
     def _made(self, to: str) -> str:
         """Return the modality that a target is, if this model makes it."""

@@ -51,11 +51,6 @@ class Held:
     source: Mapping[str, Any]
     prepared: Prepared
 
-    @property
-    def holds(self) -> torch.Tensor:
-        """Which slices show a head: bool (N,)."""
-        return self.prepared.head.flatten(1).any(1)
-
     def __deepcopy__(self, memo: dict[int, Any]) -> Held:
         """Stay one object: MONAI copies metadata at every operation, and nothing here changes."""
         return self
@@ -107,7 +102,7 @@ class PrepareSlicesd(MapTransform):
             source = source_of(scan, self.modality)
             _, prepared = self.translator.prepare(scan, source, self.to)
             held = Held(scan, source, prepared)
-            image = MetaTensor(prepared.slices[held.holds].permute(1, 2, 3, 0).contiguous())
+            image = MetaTensor(prepared.slices[prepared.holds].permute(1, 2, 3, 0).contiguous())
             image.meta["filename_or_obj"] = scan.meta.get("filename_or_obj", "")
             image.push_applied_operation({"class": type(self).__name__, "extra_info": held})
             out[key] = image
@@ -178,11 +173,8 @@ class RestoreScand(MapTransform):
         out = dict(data)
         for key, orig in self.key_iterator(out, self.orig_keys):
             held = _held(out[orig])
-            # Kept as `Translator.translate` keeps them.
-            dtype = self.translator.device.kept
-            slices = torch.full_like(held.prepared.slices, -1, dtype=dtype)
             made = out[key].as_tensor() if isinstance(out[key], MetaTensor) else out[key]
-            slices[held.holds] = made.detach().to("cpu", dtype).permute(3, 0, 1, 2)
+            slices = self.translator.laid_out(made.detach().permute(3, 0, 1, 2), held.prepared)
             out[key] = self.translator.finish(
                 slices, held.prepared, held.scan, held.source, to=self.to
             )

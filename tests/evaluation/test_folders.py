@@ -112,14 +112,18 @@ def test_pictures_of_the_papers_models_are_sized_as_the_floors_were(data: Path, 
     assert "Pillow BOX" in found.protocol.sizing
 
 
-def test_other_models_pictures_go_through_their_recipes(
-    data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def own_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the made models the recipes for pictures that training takes, not the paper's sizing."""
     own = {
         modality: load_recipe(shipped(f"transforms/{modality.lower()}-picture.yaml"))
         for modality in ("CT", "MR")
     }
     monkeypatch.setattr(MadeBundle, "recipes", own)
+
+
+@pytest.mark.usefixtures("own_recipes")
+def test_other_models_pictures_go_through_their_recipes(data: Path) -> None:
     found = plan(data).run()
     assert "by the model's recipes" in found.protocol["sizing"]
     pair = plan(data, paired=True).evaluator().data
@@ -247,14 +251,8 @@ def test_lists_choose_volumes(paired_volumes: Path) -> None:
     assert found.data.ct.names == found.data.mri.names == ("p1#000", "p1#001", "p1#002")
 
 
-def test_pictures_that_the_models_recipes_refuse_are_left_out_and_named(
-    data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = {
-        modality: load_recipe(shipped(f"transforms/{modality.lower()}-picture.yaml"))
-        for modality in ("CT", "MR")
-    }
-    monkeypatch.setattr(MadeBundle, "recipes", own)
+@pytest.mark.usefixtures("own_recipes")
+def test_pictures_that_the_models_recipes_refuse_are_left_out_and_named(data: Path) -> None:
     marked = Image.open(data / "testB" / "head003.png").convert("RGB")
     marked.paste((255, 0, 0), (100, 100, 140, 140))
     marked.save(data / "testB" / "head003.png")

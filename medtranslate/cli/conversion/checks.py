@@ -14,7 +14,7 @@ from medtranslate.assurance.looks import Look, worst_looks
 from medtranslate.assurance.report import recipe_record
 from medtranslate.assurance.unseen import Unseen, find_unseen
 from medtranslate.assurance.variation import Variation, variation
-from medtranslate.bundle.load import TARGETS
+from medtranslate.bundle.load import TARGET_OF, TARGETS
 from medtranslate.cli.conversion.request import Request
 from medtranslate.cli.conversion.trace import Trace
 from medtranslate.recipes import Prepared
@@ -77,7 +77,7 @@ class Checks:
     @property
     def goes_back(self) -> bool:
         """Whether the round trip is asked for and the model has a way back."""
-        back = {modality: to for to, modality in TARGETS.items()}[self.source["modality"]]
+        back = TARGET_OF[self.source["modality"]]
         return self.request.cycle and back in self.loaded.translator.bundle.generators
 
     def before(self) -> tuple[Unseen, list[str]]:
