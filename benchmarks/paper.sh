@@ -1,0 +1,71 @@
+#!/bin/bash
+# The paper's two generators by its protocol, trained in stretches on machines that are lent.
+#
+#   paper.sh pack DATA PACK             where the pictures are: trainA and trainB, prepared, in parts
+#   paper.sh train PACK RUN NETWORK     on the GPU: resnet9 or unet256, until done or MINUTES are over
+#   paper.sh bring RUN PACK             there: what is left to carry home, in parts
+#   paper.sh unpack PACK FOLDER         at home: joins them, into FOLDER/bundle or FOLDER/*.safetensors
+#   paper.sh evaluate DATA REPORT BUNDLE...   at home: the paper's table, published protocol
+#
+# From the environment: EPOCHS (200, the paper's), BATCH (1, the paper's), MINUTES of a stretch (9),
+# PART (15M, of what is carried), OPTIONS of `medtranslate train` (--compile).
+# The same call again goes on where a stretch stopped, while the machine is kept. On another machine,
+# OPTIONS="--compile --init-from BUNDLE": weights and discriminators come along, Adam's moments not.
+set -euo pipefail
+
+EPOCHS=${EPOCHS:-200} BATCH=${BATCH:-1} MINUTES=${MINUTES:-9} PART=${PART:-15M}
+OPTIONS=${OPTIONS---compile}
+here=$(cd "$(dirname "$0")/.." && pwd)
+recipes=$here/transforms/whole-picture
+
+carry() { # FOLDER PACK: a folder as compressed parts, with their hashes
+  mkdir -p "$2"
+  tar -C "$1" -cf - . | xz -T0 -6 | split -b "$PART" - "$2/part-"
+  (cd "$2" && sha256sum part-* >parts.sha256)
+}
+
+joined() { # PACK FOLDER
+  (cd "$1" && sha256sum --check --quiet parts.sha256)
+  mkdir -p "$2"
+  cat "$1"/part-* | xz -d | tar -C "$2" -xf -
+}
+
+pack() {
+  local whole
+  whole=$(mktemp -d)
+  trap 'rm -rf "$whole"' EXIT
+  medtranslate data prepare "$1/trainA" -m ct -o "$whole/ct.safetensors" --recipes "$recipes"
+  medtranslate data prepare "$1/trainB" -m mri -o "$whole/mri.safetensors" --recipes "$recipes" --force
+  carry "$whole" "$2"
+}
+
+train() {
+  local slices=$2/slices
+  test -d "$slices" || joined "$1" "$slices"
+  # shellcheck disable=SC2086  # several options
+  medtranslate train "$slices/ct.safetensors" "$slices/mri.safetensors" -o "$2/$3" --resume \
+    --recipes "$recipes" --network "$3" --epochs "$EPOCHS" --batch-size "$BATCH" --name "paper_$3" \
+    --max-minutes "$MINUTES" --precision bf16 --picture-steps 5000 --force $OPTIONS
+}
+
+bring() { # weights, discriminators, configs and the log; not Adam's moments
+  local whole
+  whole=$(mktemp -d)
+  trap 'rm -rf "$whole"' EXIT
+  medtranslate bundle export "$1" -o "$whole/bundle"
+  cp "$1/losses.csv" "$1/settings.json" "$whole/"
+  carry "$whole" "$2"
+}
+
+evaluate() {
+  local data=$1 report=$2
+  shift 2
+  medtranslate evaluate "$@" --ct "$data/testA" --mri "$data/testB" --ct-reference "$data/trainA" \
+    --mri-reference "$data/trainB" --protocol published -o "$report"
+}
+
+case ${1:-} in
+pack | train | bring | evaluate) "$@" ;;
+unpack) joined "$2" "$3" ;;
+*) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac

@@ -1,0 +1,142 @@
+r"""Do the slices of a translated volume agree: contrast that turns over, brightness that flickers.
+
+Slices are translated one by one, and nothing asks a slice to look like its neighbour. Measured on the
+network's frames, in slices that show enough brain (`medtranslate.evaluation.lesions.brain`):
+
+- kept, turned, unclear: slices whose brain in the result rises with the source's grey, falls with it,
+  or neither (Pearson's r over the brain, both smoothed over 5 pixels; beyond 0.2 either way is clear);
+- flips: of the pairs of neighbours that are both clear, those that disagree;
+- flicker: step of the brain's median between neighbours, over the spread of the volume's brain (10th
+  to 90th percentile), mean of all pairs; for the source and for the result.
+
+::
+
+    python benchmarks/slice_consistency.py DATA/nifti/mr-brain-t2w.nii.gz DATA/dicom/ct-head-tilted
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from medtranslate import Translator, read
+from medtranslate.evaluation.lesions.brain import brain
+from medtranslate.translation.source import source_of
+
+CLEAR = 0.2
+SMOOTHED = 5  # pixels
+TARGET = {"CT": "mri", "MR": "ct"}
+
+Plane = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice's brain: how the result follows the source, and the median grey of both."""
+
+    index: int
+    correlation: float
+    source: float
+    result: float
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The slices of a volume that show brain, and the spread of its grey."""
+
+    slices: tuple[Slice, ...]
+    source_spread: float
+    result_spread: float
+
+    @property
+    def pairs(self) -> list[tuple[Slice, Slice]]:
+        """Neighbours."""
+        return [(a, b) for a, b in pairwise(self.slices) if b.index == a.index + 1]
+
+    def signs(self) -> list[int]:
+        """1 where contrast is kept, -1 where it is turned over, 0 where neither is clear."""
+        return [_sign(each.correlation) for each in self.slices]
+
+    def flips(self) -> tuple[int, int]:
+        """Neighbours that disagree, and neighbours of which both are clear."""
+        signs = [(_sign(a.correlation), _sign(b.correlation)) for a, b in self.pairs]
+        clear = [(a, b) for a, b in signs if a and b]
+        return sum(a != b for a, b in clear), len(clear)
+
+    def flicker(self) -> tuple[float, float]:
+        """Mean step between neighbours over the spread: of the source, and of the result."""
+        source = np.mean([abs(a.source - b.source) for a, b in self.pairs])
+        result = np.mean([abs(a.result - b.result) for a, b in self.pairs])
+        return float(source / self.source_spread), float(result / self.result_spread)
+
+
+def main() -> None:
+    """Translate each volume and print a row for it."""
+    options = argparse.ArgumentParser()
+    options.add_argument("volumes", nargs="+", type=Path)
+    options.add_argument("--bundle", type=Path, help="instead of the shipped one")
+    chosen = options.parse_args()
+    translator = Translator.load(chosen.bundle)
+    print(f"{translator.bundle.name} {translator.bundle.version}\n")
+    print("| volume | slices with brain | kept | turned | unclear | flips | flicker | source's |")
+    print("| --- " * 8 + "|")
+    for path in chosen.volumes:
+        print(row(path.name, measured(translator, path)))
+
+
+def measured(translator: Translator, path: Path) -> Volume:
+    """Translate a volume and look at its brain, slice by slice."""
+    image = read(path)
+    source = source_of(image)
+    modality = source["modality"]
+    _, prepared = translator.prepare(image, source, TARGET[modality])
+    made = translator.translate_frames(prepared.slices, to=TARGET[modality]).float()
+    grey = ((prepared.slices[:, 0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    head = prepared.head.numpy()
+    name = "ct" if modality == "CT" else "mri"
+    masks = [brain(plane, mask, name) for plane, mask in zip(grey, head, strict=True)]
+    smooth_source, smooth_made = _smooth(prepared.slices.float()), _smooth(made)
+    slices, of_source, of_result = [], [], []
+    for index, mask in enumerate(masks):
+        if mask.any():
+            before, after = smooth_source[index][mask], smooth_made[index][mask]
+            of_source.append(before)
+            of_result.append(after)
+            r = float(np.corrcoef(before, after)[0, 1])
+            slices.append(Slice(index, r, float(np.median(before)), float(np.median(after))))
+    return Volume(tuple(slices), _spread(of_source), _spread(of_result))
+
+
+def row(name: str, volume: Volume) -> str:
+    """Write a volume as a row of the table."""
+    signs = volume.signs()
+    turned_over, clear = volume.flips()
+    of_source, of_result = volume.flicker()
+    counts = " | ".join(str(signs.count(sign)) for sign in (1, -1, 0))
+    flips = f"{turned_over} of {clear}"
+    return f"| {name} | {len(signs)} | {counts} | {flips} | {of_result:.3f} | {of_source:.3f} |"
+
+
+def _smooth(frames: torch.Tensor) -> Plane:
+    return F.avg_pool2d(frames, SMOOTHED, 1, SMOOTHED // 2, count_include_pad=False)[:, 0].numpy()
+
+
+def _spread(parts: Sequence[Plane]) -> float:
+    low, high = np.quantile(np.concatenate(parts), (0.1, 0.9))
+    return float(high - low)
+
+
+def _sign(correlation: float) -> int:
+    return int(np.sign(correlation)) if abs(correlation) >= CLEAR else 0
+
+
+if __name__ == "__main__":
+    main()
