@@ -1,13 +1,13 @@
-r"""Do the slices of a translated volume agree: contrast that turns over, brightness that flickers.
+"""Do the slices of a translated volume agree: contrast that turns over, brightness that flickers.
 
-Slices are translated one by one, and nothing asks a slice to look like its neighbour. Measured on the
-network's frames, in slices that show enough brain (`medtranslate.evaluation.lesions.brain`):
+Slices are translated one by one, and nothing asks a slice to look like its neighbour. Measured on
+the network's frames, in slices that show enough brain (`medtranslate.evaluation.lesions.brain`):
 
-- kept, turned, unclear: slices whose brain in the result rises with the source's grey, falls with it,
-  or neither (Pearson's r over the brain, both smoothed over 5 pixels; beyond 0.2 either way is clear);
+- kept, turned, unclear: slices whose brain in the result rises with the source's grey, falls with
+  it, or neither (Pearson's r over the brain, both smoothed over 5 pixels; from 0.2 it is clear);
 - flips: of the pairs of neighbours that are both clear, those that disagree;
-- flicker: step of the brain's median between neighbours, over the spread of the volume's brain (10th
-  to 90th percentile), mean of all pairs; for the source and for the result.
+- flicker: step of the brain's median between neighbours, over the spread of the volume's brain
+  (10th to 90th percentile), mean of all pairs; for the source and for the result.
 
 ::
 
