@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from medtranslate import Translator, read
 from medtranslate.evaluation.lesions.brain import brain
+from medtranslate.evaluation.protocol import Modality
 from medtranslate.translation.source import source_of
 
 CLEAR = 0.2
@@ -101,7 +102,7 @@ def measured(translator: Translator, path: Path) -> Volume:
     made = translator.translate_frames(prepared.slices, to=TARGET[modality]).float()
     grey = ((prepared.slices[:, 0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
     head = prepared.head.numpy()
-    name = "ct" if modality == "CT" else "mri"
+    name: Modality = "ct" if modality == "CT" else "mri"
     masks = [brain(plane, mask, name) for plane, mask in zip(grey, head, strict=True)]
     smooth_source, smooth_made = _smooth(prepared.slices.float()), _smooth(made)
     slices, of_source, of_result = [], [], []
