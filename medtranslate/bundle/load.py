@@ -105,7 +105,7 @@ class Bundle:
         recipes = _mapping(content, "recipes", path)
         if unknown := [to for to in generators if to not in TARGETS]:
             refuse(path, "generators", f"{unknown[0]!r} is none of {', '.join(TARGETS)}")
-        return cls(
+        bundle = cls(
             folder,
             str(content.get("name", folder.name)),
             str(content.get("version", "0")),
@@ -113,6 +113,17 @@ class Bundle:
             _recipes(path, recipes),
             _domain(folder, content, path),
         )
+        bundle._check_sizes(path)
+        return bundle
+
+    def _check_sizes(self, path: Path) -> None:
+        for to, generator in self.generators.items():
+            multiple: int = generator.network.multiple  # type: ignore[assignment]
+            for name, recipe in self.recipes.items():
+                if recipe.geometry.size % multiple:
+                    size = f"{recipe.geometry.size}x{recipe.geometry.size}"
+                    fault = f"takes sides that {multiple} divides, but {name} makes {size}"
+                    refuse(path, f"generators.{to}.network", fault)
 
     @property
     def precision(self) -> str:

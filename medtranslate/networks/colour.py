@@ -32,6 +32,7 @@ class GreyThroughRGB(nn.Module):
             if channels not in (1, 3):
                 raise ValueError(f"the network's {end} are {channels}, not 1 or 3")
         self.network = network
+        self.multiple: int = network.multiple  # type: ignore[assignment]
         self.colours_in: int = network.in_channels  # type: ignore[assignment]
         self.colours_out: int = network.out_channels  # type: ignore[assignment]
 

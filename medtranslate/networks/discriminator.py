@@ -30,6 +30,11 @@ class PatchGAN(nn.Module):
             norm="INSTANCE",
         )  # fmt: skip
 
+    @staticmethod
+    def least_side(layers: int = 3) -> int:
+        """Return the fewest pixels a side from which there is a score."""
+        return 3 * 2**layers
+
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Map ``(N, in, H, W)`` to unbounded scores ``(N, 1, H / 8 - 2, W / 8 - 2)``."""
         scores: torch.Tensor = self.patches(image)[-1]

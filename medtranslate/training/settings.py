@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from medtranslate.errors import TrainingFailed
-from medtranslate.networks import Compact, ResNet9, UNet256
+from medtranslate.networks import Compact, PatchGAN, ResNet9, UNet256
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet9": ResNet9,
@@ -153,6 +153,12 @@ class Settings:
             rows, columns = self.picture
             raise TrainingFailed(
                 f"{self.network} takes sides that {multiple} divides, not {rows}x{columns}"
+            )
+        least = PatchGAN.least_side(self.discriminator_layers)
+        if min(self.picture) < least:
+            rows, columns = self.picture
+            raise TrainingFailed(
+                f"the discriminators take sides from {least} pixels on, not {rows}x{columns}"
             )
 
     @property

@@ -167,6 +167,15 @@ def test_a_missing_recipe(folder):
     assert "ct-volume.yaml: no such file" in refusal(folder)
 
 
+def test_a_recipe_of_a_size_that_the_network_does_not_take(folder, monkeypatch):
+    monkeypatch.setattr(Compact, "multiple", 8)
+    path = folder / "configs/recipes/ct-volume.yaml"
+    path.write_text(path.read_text().replace("size: 256", "size: 252"))
+    said = refusal(folder)
+    assert "model.yaml: line" in said
+    assert "takes sides that 8 divides, but CT-volume makes 252x252" in said
+
+
 def test_an_expression_in_a_recipe(folder):
     path = folder / "configs/recipes/ct-volume.yaml"
     path.write_text(path.read_text().replace("level: 40.0", "level: $__import__('os')"))

@@ -144,6 +144,14 @@ def test_patches_are_70_pixels_wide():
     assert int(columns.max() - columns.min()) + 1 == 70
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+def test_there_are_scores_from_the_least_side_on(layers):
+    network, least = PatchGAN(width=8, layers=layers), PatchGAN.least_side(layers)
+    assert network(torch.rand(1, 1, least, least)).shape == (1, 1, 1, 1)
+    with pytest.raises(RuntimeError):
+        network(torch.rand(1, 1, least - 1, least))
+
+
 def test_scores_are_unbounded_float32_without_sigmoid():
     scores = PatchGAN(width=8).to(torch.bfloat16)(torch.randn(2, 1, 64, 64, dtype=torch.bfloat16))
     assert scores.dtype == torch.float32

@@ -226,6 +226,8 @@ def test_the_defaults_are_the_papers() -> None:
         ({"network": "unet256", "reduce": 2}, "unet256 takes sides that 256 divides"),
         ({"reduce": 3}, "reduce must divide 256"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"reduce": 16}, "sides from 24 pixels on, not 16x16"),
+        ({"crop": (64, 20), "network": "compact"}, "sides from 24 pixels on, not 64x20"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, object], message: str) -> None:
