@@ -31,9 +31,8 @@ joined() { # PACK FOLDER
 }
 
 pack() {
-  local whole
   whole=$(mktemp -d)
-  trap 'rm -rf "$whole"' EXIT
+  trap 'rm -rf "$whole"' EXIT # runs after this function: its variable must outlive it
   medtranslate data prepare "$1/trainA" -m ct -o "$whole/ct.safetensors" --recipes "$recipes"
   medtranslate data prepare "$1/trainB" -m mri -o "$whole/mri.safetensors" --recipes "$recipes" --force
   carry "$whole" "$2"
@@ -45,15 +44,14 @@ train() {
   # shellcheck disable=SC2086  # several options
   medtranslate train "$slices/ct.safetensors" "$slices/mri.safetensors" -o "$2/$3" --resume \
     --recipes "$recipes" --network "$3" --epochs "$EPOCHS" --batch-size "$BATCH" --name "paper_$3" \
-    --max-minutes "$MINUTES" --precision bf16 --picture-steps 5000 --force $OPTIONS
+    --max-minutes "$MINUTES" --picture-steps 5000 --force $OPTIONS
 }
 
 bring() { # weights, discriminators, configs and the log; not Adam's moments
-  local whole
   whole=$(mktemp -d)
   trap 'rm -rf "$whole"' EXIT
   medtranslate bundle export "$1" -o "$whole/bundle"
-  cp "$1/losses.csv" "$1/settings.json" "$whole/"
+  find "$1" -maxdepth 1 \( -name '*.csv' -o -name settings.json \) -exec cp {} "$whole/" \;
   carry "$whole" "$2"
 }
 
