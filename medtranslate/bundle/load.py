@@ -90,8 +90,9 @@ class Bundle:
         Raises
         ------
         ModelUnusable
-            If a file is missing or damaged, a hash is wrong, the format is newer, or a config
-            names something outside the allow-list; the message names the file and the place.
+            If a file is missing or damaged, a hash is wrong, the format is newer, a config names
+            something outside the allow-list, or a recipe makes slices of a size that a network
+            does not take; the message names the file and the place.
         """
         folder = Path(folder) if folder is not None else default_bundle()
         path = folder / MODEL_FILE
