@@ -30,9 +30,13 @@ joined() { # PACK FOLDER
   cat "$1"/part-* | xz -d | tar -C "$2" -xf -
 }
 
-pack() {
+scratch() { # makes the folder $whole; not local, as the trap runs when every function is over
   whole=$(mktemp -d)
-  trap 'rm -rf "$whole"' EXIT # runs after this function: its variable must outlive it
+  trap 'rm -rf "$whole"' EXIT
+}
+
+pack() {
+  scratch
   medtranslate data prepare "$1/trainA" -m ct -o "$whole/ct.safetensors" --recipes "$recipes"
   medtranslate data prepare "$1/trainB" -m mri -o "$whole/mri.safetensors" --recipes "$recipes" --force
   carry "$whole" "$2"
@@ -48,8 +52,7 @@ train() {
 }
 
 bring() { # weights, discriminators, configs and the log; not Adam's moments
-  whole=$(mktemp -d)
-  trap 'rm -rf "$whole"' EXIT
+  scratch
   medtranslate bundle export "$1" -o "$whole/bundle"
   find "$1" -maxdepth 1 \( -name '*.csv' -o -name settings.json \) -exec cp {} "$whole/" \;
   carry "$whole" "$2"

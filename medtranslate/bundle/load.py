@@ -114,17 +114,8 @@ class Bundle:
             _recipes(path, recipes),
             _domain(folder, content, path),
         )
-        bundle._check_sizes(path)
+        _check_sizes(bundle, path)
         return bundle
-
-    def _check_sizes(self, path: Path) -> None:
-        for to, generator in self.generators.items():
-            multiple: int = generator.network.multiple  # type: ignore[assignment]
-            for name, recipe in self.recipes.items():
-                if recipe.geometry.size % multiple:
-                    size = f"{recipe.geometry.size}x{recipe.geometry.size}"
-                    fault = f"takes sides that {multiple} divides, but {name} makes {size}"
-                    refuse(path, f"generators.{to}.network", fault)
 
     @property
     def precision(self) -> str:
@@ -223,6 +214,16 @@ def _recipes(path: Path, files: dict[str, Any]) -> dict[str, Recipe]:
             refuse(path, where, f"a second recipe for a {recipe.modality} {recipe.kind}")
         recipes[key] = recipe
     return recipes
+
+
+def _check_sizes(bundle: Bundle, path: Path) -> None:
+    for to, generator in bundle.generators.items():
+        multiple: int = generator.network.multiple  # type: ignore[assignment]
+        for name, recipe in bundle.recipes.items():
+            size = recipe.geometry.size
+            if size % multiple:
+                fault = f"takes sides that {multiple} divides, but {name} makes {size}x{size}"
+                refuse(path, f"generators.{to}.network", fault)
 
 
 def _check_hash(file: Path, stated: Any, path: Path, where: str) -> str:
