@@ -1,8 +1,8 @@
 """Draw translated volumes in three planes, to look at: flicker, rings, seams, wrong head sizes.
 
 A row a volume: three axial slices, one coronal, one sagittal, square in millimetres, the result
-alone. CT is shown in the brain window, MRI from 0 to its 99.5th percentile. Slices of a series with
-uneven gaps are drawn evenly.
+alone. CT is shown in the window that the model learnt, MRI from 0 to its 99.5th percentile. Slices
+of a series with uneven gaps are drawn evenly.
 
 ::
 
@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medtranslate import Translator, read
-from medtranslate.assurance.preview import BRAIN_WINDOW
+from medtranslate.bundle.load import LEADS_TO
 from medtranslate.translation.source import source_of
 
 MILLIMETRES = 240  # a panel's side
-TARGET = {"CT": "mri", "MR": "ct"}
 AXIAL = (0.35, 0.5, 0.65)  # of the slices that show a head, from below
 
 Plane = NDArray[np.float32]
@@ -46,10 +45,11 @@ def main() -> None:
 def row(translator: Translator, path: Path) -> NDArray[np.uint8]:
     """Translate a volume and draw it: uint8 (MILLIMETRES, 5 MILLIMETRES)."""
     scan = read(path)
-    to = TARGET[source_of(scan)["modality"]]
+    to = LEADS_TO[source_of(scan)["modality"]]
     made = translator.translate(scan, to=to)
     grey, spacing = upright(made)
-    low, high = BRAIN_WINDOW if to == "ct" else (0.0, float(np.quantile(grey[grey > 0], 0.995)))
+    whole = [0.0, float(np.quantile(grey[grey > 0], 0.995))]
+    low, high = made.meta["synthesis"]["window"] or whole
     shown = np.clip((grey - low) / (high - low) * 255, 0, 255).astype(np.uint8)
     across, along, up = spacing
     head = np.argwhere(shown > 0)

@@ -28,13 +28,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from medtranslate import Translator, read
+from medtranslate.bundle.load import LEADS_TO
 from medtranslate.evaluation.lesions.brain import brain
 from medtranslate.evaluation.protocol import Modality
 from medtranslate.translation.source import source_of
 
 CLEAR = 0.2
 SMOOTHED = 5  # pixels
-TARGET = {"CT": "mri", "MR": "ct"}
 
 Plane = NDArray[np.float32]
 
@@ -98,8 +98,8 @@ def measured(translator: Translator, path: Path) -> Volume:
     image = read(path)
     source = source_of(image)
     modality = source["modality"]
-    _, prepared = translator.prepare(image, source, TARGET[modality])
-    made = translator.translate_frames(prepared.slices, to=TARGET[modality]).float()
+    _, prepared = translator.prepare(image, source, LEADS_TO[modality])
+    made = translator.translate_frames(prepared.slices, to=LEADS_TO[modality]).float()
     grey = ((prepared.slices[:, 0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
     head = prepared.head.numpy()
     name: Modality = "ct" if modality == "CT" else "mri"

@@ -9,13 +9,13 @@ import torch
 
 from medtranslate.assurance.reference import (
     GREY_LEVELS,
-    SOURCES,
     phantom_kind,
     phantom_scan,
     reference_translator,
 )
 from medtranslate.bundle import Bundle
 from medtranslate.bundle.exchange import exchange_format, exchange_words
+from medtranslate.bundle.load import SOURCES
 from medtranslate.errors import OutputFailed
 from medtranslate.imaging.whole import whole_file
 

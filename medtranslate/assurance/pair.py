@@ -15,7 +15,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from medtranslate.bundle.load import TARGET_OF, TARGETS
+from medtranslate.bundle.load import LEADS_TO, TARGET_OF, TARGETS
 from medtranslate.recipes import Prepared, Recipe
 from medtranslate.recipes.geometry import Placement
 from medtranslate.recipes.intensity import Limits
@@ -187,8 +187,8 @@ def units_of(source: Mapping[str, Any]) -> str:
 
 def _ways(source: Mapping[str, Any]) -> tuple[str, str]:
     """Give what a scan is translated to, and what leads back."""
-    back = TARGET_OF[source["modality"]]
-    return next(to for to in TARGETS if to != back), back
+    modality = source["modality"]
+    return LEADS_TO[modality], TARGET_OF[modality]
 
 
 def _undone(placement: Placement) -> Placement:

@@ -19,7 +19,7 @@ import torch
 from monai.data import MetaTensor
 
 from medtranslate.bundle import Bundle
-from medtranslate.bundle.load import TARGETS
+from medtranslate.bundle.load import SOURCES, TARGETS
 from medtranslate.bundle.refresh import REFERENCE_FILE
 from medtranslate.bundle.save import write_texts
 from medtranslate.errors import MedTranslateError, ModelUnusable
@@ -28,9 +28,6 @@ from medtranslate.recipes import read_yaml, refuse
 from medtranslate.translation import Translator
 
 FORMAT = 1
-SOURCES = {"mri": "CT", "ct": "MR"}
-"""What a target is made from."""
-
 GREY_LEVELS = 255
 
 _PHANTOM = Phantom((144, 144, 4), (1.6, 1.6, 28.0))

@@ -9,13 +9,13 @@ from pathlib import Path
 from monai.bundle import ConfigWorkflow
 
 from medtranslate.assurance.reference import (
-    SOURCES,
     Comparison,
     compare_voxels,
     phantom_scan,
     reference_translator,
 )
 from medtranslate.bundle import Bundle
+from medtranslate.bundle.load import SOURCES
 from medtranslate.errors import ModelUnusable
 from medtranslate.imaging import read, write
 

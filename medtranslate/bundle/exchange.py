@@ -18,7 +18,7 @@ from monai.data import save_net_with_metadata
 from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 from torch import nn
 
-from medtranslate.bundle.load import TARGETS, Bundle
+from medtranslate.bundle.load import SOURCES, TARGETS, Bundle
 from medtranslate.errors import OutputFailed
 
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -74,8 +74,7 @@ def exchange_words(bundle: Bundle, to: str) -> dict[str, str]:
         ``"MR"``), ``label``, ``input``, ``output``, and ``recipes``: JSON of the recipes that
         prepare its source and restore its target.
     """
-    target = TARGETS[to]
-    source = next(modality for modality in TARGETS.values() if modality != target)
+    target, source = TARGETS[to], SOURCES[to]
     return {
         "model": bundle.name,
         "version": bundle.version,

@@ -31,6 +31,12 @@ TARGETS = {"mri": "MR", "ct": "CT"}
 TARGET_OF = {modality: to for to, modality in TARGETS.items()}
 """The same, the other way round."""
 
+SOURCES = {"mri": "CT", "ct": "MR"}
+"""A target, and the modality that it is made from."""
+
+LEADS_TO = {modality: to for to, modality in SOURCES.items()}
+"""The same, the other way round: what a scan of a modality is translated to."""
+
 GENERATORS: dict[str, type] = {
     f"medtranslate.networks.{kind.__name__}": kind
     for kind in (Compact, GreyThroughRGB, ResNet9, UNet256)

@@ -25,11 +25,14 @@ def arguments(scan: Path, bundle: Path) -> list[str]:
     [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
 )
 def test_a_signal_during_translation_leaves_nothing(
-    convert, ct, listed, monkeypatch, number, code, said
+    convert, ct, listed, monkeypatch, request, number, code, said
 ) -> None:
     monkeypatch.setattr(
         Translator, "translate_frames", lambda *a, **k: os.kill(os.getpid(), number)
     )
+    # A shell lets its background jobs ignore SIGINT, which Python then does too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     done = convert(ct, "--to", "mri")
 
