@@ -21,6 +21,14 @@ class Network(StrEnum):
     COMPACT = "compact"
 
 
+class IdentityOf(StrEnum):
+    """Generators that the identity loss is of."""
+
+    BOTH = "both"
+    MRI = "mri"
+    CT = "ct"
+
+
 class Adversarial(StrEnum):
     """The forms of equation 1."""
 
@@ -87,6 +95,7 @@ DiscriminatorRate = Annotated[float, _option("Learning rate of the discriminator
 AdversarialOption = Annotated[Adversarial, _option("Form of the adversarial loss.")]
 Cycle = Annotated[float, _option("Weight of the cycle loss (lambda).")]
 Identity = Annotated[float, _option("Identity loss as a share of lambda; 0: none.")]
+IdentityOfOption = Annotated[IdentityOf, _option("Generators that the identity loss is of.")]
 Pool = Annotated[int, _option("Earlier fakes kept for each discriminator.", min=0)]
 HidingNoise = Annotated[
     float, _option("Noise on fakes before the way back, against hidden sources.")
@@ -141,6 +150,7 @@ def train(
     adversarial: AdversarialOption = Adversarial.LEAST_SQUARES,
     cycle: Cycle = 10.0,
     identity: Identity = 0.5,
+    identity_of: IdentityOfOption = IdentityOf.BOTH,
     pool: Pool = 50,
     hiding_noise: HidingNoise = 0.0,
     seed: Seed = 0,
@@ -187,6 +197,7 @@ def train(
         adversarial=adversarial.value,
         cycle=cycle,
         identity=identity,
+        identity_of=identity_of.value,
         pool=pool,
         hiding_noise=hiding_noise,
         average=average,

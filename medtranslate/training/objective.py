@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from medtranslate.training.augment import Pictures
-from medtranslate.training.settings import Settings
+from medtranslate.training.settings import IDENTITY_OF, Settings
 
 REAL, FAKE = 1.0, 0.0
 Losses = dict[str, torch.Tensor]
@@ -52,7 +52,8 @@ class GeneratorObjective(nn.Module):
     generators : torch.nn.ModuleDict
         ``"mri"`` and ``"ct"``: (B, 1, H, W) in [-1, 1] to the same.
     settings : Settings
-        `adversarial`, `cycle` (lambda, 10), `identity` (0.5 of lambda), `hiding_noise`.
+        `adversarial`, `cycle` (lambda, 10), `identity` (0.5 of lambda),
+        `identity_of`, `hiding_noise`.
     """
 
     def __init__(self, generators: nn.ModuleDict, settings: Settings) -> None:
@@ -83,20 +84,19 @@ class GeneratorObjective(nn.Module):
         # Equation 3: L = L_GAN(G) + L_GAN(F) + lambda L_cyc.
         total = terms["adversarial_mri"] + terms["adversarial_ct"]
         total = total + s.cycle * (terms["cycle_ct"] + terms["cycle_mri"])
-        if same_mri is not None and same_ct is not None:
-            # Section 5.2: L_identity = |G(y) - y|_1 + |F(x) - x|_1, weighted by 0.5 lambda.
-            terms["identity_mri"] = F.l1_loss(same_mri, mri.image)
-            terms["identity_ct"] = F.l1_loss(same_ct, ct.image)
-            identity = terms["identity_mri"] + terms["identity_ct"]
-            total = total + s.identity * s.cycle * identity
+        # Section 5.2: L_identity = |G(y) - y|_1 + |F(x) - x|_1, weighted by 0.5 lambda.
+        for name, same, own in (("mri", same_mri, mri.image), ("ct", same_ct, ct.image)):
+            if same is not None:
+                terms[f"identity_{name}"] = F.l1_loss(same, own)
+                total = total + s.identity * s.cycle * terms[f"identity_{name}"]
         return total, _detached(terms), _detached({"mri": fake_mri, "ct": fake_ct})
 
     def _translate(
         self, to: str, source: Pictures, own: Pictures
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the fake, and what becomes of a picture that is of the target modality already."""
-        generate = self.generators[to]
-        if not self.settings.identity:
+        """Return the fake, and what an own picture becomes where identity is asked of it."""
+        generate, s = self.generators[to], self.settings
+        if not s.identity or to not in IDENTITY_OF[s.identity_of]:
             return in_head(generate(source.image), source.head), None
         # One call for both: every picture is normalised by itself, so they do not mix.
         made = generate(torch.cat([source.image, own.image]))

@@ -21,6 +21,9 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "compact": Compact,
 }
 ADVERSARIAL = ("least-squares", "log")
+IDENTITY_OF = {"both": ("mri", "ct"), "mri": ("mri",), "ct": ("ct",)}
+"""Of which generators the identity term is asked."""
+
 PRECISIONS = ("auto", "float32", "bf16")
 LAYOUTS = ("auto", "contiguous", "channels-last")
 FRAME = 256
@@ -55,6 +58,9 @@ class Settings:
         Lambda of equation 3.
     identity : float
         Weight of the identity term as a share of lambda; 0 leaves it out.
+    identity_of : {"both", "mri", "ct"}
+        Of which generators it is asked: of both (the paper), of the one that makes MRI, or of the
+        one that makes CT.
     pool : int
         Earlier fakes kept for each discriminator; 0 shows it only the newest.
     hiding_noise : float
@@ -105,6 +111,7 @@ class Settings:
     adversarial: str = "least-squares"
     cycle: float = 10.0
     identity: float = 0.5
+    identity_of: str = "both"
     pool: int = 50
     hiding_noise: float = 0.0
     average: float = 0.999
@@ -126,7 +133,7 @@ class Settings:
             object.__setattr__(self, "crop", tuple(self.crop))
         for name, allowed in (
             ("network", tuple(NETWORKS)), ("adversarial", ADVERSARIAL),
-            ("precision", PRECISIONS), ("layout", LAYOUTS),
+            ("identity_of", tuple(IDENTITY_OF)), ("precision", PRECISIONS), ("layout", LAYOUTS),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise TrainingFailed(f"{name} must be one of {', '.join(allowed)}")

@@ -89,6 +89,22 @@ def test_without_identity_there_is_no_such_term() -> None:
     assert set(terms) == {"adversarial_mri", "adversarial_ct", "cycle_ct", "cycle_mri"}
 
 
+@pytest.mark.parametrize("name", ["mri", "ct"])
+def test_identity_can_be_asked_of_one_generator_alone(name: str) -> None:
+    generators = nn.ModuleDict({"mri": Scaled(2.0), "ct": Scaled(-0.5)})
+    judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
+    given = (pictures(0.2), pictures(0.4), judges, generator(0, "noise"))
+    without, _, _ = GeneratorObjective(generators, replace(TINY, identity=0.0))(*given)
+
+    settings = replace(TINY, cycle=10.0, identity=0.2, identity_of=name)
+    total, terms, _ = GeneratorObjective(generators, settings)(*given)
+
+    by_hand = {"mri": 3 / 4 * abs(0.8 - 0.4), "ct": 3 / 4 * abs(-0.1 - 0.2)}[name]
+    assert {n for n in terms if n.startswith("identity")} == {f"identity_{name}"}
+    assert float(terms[f"identity_{name}"]) == pytest.approx(by_hand)
+    assert total.item() == pytest.approx(without.item() + 10 * 0.2 * by_hand)
+
+
 def test_noise_against_hiding_is_laid_over_the_head_alone_and_not_over_what_is_judged() -> None:
     settings = replace(TINY, identity=0.0, hiding_noise=0.1)
     seen = []

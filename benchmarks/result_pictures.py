@@ -1,0 +1,77 @@
+"""Draw translated pictures chosen by seed, never by hand: what a model makes, good and bad alike.
+
+A row a direction, of network frames (256x256), the result alone. Pictures that the model's recipe
+refuses are drawn anew.
+
+::
+
+    python benchmarks/result_pictures.py pictures.png --ct DATA/testA --mri DATA/testB \
+        --mri-list DATA/clean-testB.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from domain_check import listed
+from numpy.typing import NDArray
+from PIL import Image
+
+from medtranslate import Translator, read
+from medtranslate.bundle.load import LEADS_TO
+from medtranslate.errors import MedTranslateError
+from medtranslate.translation.source import source_of
+
+Plane = NDArray[np.uint8]
+
+
+def main() -> None:
+    """Choose, translate and draw."""
+    options = argparse.ArgumentParser()
+    options.add_argument("picture", type=Path, help="the PNG to write")
+    options.add_argument("--ct", type=Path, required=True, help="folder of pictures")
+    options.add_argument("--mri", type=Path, required=True, help="folder of pictures")
+    options.add_argument("--ct-list", type=Path)
+    options.add_argument("--mri-list", type=Path)
+    options.add_argument("--count", type=int, default=6, help="pictures a row")
+    options.add_argument("--seed", type=int, default=2026)
+    options.add_argument("--bundle", type=Path, help="instead of the shipped one")
+    chosen = options.parse_args()
+    translator = Translator.load(chosen.bundle)
+    rows = []
+    for modality, folder, wanted in (
+        ("CT", chosen.ct, chosen.ct_list),
+        ("MR", chosen.mri, chosen.mri_list),
+    ):
+        files = listed(folder, wanted)
+        order = np.random.default_rng(chosen.seed).permutation(len(files))
+        made = translated(translator, (files[i] for i in order), modality)
+        names, planes = zip(*islice(made, chosen.count), strict=True)
+        print(f"{modality} to {LEADS_TO[modality].upper()}: {', '.join(names)}")
+        rows.append(np.hstack(planes))
+    Image.fromarray(np.vstack(rows)).save(chosen.picture, optimize=True)
+
+
+def translated(
+    translator: Translator, files: Iterator[Path], modality: str
+) -> Iterator[tuple[str, Plane]]:
+    """Give name and network frame, uint8 (256, 256), of each picture that can be translated."""
+    to = LEADS_TO[modality]
+    for path in files:
+        try:
+            scan = read(path, modality=modality)
+            _, prepared = translator.prepare(scan, source_of(scan), to)
+        except MedTranslateError:
+            continue
+        made = translator.translate_frames(prepared.slices, to=to)
+        shown = torch.where(prepared.head[:, None], (made + 1) * 127.5, 0).round().clamp(0, 255)
+        yield path.name, shown[0, 0].to(torch.uint8).numpy()
+
+
+if __name__ == "__main__":
+    main()
