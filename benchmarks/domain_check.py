@@ -30,10 +30,10 @@ from no_heads import NO_HEADS, image, picture, volume
 from medtranslate import Translator, read
 from medtranslate.assurance.domain import DomainCheck, Judgement, load_domain
 from medtranslate.bundle import Bundle
+from medtranslate.bundle.load import OTHER
 from medtranslate.errors import MedTranslateError
 from medtranslate.phantom import Phantom
 
-OTHER = {"CT": "MR", "MR": "CT"}
 Change = Callable[[np.ndarray], np.ndarray]
 
 

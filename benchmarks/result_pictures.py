@@ -17,7 +17,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from domain_check import listed
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,6 +24,8 @@ from PIL import Image
 from medtranslate import Translator, read
 from medtranslate.bundle.load import LEADS_TO
 from medtranslate.errors import MedTranslateError
+from medtranslate.training.objective import in_head
+from medtranslate.training.pictures import shown
 from medtranslate.translation.source import source_of
 
 Plane = NDArray[np.uint8]
@@ -69,8 +70,7 @@ def translated(
         except MedTranslateError:
             continue
         made = translator.translate_frames(prepared.slices, to=to)
-        shown = torch.where(prepared.head[:, None], (made + 1) * 127.5, 0).round().clamp(0, 255)
-        yield path.name, shown[0, 0].to(torch.uint8).numpy()
+        yield path.name, shown(in_head(made, prepared.head[:, None]))[0]
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from medtranslate import Translator, read
 from medtranslate.bundle.load import LEADS_TO
 from medtranslate.evaluation.lesions.brain import brain
 from medtranslate.evaluation.protocol import Modality
+from medtranslate.training.pictures import shown
 from medtranslate.translation.source import source_of
 
 CLEAR = 0.2
@@ -100,7 +101,7 @@ def measured(translator: Translator, path: Path) -> Volume:
     modality = source["modality"]
     _, prepared = translator.prepare(image, source, LEADS_TO[modality])
     made = translator.translate_frames(prepared.slices, to=LEADS_TO[modality]).float()
-    grey = ((prepared.slices[:, 0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    grey = shown(prepared.slices)
     head = prepared.head.numpy()
     name: Modality = "ct" if modality == "CT" else "mri"
     masks = [brain(plane, mask, name) for plane, mask in zip(grey, head, strict=True)]

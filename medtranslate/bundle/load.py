@@ -37,6 +37,9 @@ SOURCES = {"mri": "CT", "ct": "MR"}
 LEADS_TO = {modality: to for to, modality in SOURCES.items()}
 """The same, the other way round: what a scan of a modality is translated to."""
 
+OTHER = {modality: TARGETS[to] for modality, to in LEADS_TO.items()}
+"""A modality, and the other one."""
+
 GENERATORS: dict[str, type] = {
     f"medtranslate.networks.{kind.__name__}": kind
     for kind in (Compact, GreyThroughRGB, ResNet9, UNet256)

@@ -153,17 +153,16 @@ class Settings:
         if self.reduce < 1 or FRAME % self.reduce:
             raise TrainingFailed(f"reduce must divide {FRAME}, not {self.reduce}")
         largest = FRAME // self.reduce
-        if any(not 0 < side <= largest for side in self.picture):
+        rows, columns = self.picture
+        if any(not 0 < side <= largest for side in (rows, columns)):
             raise TrainingFailed(f"the crop must fit into {largest}x{largest} pixels")
         multiple = NETWORKS[self.network].multiple  # type: ignore[attr-defined]
-        if any(side % multiple for side in self.picture):
-            rows, columns = self.picture
+        if rows % multiple or columns % multiple:
             raise TrainingFailed(
                 f"{self.network} takes sides that {multiple} divides, not {rows}x{columns}"
             )
         least = PatchGAN.least_side(self.discriminator_layers)
-        if min(self.picture) < least:
-            rows, columns = self.picture
+        if min(rows, columns) < least:
             raise TrainingFailed(
                 f"the discriminators take sides from {least} pixels on, not {rows}x{columns}"
             )

@@ -17,8 +17,8 @@ from medtranslate.assurance.domain.faults import UNTOLD, Examples, Maker
 from medtranslate.assurance.domain.looks import look
 from medtranslate.assurance.domain.network import Namer
 from medtranslate.assurance.domain.scale import Scale
+from medtranslate.bundle.load import OTHER
 
-_OTHER = {"CT": "MR", "MR": "CT"}
 _BATCH = 128
 _DRAWS = 30  # scans put together from each slice kept out
 
@@ -81,7 +81,7 @@ def calibrate(
     made = {}
     for modality, own in slices.items():
         maker = Maker(modality, torch.Generator().manual_seed(seed))
-        namer = _fit(maker, own.fit, slices[_OTHER[modality]].fit, effort, seed)
+        namer = _fit(maker, own.fit, slices[OTHER[modality]].fit, effort, seed)
         other_draws = Maker(modality, torch.Generator().manual_seed(seed + 1))
         made[modality] = _measured(other_draws, namer, own.kept_out, effort.variants)
     return DomainCheck(made, LIMITS)

@@ -13,6 +13,7 @@ from medtranslate.assurance.domain.judgement import Judgement, Verdict
 from medtranslate.assurance.domain.looks import halved, look
 from medtranslate.assurance.domain.network import Namer
 from medtranslate.assurance.domain.scale import HIGHEST, Scale
+from medtranslate.bundle.load import OTHER
 from medtranslate.recipes import Prepared
 
 LIMITS = (1.5, 2.2)
@@ -28,7 +29,6 @@ SEVERAL = 5
 """From so many slices a scan is judged by what its slices have in common."""
 
 _TOLD = {**TURNS, **CONTENTS}
-_OTHER = {"CT": "MR", "MR": "CT"}
 _NO_HEAD = "there is no head in it"
 _ALL_ONE = "there is nothing in it: all of it has one brightness"
 _EVEN = 0.01  # of the 2 from darkest to brightest: little more than a grey level
@@ -139,6 +139,6 @@ def _reasons(faults: torch.Tensor, modality: str) -> tuple[str, ...]:
     order = faults.argsort(descending=True).tolist()
     named = [place for place in order if faults[place] >= _ALSO * faults[order[0]]]
     return tuple(
-        told[place].format(modality=modality, other=_OTHER[modality])
+        told[place].format(modality=modality, other=OTHER[modality])
         for place in named[:_MOST_REASONS]
     )
