@@ -1,6 +1,6 @@
 """The numbers of a domain check: safetensors, nothing that runs.
 
-By modality: the weights of a network of some 50,000 numbers and its scales; no picture and no slice
+By modality: the weights of a network of some 60,000 numbers and its scales; no picture and no slice
 is kept. Under the metadata key ``medtranslate``: format, limits.
 """
 
@@ -20,6 +20,7 @@ from medtranslate.errors import ModelUnusable
 
 FORMAT = 1
 _KEY = "medtranslate"
+_ANEW = "remove the bundle in its run and go on with `train --resume`, which makes it anew"
 _SCALES = ("faults", "slice", "scan")
 
 
@@ -41,7 +42,7 @@ def load_domain(bundle: Bundle) -> DomainCheck | None:
     Raises
     ------
     ModelUnusable
-        If the file is damaged or of a newer format.
+        If the file is damaged or of another format.
     """
     if bundle.domain is None:
         return None
@@ -51,7 +52,7 @@ def load_domain(bundle: Bundle) -> DomainCheck | None:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         if about["format"] != FORMAT:
             fault = f"a domain check of format {about['format']}, but this version reads {FORMAT}"
-            raise ModelUnusable(fault, path=bundle.domain)
+            raise ModelUnusable(fault, path=bundle.domain, remedy=_ANEW)
         warn, refuse = (float(limit) for limit in about["limits"])
         parts = {modality: _part(tensors, modality) for modality in ("CT", "MR")}
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -7,14 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load, save
 
 from medtranslate.assurance.domain import DomainCheck, Effort, Slices, as_bytes, calibrate
-from medtranslate.assurance.domain.store import load_domain
+from medtranslate.assurance.domain.store import FORMAT, load_domain
 from medtranslate.bundle import Bundle, attach_domain
 from medtranslate.errors import ModelUnusable
 from medtranslate.recipes import Prepared
 
 QUICK = Effort(examples=256, epochs=1, variants=1)
+
+
+def of_format(number: int) -> dict[str, str]:
+    """The metadata of a check of that format."""
+    return {"medtranslate": json.dumps({"format": number, "limits": [1.5, 2.2]})}
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +121,18 @@ def test_numbers_may_not_lie_outside_the_bundle(bundle: Path) -> None:
 
 
 def test_weights_that_are_not_finite_are_refused(bundle: Path, quick: DomainCheck) -> None:
-    spoilt = as_bytes(quick)
-    from safetensors.torch import load, save
-
-    tensors = load(spoilt)
+    tensors = load(as_bytes(quick))
     tensors["CT.slice"] = torch.full_like(tensors["CT.slice"], math.nan)
-    metadata = {"medtranslate": '{"format": 1, "limits": [1.5, 2.5]}'}
-    attach_domain(bundle, save(tensors, metadata=metadata))
+    attach_domain(bundle, save(tensors, metadata=of_format(FORMAT)))
 
     with pytest.raises(ModelUnusable, match="not the numbers"):
+        load_domain(Bundle.load(bundle))
+
+
+def test_a_check_of_another_format_is_refused_with_what_to_do(
+    bundle: Path, quick: DomainCheck
+) -> None:
+    attach_domain(bundle, save(load(as_bytes(quick)), metadata=of_format(FORMAT + 1)))
+
+    with pytest.raises(ModelUnusable, match=r"of format 2, but this version reads 1 .*--resume"):
         load_domain(Bundle.load(bundle))
