@@ -21,8 +21,8 @@ class Network(StrEnum):
     COMPACT = "compact"
 
 
-class IdentityOf(StrEnum):
-    """Generators that the identity loss is of."""
+class Which(StrEnum):
+    """Generators, by what they make."""
 
     BOTH = "both"
     MRI = "mri"
@@ -95,7 +95,10 @@ DiscriminatorRate = Annotated[float, _option("Learning rate of the discriminator
 AdversarialOption = Annotated[Adversarial, _option("Form of the adversarial loss.")]
 Cycle = Annotated[float, _option("Weight of the cycle loss (lambda).")]
 Identity = Annotated[float, _option("Identity loss as a share of lambda; 0: none.")]
-IdentityOfOption = Annotated[IdentityOf, _option("Generators that the identity loss is of.")]
+IdentityOf = Annotated[Which, _option("Generators that the identity loss is of.")]
+Learns = Annotated[
+    Which, _option("Generators that learn; the other stays as --init-from gives it.")
+]
 Pool = Annotated[int, _option("Earlier fakes kept for each discriminator.", min=0)]
 HidingNoise = Annotated[
     float, _option("Noise on fakes before the way back, against hidden sources.")
@@ -150,7 +153,8 @@ def train(
     adversarial: AdversarialOption = Adversarial.LEAST_SQUARES,
     cycle: Cycle = 10.0,
     identity: Identity = 0.5,
-    identity_of: IdentityOfOption = IdentityOf.BOTH,
+    identity_of: IdentityOf = Which.BOTH,
+    learns: Learns = Which.BOTH,
     pool: Pool = 50,
     hiding_noise: HidingNoise = 0.0,
     seed: Seed = 0,
@@ -198,6 +202,7 @@ def train(
         cycle=cycle,
         identity=identity,
         identity_of=identity_of.value,
+        learns=learns.value,
         pool=pool,
         hiding_noise=hiding_noise,
         average=average,

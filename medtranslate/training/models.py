@@ -12,7 +12,7 @@ from medtranslate.networks import PatchGAN, draw_weights
 from medtranslate.training.average import MovingAverage
 from medtranslate.training.device import choose_layout
 from medtranslate.training.pool import ImagePool
-from medtranslate.training.settings import NETWORKS, Settings
+from medtranslate.training.settings import NETWORKS, WHICH, Settings
 
 SIDES = ("mri", "ct")
 """What a generator makes, or a discriminator judges."""
@@ -53,6 +53,8 @@ class Models:
             self.discriminators = self._placed(
                 {n: draw_weights(make_discriminator(settings)) for n in SIDES}
             )
+        for name in SIDES:
+            self.generators[name].requires_grad_(name in WHICH[settings.learns])
         self.averages = self.generators
         if settings.average:
             self.averages = self._placed({n: make_generator(settings) for n in SIDES})

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from medtranslate.training.augment import Pictures
-from medtranslate.training.settings import IDENTITY_OF, Settings
+from medtranslate.training.settings import WHICH, Settings
 
 REAL, FAKE = 1.0, 0.0
 Losses = dict[str, torch.Tensor]
@@ -96,7 +96,7 @@ class GeneratorObjective(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the fake, and what an own picture becomes where identity is asked of it."""
         generate, s = self.generators[to], self.settings
-        if not s.identity or to not in IDENTITY_OF[s.identity_of]:
+        if not s.identity or to not in WHICH[s.identity_of]:
             return in_head(generate(source.image), source.head), None
         # One call for both: every picture is normalised by itself, so they do not mix.
         made = generate(torch.cat([source.image, own.image]))

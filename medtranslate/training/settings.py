@@ -21,8 +21,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "compact": Compact,
 }
 ADVERSARIAL = ("least-squares", "log")
-IDENTITY_OF = {"both": ("mri", "ct"), "mri": ("mri",), "ct": ("ct",)}
-"""Of which generators the identity term is asked."""
+WHICH = {"both": ("mri", "ct"), "mri": ("mri",), "ct": ("ct",)}
+"""Generators, by what they make."""
 
 PRECISIONS = ("auto", "float32", "bf16")
 LAYOUTS = ("auto", "contiguous", "channels-last")
@@ -61,6 +61,9 @@ class Settings:
     identity_of : {"both", "mri", "ct"}
         Of which generators it is asked: of both (the paper), of the one that makes MRI, or of the
         one that makes CT.
+    learns : {"both", "mri", "ct"}
+        Which generators learn. The other one stays as it was given and serves the cycle; so one
+        direction is mended and the other not touched. Not in the paper.
     pool : int
         Earlier fakes kept for each discriminator; 0 shows it only the newest.
     hiding_noise : float
@@ -112,6 +115,7 @@ class Settings:
     cycle: float = 10.0
     identity: float = 0.5
     identity_of: str = "both"
+    learns: str = "both"
     pool: int = 50
     hiding_noise: float = 0.0
     average: float = 0.999
@@ -133,7 +137,8 @@ class Settings:
             object.__setattr__(self, "crop", tuple(self.crop))
         for name, allowed in (
             ("network", tuple(NETWORKS)), ("adversarial", ADVERSARIAL),
-            ("identity_of", tuple(IDENTITY_OF)), ("precision", PRECISIONS), ("layout", LAYOUTS),
+            ("identity_of", tuple(WHICH)), ("learns", tuple(WHICH)),
+            ("precision", PRECISIONS), ("layout", LAYOUTS),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise TrainingFailed(f"{name} must be one of {', '.join(allowed)}")

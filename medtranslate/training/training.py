@@ -106,6 +106,10 @@ class Training:
             object.__setattr__(self, name, tuple(Path(path) for path in getattr(self, name)))
         if self.validate and self.score is None:
             raise TrainingFailed("validation lists are given, but nothing to score by")
+        if self.settings.learns != "both" and self.init_from is None:
+            raise TrainingFailed(
+                "a generator that does not learn has to be given", remedy="--init-from"
+            )
 
     def run(self) -> Outcome:
         """Train until all epochs are done or there is a reason to stop.

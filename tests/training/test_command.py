@@ -55,8 +55,11 @@ def test_train_says_what_it_made_and_resume_goes_on(
 def test_every_option_reaches_the_settings(
     app, ct_slices: Path, mri_slices: Path, tmp_path: Path
 ) -> None:
+    start = tmp_path / "start"
+    invoke(app, "train", ct_slices, mri_slices, "-o", start, *TINY_OPTIONS, "--max-minutes", 0)
     invoke(
         app, "train", ct_slices, mri_slices, "-o", tmp_path / "run", *TINY_OPTIONS,
+        "--init-from", start, "--learns", "ct",
         "--batch-size", 2, "--rate", 1e-4, "--discriminator-rate", 3e-4, "--adversarial", "log",
         "--cycle", 5, "--identity", 0.1, "--identity-of", "ct",
         "--hiding-noise", 0.02, "--average", 0.9, "--no-flip",
@@ -68,7 +71,7 @@ def test_every_option_reaches_the_settings(
     assert Settings.from_dict(about["settings"]) == Settings(
         network="compact", network_arguments={"width": 16, "blocks": 1}, discriminator_width=8,
         epochs=2, steps_per_epoch=4, batch_size=2, rate=1e-4, discriminator_rate=3e-4,
-        adversarial="log", cycle=5.0, identity=0.1, identity_of="ct", pool=3,
+        adversarial="log", cycle=5.0, identity=0.1, identity_of="ct", learns="ct", pool=3,
         hiding_noise=0.02, average=0.9,
         flip=False, size=0.05, rotation=6.0, shift=4.0, crop=(28, 24), reduce=8,
         precision="float32", layout="channels-last", seed=4,

@@ -159,6 +159,28 @@ def test_a_start_from_a_checkpoint_a_run_or_a_bundle(order: Any, tmp_path: Path)
     assert order("next", init_from=run.bundle).run().finished
 
 
+@pytest.mark.parametrize("learns", ["ct", "mri"])
+def test_one_generator_can_learn_beside_the_other_as_it_was_given(
+    order: Any, tmp_path: Path, learns: str
+) -> None:
+    order().run()
+    before = Checkpoint.load(RunFolder(tmp_path / "run").last).part("averages")
+
+    settings = replace(TINY, learns=learns)
+    order("on", settings, init_from=tmp_path / "run").run()
+
+    after = Checkpoint.load(RunFolder(tmp_path / "on").last)
+    for part in ("generators", "averages"):
+        made = after.part(part)
+        changed = {name for name in made if not torch.equal(made[name], before[name])}
+        assert changed == {name for name in made if name.startswith(f"{learns}.")}
+
+
+def test_a_generator_that_does_not_learn_has_to_be_given(order: Any) -> None:
+    with pytest.raises(TrainingFailed, match=r"has to be given \(--init-from\)"):
+        order(settings=replace(TINY, learns="ct"))
+
+
 def test_weights_of_another_network_are_refused(order: Any, tmp_path: Path) -> None:
     order().run()
     wider = replace(TINY, network_arguments={"width": 24, "blocks": 1})
