@@ -14,7 +14,7 @@ from medtranslate.training.device import choose_layout
 from medtranslate.training.pool import ImagePool
 from medtranslate.training.settings import NETWORKS, WHICH, Settings
 
-SIDES = ("mri", "ct")
+SIDES = WHICH["both"]
 """What a generator makes, or a discriminator judges."""
 
 
