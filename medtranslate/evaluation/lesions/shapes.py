@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 
 import numpy as np
@@ -24,8 +25,9 @@ def weights(shape: Shape, diameter: float, rng: np.random.Generator) -> Weights:
     Parameters
     ----------
     shape : {"disc", "blob"}
-        A disc is even, with a rim of a pixel. A blob is smooth noise on a round hill, cut where its
-        area is that of the disc; its rim is softer and its inside textured.
+        A disc is even, with a rim of a pixel. A blob grows from the top of a round hill of smooth
+        noise, higher ground first, until its area is that of the disc; its rim is softer and its
+        inside textured.
     diameter : float
         In pixels, of a disc of the same area.
     rng : Generator
@@ -50,7 +52,7 @@ def _blob(distance: NDArray[np.float64], diameter: float, rng: np.random.Generat
     hill = -distance / radius + ROUGHNESS * outline
     hill[distance > REACH * radius] = -np.inf
     pixels = max(1, round(math.pi * radius**2))
-    inside = _largest_part(hill >= np.partition(hill.ravel(), -pixels)[-pixels])
+    inside = _filled(_grown(hill, pixels))
     # Half a pixel's worth of softness would leave stairs; the sum stays that of the area.
     soft = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(_image(inside), RIM))
     texture = 1 + TEXTURE * _smooth_noise(distance.shape, 1.5, rng)
@@ -66,10 +68,27 @@ def _smooth_noise(
     return (smooth - smooth.mean()) / smooth.std()
 
 
-def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(_image(mask)))
-    largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    return sitk.GetArrayFromImage(sitk.BinaryFillhole(_image(labels == largest))) > 0
+def _grown(hill: NDArray[np.float64], pixels: int) -> NDArray[np.bool_]:
+    """Return so many pixels in one part: from the top on, always the highest that touches it.
+
+    A plain cut at a height would leave several parts where the noise has valleys, the largest of
+    them smaller than was asked for.
+    """
+    inside = np.zeros(hill.shape, bool)
+    top = np.unravel_index(np.argmax(hill), hill.shape)
+    border, seen = [(-hill[top], *map(int, top))], {tuple(map(int, top))}
+    for _ in range(pixels):
+        _, row, column = heapq.heappop(border)
+        inside[row, column] = True
+        for place in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+            if place not in seen:
+                seen.add(place)
+                heapq.heappush(border, (-hill[place], *place))
+    return inside
+
+
+def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return sitk.GetArrayFromImage(sitk.BinaryFillhole(_image(mask))) > 0
 
 
 def _image(values: NDArray[np.generic]) -> sitk.Image:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from medtranslate.evaluation.lesions.kinds import (
@@ -22,6 +22,7 @@ from medtranslate.evaluation.scale import GREY, Scale
 
 
 @settings(max_examples=30, deadline=None)
+@example("blob", 10.5, 0)  # its hill has a valley: cut at one height it falls into parts
 @given(
     st.sampled_from(SHAPES), st.floats(5 / PIXEL, 25 / PIXEL), st.integers(0, 2**32 - 1)
 )  # fmt: skip
