@@ -81,9 +81,13 @@ class Models:
             self.averages.load_state_dict(self.generators.state_dict())
 
     def compile(self) -> None:
-        """Compile every network in place; names of weights stay as they are."""
+        """Compile every network in place; names of weights stay as they are.
+
+        A step has few sizes of batch (real with fake, with identity or without), and each is worth
+        its own kernels.
+        """
         for network in (*self.generators.values(), *self.discriminators.values()):
-            network.compile()
+            network.compile(dynamic=False)
 
     def finite(self) -> bool:
         """Say whether every weight is a finite number."""
