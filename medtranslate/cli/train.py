@@ -113,6 +113,9 @@ Crop = Annotated[
     str | None, _option("Rows x columns round the head, such as 224x192; all if left out.")
 ]
 Reduce = Annotated[int, _option("Average so many pixels a side into one.", min=1)]
+WholeEpochs = Annotated[
+    int, _option("Last epochs, on whole frames whatever --crop and --reduce say.", min=0)
+]
 
 Resume = Annotated[bool, _option("Go on with the run in the output folder, exactly.", "--resume")]
 MaxMinutes = Annotated[float | None, _option("Stop cleanly after so long.")]
@@ -164,6 +167,7 @@ def train(
     shift: Shift = 8.0,
     crop: Crop = None,
     reduce: Reduce = 1,
+    whole_epochs: WholeEpochs = 0,
     resume: Resume = False,
     max_minutes: MaxMinutes = None,
     checkpoint_minutes: CheckpointMinutes = 5.0,
@@ -212,6 +216,7 @@ def train(
         shift=shift,
         crop=_rows_and_columns(crop),
         reduce=reduce,
+        whole_epochs=whole_epochs,
         precision=precision.value,
         layout=layout.value,
         compile=compile,

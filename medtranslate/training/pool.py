@@ -16,7 +16,7 @@ class ImagePool:
     Attributes
     ----------
     kept : tensor (N, C, H, W) or None
-        N grows to `size` before anything is exchanged.
+        N grows to `size` before anything is exchanged. Fakes of another size empty the pool.
     """
 
     def __init__(self, size: int) -> None:
@@ -35,6 +35,8 @@ class ImagePool:
         """
         if self.size == 0:
             return fakes
+        if self.kept is not None and self.kept.shape[1:] != fakes.shape[1:]:
+            self.kept = None
         fresh = self.size - (0 if self.kept is None else len(self.kept))
         filling, rest = fakes[:fresh], fakes[fresh:]
         if len(filling):

@@ -7,7 +7,7 @@ Zhu et al. 2017, section 4 ("Training details") and appendix 7.1: Adam at 2e-4, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from torch import nn
@@ -84,6 +84,10 @@ class Settings:
         Train on a window of this size centred on the head; None takes the whole frame, 256x256.
     reduce : int
         Average so many pixels a side into one first: small pictures for early steps.
+    whole_epochs : int
+        The last epochs, in which the networks see whole frames at full size, whatever `crop` and
+        `reduce` say. A conversion shows them nothing else, and they normalise over the picture:
+        trained on windows alone, they are far off on frames.
     precision : {"auto", "float32", "bf16"}
         bf16 computes the networks in bfloat16 where that loses nothing; weights stay float32. Auto
         takes it where the processor has bfloat16 arithmetic.
@@ -125,6 +129,7 @@ class Settings:
     shift: float = 8.0
     crop: tuple[int, int] | None = None
     reduce: int = 1
+    whole_epochs: int = 0
     precision: str = "auto"
     layout: str = "auto"
     compile: bool = False
@@ -146,9 +151,11 @@ class Settings:
             _at_least(self, name, 1)
         for name in (
             "steps_per_epoch", "rate", "discriminator_rate", "cycle", "identity", "pool",
-            "hiding_noise", "rotation", "shift",
+            "hiding_noise", "rotation", "shift", "whole_epochs",
         ):  # fmt: skip
             _at_least(self, name, 0)
+        if self.whole_epochs > self.epochs:
+            raise TrainingFailed(f"whole_epochs is {self.whole_epochs} of {self.epochs} epochs")
         for name in ("average", "size"):
             if not 0 <= getattr(self, name) < 1:
                 raise TrainingFailed(f"{name} must lie in [0, 1), not {getattr(self, name)}")
@@ -176,6 +183,12 @@ class Settings:
     def picture(self) -> tuple[int, int]:
         """Rows and columns of what the networks see."""
         return self.crop or (FRAME // self.reduce, FRAME // self.reduce)
+
+    def in_epoch(self, epoch: int) -> Settings:
+        """Return the settings for an epoch, counted from 1: the last ones see whole frames."""
+        if epoch <= self.epochs - self.whole_epochs:
+            return self
+        return replace(self, crop=None, reduce=1)
 
     def rate_factor(self, epoch: int) -> float:
         """Share of the learning rates in an epoch, counted from 1."""

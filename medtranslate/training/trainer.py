@@ -53,7 +53,6 @@ class CycleGANTrainer(Trainer):
             decollate=False,
         )
         self.models, self.world, self.precision = models, world, precision
-        self.augmentation = Augmentation(settings)
         self.generate = world.wrap(GeneratorObjective(models.generators, settings))
         self.judge = world.wrap(DiscriminatorObjective(models.discriminators, settings))
         self.state.iteration = batches.step
@@ -98,7 +97,8 @@ class CycleGANTrainer(Trainer):
         # see what one would with the whole batch.
         seed, count = self.models.settings.seed, len(grey)
         draws = draw(count * self.world.size, generator(seed, f"augment {name}", step))
-        return self.augmentation(grey, draws[self.world.rank * count :][:count])
+        augmentation = Augmentation(self.models.settings.in_epoch(self.state.epoch))
+        return augmentation(grey, draws[self.world.rank * count :][:count])
 
     def _draws(self, purpose: str, step: int) -> torch.Generator:
         seed = self.models.settings.seed

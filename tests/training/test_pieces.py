@@ -82,6 +82,14 @@ def test_a_pool_shows_an_older_picture_half_of_the_time() -> None:
     assert 440 <= older <= 560
 
 
+def test_fakes_of_another_size_empty_a_pool() -> None:
+    pool, whole = ImagePool(4), torch.rand(2, 1, 5, 5)
+    pool.exchange(torch.rand(3, 1, 3, 3), generator(0, "pool"))
+
+    assert torch.equal(pool.exchange(whole, generator(1, "pool")), whole)
+    assert pool.kept is not None and torch.equal(pool.kept, whole)
+
+
 def test_no_pool_gives_back_what_it_is_given() -> None:
     fakes = torch.rand(2, 1, 3, 3)
 
@@ -225,6 +233,7 @@ def test_the_defaults_are_the_papers() -> None:
         ({"crop": (512, 512)}, "must fit into 256x256"),
         ({"network": "unet256", "reduce": 2}, "unet256 takes sides that 256 divides"),
         ({"reduce": 3}, "reduce must divide 256"),
+        ({"epochs": 2, "whole_epochs": 3}, "whole_epochs is 3 of 2 epochs"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"reduce": 16}, "sides from 24 pixels on, not 16x16"),
         ({"crop": (64, 20), "network": "compact"}, "sides from 24 pixels on, not 64x20"),
@@ -233,6 +242,13 @@ def test_the_defaults_are_the_papers() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(TrainingFailed, match=message):
         Settings(**wrong)
+
+
+def test_the_last_epochs_see_whole_frames() -> None:
+    settings = Settings(network="compact", crop=(64, 48), reduce=2, epochs=5, whole_epochs=2)
+
+    pictures = [settings.in_epoch(epoch).picture for epoch in range(1, 6)]
+    assert pictures == [(64, 48)] * 3 + [(256, 256)] * 2
 
 
 def test_settings_survive_json() -> None:

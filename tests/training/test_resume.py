@@ -18,7 +18,9 @@ from medtranslate.training import Cadence, Outcome, Settings, Training
 from medtranslate.training.checkpoints import Checkpoint
 from medtranslate.training.layout import RunFolder
 
-EVERYTHING = replace(TINY, hiding_noise=0.05, rotation=5.0, crop=(32, 28), steps_per_epoch=5)
+EVERYTHING = replace(
+    TINY, hiding_noise=0.05, rotation=5.0, crop=(32, 28), steps_per_epoch=5, whole_epochs=1
+)
 
 
 class At:
@@ -72,6 +74,7 @@ def test_a_signal_finishes_the_step_saves_and_a_resumed_run_ends_the_same(
         Checkpoint.load(RunFolder(tmp_path / name).last) for name in ("through", "stopped")
     )
     assert through.step == resumed.step == 10
+    assert through.tensors["pools.0.mri"].shape == (3, 1, 256, 256)  # of the last epoch's frames
     same_tensors(through.tensors, resumed.tensors)
     assert len(rows(tmp_path / "through")) == 1 + 10 // 3
     assert rows(tmp_path / "through") == rows(tmp_path / "stopped")
