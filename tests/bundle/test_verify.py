@@ -170,9 +170,11 @@ def test_the_shipped_bundle_carries_all_that_it_should() -> None:
     shipped = default_bundle()
     for name in ("LICENSE", "docs/README.md", "configs/reference.json"):
         assert (shipped / name).is_file()
-    assert facts_of(shipped).training["settings"]["network"] == "compact"
+    settings = facts_of(shipped).training["settings"]
+    assert settings["network"] == "compact"
+    told = {"width": 128, "blocks": 6} | settings["network_arguments"]  # over the class's own
     for spec in content_of(shipped)["generators"].values():
-        assert spec["network"]["width"] == 128 and spec["network"]["blocks"] == 6
+        assert {name: spec["network"][name] for name in told} == told
 
 
 def test_refresh_keeps_words_and_mends_the_rest(folder) -> None:
