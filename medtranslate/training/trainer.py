@@ -9,7 +9,7 @@ import torch
 from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
 
-from medtranslate.training.augment import Augmentation, Pictures, draw
+from medtranslate.training.augment import Augmentation, draw
 from medtranslate.training.device import autocast
 from medtranslate.training.distributed import World
 from medtranslate.training.models import SIDES, Models
@@ -67,7 +67,11 @@ class CycleGANTrainer(Trainer):
         step = self.state.iteration - 1
         models, optimizers = self.models, self.models.optimizers
         models.set_rates(self.state.epoch)
-        ct, mri = (self._augmented(batchdata[name], name, step) for name in ("ct", "mri"))
+        augment = Augmentation(models.settings.in_epoch(self.state.epoch))
+        ct, mri = (
+            augment(batchdata[name], self._changes(name, len(batchdata[name]), step))
+            for name in ("ct", "mri")
+        )
 
         models.discriminators.requires_grad_(False)
         optimizers["generators"].zero_grad(set_to_none=True)
@@ -92,13 +96,13 @@ class CycleGANTrainer(Trainer):
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return {**losses, **judged}
 
-    def _augmented(self, grey: torch.Tensor, name: str, step: int) -> Pictures:
+    def _changes(self, name: str, count: int, step: int) -> torch.Tensor:
         # Drawn for all processes' pictures, of which this one takes its share: so many processes
         # see what one would with the whole batch.
-        seed, count = self.models.settings.seed, len(grey)
-        draws = draw(count * self.world.size, generator(seed, f"augment {name}", step))
-        augmentation = Augmentation(self.models.settings.in_epoch(self.state.epoch))
-        return augmentation(grey, draws[self.world.rank * count :][:count])
+        draws = draw(
+            count * self.world.size, generator(self.models.settings.seed, f"augment {name}", step)
+        )
+        return draws[self.world.rank * count :][:count]
 
     def _draws(self, purpose: str, step: int) -> torch.Generator:
         seed = self.models.settings.seed

@@ -39,7 +39,7 @@ def brain(frame: Frames, head: Mask, modality: Modality) -> Mask:
     """
     if modality == "ct":
         bone = _closed((frame >= BONE) & head, radius=2)
-        inside = depth(_largest_part(_filled(bone) & ~bone)) > FROM_BONE / PIXEL
+        inside = depth(_largest_part(filled(bone) & ~bone)) > FROM_BONE / PIXEL
     else:
         inside = depth(head) > FROM_SKIN / PIXEL
         if _shows_a_face(frame, inside):
@@ -73,14 +73,15 @@ def parts(mask: Mask) -> NDArray[np.integer]:
     return sitk.GetArrayFromImage(sitk.ConnectedComponent(_image(mask)))
 
 
+def filled(mask: Mask) -> Mask:
+    """Return the mask with its holes filled."""
+    return sitk.GetArrayFromImage(sitk.BinaryFillhole(_image(mask))) > 0
+
+
 def _largest_part(mask: Mask) -> Mask:
     labels = parts(mask)
     sizes = np.bincount(labels.ravel())[1:]
     return labels == 1 + int(np.argmax(sizes)) if len(sizes) else np.zeros_like(mask)
-
-
-def _filled(mask: Mask) -> Mask:
-    return sitk.GetArrayFromImage(sitk.BinaryFillhole(_image(mask))) > 0
 
 
 def _closed(mask: Mask, radius: int) -> Mask:

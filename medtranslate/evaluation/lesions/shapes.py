@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from medtranslate.evaluation.lesions.brain import filled
 from medtranslate.evaluation.lesions.kinds import Shape
 
 Weights = NDArray[np.float32]
@@ -52,7 +53,7 @@ def _blob(distance: NDArray[np.float64], diameter: float, rng: np.random.Generat
     hill = -distance / radius + ROUGHNESS * outline
     hill[distance > REACH * radius] = -np.inf
     pixels = max(1, round(math.pi * radius**2))
-    inside = _filled(_grown(hill, pixels))
+    inside = filled(_grown(hill, pixels))
     # Half a pixel's worth of softness would leave stairs; the sum stays that of the area.
     soft = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(_image(inside), RIM))
     texture = 1 + TEXTURE * _smooth_noise(distance.shape, 1.5, rng)
@@ -75,8 +76,8 @@ def _grown(hill: NDArray[np.float64], pixels: int) -> NDArray[np.bool_]:
     them smaller than was asked for.
     """
     inside = np.zeros(hill.shape, bool)
-    top = np.unravel_index(np.argmax(hill), hill.shape)
-    border, seen = [(-hill[top], *map(int, top))], {tuple(map(int, top))}
+    top = divmod(int(np.argmax(hill)), hill.shape[1])
+    border, seen = [(-hill[top], *top)], {top}
     for _ in range(pixels):
         _, row, column = heapq.heappop(border)
         inside[row, column] = True
@@ -85,10 +86,6 @@ def _grown(hill: NDArray[np.float64], pixels: int) -> NDArray[np.bool_]:
                 seen.add(place)
                 heapq.heappush(border, (-hill[place], *place))
     return inside
-
-
-def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return sitk.GetArrayFromImage(sitk.BinaryFillhole(_image(mask))) > 0
 
 
 def _image(values: NDArray[np.generic]) -> sitk.Image:
