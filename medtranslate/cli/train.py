@@ -94,6 +94,7 @@ Rate = Annotated[float, _option("Learning rate of the generators.")]
 DiscriminatorRate = Annotated[float, _option("Learning rate of the discriminators.")]
 AdversarialOption = Annotated[Adversarial, _option("Form of the adversarial loss.")]
 Cycle = Annotated[float, _option("Weight of the cycle loss (lambda).")]
+CycleOfMri = Annotated[float, _option("Weight of an MRI's way back, as a share of lambda.")]
 Identity = Annotated[float, _option("Identity loss as a share of lambda; 0: none.")]
 IdentityOf = Annotated[Which, _option("Generators that the identity loss is of.")]
 Learns = Annotated[
@@ -128,6 +129,7 @@ Device = Annotated[str, _option("Such as cpu or cuda:0; the best one where left 
 PrecisionOption = Annotated[Precision, _option("auto takes bf16 where the processor has it.")]
 LayoutOption = Annotated[Layout, _option("auto takes channels-last on a GPU.")]
 Compile = Annotated[bool, _option("Compile the networks first.", "--compile")]
+CudaGraph = Annotated[bool, _option("Run a step as one CUDA graph.", "--cuda-graph")]
 
 
 def train(
@@ -155,6 +157,7 @@ def train(
     discriminator_rate: DiscriminatorRate = 2e-4,
     adversarial: AdversarialOption = Adversarial.LEAST_SQUARES,
     cycle: Cycle = 10.0,
+    cycle_of_mri: CycleOfMri = 1.0,
     identity: Identity = 0.5,
     identity_of: IdentityOf = Which.BOTH,
     learns: Learns = Which.BOTH,
@@ -178,6 +181,7 @@ def train(
     precision: PrecisionOption = Precision.AUTO,
     layout: LayoutOption = Layout.AUTO,
     compile: Compile = False,
+    cuda_graph: CudaGraph = False,
 ) -> None:
     """Learn CT to MRI and MRI to CT from two folders of unpaired scans.
 
@@ -204,6 +208,7 @@ def train(
         discriminator_rate=discriminator_rate,
         adversarial=adversarial.value,
         cycle=cycle,
+        cycle_of_mri=cycle_of_mri,
         identity=identity,
         identity_of=identity_of.value,
         learns=learns.value,
@@ -220,6 +225,7 @@ def train(
         precision=precision.value,
         layout=layout.value,
         compile=compile,
+        cuda_graph=cuda_graph,
         seed=seed,
     )
     # Of the processes that torchrun starts, the first speaks.

@@ -54,7 +54,7 @@ class Augmentation:
         grey : uint8 tensor (B, 256, 256)
             Prepared slices.
         draws : float32 tensor (B, 5)
-            In [-1, 1): for mirroring, size, rotation and shift along rows and columns; on the CPU.
+            In [-1, 1): for mirroring, size, rotation and shift along rows and columns.
         """
         image, head = from_grey(grey)
         if self.settings.reduce > 1:
@@ -64,7 +64,7 @@ class Augmentation:
             return _masked(image, head)
         # Counted from the background, so that what lies beyond the frame (zeros) is background.
         both = torch.cat([image + 1, head.float()], dim=1)
-        grid = self._grid(head, draws.to(grey.device, non_blocking=True))
+        grid = self._grid(head, draws)
         sampled = F.grid_sample(both, grid, padding_mode="zeros", align_corners=False)
         return _masked(sampled[:, :1] - 1, sampled[:, 1:] >= 0.5)
 

@@ -73,7 +73,10 @@ class Models:
             ("discriminators", self.settings.discriminator_rate),
         ):
             for group in self.optimizers[name].param_groups:
-                group["lr"] = rate * factor
+                if isinstance(group["lr"], torch.Tensor):  # a captured step reads it there
+                    group["lr"].fill_(rate * factor)
+                else:
+                    group["lr"] = rate * factor
 
     def reset_averages(self) -> None:
         """Let the averages start again from the generators' weights."""
@@ -102,8 +105,14 @@ class Models:
         return placed.to(memory_format=layout)  # type: ignore[call-overload]
 
     def _adam(self, networks: nn.Module, rate: float) -> torch.optim.Adam:
-        fused = self.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(networks.parameters(), rate, betas=self.settings.betas, fused=fused)
+        captured = self.settings.cuda_graph
+        return torch.optim.Adam(
+            networks.parameters(),
+            torch.tensor(rate, device=self.device) if captured else rate,
+            betas=self.settings.betas,
+            fused=self.device.type in ("cpu", "cuda"),
+            capturable=captured,
+        )
 
 
 def make_generator(settings: Settings) -> nn.Module:

@@ -52,8 +52,8 @@ class GeneratorObjective(nn.Module):
     generators : torch.nn.ModuleDict
         ``"mri"`` and ``"ct"``: (B, 1, H, W) in [-1, 1] to the same.
     settings : Settings
-        `adversarial`, `cycle` (lambda, 10), `identity` (0.5 of lambda),
-        `identity_of`, `hiding_noise`.
+        `adversarial`, `cycle` (lambda, 10), `cycle_of_mri`, `identity` (0.5 of
+        lambda), `identity_of`, `hiding_noise`.
     """
 
     def __init__(self, generators: nn.ModuleDict, settings: Settings) -> None:
@@ -83,7 +83,8 @@ class GeneratorObjective(nn.Module):
         }
         # Equation 3: L = L_GAN(G) + L_GAN(F) + lambda L_cyc.
         total = terms["adversarial_mri"] + terms["adversarial_ct"]
-        total = total + s.cycle * (terms["cycle_ct"] + terms["cycle_mri"])
+        cycles = terms["cycle_ct"] + s.cycle_of_mri * terms["cycle_mri"]
+        total = total + s.cycle * cycles
         # Section 5.2: L_identity = |G(y) - y|_1 + |F(x) - x|_1, weighted by 0.5 lambda.
         for name, same, own in (("mri", same_mri, mri.image), ("ct", same_ct, ct.image)):
             if same is not None:

@@ -23,6 +23,12 @@ class ImagePool:
         self.size = size
         self.kept: torch.Tensor | None = None
 
+    def full(self, shape: tuple[int, ...]) -> bool:
+        """Say whether as many fakes of a shape (C, H, W) are kept as ever will be."""
+        if self.size == 0:
+            return True
+        return self.kept is not None and self.kept.shape == (self.size, *shape)
+
     def exchange(self, fakes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Take in new fakes, give as many, some of them older.
 

@@ -1,6 +1,6 @@
 """Every random choice is a function of the seed and the step, so a resumed run makes the same ones.
 
-No generator's state is ever carried over or saved: each step draws from fresh ones.
+No generator's state is ever carried over or saved: each step seeds them anew.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ def generator(
     device : device
         Where to draw.
     """
+    return reseed(torch.Generator(device), seed, purpose, *place)
+
+
+def reseed(draws: torch.Generator, seed: int, purpose: str, *place: int) -> torch.Generator:
+    """Bring a generator to where a fresh one for this purpose at this place starts."""
     text = "/".join([str(seed), purpose, *map(str, place)])
     start = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-    return torch.Generator(device).manual_seed(start)
+    return draws.manual_seed(start)

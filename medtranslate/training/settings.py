@@ -56,6 +56,9 @@ class Settings:
         Form of equation 1.
     cycle : float
         Lambda of equation 3.
+    cycle_of_mri : float
+        Weight of an MRI's way back, as a share of lambda. The paper has 1. MRI of many contrasts
+        lead to one CT, and no CT tells which it came from: below 1, that is asked for less.
     identity : float
         Weight of the identity term as a share of lambda; 0 leaves it out.
     identity_of : {"both", "mri", "ct"}
@@ -96,6 +99,9 @@ class Settings:
         undoes it at every layer, and a step takes a tenth longer.
     compile : bool
         Compile the networks with ``torch.compile``: minutes once, then faster steps on a GPU.
+    cuda_graph : bool
+        Capture a step as one CUDA graph and replay it: a GPU that waits for Python no longer does.
+        Needs a GPU and one process.
     seed : int
         Of every random choice; each is a function of the seed and the step.
 
@@ -117,6 +123,7 @@ class Settings:
     betas: tuple[float, float] = (0.5, 0.999)
     adversarial: str = "least-squares"
     cycle: float = 10.0
+    cycle_of_mri: float = 1.0
     identity: float = 0.5
     identity_of: str = "both"
     learns: str = "both"
@@ -133,6 +140,7 @@ class Settings:
     precision: str = "auto"
     layout: str = "auto"
     compile: bool = False
+    cuda_graph: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -150,8 +158,8 @@ class Settings:
         for name in ("discriminator_width", "discriminator_layers", "epochs", "batch_size"):
             _at_least(self, name, 1)
         for name in (
-            "steps_per_epoch", "rate", "discriminator_rate", "cycle", "identity", "pool",
-            "hiding_noise", "rotation", "shift", "whole_epochs",
+            "steps_per_epoch", "rate", "discriminator_rate", "cycle", "cycle_of_mri",
+            "identity", "pool", "hiding_noise", "rotation", "shift", "whole_epochs",
         ):  # fmt: skip
             _at_least(self, name, 0)
         if self.whole_epochs > self.epochs:

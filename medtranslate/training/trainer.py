@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,12 +10,14 @@ from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
 
 from medtranslate.training.augment import Augmentation, draw
-from medtranslate.training.device import autocast
 from medtranslate.training.distributed import World
-from medtranslate.training.models import SIDES, Models
-from medtranslate.training.objective import DiscriminatorObjective, GeneratorObjective
-from medtranslate.training.randomness import generator
+from medtranslate.training.graph import CapturedStep
+from medtranslate.training.models import Models
+from medtranslate.training.objective import DiscriminatorObjective, GeneratorObjective, Losses
+from medtranslate.training.randomness import generator, reseed
+from medtranslate.training.settings import Settings
 from medtranslate.training.slices import UnpairedBatches
+from medtranslate.training.step import Given, Step
 
 
 class CycleGANTrainer(Trainer):
@@ -55,6 +57,9 @@ class CycleGANTrainer(Trainer):
         self.models, self.world, self.precision = models, world, precision
         self.generate = world.wrap(GeneratorObjective(models.generators, settings))
         self.judge = world.wrap(DiscriminatorObjective(models.discriminators, settings))
+        self._draws = {purpose: torch.Generator(models.device) for purpose in ("noise", "pool")}
+        self._step: Callable[[Given], Losses] | None = None
+        self._picture = (0, 0)
         self.state.iteration = batches.step
         self.state.epoch = batches.step // len(batches)
 
@@ -65,36 +70,36 @@ class CycleGANTrainer(Trainer):
 
     def _iteration(self, engine: Any, batchdata: dict[str, torch.Tensor]) -> dict[str, Any]:
         step = self.state.iteration - 1
-        models, optimizers = self.models, self.models.optimizers
-        models.set_rates(self.state.epoch)
-        augment = Augmentation(models.settings.in_epoch(self.state.epoch))
-        ct, mri = (
-            augment(batchdata[name], self._changes(name, len(batchdata[name]), step))
-            for name in ("ct", "mri")
-        )
-
-        models.discriminators.requires_grad_(False)
-        optimizers["generators"].zero_grad(set_to_none=True)
-        with autocast(self.precision, models.device):
-            total, losses, fakes = self.generate(
-                ct, mri, models.discriminators, self._draws("noise", step)
-            )
-        total.backward()
-        optimizers["generators"].step()
-
-        models.discriminators.requires_grad_(True)
-        optimizers["discriminators"].zero_grad(set_to_none=True)
-        choice = self._draws("pool", step)
-        shown = {name: models.pools[name].exchange(fakes[name], choice) for name in SIDES}
-        with autocast(self.precision, models.device):
-            total, judged = self.judge({"mri": mri.image, "ct": ct.image}, shown)
-        total.backward()
-        optimizers["discriminators"].step()
-
-        if models.average is not None:
-            models.average.update(step)
+        self.models.set_rates(self.state.epoch)
+        changes = {
+            f"{name} changes": self._changes(name, len(slices), step)
+            for name, slices in batchdata.items()
+        }
+        for purpose, draws in self._draws.items():
+            reseed(draws, self.models.settings.seed, purpose, step, self.world.rank)
+        losses = self._step_of(self.state.epoch)({**batchdata, **changes})
+        if self.models.average is not None:
+            self.models.average.update(step)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return {**losses, **judged}
+        return dict(losses)
+
+    def _step_of(self, epoch: int) -> Callable[[Given], Losses]:
+        """Return the step of an epoch: made anew where the networks come to see another size."""
+        settings = self.models.settings.in_epoch(epoch)
+        if self._step is None or self._picture != settings.picture:
+            self._picture, self._step = settings.picture, self._make_step(settings)
+        return self._step
+
+    def _make_step(self, settings: Settings) -> Callable[[Given], Losses]:
+        models, draws = self.models, self._draws
+        step = Step(
+            models, self.generate, self.judge, Augmentation(settings), self.precision, draws
+        )
+        if not settings.cuda_graph:
+            return step
+        shape = (1, *settings.picture)
+        full = lambda: all(pool.full(shape) for pool in models.pools.values())  # noqa: E731
+        return CapturedStep(step, full, draws.values(), models.device)
 
     def _changes(self, name: str, count: int, step: int) -> torch.Tensor:
         # Drawn for all processes' pictures, of which this one takes its share: so many processes
@@ -102,8 +107,5 @@ class CycleGANTrainer(Trainer):
         draws = draw(
             count * self.world.size, generator(self.models.settings.seed, f"augment {name}", step)
         )
-        return draws[self.world.rank * count :][:count]
-
-    def _draws(self, purpose: str, step: int) -> torch.Generator:
-        seed = self.models.settings.seed
-        return generator(seed, purpose, step, self.world.rank, device=self.models.device)
+        own = draws[self.world.rank * count :][:count]
+        return own.to(self.models.device, non_blocking=True)

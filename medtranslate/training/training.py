@@ -126,6 +126,7 @@ class Training:
         with ExitStack() as stack:
             world = stack.enter_context(joined(self.device))
             device = choose_device(self.device, world.local_rank)
+            self._check_graph(world, device)
             if world.leads:
                 if not (self.resume and run.last.is_file()):
                     run.check_fresh()
@@ -189,6 +190,13 @@ class Training:
             _write(run.data, data.report())
             _write(run.settings, {**session.about, "device": str(models.device)})
         return session
+
+    def _check_graph(self, world: World, device: torch.device) -> None:
+        if self.settings.cuda_graph and (device.type != "cuda" or world.size > 1):
+            raise TrainingFailed(
+                "a CUDA graph is made of one process's steps on a GPU",
+                remedy="leave out --cuda-graph",
+            )
 
     def _check_same(self, checkpoint: Checkpoint, about: dict[str, Any], path: Path) -> None:
         then = Settings.from_dict(checkpoint.about["settings"]).as_dict()
