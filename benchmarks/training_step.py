@@ -20,6 +20,8 @@ Run it on an otherwise idle machine::
 
     python benchmarks/training_step.py CHECKOUT/pytorch-CycleGAN
     python benchmarks/training_step.py CHECKOUT/pytorch-CycleGAN --device cuda --batch 1 --compile
+
+With ``--compile`` on a GPU, ``bf16-captured`` is the compiled step as one CUDA graph.
 """
 
 from __future__ import annotations
@@ -42,12 +44,14 @@ import numpy as np
 import torch
 
 from medtranslate.training import CycleGANTrainer, Settings
+from medtranslate.training.graph import CapturedStep
 from medtranslate.training.models import Models
 from medtranslate.training.prepared import PreparedSet, Record
 from medtranslate.training.slices import UnpairedBatches
 
 GENERATORS = {"resnet9": "resnet_9blocks", "unet256": "unet_256"}
 PLAIN = {"flip": False, "size": 0.0, "shift": 0.0}
+CAPTURED = {"cuda_graph": True, "pool": 1}  # a step is captured when the pool is full
 Step = Callable[[], None]
 
 
@@ -61,7 +65,9 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--steps", type=int, default=4, help="steps a round")
-    options.add_argument("--compile", action="store_true", help="ours also with torch.compile")
+    options.add_argument(
+        "--compile", action="store_true", help="ours also compiled; on a GPU captured too"
+    )
     options.add_argument("--no-memory", action="store_true", help="only speed")
     options.add_argument("--json", type=Path, help="write the figures here")
     options.add_argument("--memory-of", help=argparse.SUPPRESS)
@@ -113,6 +119,8 @@ def alternate(given: Namespace, ours: Step, reference: Step | None) -> tuple[flo
 
 def variants_of(given: Namespace) -> list[str]:
     compiled = ["float32-compiled", "bf16-compiled"] if given.compile else []
+    if given.compile and given.device.startswith("cuda"):
+        compiled.append("bf16-captured")
     return ["float32", "float32-unaveraged", "bf16", "bf16-ready", *compiled]
 
 
@@ -153,11 +161,11 @@ def reference_step(given: Namespace, network: str) -> Step:
 def our_step(given: Namespace, network: str, variant: str) -> Step:
     """Build our trainer and give its training step: data, augmentation and average included."""
     precision, _, how = variant.partition("-")
-    changes = {"ready": PLAIN, "unaveraged": {"average": 0.0}}.get(how, {})
+    changes = {"ready": PLAIN, "unaveraged": {"average": 0.0}, "captured": CAPTURED}.get(how, {})
     settings = Settings(network=network, batch_size=given.batch, **changes)
     device = torch.device(given.device)
     models = Models(settings, device)
-    if how == "compiled":
+    if how in ("compiled", "captured"):
         models.compile()
     batches = UnpairedBatches(from_file("CT"), from_file("MR"), given.batch, 0, device)
     trainer = CycleGANTrainer(models, batches, precision)
@@ -169,6 +177,9 @@ def our_step(given: Namespace, network: str, variant: str) -> Step:
         trainer.state.iteration += 1
         trainer._iteration(trainer, ready if how == "ready" else next(stream))
 
+    if how == "captured":
+        for _ in range(CapturedStep.WARM_UP):
+            step()
     return step
 
 

@@ -61,7 +61,7 @@ def test_every_option_reaches_the_settings(
         app, "train", ct_slices, mri_slices, "-o", tmp_path / "run", *TINY_OPTIONS,
         "--init-from", start, "--learns", "ct",
         "--batch-size", 2, "--rate", 1e-4, "--discriminator-rate", 3e-4, "--adversarial", "log",
-        "--cycle", 5, "--identity", 0.1, "--identity-of", "ct",
+        "--cycle", 5, "--cycle-of-mri", 0.5, "--identity", 0.1, "--identity-of", "ct",
         "--hiding-noise", 0.02, "--average", 0.9, "--no-flip",
         "--size", 0.05, "--rotation", 6, "--crop", "28x24", "--seed", 4, "--max-minutes", 0,
         "--whole-epochs", 1, "--layout", "channels-last",
@@ -71,7 +71,8 @@ def test_every_option_reaches_the_settings(
     assert Settings.from_dict(about["settings"]) == Settings(
         network="compact", network_arguments={"width": 16, "blocks": 1}, discriminator_width=8,
         epochs=2, steps_per_epoch=4, batch_size=2, rate=1e-4, discriminator_rate=3e-4,
-        adversarial="log", cycle=5.0, identity=0.1, identity_of="ct", learns="ct", pool=3,
+        adversarial="log", cycle=5.0, cycle_of_mri=0.5, identity=0.1, identity_of="ct",
+        learns="ct", pool=3,
         hiding_noise=0.02, average=0.9,
         flip=False, size=0.05, rotation=6.0, shift=4.0, crop=(28, 24), reduce=8, whole_epochs=1,
         precision="float32", layout="channels-last", seed=4,

@@ -89,6 +89,19 @@ def test_without_identity_there_is_no_such_term() -> None:
     assert set(terms) == {"adversarial_mri", "adversarial_ct", "cycle_ct", "cycle_mri"}
 
 
+def test_an_mris_way_back_can_weigh_less_than_a_cts() -> None:
+    generators = nn.ModuleDict({"mri": Scaled(2.0), "ct": Scaled(-0.5)})
+    judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
+    given = (pictures(0.2), pictures(0.4), judges, generator(0, "noise"))
+    settings = replace(TINY, cycle=10.0, identity=0.0)
+    whole, terms, _ = GeneratorObjective(generators, settings)(*given)
+
+    less, same, _ = GeneratorObjective(generators, replace(settings, cycle_of_mri=0.3))(*given)
+
+    assert same == terms
+    assert whole.item() - less.item() == pytest.approx(10 * 0.7 * 3 / 4 * abs(-0.2 * 2 - 0.4))
+
+
 @pytest.mark.parametrize("name", ["mri", "ct"])
 def test_identity_can_be_asked_of_one_generator_alone(name: str) -> None:
     generators = nn.ModuleDict({"mri": Scaled(2.0), "ct": Scaled(-0.5)})

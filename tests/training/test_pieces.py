@@ -20,7 +20,7 @@ from medtranslate.training.average import MovingAverage
 from medtranslate.training.lists import FileList
 from medtranslate.training.pool import ImagePool
 from medtranslate.training.prepared import from_grey, to_grey
-from medtranslate.training.randomness import generator
+from medtranslate.training.randomness import generator, reseed
 from medtranslate.training.slices import Order, UnpairedBatches
 
 CPU = torch.device("cpu")
@@ -94,6 +94,26 @@ def test_no_pool_gives_back_what_it_is_given() -> None:
     fakes = torch.rand(2, 1, 3, 3)
 
     assert ImagePool(0).exchange(fakes, generator(0, "pool")) is fakes
+
+
+def test_a_pool_is_full_when_it_keeps_its_number_of_pictures_of_a_size() -> None:
+    pool, found = ImagePool(4), []
+    for step in range(3):
+        found.append(pool.full((1, 3, 3)))
+        pool.exchange(torch.rand(2, 1, 3, 3), generator(0, "pool", step))
+
+    assert found == [False, False, True]
+    assert not pool.full((1, 5, 5))
+    assert ImagePool(0).full((1, 3, 3))
+
+
+def test_a_generator_seeded_anew_draws_as_a_fresh_one_does() -> None:
+    used = generator(0, "pool", 3)
+    torch.rand(5, generator=used)
+
+    again = torch.rand(5, generator=reseed(used, 7, "noise", 2, 1))
+
+    assert torch.equal(again, torch.rand(5, generator=generator(7, "noise", 2, 1)))
 
 
 def test_the_average_follows_and_early_weights_are_forgotten() -> None:
