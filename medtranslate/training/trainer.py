@@ -59,7 +59,7 @@ class CycleGANTrainer(Trainer):
         self.judge = world.wrap(DiscriminatorObjective(models.discriminators, settings))
         self._draws = {purpose: torch.Generator(models.device) for purpose in ("noise", "pool")}
         self._step: Callable[[Given], Losses] | None = None
-        self._picture = (0, 0)
+        self._settings = settings
         self.state.iteration = batches.step
         self.state.epoch = batches.step // len(batches)
 
@@ -84,10 +84,10 @@ class CycleGANTrainer(Trainer):
         return dict(losses)
 
     def _step_of(self, epoch: int) -> Callable[[Given], Losses]:
-        """Return the step of an epoch: made anew where the networks come to see another size."""
+        """Return the step of an epoch: made anew where the networks come to see whole frames."""
         settings = self.models.settings.in_epoch(epoch)
-        if self._step is None or self._picture != settings.picture:
-            self._picture, self._step = settings.picture, self._make_step(settings)
+        if self._step is None or self._settings != settings:
+            self._settings, self._step = settings, self._make_step(settings)
         return self._step
 
     def _make_step(self, settings: Settings) -> Callable[[Given], Losses]:
