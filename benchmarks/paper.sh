@@ -8,13 +8,18 @@
 #   paper.sh evaluate DATA REPORT BUNDLE...   at home: the paper's table, published protocol
 #
 # From the environment: EPOCHS (200, the paper's), BATCH (1, the paper's), MINUTES of a stretch (9),
-# PART (15M, of what is carried), OPTIONS of `medtranslate train` (--compile).
+# PART (15M, of what is carried), OPTIONS of `medtranslate train` (--compile --cuda-graph), and
+# MEDTRANSLATE, the command (medtranslate; "python3 -P -m medtranslate" where it is not installed).
+# A stretch stays in the foreground, stops by itself and is brought home by the same call, `paper.sh
+# train ...; paper.sh bring ...`: a machine that is lent can be gone by the next one.
 # The same call again goes on where a stretch stopped, while the machine is kept. On another machine,
-# OPTIONS="--compile --init-from BUNDLE": weights and discriminators come along, Adam's moments not.
+# OPTIONS="... --init-from BUNDLE": weights and discriminators come along, Adam's moments not.
+# shellcheck disable=SC2086  # MEDTRANSLATE and OPTIONS are several words
 set -euo pipefail
 
 EPOCHS=${EPOCHS:-200} BATCH=${BATCH:-1} MINUTES=${MINUTES:-9} PART=${PART:-15M}
-OPTIONS=${OPTIONS---compile}
+OPTIONS=${OPTIONS---compile --cuda-graph}
+MEDTRANSLATE=${MEDTRANSLATE:-medtranslate}
 here=$(cd "$(dirname "$0")/.." && pwd)
 recipes=$here/transforms/whole-picture
 
@@ -37,23 +42,22 @@ scratch() { # makes the folder $whole; not local, as the trap runs when every fu
 
 pack() {
   scratch
-  medtranslate data prepare "$1/trainA" -m ct -o "$whole/ct.safetensors" --recipes "$recipes"
-  medtranslate data prepare "$1/trainB" -m mri -o "$whole/mri.safetensors" --recipes "$recipes" --force
+  $MEDTRANSLATE data prepare "$1/trainA" -m ct -o "$whole/ct.safetensors" --recipes "$recipes"
+  $MEDTRANSLATE data prepare "$1/trainB" -m mri -o "$whole/mri.safetensors" --recipes "$recipes" --force
   carry "$whole" "$2"
 }
 
 train() {
   local slices=$2/slices
   test -d "$slices" || joined "$1" "$slices"
-  # shellcheck disable=SC2086  # several options
-  medtranslate train "$slices/ct.safetensors" "$slices/mri.safetensors" -o "$2/$3" --resume \
+  $MEDTRANSLATE train "$slices/ct.safetensors" "$slices/mri.safetensors" -o "$2/$3" --resume \
     --recipes "$recipes" --network "$3" --epochs "$EPOCHS" --batch-size "$BATCH" --name "paper_$3" \
     --max-minutes "$MINUTES" --picture-steps 5000 --force $OPTIONS
 }
 
 bring() { # weights, discriminators, configs and the log; not Adam's moments
   scratch
-  medtranslate bundle export "$1" -o "$whole/bundle"
+  $MEDTRANSLATE bundle export "$1" -o "$whole/bundle"
   find "$1" -maxdepth 1 \( -name '*.csv' -o -name settings.json \) -exec cp {} "$whole/" \;
   carry "$whole" "$2"
 }
@@ -61,12 +65,12 @@ bring() { # weights, discriminators, configs and the log; not Adam's moments
 evaluate() {
   local data=$1 report=$2
   shift 2
-  medtranslate evaluate "$@" --ct "$data/testA" --mri "$data/testB" --ct-reference "$data/trainA" \
+  $MEDTRANSLATE evaluate "$@" --ct "$data/testA" --mri "$data/testB" --ct-reference "$data/trainA" \
     --mri-reference "$data/trainB" --protocol published -o "$report"
 }
 
 case ${1:-} in
 pack | train | bring | evaluate) "$@" ;;
 unpack) joined "$2" "$3" ;;
-*) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2 ;;
+*) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

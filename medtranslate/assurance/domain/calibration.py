@@ -143,7 +143,7 @@ def _measured(maker: Maker, namer: Namer, kept_out: torch.Tensor, variants: int)
         for part in kept_out.split(_BATCH):
             slices = part.float()
             for shown in (slices, *(maker.genuine(slices) for _ in range(variants))):
-                odds.append(namer.odds(look(shown, maker.modality)))
+                odds.append(namer.odds(shown, maker.modality))
     faults = Scale.measure(torch.cat(odds))
     scores = faults.score(torch.cat(odds))
     slice_scale = Scale.measure(scores.amax(1, keepdim=True))

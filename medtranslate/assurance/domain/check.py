@@ -10,7 +10,7 @@ import torch
 
 from medtranslate.assurance.domain.faults import CONTENTS, TURNS
 from medtranslate.assurance.domain.judgement import Judgement, Verdict
-from medtranslate.assurance.domain.looks import halved, look
+from medtranslate.assurance.domain.looks import halved
 from medtranslate.assurance.domain.network import Namer
 from medtranslate.assurance.domain.scale import HIGHEST, Scale
 from medtranslate.bundle.load import OTHER
@@ -60,7 +60,7 @@ class Calibrated:
     def judge(self, halves: torch.Tensor, modality: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Give scores (N,) of halved slices, and of each fault in them (N, faults)."""
         with torch.inference_mode():
-            faults = self.faults.score(self.namer.odds(look(halves, modality)))
+            faults = self.faults.score(self.namer.odds(halves, modality))
             return self.slice.score(faults.amax(1, keepdim=True))[:, 0], faults
 
 

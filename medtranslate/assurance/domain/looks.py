@@ -7,6 +7,7 @@ size. Mirrored left to right, a slice gives the mirrored picture and the same fi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,8 @@ FIGURES = 24
 _MARGIN = 1.06  # side of the picture, in longer sides of the head's box
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _STRETCH = (0.01, 0.99)
+_MOVES = ((0.0, 1.0), (6.0, 1.0), (-6.0, 1.0), (0.0, 1.07), (0.0, 1 / 1.07))
+# degrees, and how much broader: a head tilted or formed a little otherwise is the same head
 _DEPTHS = (1, 2, 4, 8)  # steps inwards from the outline, 4 network pixels (3.6 mm) each
 
 
@@ -59,6 +62,31 @@ def halved(slices: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     """
     cover = head.float()
     return F.avg_pool2d(torch.stack([(slices[:, 0] + 1) / 2 * cover, cover], dim=1), 2)
+
+
+def moved(halves: torch.Tensor) -> torch.Tensor:
+    """Give halved slices (N, 2, H, W) as they are, tilted a little and made broader and narrower.
+
+    What a network says of all of them together hangs less on chance than what it says of one
+    (test-time augmentation; Krizhevsky et al. 2012, section 4.1). Mirrored slices give mirrored
+    moves, in another order.
+
+    Returns
+    -------
+    tensor (M, N, 2, H, W)
+        M moves, the first of them none.
+    """
+    found = [halves]
+    for degrees, broader in _MOVES[1:]:
+        turn = math.radians(degrees)
+        matrix = [
+            [math.cos(turn) / broader, -math.sin(turn), 0.0],
+            [math.sin(turn) / broader, math.cos(turn), 0.0],
+        ]
+        theta = torch.tensor(matrix, device=halves.device).expand(len(halves), 2, 3)
+        grid = F.affine_grid(theta, list(halves.shape), align_corners=False)
+        found.append(F.grid_sample(halves, grid, padding_mode="zeros", align_corners=False))
+    return torch.stack(found)
 
 
 def look(halves: torch.Tensor, modality: str) -> Looks:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from medtranslate.assurance.domain.faults import CONTENTS, TURNS
-from medtranslate.assurance.domain.looks import FIGURES, SIDE, Looks
+from medtranslate.assurance.domain.looks import FIGURES, SIDE, Looks, look, moved
 
 _SEEN = 40
 
@@ -45,11 +45,23 @@ class Namer(nn.Module):
         known = torch.cat([self.see(pictures), figures], dim=1)
         return self.turn(known), self.content(known)
 
-    def odds(self, looks: Looks) -> torch.Tensor:
+    def odds(self, halves: torch.Tensor, modality: str) -> torch.Tensor:
         """Give the log-odds (N, faults) of each fault against what is right.
 
-        Turns come first, then contents. A slice and its mirror image get the same.
+        Turns come first, then contents: the mean over the slices moved a little (`looks.moved`). A
+        slice and its mirror image get the same.
+
+        Parameters
+        ----------
+        halves : tensor (N, 2, 128, 128)
+            Halved slices (`looks.halved`).
+        modality : {"CT", "MR"}
         """
+        moves = moved(halves)
+        odds = self._odds(look(moves.flatten(0, 1), modality))
+        return odds.view(len(moves), len(halves), -1).mean(0)
+
+    def _odds(self, looks: Looks) -> torch.Tensor:
         here = self(looks.pictures, looks.figures)
         there = self(looks.pictures.flip(3), looks.figures)
         both = [(a + b) / 2 for a, b in zip(here, there, strict=True)]
