@@ -72,5 +72,5 @@ evaluate() {
 case ${1:-} in
 pack | train | bring | evaluate) "$@" ;;
 unpack) joined "$2" "$3" ;;
-*) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2 ;;
+*) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

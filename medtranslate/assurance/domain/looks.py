@@ -22,8 +22,9 @@ FIGURES = 24
 _MARGIN = 1.06  # side of the picture, in longer sides of the head's box
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _STRETCH = (0.01, 0.99)
-_MOVES = ((0.0, 1.0), (6.0, 1.0), (-6.0, 1.0), (0.0, 1.07), (0.0, 1 / 1.07))
-# degrees, and how much broader: a head tilted or formed a little otherwise is the same head
+_TILT = math.radians(6)
+_MOVES = ((_TILT, 1.0), (-_TILT, 1.0), (0.0, 1.07), (0.0, 1 / 1.07))
+# turn, and how much broader: a head tilted or formed a little otherwise is the same head
 _DEPTHS = (1, 2, 4, 8)  # steps inwards from the outline, 4 network pixels (3.6 mm) each
 
 
@@ -74,19 +75,22 @@ def moved(halves: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     tensor (M, N, 2, H, W)
-        M moves, the first of them none.
+        The slices themselves, then those moved.
     """
-    found = [halves]
-    for degrees, broader in _MOVES[1:]:
-        turn = math.radians(degrees)
-        matrix = [
-            [math.cos(turn) / broader, -math.sin(turn), 0.0],
-            [math.sin(turn) / broader, math.cos(turn), 0.0],
+    matrices = [
+        [
+            [math.cos(turn) / broader, -math.sin(turn), 0],
+            [math.sin(turn) / broader, math.cos(turn), 0],
         ]
-        theta = torch.tensor(matrix, device=halves.device).expand(len(halves), 2, 3)
-        grid = F.affine_grid(theta, list(halves.shape), align_corners=False)
-        found.append(F.grid_sample(halves, grid, padding_mode="zeros", align_corners=False))
-    return torch.stack(found)
+        for turn, broader in _MOVES
+    ]
+    count, moves = len(halves), len(_MOVES)
+    theta = torch.tensor(matrices, device=halves.device)
+    grid = F.affine_grid(theta, [moves, *halves.shape[1:]], align_corners=False)
+    grid = grid.repeat_interleave(count, dim=0)
+    copies = halves.repeat(moves, 1, 1, 1)
+    found = F.grid_sample(copies, grid, padding_mode="zeros", align_corners=False)
+    return torch.cat([halves[None], found.view(moves, *halves.shape)])
 
 
 def look(halves: torch.Tensor, modality: str) -> Looks:

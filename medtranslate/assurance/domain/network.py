@@ -1,6 +1,9 @@
-"""A small network that names what is wrong with a slice."""
+"""Small networks that name what is wrong with a slice."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import nn
@@ -45,11 +48,32 @@ class Namer(nn.Module):
         known = torch.cat([self.see(pictures), figures], dim=1)
         return self.turn(known), self.content(known)
 
-    def odds(self, halves: torch.Tensor, modality: str) -> torch.Tensor:
+    def odds(self, looks: Looks) -> torch.Tensor:
         """Give the log-odds (N, faults) of each fault against what is right.
 
-        Turns come first, then contents: the mean over the slices moved a little (`looks.moved`). A
-        slice and its mirror image get the same.
+        Turns come first, then contents. A slice and its mirror image get the same.
+        """
+        pictures = torch.cat([looks.pictures, looks.pictures.flip(3)])
+        answers = self(pictures, looks.figures.repeat(2, 1))
+        return torch.cat([_odds(each, len(looks)) for each in answers], dim=1)
+
+
+class Namers(nn.Module):
+    """Several namers, fitted from different draws: what one says by chance, the others do not.
+
+    An ensemble (Lakshminarayanan et al. 2017) over slices that are moved a little (`looks.moved`).
+
+    Parameters
+    ----------
+    each : iterable of Namer
+    """
+
+    def __init__(self, each: Iterable[Namer]) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(each)
+
+    def odds(self, halves: torch.Tensor, modality: str) -> torch.Tensor:
+        """Give the mean log-odds (N, faults) of each fault, in the order of `Namer.odds`.
 
         Parameters
         ----------
@@ -58,14 +82,18 @@ class Namer(nn.Module):
         modality : {"CT", "MR"}
         """
         moves = moved(halves)
-        odds = self._odds(look(moves.flatten(0, 1), modality))
+        looks = look(moves.flatten(0, 1), modality)
+        odds = torch.stack(
+            [namer.odds(looks) for namer in cast("Iterable[Namer]", self.each)]
+        ).mean(0)
         return odds.view(len(moves), len(halves), -1).mean(0)
 
-    def _odds(self, looks: Looks) -> torch.Tensor:
-        here = self(looks.pictures, looks.figures)
-        there = self(looks.pictures.flip(3), looks.figures)
-        both = [(a + b) / 2 for a, b in zip(here, there, strict=True)]
-        return torch.cat([each[:, 1:] - each[:, :1] for each in both], dim=1)
+
+def _odds(logits: torch.Tensor, count: int) -> torch.Tensor:
+    """Give log-odds against the first, the mean of so many slices and of their mirror images."""
+    here, there = logits.split(count)
+    mean = (here + there) / 2
+    return mean[:, 1:] - mean[:, :1]
 
 
 def _answer(kinds: int) -> nn.Module:
