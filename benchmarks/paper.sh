@@ -8,8 +8,9 @@
 #   paper.sh evaluate DATA REPORT BUNDLE...   at home: the paper's table, published protocol
 #
 # From the environment: EPOCHS (200, the paper's), BATCH (1, the paper's), MINUTES of a stretch (9),
-# PART (15M, of what is carried), OPTIONS of `medtranslate train` (--compile --cuda-graph), and
-# MEDTRANSLATE, the command (medtranslate; "python3 -P -m medtranslate" where it is not installed).
+# PART (15M, of what is carried), OPTIONS of `medtranslate train` (--compile --cuda-graph, for a GPU;
+# OPTIONS= tries it on a CPU), and MEDTRANSLATE, the command (medtranslate; "python3 -P -m
+# medtranslate" where it is not installed).
 # A stretch stays in the foreground, stops by itself and is brought home by the same call, `paper.sh
 # train ...; paper.sh bring ...`: a machine that is lent can be gone by the next one.
 # The same call again goes on where a stretch stopped, while the machine is kept. On another machine,
@@ -72,5 +73,5 @@ evaluate() {
 case ${1:-} in
 pack | train | bring | evaluate) "$@" ;;
 unpack) joined "$2" "$3" ;;
-*) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2 ;;
+*) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -58,8 +58,7 @@ class CycleGANTrainer(Trainer):
         self.generate = world.wrap(GeneratorObjective(models.generators, settings))
         self.judge = world.wrap(DiscriminatorObjective(models.discriminators, settings))
         self._draws = {purpose: torch.Generator(models.device) for purpose in ("noise", "pool")}
-        self._step: Callable[[Given], Losses] | None = None
-        self._settings = settings
+        self._settings, self._step = settings, self._make_step(settings)
         self.state.iteration = batches.step
         self.state.epoch = batches.step // len(batches)
 
@@ -81,12 +80,12 @@ class CycleGANTrainer(Trainer):
         if self.models.average is not None:
             self.models.average.update(step)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return dict(losses)
+        return losses
 
     def _step_of(self, epoch: int) -> Callable[[Given], Losses]:
         """Return the step of an epoch: made anew where the networks come to see whole frames."""
         settings = self.models.settings.in_epoch(epoch)
-        if self._step is None or self._settings != settings:
+        if settings != self._settings:
             self._settings, self._step = settings, self._make_step(settings)
         return self._step
 
@@ -97,9 +96,11 @@ class CycleGANTrainer(Trainer):
         )
         if not settings.cuda_graph:
             return step
-        shape = (1, *settings.picture)
-        full = lambda: all(pool.full(shape) for pool in models.pools.values())  # noqa: E731
-        return CapturedStep(step, full, draws.values(), models.device)
+
+        def pools_full() -> bool:
+            return all(pool.full((1, *settings.picture)) for pool in models.pools.values())
+
+        return CapturedStep(step, pools_full, draws.values(), models.device)
 
     def _changes(self, name: str, count: int, step: int) -> torch.Tensor:
         # Drawn for all processes' pictures, of which this one takes its share: so many processes
