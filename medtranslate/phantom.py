@@ -1,4 +1,4 @@
-"""A made head in HU: scalp, skull, grey and white matter, ventricles, noise; nobody's scan.
+"""A made head in HU: scalp, skull and its base, grey and white matter, ventricles; nobody's scan.
 
 For the demo and for tests. Values are those of a head CT; the anatomy is schematic.
 """
@@ -18,11 +18,13 @@ from medtranslate.imaging.picture import PICTURE_AFFINE
 Grid = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 AIR, FAT, FLUID, EYE = -1000.0, -90.0, 6.0, 12.0
-WHITE, GREY, SKIN, BONE = 30.0, 38.0, 40.0, 900.0
+WHITE, GREY, SKIN, CALCIUM, BONE = 30.0, 38.0, 40.0, 150.0, 900.0
 """HU of what the phantom is made of."""
 
+Place = tuple[float, float, float]
 _SCALP = (76.0, 96.0, 84.0)  # semi-axes in mm: right-left, front-back, up
 _CENTRE = (0.0, 0.0, -14.0)
+_TAPER = 1 / 600  # of the width a mm: a forehead is narrower than the back of a head
 
 
 @dataclass(frozen=True)
@@ -104,43 +106,78 @@ def _paint(grid: Grid) -> NDArray[np.float64]:
     head[brain] = GREY
     head[brain & (depth > 22 + 3.0 * furrows)] = WHITE
     for side in (-1, 1):
-        deep = _inside(grid, (side * 20, 4, -8), (9, 16, 12))
-        head[deep & brain] = GREY
+        head[_inside(grid, (side * 22, -8, -6), (7, 15, 11)) & brain] = GREY
+        head[_inside(grid, (side * 11, 14, -6), (7, 11, 9)) & brain] = GREY
     _hollow(head, grid, brain)
+    _harden(head, grid, depth > 6)
+    _face(head, grid, depth)
     return head
 
 
 def _hollow(head: NDArray[np.float64], grid: Grid, brain: NDArray[np.bool_]) -> None:
-    """Cut ventricles, the fissure between the halves, orbits and airways into the head."""
+    """Fill ventricles, the fissures of the halves and at their sides, and cisterns with fluid."""
     left, back, up = grid
-    below = _depth(grid) > 3
+    fluid = (np.abs(left) < 1.6) & (up > -6) & ((back < -42) | (back > 56))
+    fluid |= _inside(grid, (0, 10, -12), (2.5, 12, 8))
+    fluid |= _inside(grid, (0, -10, -34), (11, 9, 6)) | _inside(grid, (0, 36, -46), (7, 4, 9))
     for side in (-1, 1):
-        bent = left - side * (8 + 0.004 * back**2)
-        horn = (bent / 5) ** 2 + ((back - 4) / 34) ** 2 + ((up - 6) / 11) ** 2 < 1
-        head[horn & brain] = FLUID
+        # A ventricle: horns that part to the front and, wider, to the back.
+        bent = left - side * (
+            5 + 0.3 * np.clip(-10 - back, 0, None) + 0.5 * np.clip(back - 8, 0, 30)
+        )
+        wide = 4 + 0.08 * np.clip(back, 0, None)
+        fluid |= (bent / wide) ** 2 + ((back - 8) / 40) ** 2 + ((up - 6) / 11) ** 2 < 1
+        fluid |= _inside(grid, (side * 46, -18, -12), (15, 3, 9))
+    head[fluid & brain] = FLUID
+
+
+def _harden(head: NDArray[np.float64], grid: Grid, below: NDArray[np.bool_]) -> None:
+    """Set chalk into the ventricles and behind them, and ridges onto the skull and its base."""
+    chalk = _inside(grid, (0, 27, -8), (2.5, 2.5, 4))
+    bone = _inside(grid, (0, -82, -6), (4, 10, 24)) | _inside(grid, (0, 82, -18), (6, 10, 22))
+    for side in (-1, 1):
+        chalk |= _inside(grid, (side * 19, 34, 4), (3, 6, 5))
+        bone |= _near(grid, (side * 66, 26, -52), (side * 10, -8, -56), 8)
+        bone |= _near(grid, (side * 56, -40, -48), (side * 12, -22, -48), 5)
+    head[chalk] = CALCIUM
+    head[bone & below] = BONE
+
+
+def _face(head: NDArray[np.float64], grid: Grid, depth: NDArray[np.float64]) -> None:
+    """Put orbits, nose and airways to the front of the head."""
+    below = depth > 3
+    head[_inside(grid, (0, -84, -62), (12, 16, 18)) & (depth <= 0)] = SKIN
+    for side in (-1, 1):
         head[_inside(grid, (side * 30, -62, -44), (17, 24, 16)) & below] = FAT
         head[_inside(grid, (side * 30, -66, -44), (12, 12, 12)) & below] = EYE
-    head[(np.abs(left) < 1.6) & brain & (up > -6) & (np.abs(back) > 42)] = FLUID
-    head[_inside(grid, (0, 8, -12), (2.5, 12, 8)) & brain] = FLUID
+        head[_inside(grid, (side * 8, -84, -26), (8, 5, 9)) & below] = AIR
     head[_inside(grid, (0, -80, -58), (12, 16, 20)) & below] = AIR
+    head[_inside(grid, (0, -36, -60), (12, 14, 10)) & below] = AIR
 
 
 def _depth(grid: Grid) -> NDArray[np.float64]:
     """Give mm below the skin, along the ray to the middle of the head; negative outside."""
-    return (1.0 - _radius(grid, _CENTRE, _SCALP)) * min(_SCALP)
+    left, back, up = grid
+    return (1.0 - _radius((left / (1 + _TAPER * back), back, up), _CENTRE, _SCALP)) * min(_SCALP)
 
 
-def _radius(
-    grid: Grid, centre: tuple[float, float, float], axes: tuple[float, float, float]
-) -> NDArray[np.float64]:
+def _near(grid: Grid, start: Place, end: Place, distance: float) -> NDArray[np.bool_]:
+    """Say what lies within a distance in mm of the straight line between two places."""
+    along = np.subtract(end, start)
+    away = [x - s for x, s in zip(grid, start, strict=True)]
+    share = sum(a * x for a, x in zip(along, away, strict=True)) / (along @ along)
+    share = np.clip(share, 0, 1)
+    apart = [x - share * a for a, x in zip(along, away, strict=True)]
+    return np.asarray(np.linalg.norm(apart, axis=0) < distance)
+
+
+def _radius(grid: Grid, centre: Place, axes: Place) -> NDArray[np.float64]:
     """Give the distance from a centre in units of the semi-axes: 1 on the ellipsoid."""
     scaled = [(x - c) / s for x, c, s in zip(grid, centre, axes, strict=True)]
     return np.asarray(np.linalg.norm(scaled, axis=0), dtype=np.float64)
 
 
-def _inside(
-    grid: Grid, centre: tuple[float, float, float], axes: tuple[float, float, float]
-) -> NDArray[np.bool_]:
+def _inside(grid: Grid, centre: Place, axes: Place) -> NDArray[np.bool_]:
     return _radius(grid, centre, axes) < 1
 
 

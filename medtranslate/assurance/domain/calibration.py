@@ -1,6 +1,6 @@
 """Calibration: from slices of the training side to a check.
 
-The network learns from genuine slices and from made faults; what counts as odd is measured on
+The networks learn from genuine slices and from made faults; what counts as odd is measured on
 genuine slices that it has not seen.
 """
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from medtranslate.assurance.domain.check import LIMITS, SEVERAL, Calibrated, DomainCheck
 from medtranslate.assurance.domain.faults import UNTOLD, Examples, Maker
 from medtranslate.assurance.domain.looks import look
-from medtranslate.assurance.domain.network import Namer
+from medtranslate.assurance.domain.network import Namer, Namers
 from medtranslate.assurance.domain.scale import Scale
 from medtranslate.bundle.load import OTHER
 
@@ -29,8 +29,10 @@ class Effort:
 
     Parameters
     ----------
+    namers : int
+        Networks a modality: how well one does hangs on its draws.
     examples : int
-        Slices made a modality.
+        Slices made for each.
     epochs : int
         Times that the network sees them.
     rate : float
@@ -41,6 +43,7 @@ class Effort:
         Varied copies of each slice kept out of the fit, beside itself, to measure the scale on.
     """
 
+    namers: int = 3
     examples: int = 16000
     epochs: int = 18
     rate: float = 4e-3
@@ -80,14 +83,21 @@ def calibrate(
     effort = effort or Effort()
     made = {}
     for modality, own in slices.items():
-        maker = Maker(modality, torch.Generator().manual_seed(seed))
-        namer = _fit(maker, own.fit, slices[OTHER[modality]].fit, effort, seed)
-        other_draws = Maker(modality, torch.Generator().manual_seed(seed + 1))
-        made[modality] = _measured(other_draws, namer, own.kept_out, effort.variants)
+        other = slices[OTHER[modality]]
+        draws = range(seed, seed + effort.namers)
+        namers = Namers(_fit(modality, own.fit, other.fit, effort, each) for each in draws)
+        made[modality] = _measured(
+            Maker(modality, _draws(draws.stop)), namers, own.kept_out, effort.variants
+        )
     return DomainCheck(made, LIMITS)
 
 
-def _fit(maker: Maker, own: torch.Tensor, other: torch.Tensor, effort: Effort, seed: int) -> Namer:
+def _draws(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _fit(modality: str, own: torch.Tensor, other: torch.Tensor, effort: Effort, seed: int) -> Namer:
+    maker = Maker(modality, _draws(seed))
     pictures, figures, turns, contents = _examples(maker, own, other, effort.examples)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # drawn weights and dropout
@@ -136,18 +146,18 @@ def _examples(
     return pictures, figures, turns, contents
 
 
-def _measured(maker: Maker, namer: Namer, kept_out: torch.Tensor, variants: int) -> Calibrated:
+def _measured(maker: Maker, namers: Namers, kept_out: torch.Tensor, variants: int) -> Calibrated:
     """Measure how odd genuine slices look: by fault, as slices, and as scans of several."""
     odds = []
     with torch.inference_mode():
         for part in kept_out.split(_BATCH):
             slices = part.float()
             for shown in (slices, *(maker.genuine(slices) for _ in range(variants))):
-                odds.append(namer.odds(look(shown, maker.modality)))
+                odds.append(namers.odds(shown, maker.modality))
     faults = Scale.measure(torch.cat(odds))
     scores = faults.score(torch.cat(odds))
     slice_scale = Scale.measure(scores.amax(1, keepdim=True))
     # Slices of a scan are alike: many of them say no more than a few of different scans do.
     drawn = torch.randint(0, len(scores), (_DRAWS * len(scores), SEVERAL), generator=maker.random)
     common = scores[drawn].median(dim=1).values
-    return Calibrated(namer, faults, slice_scale, Scale.measure(common.amax(1, keepdim=True)))
+    return Calibrated(namers, faults, slice_scale, Scale.measure(common.amax(1, keepdim=True)))

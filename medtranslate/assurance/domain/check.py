@@ -10,8 +10,8 @@ import torch
 
 from medtranslate.assurance.domain.faults import CONTENTS, TURNS
 from medtranslate.assurance.domain.judgement import Judgement, Verdict
-from medtranslate.assurance.domain.looks import halved, look
-from medtranslate.assurance.domain.network import Namer
+from medtranslate.assurance.domain.looks import halved
+from medtranslate.assurance.domain.network import Namers
 from medtranslate.assurance.domain.scale import HIGHEST, Scale
 from medtranslate.bundle.load import OTHER
 from medtranslate.recipes import Prepared
@@ -42,7 +42,7 @@ class Calibrated:
 
     Attributes
     ----------
-    namer : Namer
+    namers : Namers
         In evaluation mode.
     faults : Scale
         Of the log-odds of each fault in a slice.
@@ -52,7 +52,7 @@ class Calibrated:
         Of the highest median of a fault over the slices of a scan.
     """
 
-    namer: Namer
+    namers: Namers
     faults: Scale
     slice: Scale
     scan: Scale
@@ -60,7 +60,7 @@ class Calibrated:
     def judge(self, halves: torch.Tensor, modality: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Give scores (N,) of halved slices, and of each fault in them (N, faults)."""
         with torch.inference_mode():
-            faults = self.faults.score(self.namer.odds(look(halves, modality)))
+            faults = self.faults.score(self.namers.odds(halves, modality))
             return self.slice.score(faults.amax(1, keepdim=True))[:, 0], faults
 
 

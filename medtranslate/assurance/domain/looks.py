@@ -7,6 +7,7 @@ size. Mirrored left to right, a slice gives the mirrored picture and the same fi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,9 @@ FIGURES = 24
 _MARGIN = 1.06  # side of the picture, in longer sides of the head's box
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _STRETCH = (0.01, 0.99)
+_TILT = math.radians(6)
+_MOVES = ((_TILT, 1.0), (-_TILT, 1.0), (0.0, 1.07), (0.0, 1 / 1.07))
+# turn, and how much broader: a head tilted or formed a little otherwise is the same head
 _DEPTHS = (1, 2, 4, 8)  # steps inwards from the outline, 4 network pixels (3.6 mm) each
 
 
@@ -59,6 +63,34 @@ def halved(slices: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     """
     cover = head.float()
     return F.avg_pool2d(torch.stack([(slices[:, 0] + 1) / 2 * cover, cover], dim=1), 2)
+
+
+def moved(halves: torch.Tensor) -> torch.Tensor:
+    """Give halved slices (N, 2, H, W) as they are, tilted a little and made broader and narrower.
+
+    What a network says of all of them together hangs less on chance than what it says of one
+    (test-time augmentation; Krizhevsky et al. 2012, section 4.1). Mirrored slices give mirrored
+    moves, in another order.
+
+    Returns
+    -------
+    tensor (M, N, 2, H, W)
+        The slices themselves, then those moved.
+    """
+    matrices = [
+        [
+            [math.cos(turn) / broader, -math.sin(turn), 0],
+            [math.sin(turn) / broader, math.cos(turn), 0],
+        ]
+        for turn, broader in _MOVES
+    ]
+    count, moves = len(halves), len(_MOVES)
+    theta = torch.tensor(matrices, device=halves.device)
+    grid = F.affine_grid(theta, [moves, *halves.shape[1:]], align_corners=False)
+    grid = grid.repeat_interleave(count, dim=0)
+    copies = halves.repeat(moves, 1, 1, 1)
+    found = F.grid_sample(copies, grid, padding_mode="zeros", align_corners=False)
+    return torch.cat([halves[None], found.view(moves, *halves.shape)])
 
 
 def look(halves: torch.Tensor, modality: str) -> Looks:

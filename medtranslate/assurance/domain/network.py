@@ -1,12 +1,15 @@
-"""A small network that names what is wrong with a slice."""
+"""Small networks that name what is wrong with a slice."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import nn
 
 from medtranslate.assurance.domain.faults import CONTENTS, TURNS
-from medtranslate.assurance.domain.looks import FIGURES, SIDE, Looks
+from medtranslate.assurance.domain.looks import FIGURES, SIDE, Looks, look, moved
 
 _SEEN = 40
 
@@ -50,10 +53,47 @@ class Namer(nn.Module):
 
         Turns come first, then contents. A slice and its mirror image get the same.
         """
-        here = self(looks.pictures, looks.figures)
-        there = self(looks.pictures.flip(3), looks.figures)
-        both = [(a + b) / 2 for a, b in zip(here, there, strict=True)]
-        return torch.cat([each[:, 1:] - each[:, :1] for each in both], dim=1)
+        pictures = torch.cat([looks.pictures, looks.pictures.flip(3)])
+        answers = self(pictures, looks.figures.repeat(2, 1))
+        return torch.cat([_odds(each, len(looks)) for each in answers], dim=1)
+
+
+class Namers(nn.Module):
+    """Several namers, fitted from different draws: what one says by chance, the others do not.
+
+    An ensemble (Lakshminarayanan et al. 2017) over slices that are moved a little (`looks.moved`).
+
+    Parameters
+    ----------
+    each : iterable of Namer
+    """
+
+    def __init__(self, each: Iterable[Namer]) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(each)
+
+    def odds(self, halves: torch.Tensor, modality: str) -> torch.Tensor:
+        """Give the mean log-odds (N, faults) of each fault, in the order of `Namer.odds`.
+
+        Parameters
+        ----------
+        halves : tensor (N, 2, 128, 128)
+            Halved slices (`looks.halved`).
+        modality : {"CT", "MR"}
+        """
+        moves = moved(halves)
+        looks = look(moves.flatten(0, 1), modality)
+        odds = torch.stack(
+            [namer.odds(looks) for namer in cast("Iterable[Namer]", self.each)]
+        ).mean(0)
+        return odds.view(len(moves), len(halves), -1).mean(0)
+
+
+def _odds(logits: torch.Tensor, count: int) -> torch.Tensor:
+    """Give log-odds against the first, the mean of so many slices and of their mirror images."""
+    here, there = logits.split(count)
+    mean = (here + there) / 2
+    return mean[:, 1:] - mean[:, :1]
 
 
 def _answer(kinds: int) -> nn.Module:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,19 @@ import yaml
 from safetensors.torch import load, save
 
 from medtranslate.assurance.domain import DomainCheck, Effort, Slices, as_bytes, calibrate
+from medtranslate.assurance.domain.looks import look, moved
 from medtranslate.assurance.domain.store import FORMAT, load_domain
 from medtranslate.bundle import Bundle, attach_domain
 from medtranslate.errors import ModelUnusable
 from medtranslate.recipes import Prepared
 
-QUICK = Effort(examples=256, epochs=1, variants=1)
+QUICK = Effort(namers=2, examples=256, epochs=1, variants=1)
 
 
 def of_format(number: int) -> dict[str, str]:
     """The metadata of a check of that format."""
-    return {"medtranslate": json.dumps({"format": number, "limits": [1.5, 2.2]})}
+    about = {"format": number, "limits": [1.5, 2.2], "namers": {"CT": 2, "MR": 2}}
+    return {"medtranslate": json.dumps(about)}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def test_a_bundle_gives_back_the_check_that_it_was_given(
 
 
 def test_its_numbers_are_few(quick: DomainCheck) -> None:
-    assert len(as_bytes(quick)) < 300_000
+    assert len(as_bytes(quick)) < 300_000 * QUICK.namers
 
 
 def test_a_bundle_without_a_check_has_none(tiny_bundle: Path) -> None:
@@ -64,6 +67,28 @@ def test_the_same_slices_and_seed_make_the_same_check(
     slices: dict[str, Slices], quick: DomainCheck
 ) -> None:
     assert as_bytes(calibrate(slices, effort=QUICK)) == as_bytes(quick)
+
+
+def test_networks_of_a_check_are_fitted_from_different_draws(
+    slices: dict[str, Slices], quick: DomainCheck
+) -> None:
+    alone = calibrate(slices, effort=replace(QUICK, namers=1))
+    first, second = quick.modalities["CT"].namers.each
+    only = alone.modalities["CT"].namers.each[0]
+
+    assert torch.equal(first.turn[0].weight, only.turn[0].weight)
+    assert not torch.equal(first.turn[0].weight, second.turn[0].weight)
+
+
+def test_what_networks_say_is_averaged_over_them_and_over_the_moves(
+    quick: DomainCheck, halves: torch.Tensor
+) -> None:
+    namers = quick.modalities["CT"].namers
+
+    odds = namers.odds(halves[:2], "CT")
+
+    by_hand = [namer.odds(look(each, "CT")) for namer in namers.each for each in moved(halves[:2])]
+    torch.testing.assert_close(odds, torch.stack(by_hand).mean(0), rtol=1e-4, atol=1e-4)
 
 
 def test_a_calibration_leaves_the_random_state_alone(slices: dict[str, Slices]) -> None:
@@ -134,5 +159,5 @@ def test_a_check_of_another_format_is_refused_with_what_to_do(
 ) -> None:
     attach_domain(bundle, save(load(as_bytes(quick)), metadata=of_format(FORMAT + 1)))
 
-    with pytest.raises(ModelUnusable, match=r"of format 2, but this version reads 1 .*--resume"):
+    with pytest.raises(ModelUnusable, match=r"of format 3, but this version reads 2 .*--resume"):
         load_domain(Bundle.load(bundle))

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from medtranslate.assurance.domain import DomainCheck, refusal
 from medtranslate.assurance.domain.check import LOOKED_AT, Calibrated, _median, _spread
 from medtranslate.assurance.domain.faults import CONTENTS, TURNS
-from medtranslate.assurance.domain.looks import Looks
 from medtranslate.assurance.domain.scale import HIGHEST, RATES, Scale
 from medtranslate.errors import OutOfDomain
 from medtranslate.recipes import Prepared
@@ -27,8 +26,8 @@ class Told:
 
     scores: torch.Tensor
 
-    def odds(self, looks: Looks) -> torch.Tensor:
-        return self.scores[: len(looks)]
+    def odds(self, halves: torch.Tensor, modality: str) -> torch.Tensor:
+        return self.scores[: len(halves)]
 
 
 def plain(values: int) -> Scale:

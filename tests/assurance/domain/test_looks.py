@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medtranslate.assurance.domain.looks import FIGURES, SIDE, halved, look
+from medtranslate.assurance.domain.looks import FIGURES, SIDE, halved, look, moved
 from medtranslate.recipes import Prepared
 
 
@@ -49,11 +49,32 @@ def test_the_scale_of_mr_says_nothing(halves: torch.Tensor, gain: float, offset:
 
 
 def test_where_the_head_lies_does_not_enter_the_picture(halves: torch.Tensor) -> None:
-    moved = halves.roll((4, -6), (2, 3))
-
-    here, there = look(halves, "CT"), look(moved, "CT")
+    here, there = look(halves, "CT"), look(halves.roll((4, -6), (2, 3)), "CT")
 
     assert torch.allclose(here.pictures, there.pictures, atol=1e-4)
+
+
+def test_moves_begin_with_none_and_tilt_and_broaden_the_head() -> None:
+    block = torch.zeros(1, 2, 128, 128)
+    block[:, :, 34:94, 44:84] = 1.0  # 60 rows, 40 columns, in the middle
+
+    none, *tilted, broader, narrower = moved(block)
+
+    assert torch.equal(none, block)
+    for each in tilted:  # a corner is turned away, the area stays
+        assert each[0, 1, 35, 45] < 0.5 and each[0, 1, 64, 64] == 1
+        assert each.sum().item() == pytest.approx(block.sum().item(), rel=0.01)
+    assert broader[0, 1, 64].sum().item() == pytest.approx(40 * 1.07, abs=0.2)
+    assert narrower[0, 1, 64].sum().item() == pytest.approx(40 / 1.07, abs=0.2)
+    assert broader[0, 1, :, 64].sum().item() == pytest.approx(60, abs=0.2)
+
+
+def test_mirrored_slices_give_mirrored_moves(halves: torch.Tensor) -> None:
+    none, left, right, broader, narrower = moved(halves)
+
+    there = moved(halves.flip(3)).flip(4)
+
+    assert torch.allclose(there, torch.stack([none, right, left, broader, narrower]), atol=1e-4)
 
 
 def test_figures_tell_size_and_what_is_cut(head: Prepared) -> None:
