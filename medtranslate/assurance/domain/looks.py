@@ -46,6 +46,11 @@ class Looks:
     def __len__(self) -> int:
         return len(self.figures)
 
+    def with_mirrored(self) -> Looks:
+        """Give these looks, and after them those of the slices mirrored left to right."""
+        pictures = torch.cat([self.pictures, self.pictures.flip(3)])
+        return Looks(pictures, self.figures.repeat(2, 1))
+
 
 def halved(slices: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     """Give prepared slices at half their size, which is all that is looked at.

@@ -51,11 +51,10 @@ class Namer(nn.Module):
     def odds(self, looks: Looks) -> torch.Tensor:
         """Give the log-odds (N, faults) of each fault against what is right.
 
-        Turns come first, then contents. A slice and its mirror image get the same.
+        Turns come first, then contents.
         """
-        pictures = torch.cat([looks.pictures, looks.pictures.flip(3)])
-        answers = self(pictures, looks.figures.repeat(2, 1))
-        return torch.cat([_odds(each, len(looks)) for each in answers], dim=1)
+        answers = self(looks.pictures, looks.figures)
+        return torch.cat([each[:, 1:] - each[:, :1] for each in answers], dim=1)
 
 
 class Namers(nn.Module):
@@ -75,6 +74,8 @@ class Namers(nn.Module):
     def odds(self, halves: torch.Tensor, modality: str) -> torch.Tensor:
         """Give the mean log-odds (N, faults) of each fault, in the order of `Namer.odds`.
 
+        A slice and its mirror image get the same.
+
         Parameters
         ----------
         halves : tensor (N, 2, 128, 128)
@@ -82,18 +83,9 @@ class Namers(nn.Module):
         modality : {"CT", "MR"}
         """
         moves = moved(halves)
-        looks = look(moves.flatten(0, 1), modality)
-        odds = torch.stack(
-            [namer.odds(looks) for namer in cast("Iterable[Namer]", self.each)]
-        ).mean(0)
-        return odds.view(len(moves), len(halves), -1).mean(0)
-
-
-def _odds(logits: torch.Tensor, count: int) -> torch.Tensor:
-    """Give log-odds against the first, the mean of so many slices and of their mirror images."""
-    here, there = logits.split(count)
-    mean = (here + there) / 2
-    return mean[:, 1:] - mean[:, :1]
+        looks = look(moves.flatten(0, 1), modality).with_mirrored()
+        odds = torch.stack([namer.odds(looks) for namer in cast("Iterable[Namer]", self.each)])
+        return odds.view(-1, len(halves), odds.shape[-1]).mean(0)
 
 
 def _answer(kinds: int) -> nn.Module:

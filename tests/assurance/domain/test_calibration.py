@@ -87,7 +87,8 @@ def test_what_networks_say_is_averaged_over_them_and_over_the_moves(
 
     odds = namers.odds(halves[:2], "CT")
 
-    by_hand = [namer.odds(look(each, "CT")) for namer in namers.each for each in moved(halves[:2])]
+    shown = [each.flip(3) if flip else each for each in moved(halves[:2]) for flip in (False, True)]
+    by_hand = [namer.odds(look(each, "CT")) for namer in namers.each for each in shown]
     torch.testing.assert_close(odds, torch.stack(by_hand).mean(0), rtol=1e-4, atol=1e-4)
 
 
