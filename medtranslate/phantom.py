@@ -16,12 +16,12 @@ from medtranslate.imaging import make_source
 from medtranslate.imaging.picture import PICTURE_AFFINE
 
 Grid = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+Place = tuple[float, float, float]
 
 AIR, FAT, FLUID, EYE = -1000.0, -90.0, 6.0, 12.0
 WHITE, GREY, SKIN, CALCIUM, BONE = 30.0, 38.0, 40.0, 150.0, 900.0
 """HU of what the phantom is made of."""
 
-Place = tuple[float, float, float]
 _SCALP = (76.0, 96.0, 84.0)  # semi-axes in mm: right-left, front-back, up
 _CENTRE = (0.0, 0.0, -14.0)
 _TAPER = 1 / 600  # of the width a mm: a forehead is narrower than the back of a head
@@ -118,27 +118,28 @@ def _hollow(head: NDArray[np.float64], grid: Grid, brain: NDArray[np.bool_]) -> 
     """Fill ventricles, the fissures of the halves and at their sides, and cisterns with fluid."""
     left, back, up = grid
     fluid = (np.abs(left) < 1.6) & (up > -6) & ((back < -42) | (back > 56))
-    fluid |= _inside(grid, (0, 10, -12), (2.5, 12, 8))
-    fluid |= _inside(grid, (0, -10, -34), (11, 9, 6)) | _inside(grid, (0, 36, -46), (7, 4, 9))
+    fluid |= _inside(grid, (0, 10, -12), (2.5, 12, 8))  # third ventricle
+    fluid |= _inside(grid, (0, 36, -46), (7, 4, 9))  # fourth
+    fluid |= _inside(grid, (0, -10, -34), (11, 9, 6))  # above the sella
     for side in (-1, 1):
-        # A ventricle: horns that part to the front and, wider, to the back.
+        # A lateral ventricle: horns that part to the front and, wider, to the back.
         bent = left - side * (
             5 + 0.3 * np.clip(-10 - back, 0, None) + 0.5 * np.clip(back - 8, 0, 30)
         )
         wide = 4 + 0.08 * np.clip(back, 0, None)
         fluid |= (bent / wide) ** 2 + ((back - 8) / 40) ** 2 + ((up - 6) / 11) ** 2 < 1
-        fluid |= _inside(grid, (side * 46, -18, -12), (15, 3, 9))
+        fluid |= _inside(grid, (side * 46, -18, -12), (15, 3, 9))  # Sylvian fissure
     head[fluid & brain] = FLUID
 
 
 def _harden(head: NDArray[np.float64], grid: Grid, below: NDArray[np.bool_]) -> None:
-    """Set chalk into the ventricles and behind them, and ridges onto the skull and its base."""
-    chalk = _inside(grid, (0, 27, -8), (2.5, 2.5, 4))
+    """Set chalk into the brain, and ridges onto the skull and its base."""
+    chalk = _inside(grid, (0, 27, -8), (2.5, 2.5, 4))  # pineal gland
     bone = _inside(grid, (0, -82, -6), (4, 10, 24)) | _inside(grid, (0, 82, -18), (6, 10, 22))
     for side in (-1, 1):
-        chalk |= _inside(grid, (side * 19, 34, 4), (3, 6, 5))
-        bone |= _near(grid, (side * 66, 26, -52), (side * 10, -8, -56), 8)
-        bone |= _near(grid, (side * 56, -40, -48), (side * 12, -22, -48), 5)
+        chalk |= _inside(grid, (side * 19, 34, 4), (3, 6, 5))  # choroid plexus
+        bone |= _near(grid, (side * 66, 26, -52), (side * 10, -8, -56), 8)  # petrous ridge
+        bone |= _near(grid, (side * 56, -40, -48), (side * 12, -22, -48), 5)  # sphenoid wing
     head[chalk] = CALCIUM
     head[bone & below] = BONE
 
@@ -150,9 +151,9 @@ def _face(head: NDArray[np.float64], grid: Grid, depth: NDArray[np.float64]) -> 
     for side in (-1, 1):
         head[_inside(grid, (side * 30, -62, -44), (17, 24, 16)) & below] = FAT
         head[_inside(grid, (side * 30, -66, -44), (12, 12, 12)) & below] = EYE
-        head[_inside(grid, (side * 8, -84, -26), (8, 5, 9)) & below] = AIR
+        head[_inside(grid, (side * 8, -84, -26), (8, 5, 9)) & below] = AIR  # frontal sinus
     head[_inside(grid, (0, -80, -58), (12, 16, 20)) & below] = AIR
-    head[_inside(grid, (0, -36, -60), (12, 14, 10)) & below] = AIR
+    head[_inside(grid, (0, -36, -60), (12, 14, 10)) & below] = AIR  # sphenoid sinus
 
 
 def _depth(grid: Grid) -> NDArray[np.float64]:

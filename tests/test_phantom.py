@@ -42,6 +42,17 @@ def test_it_lies_as_its_affine_says() -> None:
     assert place[1] > 50 and place[2] < -30
 
 
+def test_its_halves_are_alike_and_its_front_is_narrower_than_its_back() -> None:
+    head = SMALL.volume().as_tensor()[0].numpy()
+    middle = head[..., 6]
+    widths = (middle > phantom.AIR).sum(axis=0)  # a row of the slice each, from front to back
+    rows = np.flatnonzero(widths)
+    fifth = len(rows) // 5
+
+    assert np.array_equal(middle > 100, middle[::-1] > 100)  # bone and chalk
+    assert widths[rows[fifth]] < 0.9 * widths[rows[-1 - fifth]]
+
+
 def test_noise_follows_its_seed_and_size() -> None:
     same = [Phantom((40, 40, 4), (5, 5, 30)).volume().as_tensor() for _ in range(2)]
     other = Phantom((40, 40, 4), (5, 5, 30), seed=1).volume().as_tensor()
