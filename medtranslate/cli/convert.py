@@ -110,7 +110,9 @@ Cycle = Annotated[
 ]
 Variation = Annotated[
     bool,
-    typer.Option("--variation", help="Translate mirrored and shifted too; takes 3 times as long."),
+    typer.Option(
+        "--variation", help="Translate mirrored and shifted too; takes 2.5 conversions more."
+    ),
 ]
 Map = Annotated[
     bool, typer.Option("--map", help="Write where the round trip lost what, as an image beside.")

@@ -22,6 +22,7 @@ UNEXPECTED = MedTranslateError.exit_code
 
 # Typer names BadParameter only; its base, wherever typer takes it from, is any wrong command line.
 UsageError: Any = typer.BadParameter.__base__
+_NO_ARGUMENTS = "NoArgsIsHelpError"
 
 
 class Terminated(BaseException):
@@ -51,6 +52,9 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         complain("interrupted")
         return INTERRUPTED
     except UsageError as error:
+        if type(error).__name__ == _NO_ARGUMENTS:  # its message is the help, of many lines
+            print(error.format_message(), file=sys.stderr, flush=True)
+            return int(error.exit_code)
         complain(f"{' '.join(error.format_message().split())} (see --help)")
         return int(error.exit_code)
     except Exception as error:

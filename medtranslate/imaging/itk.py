@@ -181,6 +181,11 @@ def tagged_modality(reader: sitk.ImageFileReader) -> tuple[str, str]:
     return (modality, "header Modality") if modality else ("", "")
 
 
+def tagged_label(reader: sitk.ImageFileReader) -> str:
+    """Give the label of a synthetic image (`save_itk`), else an empty string."""
+    return _metadata(reader, "SYNTHETIC")
+
+
 def _affine(reader: sitk.ImageFileReader) -> np.ndarray:
     axes = reader.GetDimension()
     direction = np.asarray(reader.GetDirection()).reshape(axes, axes)

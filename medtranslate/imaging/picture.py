@@ -54,6 +54,7 @@ JPEG_QUALITY = 95
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _DEEP_ENGINES = {"PNG": "PNGImageIO", "TIFF": "TIFFImageIO"}
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
+_IMAGE_DESCRIPTION = 270  # TIFF 6.0, section 8
 
 
 class PictureReader(RefusingReader):
@@ -171,6 +172,17 @@ def natural_key(path: Path) -> list[tuple[int, int | str]]:
     """Give a key by which ``ct9.png`` comes before ``ct10.png``."""
     parts = re.split(r"(\d+)", path.name.lower())
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+
+
+def described(picture: Image.Image) -> str:
+    """Give the description that a PNG, a JPEG or a TIFF carries, else an empty string."""
+    tags = getattr(picture, "tag_v2", {})
+    found = (
+        picture.info.get("Description")
+        or picture.info.get("comment")
+        or tags.get(_IMAGE_DESCRIPTION)
+    )
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found or "")
 
 
 @contextmanager

@@ -184,13 +184,14 @@ def synthesis_of(image: MetaTensor) -> dict[str, Any]:
 
 
 def short_label(synthesis: dict[str, Any], limit: int) -> str:
-    """Give the label in ASCII and at most `limit` characters; the model's name gives way first."""
+    """Give the label in ASCII and at most `limit` characters; version, then name give way."""
     label = synthesis["label"].encode("ascii", "replace").decode()
     if len(label) <= limit:
         return label
     frame = f"SYNTHETIC {synthesis['modality']}, NOT FOR DIAGNOSIS, "
-    model = f"{synthesis['model']} {synthesis['version']}".encode("ascii", "replace").decode()
-    return (frame + model)[:limit]
+    name = str(synthesis["model"]).encode("ascii", "replace").decode()
+    whole = f"{frame}{name} {synthesis['version']}"
+    return whole if len(whole) <= limit else f"{frame}{name}"[:limit]
 
 
 def check_affine(affine: np.ndarray, path: str | Path | None = None) -> np.ndarray:

@@ -15,8 +15,8 @@ from medtranslate.imaging.base import check_present
 from medtranslate.imaging.contents import format_of, look
 from medtranslate.imaging.dicom import find_series
 from medtranslate.imaging.finding import Finding
-from medtranslate.imaging.itk import judge, open_header, tagged_modality
-from medtranslate.imaging.picture import natural_key, opened_picture
+from medtranslate.imaging.itk import judge, open_header, tagged_label, tagged_modality
+from medtranslate.imaging.picture import described, natural_key, opened_picture
 from medtranslate.imaging.source import check_shape
 
 
@@ -107,6 +107,7 @@ def _look_at_itk(path: Path) -> Finding:
         kind="volume",
         modality=modality,
         modality_basis=basis,
+        description=tagged_label(reader),
         shape=shape,
         spacing=_spacing(affine),
         faults=tuple(faults),
@@ -116,12 +117,12 @@ def _look_at_itk(path: Path) -> Finding:
 def _look_at_picture(path: Path) -> Finding:
     with opened_picture(path) as picture:
         shape = (picture.width, picture.height, getattr(picture, "n_frames", 1))
-        described = str(picture.info.get("Description", ""))
+        description = described(picture)
     return Finding(
         str(path),
         format="picture",
         kind="picture",
-        description=described,
+        description=description,
         shape=check_shape((*shape[:2], 1), path)[:2] + shape[2:],
     )
 

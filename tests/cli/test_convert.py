@@ -122,6 +122,56 @@ def test_earlier_results_in_a_folder_are_passed_over(convert, save, ct_voxels, t
     assert not list((tmp_path / "in").glob("*_mri_mri*"))
 
 
+@pytest.mark.parametrize("format", ["mha", "nrrd"])
+def test_earlier_results_of_other_formats_are_passed_over(
+    convert, save, ct_voxels, tmp_path, format
+) -> None:
+    import SimpleITK as sitk
+
+    source = tmp_path / "in" / f"a.{format}"
+    source.parent.mkdir()
+    sitk.WriteImage(sitk.ReadImage(str(save(ct_voxels))), str(source))
+    convert(tmp_path / "in", "--to", "mri", "--no-cycle")
+
+    again = convert(tmp_path / "in", "--to", "mri", "--no-cycle", "--overwrite")
+
+    assert again.code == 0, again.err
+    assert "1 files that say they are synthetic are passed over" in again.err
+
+
+@pytest.mark.parametrize("format", ["jpg", "tif"])
+def test_earlier_pictures_of_other_formats_are_passed_over(
+    convert, pictures, tmp_path, format
+) -> None:
+    made = convert(pictures / "a1.png", "--to", "mri", "--format", format, "--no-cycle")
+    assert (pictures / f"a1_mri.{format}").is_file(), made.err
+
+    again = convert(pictures, "--to", "mri", "-o", tmp_path / "out", "--no-cycle")
+
+    assert again.code == 0, again.err
+    assert "2 files that say they are synthetic are passed over" in again.err  # and its preview
+
+
+def test_an_earlier_series_is_passed_over_unless_it_is_chosen(convert, ct_series) -> None:
+    convert(ct_series, "--to", "mri", "-o", ct_series / "made", "--no-cycle")
+
+    for chosen in ([], ["--series", "all"]):
+        again = convert(
+            ct_series, "--to", "mri", "-o", ct_series.parent / f"again{len(chosen)}", *chosen
+        )
+        assert again.code == 0, again.err
+        assert "1 series that say they are synthetic are passed over" in again.err
+    itself = convert(ct_series, "--to", "mri", "-o", ct_series.parent / "no", "--series", "2")
+    assert itself.code == WrongModality.exit_code
+
+
+def test_what_is_given_twice_is_converted_once(convert, ct) -> None:
+    done = convert(ct, ct.parent / "." / ct.name, "--to", "mri", "--no-cycle")
+
+    assert done.code == 0, done.err
+    assert done.out.count("scan_mri.nii.gz") == 1
+
+
 def test_a_folder_of_pictures_keeps_names_and_sizes(convert, pictures, tmp_path) -> None:
     done = convert(pictures, "--to", "mri", "--from", "ct")
 

@@ -138,6 +138,14 @@ except SystemExit as ended:
     assert "Usage: medtranslate" in done.stdout
 
 
+@pytest.mark.parametrize("arguments", [[], ["data"], ["bundle"]])
+def test_without_arguments_there_is_the_help_line_by_line(command, arguments) -> None:
+    done = command(*arguments)
+
+    assert done.code == 2 and done.out == ""
+    assert done.err.startswith("Usage: medtranslate") and done.err.count("\n") > 5
+
+
 def test_version(command) -> None:
     import medtranslate
 

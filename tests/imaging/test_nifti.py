@@ -176,6 +176,15 @@ def test_a_long_model_name_gives_way_in_the_description(nifti_file, voxels, tran
     assert len(description) == 79
 
 
+def test_a_version_is_told_whole_or_not_at_all(nifti_file, voxels, translated, tmp_path):
+    label = "SYNTHETIC error map of synthetic MR, brain_ct_mri 0.3.10, NOT FOR DIAGNOSIS" + " " * 9
+    made = translated(read(nifti_file(voxels)), label=label, model="m" * 44, version="0.3.10")
+    write(made, tmp_path / "o.nii")
+
+    description = bytes(nib.load(tmp_path / "o.nii").header["descrip"]).rstrip(b"\0")
+    assert description == b"SYNTHETIC MR, NOT FOR DIAGNOSIS, " + b"m" * 44
+
+
 def test_the_same_image_gives_the_same_bytes(nifti_file, voxels, tmp_path):
     image = read(nifti_file(voxels))
     write(image, tmp_path / "a.nii.gz")

@@ -17,7 +17,12 @@ from medtranslate.cli.conversion.outputs import Job, Plan, check_options, place
 from medtranslate.cli.conversion.request import Request
 from medtranslate.cli.conversion.scan import Converted, convert_scan
 from medtranslate.cli.conversion.screen import Screen
-from medtranslate.cli.conversion.targets import check_collisions, check_free, check_sheet
+from medtranslate.cli.conversion.targets import (
+    check_apart,
+    check_collisions,
+    check_free,
+    check_sheet,
+)
 from medtranslate.cli.conversion.trace import Trace
 from medtranslate.cli.conversion.vote import vote
 from medtranslate.cli.endings import UsageError, exit_code
@@ -86,11 +91,14 @@ class Batch:
         ------
         typer.BadParameter
             The command line contradicts itself.
+        OutputExists
+            A report has the name of a result.
         ModelUnusable, DeviceUnusable
             There is no model to convert with, or none to make the maps that were asked for.
         """
         check_options(self.request)
         self.plans = self._plans(given)
+        check_apart(self.request.report_files, self.plans)
         ready = self._ready(self.plans)
         if ready:
             start = time.perf_counter()
@@ -114,7 +122,7 @@ class Batch:
 
     def _plans(self, given: Sequence[Path]) -> list[Plan]:
         sources: list[Input] = []
-        for path in given:
+        for path in _once(given):
             with self._kept(path):
                 sources.append(find(path, self.request.series))
         plans = []
@@ -122,7 +130,7 @@ class Batch:
             for note in source.notes:
                 self.screen.note(f"{source.given}: {note}")
             with self._kept(source.given):
-                plans.append(place(source, self.request, alone=len(given) == 1))
+                plans.append(place(source, self.request, alone=len(sources) == 1))
         return plans
 
     def _ready(self, plans: Sequence[Plan]) -> set[Job]:
@@ -256,6 +264,11 @@ def told_trip(outcomes: Sequence[Outcome]) -> str:
     error, share = (mean(one[key] for one in found) for key in ("error", "share_of_range"))
     shown = f"{error:.1f}" if error >= 1 else f"{error:.2g}"
     return f"round trip {shown} {found[0]['units']} ({share:.1%} of the range), "
+
+
+def _once(given: Sequence[Path]) -> list[Path]:
+    """Leave out what was given before, under whatever name."""
+    return list({path.resolve(): path for path in reversed(given)}.values())[::-1]
 
 
 def _spread(panels: Sequence[Panel]) -> list[Panel]:

@@ -12,13 +12,11 @@ from medtranslate.assurance.page import write_page
 from medtranslate.assurance.report import as_json, write_report
 from medtranslate.cli.conversion.batch import Batch, Outcome
 from medtranslate.cli.conversion.record import looks, record
-from medtranslate.cli.conversion.request import Request, is_page
+from medtranslate.cli.conversion.request import TO_STDOUT, Request, is_page
 from medtranslate.cli.conversion.screen import Screen
-from medtranslate.cli.conversion.targets import check_path
+from medtranslate.cli.conversion.targets import check_reports
 from medtranslate.cli.endings import common_code
 from medtranslate.translation import Translator
-
-TO_STDOUT = "-"
 
 
 @dataclass(frozen=True)
@@ -77,22 +75,21 @@ def call(
         Nothing could be begun, or the report could not be written.
     """
     start = time.perf_counter()
-    files = [Path(one) for one in request.reports if one != TO_STDOUT]
-    for path in files:
-        check_path(path, overwrite=request.overwrite)
+    check_reports(request.report_files, overwrite=request.overwrite)
     to_stdout = TO_STDOUT in request.reports
     screen = Screen(quiet=quiet, verbose=verbose, results_on_stderr=to_stdout)
     with screen:
         batch = Batch(request, screen, model.load)
         outcomes = batch.run([Path(one) for one in inputs])
     code = common_code(outcome.code for outcome in outcomes)
-    told = sum(1 if plan.source.together else len(plan.jobs) for plan in batch.plans)
-    if max(told, len(inputs)) > 1:  # the line of a folder of pictures counts them itself
+    lines = sum(1 if plan.source.together else len(plan.jobs) for plan in batch.plans)
+    if max(lines, len(inputs)) > 1:  # the line of a folder of pictures counts them itself
         screen.result(closing_line(outcomes))
     if request.reports:
-        options = {**asdict(request), **asdict(model), "inputs": list(inputs)}
+        told = {"inputs": list(inputs), "quiet": quiet, "verbose": verbose}
+        options = {**asdict(request), **asdict(model), **told}
         content = record(batch, options, exit_code=code, total=time.perf_counter() - start)
-        for path in files:
+        for path in request.report_files:
             if is_page(path.name):
                 write_page(content, looks(batch), path, overwrite=request.overwrite)
             else:

@@ -141,12 +141,17 @@ def _of_series(given: Path, dicom: Sequence[Finding], wanted: str) -> Input:
     if not series:
         raise _fault(given)
     name = Path(stem(given))
-    if wanted == "all" and len(series) > 1:
+    real, passed = _pass_over_synthetic(series)
+    notes = (f"{passed} series that say they are synthetic are passed over",) if passed else ()
+    if wanted == "all" and len(real) > 1:
         items = [
             Item(given, Path(f"{name}_{number}"), "dicom", "volume", one.series)
             for number, one in enumerate(series, 1)
+            if one in real
         ]
-        return Input(given, tuple(items))
+        return Input(given, tuple(items), notes=notes)
+    if wanted in ("", "all") and len(real) == 1:
+        return Input(given, (Item(given, name, "dicom", "volume", real[0].series),), notes=notes)
     uid = _choose(given, series, wanted)
     return Input(given, (Item(given, name, "dicom", "volume", uid),))
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+TO_STDOUT = "-"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class Request:
     variation: bool = False
     map: bool = False
     reports: tuple[str, ...] = ()
+
+    @property
+    def report_files(self) -> tuple[Path, ...]:
+        """The reports that are files."""
+        return tuple(Path(one) for one in self.reports if one != TO_STDOUT)
 
     @property
     def wants_page(self) -> bool:

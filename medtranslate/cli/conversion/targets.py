@@ -10,6 +10,8 @@ from medtranslate.cli.conversion.outputs import FOLDERS, Job, Plan
 from medtranslate.errors import MedTranslateError, OutputExists, OutputFailed
 from medtranslate.imaging.whole import check_target, check_target_folder
 
+_REPORT_STARTS = (b"{", b"<", b"")
+
 
 def check_free(job: Job, *, overwrite: bool, sources: Set[Path]) -> None:
     """Refuse, before any work, an output that is in the way or cannot be written.
@@ -65,6 +67,41 @@ def check_path(path: Path, *, overwrite: bool, folder: bool = False) -> None:
     except OutputExists as error:
         remedy = "give --overwrite to replace it"
         raise OutputExists(error.fault, path=path, remedy=remedy) from error
+
+
+def check_reports(reports: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse, before any work, reports that cannot be written, or that would replace a scan.
+
+    Only what looks like a report, JSON or a page, is replaced, whatever `overwrite` says.
+
+    Raises
+    ------
+    OutputExists, OutputFailed
+        As `check_free`.
+    """
+    for number, path in enumerate(reports):
+        check_path(path, overwrite=overwrite)
+        if path.resolve() in (other.resolve() for other in reports[:number]):
+            raise OutputExists("is asked for twice as a report", path=path)
+        if path.is_file() and path.read_bytes()[:1] not in _REPORT_STARTS:
+            remedy = "choose another --report"
+            raise OutputExists("is no report, so none replaces it", path=path, remedy=remedy)
+
+
+def check_apart(reports: Sequence[Path], plans: Sequence[Plan]) -> None:
+    """Refuse, before any work, a report that is to be written where a result is.
+
+    Raises
+    ------
+    OutputExists
+        It has the name of a result, or lies in a folder that is one.
+    """
+    sheets = {plan.sheet.resolve() for plan in plans if plan.sheet is not None}
+    results = {path.resolve() for plan in plans for job in plan.jobs for path in job.targets}
+    for path in reports:
+        if results.union(sheets) & {path.resolve(), *path.resolve().parents}:
+            remedy = "choose another --report"
+            raise OutputExists("is for a result already", path=path, remedy=remedy)
 
 
 def will_be_made(folder: Path) -> bool:

@@ -14,8 +14,10 @@ import torch
 from monai.data import MetaTensor
 
 from medtranslate.errors import Unsupported
-from medtranslate.imaging.dicom.geometry import LPS_TO_RAS
+from medtranslate.imaging.dicom.geometry import LPS_TO_RAS, TILTED
 from medtranslate.imaging.source import check_source
+
+_LEAVE_OUT = "leave out --untilt"
 
 
 def untilt(image: MetaTensor) -> MetaTensor:
@@ -38,9 +40,12 @@ def untilt(image: MetaTensor) -> MetaTensor:
     Raises
     ------
     Unsupported
-        The image is no DICOM series, or no longer agrees with it.
+        The image is no DICOM series, or no longer agrees with it, or is upright already.
     """
     source, positions = _placed(image)
+    angle = source["header"]["tilt"]
+    if angle < TILTED:
+        raise Unsupported("is upright, no tilt to undo", path=_path(source), remedy=_LEAVE_OUT)
     affine = np.asarray(source["affine"])
     axes = affine[:3, :2] / np.linalg.norm(affine[:3, :2], axis=0)
     spacing = np.linalg.norm(affine[:3, :2], axis=0)
@@ -57,7 +62,6 @@ def untilt(image: MetaTensor) -> MetaTensor:
         untilted[:, :, index] = _shifted(voxels[:, :, index], shift - low, shape, fill)
     start = positions[0] + axes @ (low * spacing)
     placed = start + along[:, None] * normal
-    angle = source["header"]["tilt"]
     return _remade(
         image, source, untilted, affine[:3, :2], placed, f"untilted by {angle:.1f} degrees"
     )
@@ -113,9 +117,14 @@ def _placed(image: MetaTensor) -> tuple[dict[str, Any], np.ndarray]:
     source = check_source(image)
     slices = source["header"].get("slices")
     if source["format"] != "dicom" or not slices:
-        raise Unsupported("only a DICOM series tells where each of its slices is")
+        fault = "only a DICOM series tells where each of its slices is"
+        raise Unsupported(fault, path=_path(source))
     positions = np.array([one["position"] for one in slices], dtype=np.float64)
     return source, positions @ LPS_TO_RAS[:3, :3]
+
+
+def _path(source: dict[str, Any]) -> str | None:
+    return source["files"][0] if source["files"] else None
 
 
 def _normal(axes: np.ndarray) -> np.ndarray:

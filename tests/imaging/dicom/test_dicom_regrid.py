@@ -37,6 +37,14 @@ def field(image):
     return ras * [-1, -1, 1]
 
 
+def test_an_upright_series_has_no_tilt_to_undo(tmp_path, read):
+    image = read(write(tmp_path, series("CT", count=3)))
+
+    with pytest.raises(Unsupported, match="is upright, no tilt to undo") as refused:
+        untilt(image)
+    assert refused.value.path is not None
+
+
 def test_untilt_shifts_within_slices_and_mixes_none(tmp_path, read):
     made = series(orientation=TILTED, step=(0, 0, 3.0), count=5, rows=32)
     for index, one in enumerate(made):
