@@ -74,7 +74,7 @@ def test_the_script_files_what_its_report_lets_pass(desk, convert, ct_series, tm
     report["conversions"][0]["cycle_error"]["share_of_range"] = 0.05
     path.write_text(json.dumps(report))
 
-    assert desk(ct_series, "exit 0").stdout == "\nfile: out/mri\n"
+    assert desk(ct_series, "exit 0").stdout == "file: out/mri\n"
 
     report["conversions"][0]["domain"] = {"verdict": "warned", "reasons": ["it is dark"]}
     path.write_text(json.dumps(report))
