@@ -6,18 +6,24 @@ SIGTERM 143, anything else, which is a bug, 1.
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 
 from medtranslate.errors import MedTranslateError, SomeFailed
 
 INTERRUPTED, TERMINATED = 130, 143
+_ENDINGS: dict[int, tuple[int, str]] = {
+    signal.SIGINT: (INTERRUPTED, "interrupted"),
+    signal.SIGTERM: (TERMINATED, "terminated"),
+}
 UNEXPECTED = MedTranslateError.exit_code
 
 # Typer names BadParameter only; its base, wherever typer takes it from, is any wrong command line.
@@ -39,29 +45,27 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     arguments : sequence of str
         Without the program's name. ``--verbose`` among them asks for tracebacks.
     """
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code: Any = app(list(arguments), prog_name="medtranslate", standalone_mode=False)
-        if code == INTERRUPTED:  # typer has made an exit of Ctrl-C, without a word
-            complain("interrupted")
-        return int(code or 0)
-    except Terminated:
-        complain("terminated")
-        return TERMINATED
-    except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted")
-        return INTERRUPTED
-    except UsageError as error:
-        if type(error).__name__ == _NO_ARGUMENTS:  # its message is the help, of many lines
-            print(error.format_message(), file=sys.stderr, flush=True)
+    with _Signals() as signals:
+        try:
+            code: Any = app(list(arguments), prog_name="medtranslate", standalone_mode=False)
+            if code == INTERRUPTED:  # typer has made an exit of Ctrl-C, without a word
+                complain("interrupted")
+            return int(code or 0)
+        except Terminated:
+            return _ended(signal.SIGTERM)
+        except (KeyboardInterrupt, typer.Abort):
+            return _ended(signal.SIGINT)
+        except UsageError as error:
+            if type(error).__name__ == _NO_ARGUMENTS:  # its message is the help, of many lines
+                print(error.format_message(), file=sys.stderr, flush=True)
+                return int(error.exit_code)
+            complain(f"{' '.join(error.format_message().split())} (see --help)")
             return int(error.exit_code)
-        complain(f"{' '.join(error.format_message().split())} (see --help)")
-        return int(error.exit_code)
-    except Exception as error:
-        complain(sentence(error, verbose="--verbose" in arguments))
-        return exit_code(error)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        except Exception as error:
+            if signals.met:  # and made into this error by what it was raised in
+                return _ended(signals.met)
+            complain(sentence(error, verbose="--verbose" in arguments))
+            return exit_code(error)
 
 
 def exit_code(error: BaseException) -> int:
@@ -101,5 +105,49 @@ def complain(text: str) -> None:
     print(headed(text), file=sys.stderr, flush=True)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+def _ended(number: int) -> int:
+    code, told = _ENDINGS[number]
+    complain(told)
+    return code
+
+
+class _Signals:
+    """While a run lasts, SIGINT and SIGTERM end it, as exceptions.
+
+    An import may swallow what is raised in it; so a signal met there is raised once more after it.
+    """
+
+    _RAISED: ClassVar = {signal.SIGTERM: Terminated, signal.SIGINT: KeyboardInterrupt}
+    _AGAIN = 0.25  # seconds
+
+    met = 0
+    """The last signal, 0 before any."""
+
+    def __enter__(self) -> _Signals:
+        self._again = threading.Timer(0, lambda: None)
+        self._before = {one: signal.getsignal(one) or signal.SIG_DFL for one in self._RAISED}
+        for number, handler in self._before.items():
+            if handler != signal.SIG_IGN:  # as a shell has it for its background jobs
+                signal.signal(number, self._raise)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._again.cancel()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        self.met = number
+        if _importing(frame):
+            self._again = threading.Timer(self._AGAIN, _thread.interrupt_main, [number])
+            self._again.daemon = True
+            self._again.start()
+        raise self._RAISED[signal.Signals(number)]
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

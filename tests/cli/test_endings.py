@@ -55,12 +55,46 @@ def test_a_signal_while_writing_leaves_nothing(convert, ct, listed, monkeypatch)
     assert listed() == {"scan.nii.gz"}
 
 
-def test_the_handler_of_signals_is_given_back(convert, ct) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+def test_the_handlers_of_signals_are_given_back(convert, ct) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
 
     convert(ct, "--to", "ct")
 
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_an_import_does_not_swallow_a_signal(tmp_path, name, code) -> None:
+    """A module that is imported while the signal comes, and that catches all it can."""
+    (tmp_path / "greedy.py").write_text(f"""
+import os, signal, time
+try:
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(0.02)
+except BaseException:
+    pass
+""")
+    program = """
+import signal, time, typer
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from medtranslate.cli.endings import run
+
+app = typer.Typer()
+
+@app.command()
+def work():
+    import greedy
+    time.sleep(5)
+    print("went on")
+
+raise SystemExit(run(app, []))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_kill_leaves_no_output_under_its_name(ct, tiny_bundle, listed) -> None:

@@ -82,5 +82,5 @@ def test_an_earlier_report_is_replaced(convert, ct, tmp_path, name) -> None:
 def test_a_report_has_every_option(convert, ct, tmp_path) -> None:
     convert(ct, "--to", "mri", "--quiet", "--report", tmp_path / "r.json")
 
-    options = json.loads((tmp_path / "r.json").read_text())["call"]["options"]
+    options = json.loads((tmp_path / "r.json").read_text())["options"]
     assert options["quiet"] is True and options["verbose"] is False
