@@ -122,7 +122,8 @@ class Batch:
 
     def _plans(self, given: Sequence[Path]) -> list[Plan]:
         sources: list[Input] = []
-        for path in _once(given):
+        given = _once(given)
+        for path in given:
             with self._kept(path):
                 sources.append(find(path, self.request.series))
         plans = []
@@ -130,7 +131,7 @@ class Batch:
             for note in source.notes:
                 self.screen.note(f"{source.given}: {note}")
             with self._kept(source.given):
-                plans.append(place(source, self.request, alone=len(sources) == 1))
+                plans.append(place(source, self.request, alone=len(given) == 1))
         return plans
 
     def _ready(self, plans: Sequence[Plan]) -> set[Job]:
@@ -268,7 +269,10 @@ def told_trip(outcomes: Sequence[Outcome]) -> str:
 
 def _once(given: Sequence[Path]) -> list[Path]:
     """Leave out what was given before, under whatever name."""
-    return list({path.resolve(): path for path in reversed(given)}.values())[::-1]
+    first: dict[Path, Path] = {}
+    for path in given:
+        first.setdefault(path.resolve(), path)
+    return list(first.values())
 
 
 def _spread(panels: Sequence[Panel]) -> list[Panel]:
