@@ -49,7 +49,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         try:
             code: Any = app(list(arguments), prog_name="medtranslate", standalone_mode=False)
             if code == INTERRUPTED:  # typer has made an exit of Ctrl-C, without a word
-                complain("interrupted")
+                return _ended(signal.SIGINT)
             return int(code or 0)
         except Terminated:
             return _ended(signal.SIGTERM)

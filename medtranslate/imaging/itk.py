@@ -36,6 +36,7 @@ _STORABLE = frozenset(
     [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)] + ["float32", "float64"]
 )
 _MODALITY_KEYS = {"MET_MOD_CT": "CT", "MET_MOD_MR": "MR"}
+_LABEL_KEY = "SYNTHETIC"
 _ANATOMICAL_SPACES = (
     "left-posterior-superior",
     "right-anterior-superior",
@@ -123,7 +124,7 @@ class ItkWriter(ScanWriter):
         out = sitk.GetImageFromArray(stored.T)
         _place(out, source)
         if synthesis:
-            out.SetMetaData("SYNTHETIC", synthesis["label"])
+            out.SetMetaData(_LABEL_KEY, synthesis["label"])
             out.SetMetaData("SYNTHESIS", json.dumps(synthesis))
         format = "nrrd" if temporary.suffix.lower() == ".nrrd" else "metaimage"
         try:
@@ -183,7 +184,7 @@ def tagged_modality(reader: sitk.ImageFileReader) -> tuple[str, str]:
 
 def tagged_label(reader: sitk.ImageFileReader) -> str:
     """Give the label of a synthetic image (`save_itk`), else an empty string."""
-    return _metadata(reader, "SYNTHETIC")
+    return _metadata(reader, _LABEL_KEY)
 
 
 def _affine(reader: sitk.ImageFileReader) -> np.ndarray:

@@ -7,7 +7,7 @@ collation and ``LoadImage`` accept nothing else.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Scan:
         """Give the image of the contract: float32 `MetaTensor` of shape (1, X, Y, Z)."""
         meta = self.meta()
         meta["original_channel_dim"] = 0
-        meta["filename_or_obj"] = self.source["files"][0] if self.source["files"] else ""
+        meta["filename_or_obj"] = first_file(self.source) or ""
         return MetaTensor(torch.from_numpy(self.voxels)[None], meta=meta)
 
 
@@ -176,6 +176,11 @@ def check_source(image: MetaTensor, path: str | Path | None = None) -> dict[str,
 def affine_of(image: MetaTensor) -> np.ndarray:
     """Give the 4x4 float64 affine (RAS mm) that an image carries."""
     return image.affine.detach().cpu().numpy().astype(np.float64)
+
+
+def first_file(source: Mapping[str, Any]) -> str | None:
+    """Give the file that a fault of a source is told with; None where it came from no file."""
+    return source["files"][0] if source["files"] else None
 
 
 def synthesis_of(image: MetaTensor) -> dict[str, Any]:

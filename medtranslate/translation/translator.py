@@ -17,6 +17,7 @@ from medtranslate.bundle.load import TARGETS
 from medtranslate.errors import OutOfDomain, Unsupported, WrongModality
 from medtranslate.imaging import read
 from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
+from medtranslate.imaging.source import first_file
 from medtranslate.recipes import Prepared, Recipe
 from medtranslate.translation.device import Device, Progress
 from medtranslate.translation.source import source_of
@@ -238,7 +239,7 @@ class Translator:
         WrongModality, OutOfDomain, Unsupported, ModelUnusable
             As `translate`.
         """
-        path = source["files"][0] if source["files"] else None
+        path = first_file(source)
         given, wanted = source["modality"], self._made(to)
         if not _finite(image):
             raise Unsupported("holds voxels that are NaN or infinite", path=path)

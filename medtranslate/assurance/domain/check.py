@@ -134,11 +134,11 @@ def _median(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def _reasons(faults: torch.Tensor, modality: str) -> tuple[str, ...]:
-    """Tell the oddest fault, and others that are about as odd."""
+    """Tell the oddest fault, and others that are about as odd, in the order of `_TOLD`."""
     told = list(_TOLD.values())
     order = faults.argsort(descending=True).tolist()
     named = [place for place in order if faults[place] >= _ALSO * faults[order[0]]]
     return tuple(
         told[place].format(modality=modality, other=OTHER[modality])
-        for place in named[:_MOST_REASONS]
+        for place in sorted(named[:_MOST_REASONS])
     )

@@ -143,17 +143,15 @@ def _of_series(given: Path, dicom: Sequence[Finding], wanted: str) -> Input:
     name = Path(stem(given))
     real, passed = _pass_over_synthetic(series)
     notes = (f"{passed} series that say they are synthetic are passed over",) if passed else ()
-    if wanted == "all" and len(real) > 1:
-        items = [
-            Item(given, Path(f"{name}_{number}"), "dicom", "volume", one.series)
-            for number, one in enumerate(series, 1)
-            if one in real
-        ]
-        return Input(given, tuple(items), notes=notes)
-    if wanted in ("", "all") and len(real) == 1:
-        return Input(given, (Item(given, name, "dicom", "volume", real[0].series),), notes=notes)
-    uid = _choose(given, series, wanted)
-    return Input(given, (Item(given, name, "dicom", "volume", uid),))
+    if wanted != "all" and (wanted or len(real) > 1):
+        uid = _choose(given, series, wanted)
+        return Input(given, (Item(given, name, "dicom", "volume", uid),))
+    numbered = [(number, one.series) for number, one in enumerate(series, 1) if one in real]
+    items = (
+        Item(given, Path(f"{name}_{number}") if len(real) > 1 else name, "dicom", "volume", uid)
+        for number, uid in numbered
+    )
+    return Input(given, tuple(items), notes=notes)
 
 
 def _choose(given: Path, series: Sequence[Finding], wanted: str) -> str:
@@ -161,8 +159,6 @@ def _choose(given: Path, series: Sequence[Finding], wanted: str) -> str:
         return series[int(wanted) - 1].series
     if wanted and wanted in (one.series for one in series):
         return wanted
-    if len(series) == 1 and wanted in ("", "all"):
-        return series[0].series
     held = "; ".join(
         f"{number}: {one.modality or 'unknown modality'} {one.description!r}"
         f" {'x'.join(map(str, one.shape)) or one.error} ({one.series})"

@@ -83,7 +83,7 @@ def check_reports(reports: Sequence[Path], *, overwrite: bool) -> None:
         check_path(path, overwrite=overwrite)
         if path.resolve() in (other.resolve() for other in reports[:number]):
             raise OutputExists("is asked for twice as a report", path=path)
-        if path.is_file() and path.read_bytes()[:1] not in _REPORT_STARTS:
+        if path.is_file() and not _is_report(path):
             remedy = "choose another --report"
             raise OutputExists("is no report, so none replaces it", path=path, remedy=remedy)
 
@@ -131,6 +131,11 @@ def check_collisions(plans: Sequence[Plan]) -> dict[Job, MedTranslateError]:
                 fault = f"is for {first.item.path} already: {job.item.path} needs another name"
                 clashes[job] = OutputExists(fault, path=path)
     return clashes
+
+
+def _is_report(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) in _REPORT_STARTS
 
 
 def _first_existing(folder: Path) -> Path:

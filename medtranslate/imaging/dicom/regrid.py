@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 
 from medtranslate.errors import Unsupported
 from medtranslate.imaging.dicom.geometry import LPS_TO_RAS, TILTED
-from medtranslate.imaging.source import check_source
+from medtranslate.imaging.source import check_source, first_file
 
 _LEAVE_OUT = "leave out --untilt"
 
@@ -45,7 +45,7 @@ def untilt(image: MetaTensor) -> MetaTensor:
     source, positions = _placed(image)
     angle = source["header"]["tilt"]
     if angle < TILTED:
-        raise Unsupported("is upright, no tilt to undo", path=_path(source), remedy=_LEAVE_OUT)
+        raise Unsupported("is upright, no tilt to undo", path=first_file(source), remedy=_LEAVE_OUT)
     affine = np.asarray(source["affine"])
     axes = affine[:3, :2] / np.linalg.norm(affine[:3, :2], axis=0)
     spacing = np.linalg.norm(affine[:3, :2], axis=0)
@@ -118,13 +118,9 @@ def _placed(image: MetaTensor) -> tuple[dict[str, Any], np.ndarray]:
     slices = source["header"].get("slices")
     if source["format"] != "dicom" or not slices:
         fault = "only a DICOM series tells where each of its slices is"
-        raise Unsupported(fault, path=_path(source))
+        raise Unsupported(fault, path=first_file(source))
     positions = np.array([one["position"] for one in slices], dtype=np.float64)
     return source, positions @ LPS_TO_RAS[:3, :3]
-
-
-def _path(source: dict[str, Any]) -> str | None:
-    return source["files"][0] if source["files"] else None
 
 
 def _normal(axes: np.ndarray) -> np.ndarray:
