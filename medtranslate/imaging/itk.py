@@ -18,7 +18,7 @@ from monai.data import MetaTensor
 from medtranslate.errors import OutputFailed, Unreadable, Unsupported
 from medtranslate.imaging.base import RefusingReader, ScanWriter, check_even
 from medtranslate.imaging.itk_header import TextHeader, check_voxels, read_text_header
-from medtranslate.imaging.modality import guess_volume
+from medtranslate.imaging.modality import guess_volume, labelled
 from medtranslate.imaging.source import Scan, check_affine, check_shape, make_source, synthesis_of
 from medtranslate.imaging.voxels import beyond_float32, to_derived, to_float32, to_stored
 
@@ -177,9 +177,9 @@ def judge(
 
 
 def tagged_modality(reader: sitk.ImageFileReader) -> tuple[str, str]:
-    """Give the modality that a MetaImage header states, with its basis, else two empty strings."""
+    """Give the modality that a header or a label states, with its basis, else two empty strings."""
     modality = _MODALITY_KEYS.get(_metadata(reader, "Modality"), "")
-    return (modality, "header Modality") if modality else ("", "")
+    return (modality, "header Modality") if modality else labelled(tagged_label(reader))
 
 
 def tagged_label(reader: sitk.ImageFileReader) -> str:

@@ -1,10 +1,13 @@
 """What a scan of unknown modality looks like: CT, MR, or not to be told.
 
-Only DICOM says what it is. For the other formats these rules guess, say in words on what the guess
-rests, and answer ``""`` rather than toss a coin; the caller's word always settles it.
+DICOM says what it is, and so does the label of a translated image. For all else these rules guess,
+say in words on what the guess rests, and answer ``""`` rather than toss a coin; the caller's word
+always settles it.
 """
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 
@@ -20,8 +23,30 @@ _SURE = 0.8
 _LOOK_WEIGHTS = {"constant": 8.174, "ring": 5.298, "white": 5.602, "thickness": 3.956}
 """Logistic regression on the looks of 1742 CT and 1715 MR pictures (see `guess_picture`)."""
 
+_LABEL = re.compile(r"SYNTHETIC (CT|MR)\b")
+"""How the label of a translated image begins (`Translator.synthesis`)."""
+
 _ANGLES = np.linspace(0.0, 2.0 * np.pi, 120, endpoint=False)[:, None]
 _RADII = np.linspace(0.0, 1.25, 160)[None, :]
+
+
+def labelled(description: str) -> tuple[str, str]:
+    """Give the modality that a translated image's label states.
+
+    Parameters
+    ----------
+    description : str
+        What a file says of itself.
+
+    Returns
+    -------
+    modality : str
+        ``"CT"``, ``"MR"``, or ``""`` where it is no such label.
+    basis : str
+        ``"label"`` and its beginning, or ``""``.
+    """
+    found = _LABEL.match(description)
+    return (found[1], f"label {found[0]}") if found else ("", "")
 
 
 def guess_volume(voxels: np.ndarray) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from medtranslate.errors import Unsupported
 from medtranslate.imaging import nifti_header
 from medtranslate.imaging.base import settled
-from medtranslate.imaging.modality import guess_volume
+from medtranslate.imaging.modality import guess_volume, labelled
 from medtranslate.imaging.nifti import derived_header
 from medtranslate.imaging.source import (
     Scan,
@@ -58,12 +58,14 @@ def from_nibabel(image: nib.Nifti1Image, *, modality: str = "") -> MetaTensor:
     shape = check_shape(image.shape, path)
     numbers = image.get_fdata(caching="unchanged", dtype=np.float32).reshape(shape, order="F")
     voxels = to_float32(numbers, 1.0, 0.0, path)
-    guess, basis = guess_volume(voxels)
+    found, basis = labelled(nifti_header.description(header))
+    if not found:
+        found, basis = guess_volume(voxels)
     source = make_source(
         format="nifti",
         kind="volume",
         files=[name] if name else [],
-        modality=guess,
+        modality=found,
         modality_basis=basis,
         shape=shape,
         affine=nifti_header.affine_mm(header),

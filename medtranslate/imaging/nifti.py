@@ -21,7 +21,7 @@ from monai.data import MetaTensor
 from medtranslate.errors import Unreadable, Unsupported
 from medtranslate.imaging import nifti_header
 from medtranslate.imaging.base import RefusingReader, ScanWriter, check_even
-from medtranslate.imaging.modality import guess_volume
+from medtranslate.imaging.modality import guess_volume, labelled
 from medtranslate.imaging.nifti_header import Header
 from medtranslate.imaging.source import Scan, check_shape, make_source, short_label, synthesis_of
 from medtranslate.imaging.voxels import beyond_float32, to_derived, to_float32, to_stored
@@ -70,7 +70,9 @@ class NiftiReader(RefusingReader):
         if beyond_float32(stored):
             faults.append("Integers beyond 2^24 are rounded to float32.")
         voxels = to_float32(stored, *nifti_header.scaling(header), path=path)
-        modality, basis = guess_volume(voxels)
+        modality, basis = labelled(nifti_header.description(header))
+        if not modality:
+            modality, basis = guess_volume(voxels)
         source = make_source(
             format="nifti",
             kind="volume",

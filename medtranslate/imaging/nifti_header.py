@@ -125,6 +125,12 @@ def affine_mm(header: Header) -> np.ndarray:
     return affine
 
 
+def description(header: Header) -> str:
+    """Give the text of ``descrip``, up to its first zero byte."""
+    text = bytes(header["descrip"].tobytes()).split(b"\0")[0]
+    return text.decode("utf-8", "replace").strip()
+
+
 def spatial_unit(header: Header) -> str:
     """Give the name of the spatial unit, ``"unknown"`` where the code means nothing."""
     code = int(header["xyzt_units"]) & 7

@@ -19,9 +19,9 @@ import SimpleITK as sitk
 from monai.data import MetaTensor
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from medtranslate.errors import InputMissing, Unreadable, Unsupported, UntrustedInput
+from medtranslate.errors import Unreadable, Unsupported, UntrustedInput
 from medtranslate.imaging.base import RefusingReader, ScanWriter
-from medtranslate.imaging.modality import guess_picture
+from medtranslate.imaging.modality import guess_picture, labelled
 from medtranslate.imaging.source import (
     Scan,
     check_shape,
@@ -81,7 +81,7 @@ class PictureReader(RefusingReader):
         if len(paths) == 1 and paths[0].is_dir():
             files = pictures_in(paths[0])
             if not files:
-                raise InputMissing("no pictures in this folder", path=paths[0])
+                raise Unreadable("no pictures in this folder", path=paths[0])
         else:
             files = list(paths)
         pages: list[np.ndarray] = []
@@ -92,7 +92,9 @@ class PictureReader(RefusingReader):
                 pages.append(page)
         stack = np.stack(pages)
         voxels = stack.astype(np.float32).transpose(2, 1, 0)
-        modality, basis = guess_picture(stack[len(stack) // 2].T)
+        modality, basis = labelled(_description(files[0]))
+        if not modality:
+            modality, basis = guess_picture(stack[len(stack) // 2].T)
         source = make_source(
             format="picture",
             kind="picture",
@@ -183,6 +185,11 @@ def described(picture: Image.Image) -> str:
         or tags.get(_IMAGE_DESCRIPTION)
     )
     return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found or "")
+
+
+def _description(path: Path) -> str:
+    with opened_picture(path) as picture:
+        return described(picture)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from monai.data import MetaTensor
 
-from medtranslate.errors import AmbiguousInput, InputMissing, Unreadable
+from medtranslate.errors import AmbiguousInput, Unreadable
 from medtranslate.imaging import archive
 from medtranslate.imaging.base import Paths, Refusal, RefusingReader
 from medtranslate.imaging.contents import Contents, format_of, look
@@ -113,7 +113,7 @@ class ScanReader(RefusingReader):
             return PictureReader().load((scans[0],))
         if scans:
             return self.load((scans[0],))
-        raise InputMissing("no scan in this folder", path=folder)
+        raise Unreadable("no scan in this folder", path=folder)
 
     def _load_zip(self, path: Path) -> Scan:
         with archive.unpacked(path) as folder:

@@ -16,6 +16,7 @@ from medtranslate.imaging.contents import format_of, look
 from medtranslate.imaging.dicom import find_series
 from medtranslate.imaging.finding import Finding
 from medtranslate.imaging.itk import judge, open_header, tagged_label, tagged_modality
+from medtranslate.imaging.modality import labelled
 from medtranslate.imaging.picture import described, natural_key, opened_picture
 from medtranslate.imaging.source import check_shape
 
@@ -32,8 +33,8 @@ def survey(path: str | PathLike[str]) -> list[Finding]:
     -------
     list of Finding
         One a scan: each DICOM series, each volume file, each picture. What cannot be read is a
-        finding with an `error`. In DICOM the modality is known; elsewhere it takes the voxels,
-        and `read` guesses it.
+        finding with an `error`. In DICOM and of a translated image the modality is known;
+        elsewhere it takes the voxels, and `read` guesses it.
 
     Raises
     ------
@@ -85,12 +86,15 @@ def _survey_zip(path: Path) -> list[Finding]:
 def _look_at_nifti(path: Path) -> Finding:
     header = nifti_header.read_header(path)
     faults = nifti_header.judge(header, path)
-    text = bytes(header["descrip"].tobytes()).split(b"\0")[0]
+    description = nifti_header.description(header)
+    modality, basis = labelled(description)
     return Finding(
         str(path),
         format="nifti",
         kind="volume",
-        description=text.decode("utf-8", "replace").strip(),
+        modality=modality,
+        modality_basis=basis,
+        description=description,
         shape=check_shape(header.get_data_shape(), path),
         spacing=_spacing(nifti_header.affine_mm(header)),
         faults=tuple(faults),
@@ -118,10 +122,13 @@ def _look_at_picture(path: Path) -> Finding:
     with opened_picture(path) as picture:
         shape = (picture.width, picture.height, getattr(picture, "n_frames", 1))
         description = described(picture)
+    modality, basis = labelled(description)
     return Finding(
         str(path),
         format="picture",
         kind="picture",
+        modality=modality,
+        modality_basis=basis,
         description=description,
         shape=check_shape((*shape[:2], 1), path)[:2] + shape[2:],
     )

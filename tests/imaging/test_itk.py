@@ -78,6 +78,8 @@ def test_a_result_says_that_it_is_synthetic(
     again = read(tmp_path / f"out{suffix}")
     assert np.array_equal(again.numpy(), source.numpy())
     assert np.allclose(again.affine.numpy(), source.affine.numpy(), rtol=0, atol=1e-12)
+    assert source.meta["source"]["modality"] == "CT"  # by its values, which are the result's too
+    assert again.meta["source"]["modality_basis"] == "label SYNTHETIC MR"
 
 
 def test_the_headers_modality_is_believed(tmp_path, itk_image):

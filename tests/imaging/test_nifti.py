@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from monai.transforms import SaveImage
 
 from medtranslate.errors import Unsupported
-from medtranslate.imaging import NiftiReader, NiftiWriter, read, write
+from medtranslate.imaging import NiftiReader, NiftiWriter, read, survey, write
 
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
@@ -165,6 +165,20 @@ def test_a_result_says_that_it_is_synthetic(nifti_file, voxels, translated, tmp_
     assert json.loads(record) == synthesis
     raw = gzip.decompress((tmp_path / "out.nii.gz").read_bytes())
     assert np.frombuffer(raw[112:120], "<f4").tolist() == [1.0, 0.0]
+
+
+def test_a_results_label_says_what_it_is(nifti_file, voxels, translated, tmp_path):
+    image = read(nifti_file(np.clip(voxels, -500, 500)))  # neither air nor MR signal
+    made = translated(image)
+    write(made, tmp_path / "out.nii.gz")
+    write(translated(made, label="SYNTHETIC error map of synthetic MR"), tmp_path / "map.nii.gz")
+
+    assert image.meta["source"]["modality"] == ""
+    source = read(tmp_path / "out.nii.gz").meta["source"]
+    assert (source["modality"], source["modality_basis"]) == ("MR", "label SYNTHETIC MR")
+    (found,) = survey(tmp_path / "out.nii.gz")
+    assert (found.modality, found.modality_basis) == ("MR", "label SYNTHETIC MR")
+    assert read(tmp_path / "map.nii.gz").meta["source"]["modality"] == ""
 
 
 def test_a_long_model_name_gives_way_in_the_description(nifti_file, voxels, translated, tmp_path):

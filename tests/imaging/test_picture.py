@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image, PngImagePlugin
 
-from medtranslate.errors import InputMissing, Unreadable, Unsupported, UntrustedInput
+from medtranslate.errors import Unreadable, Unsupported, UntrustedInput
 from medtranslate.imaging import picture, read, write
 
 GREY = np.arange(30 * 20, dtype=np.uint16).reshape(20, 30)  # 20 rows, 30 columns
@@ -172,7 +172,7 @@ def test_unequal_pictures_are_no_stack(tmp_path):
 
 
 def test_a_folder_without_scans(tmp_path):
-    with pytest.raises(InputMissing, match="no scan in this folder"):
+    with pytest.raises(Unreadable, match="no scan in this folder"):
         read(tmp_path)
 
 
@@ -198,6 +198,9 @@ def test_a_result_says_that_it_is_synthetic(tmp_path, translated, synthesis):
     assert np.array_equal(np.asarray(png), GREY8)
     assert Image.open(tmp_path / "b.jpg").info["comment"].decode() == synthesis["label"]
     assert Image.open(tmp_path / "b.tif").tag_v2[270] == synthesis["label"]
+    for suffix in (".png", ".jpg", ".tif"):
+        source = read(tmp_path / f"b{suffix}").meta["source"]
+        assert (source["modality"], source["modality_basis"]) == ("MR", "label SYNTHETIC MR")
 
 
 def test_a_stack_goes_into_a_folder_under_its_own_names(tmp_path, translated, synthesis):

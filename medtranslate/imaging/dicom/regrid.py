@@ -85,19 +85,24 @@ def regrid(image: MetaTensor) -> MetaTensor:
     Raises
     ------
     Unsupported
-        The image is no DICOM series, no longer agrees with it, has one slice, or its slices do
-        not lie on one line.
+        The image is no DICOM series, no longer agrees with it, has one slice, its slices lie at
+        even steps already, or do not lie on one line.
     """
     source, positions = _placed(image)
     if len(positions) < 2:
-        raise Unsupported("there is one slice, no grid to make even")
+        raise Unsupported("there is one slice, no grid to make even", path=first_file(source))
+    if source["even"]:
+        fault, remedy = "its slices lie at even steps already", "leave out --regrid"
+        raise Unsupported(fault, path=first_file(source), remedy=remedy)
     axis = positions[-1] - positions[0]
     axis /= np.linalg.norm(axis)
     along = (positions - positions[0]) @ axis
     aside = np.abs(positions - positions[0] - along[:, None] * axis).max()
     if aside > 0.5:
         raise Unsupported(
-            f"slices are up to {aside:.3g} mm off one line", remedy="make it upright with --untilt"
+            f"slices are up to {aside:.3g} mm off one line",
+            path=first_file(source),
+            remedy="make it upright with --untilt",
         )
     step = float(np.median(np.diff(along)))
     even = np.arange(int(np.floor(along[-1] / step + 1e-6)) + 1) * step

@@ -108,6 +108,11 @@ def test_one_slice_has_no_grid(tmp_path, read):
         regrid(read(write(tmp_path / "in", series(count=1))))
 
 
+def test_an_even_series_has_nothing_to_lay_anew(tmp_path, read):
+    with pytest.raises(Unsupported, match=r"even steps already \(leave out --regrid\)"):
+        regrid(read(write(tmp_path / "in", series(count=5))))
+
+
 def test_a_translated_image_is_filled_with_its_background(tmp_path, read):
     made = series("MR", orientation=TILTED, step=(0, 0, 3.0), count=5, rows=32)
     upright = untilt(translated(read(write(tmp_path / "in", made))))
