@@ -95,7 +95,8 @@ def conversion(
     written : mapping of str to (Path or None)
         What was written as each of `OUTPUTS`; those that are missing were not.
     source, synthesis : mapping
-        ``meta["source"]`` and ``meta["synthesis"]``; empty where it failed.
+        ``meta["source"]``, empty where it was not read, and ``meta["synthesis"]``, empty where it
+        failed.
     found : mapping
         What was found as each of `CHECKS`, in builtins; those that are missing were not made.
     notes : iterable of str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from pathlib import Path
@@ -238,6 +239,10 @@ def test_a_refused_scan_is_judged_in_the_report(convert, ct, judged, tmp_path) -
     (one,) = reported(tmp_path / "r.json")["conversions"]
     assert one["status"] == "failed" and one["error"]["exit_code"] == OutOfDomain.exit_code
     assert one["domain"]["verdict"] == "refused" and one["domain"]["score"] == 3.0
+    assert one["source"]["modality"] == "CT" and one["synthesis"] == {}
+    assert one["input"]["files"] == [
+        {"path": str(ct), "sha256": hashlib.sha256(ct.read_bytes()).hexdigest()}
+    ]
     assert "it stands on its head" in (tmp_path / "r.html").read_text()
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from medtranslate import read
 from medtranslate.errors import OutputExists, SomeFailed, WrongModality
+from medtranslate.translation import Translator
 
 
 def test_a_volume_keeps_its_grid_and_says_what_it_is(convert, ct, affine) -> None:
@@ -305,6 +306,23 @@ def test_all_series_are_converted_where_all_are_asked_for(convert, two_series, t
     assert done.code == WrongModality.exit_code
     assert "is MR already" in done.err
     assert len(list((tmp_path / "out" / "both_1_mri").iterdir())) == 5
+
+
+def test_a_folder_that_is_no_series_is_refused_before_the_network_runs(
+    convert, ct_series, ct, tmp_path, monkeypatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("translated")
+
+    monkeypatch.setattr(Translator, "translate_prepared", never)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+
+    done = convert(ct_series, "--to", "mri", "-o", tmp_path / "out", "--overwrite")
+    assert done.code == OutputExists.exit_code and "notes.txt, which is no part" in done.err
+    borrowed = ("--template", ct_series, "-o", ct_series, "--overwrite")
+    done = convert(ct, "--to", "mri", *borrowed)
+    assert done.code == OutputExists.exit_code and "holds the source series" in done.err
 
 
 def test_uneven_slices_need_dicom_or_a_regrid(convert, uneven_series, tmp_path) -> None:

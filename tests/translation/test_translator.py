@@ -134,11 +134,15 @@ def test_progress(bundle_folder, ct):
     assert seen == [(4, 6), (6, 6)]
 
 
-@pytest.mark.parametrize(("modality", "to"), [("CT", "ct"), ("MR", "mri")])
-def test_already_the_target(translator, ct, modality, to):
+@pytest.mark.parametrize(("modality", "to", "other"), [("CT", "ct", "mri"), ("MR", "mri", "ct")])
+def test_already_the_target(translator, ct, modality, to, other):
     ct.meta["source"]["modality"] = modality
     ct.meta["source"]["modality_basis"] = "guess: made"
-    with pytest.raises(WrongModality, match=rf"is {modality} already \(guess: made\)"):
+    with pytest.raises(WrongModality, match=rf"is {modality} already \(guess: made\)") as told:
+        translator.translate(ct, to=to)
+    assert f"--to {other}, or say what it is with --from {other}" in str(told.value)
+    ct.meta["source"]["modality_basis"] = "header Modality"
+    with pytest.raises(WrongModality, match=rf"of it with --to {other}\)$"):
         translator.translate(ct, to=to)
 
 

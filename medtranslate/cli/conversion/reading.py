@@ -11,7 +11,7 @@ from medtranslate.cli.conversion.outputs import Job
 from medtranslate.cli.conversion.request import Request
 from medtranslate.errors import Unsupported, WrongModality
 from medtranslate.imaging import read
-from medtranslate.imaging.dicom import adopt_template, regrid, untilt
+from medtranslate.imaging.dicom import adopt_template, check_replaceable, regrid, untilt
 
 
 def read_scan(job: Job, request: Request, voted: tuple[str, str]) -> MetaTensor:
@@ -28,7 +28,7 @@ def read_scan(job: Job, request: Request, voted: tuple[str, str]) -> MetaTensor:
 
     Raises
     ------
-    WrongModality, Unsupported
+    WrongModality, Unsupported, OutputExists
         It is not what it is said to be, or its result or map could not be written.
     """
     image = read(job.item.path, series=job.item.series)
@@ -39,9 +39,16 @@ def read_scan(job: Job, request: Request, voted: tuple[str, str]) -> MetaTensor:
         image = regrid(image)
     if not image.meta["source"]["even"]:
         _check_even(job)
-    if request.template:
-        adopt_template(image, request.template)  # refuses now what `write_series` would then
+    if job.format == "dicom":
+        _check_series(image, job, request)
     return image
+
+
+def _check_series(image: MetaTensor, job: Job, request: Request) -> None:
+    """Refuse now what `write_series` would refuse when all is done."""
+    if request.template:
+        image = adopt_template(image, request.template)
+    check_replaceable(job.output, image.meta["source"]["files"])
 
 
 def _check_even(job: Job) -> None:

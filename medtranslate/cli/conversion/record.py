@@ -55,7 +55,7 @@ def _conversion(outcome: Outcome) -> dict[str, Any]:
         outcome.given,
         read=job.item.path if job else None,
         written=written,
-        source=made.source if made else {},
+        source=made.source if made else outcome.trace.source,
         synthesis=made.synthesis if made else {},
         found=found,
         notes=made.notes if made else (),

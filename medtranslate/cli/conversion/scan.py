@@ -80,8 +80,8 @@ def convert_scan(
     translator, to = loaded.translator, request.to
     with trace.stage("read"):
         image = read_scan(job, request, voted)
+    trace.source = source = image.meta["source"]
     with trace.stage("prepare"):
-        source = image.meta["source"]
         _, prepared = translator.prepare(image, source, to)
     with trace.stage("check"):
         checks = Checks(loaded, image, prepared, request, trace)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +20,13 @@ class Trace:
     found : dict of str to builtins
         ``"recipes"``, ``"domain"``, ``"unseen"``, ``"cycle_error"``, ``"variation"``: what the
         report says of each; those that were come to.
+    source : mapping
+        ``meta["source"]`` of the scan; empty until it is read.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -14,12 +14,13 @@ from medtranslate.imaging.dicom.derive import repairs
 from medtranslate.imaging.dicom.reader import DicomReader, find_series, is_dicom
 from medtranslate.imaging.dicom.regrid import regrid, untilt
 from medtranslate.imaging.dicom.template import adopt_template
-from medtranslate.imaging.dicom.writer import DicomWriter, write_series
+from medtranslate.imaging.dicom.writer import DicomWriter, check_replaceable, write_series
 
 __all__ = [
     "DicomReader",
     "DicomWriter",
     "adopt_template",
+    "check_replaceable",
     "find_series",
     "is_dicom",
     "regrid",
