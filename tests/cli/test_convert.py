@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from medtranslate import read
+from medtranslate import read, write
 from medtranslate.errors import OutputExists, SomeFailed, WrongModality
 from medtranslate.translation import Translator
 
@@ -309,7 +309,7 @@ def test_all_series_are_converted_where_all_are_asked_for(convert, two_series, t
 
 
 def test_a_folder_that_is_no_series_is_refused_before_the_network_runs(
-    convert, ct_series, ct, tmp_path, monkeypatch
+    convert, ct_series, tmp_path, monkeypatch
 ) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError("translated")
@@ -320,8 +320,9 @@ def test_a_folder_that_is_no_series_is_refused_before_the_network_runs(
 
     done = convert(ct_series, "--to", "mri", "-o", tmp_path / "out", "--overwrite")
     assert done.code == OutputExists.exit_code and "notes.txt, which is no part" in done.err
+    write(read(ct_series), tmp_path / "copy.nii.gz")
     borrowed = ("--template", ct_series, "-o", ct_series, "--overwrite")
-    done = convert(ct, "--to", "mri", *borrowed)
+    done = convert(tmp_path / "copy.nii.gz", "--to", "mri", *borrowed)
     assert done.code == OutputExists.exit_code and "holds the source series" in done.err
 
 
