@@ -79,9 +79,7 @@ class ItkReader(RefusingReader):
         if beyond_float32(stored):
             faults.append("Integers beyond 2^24 are rounded to float32.")
         voxels = to_float32(stored, 1.0, 0.0, path)
-        modality, basis = tagged_modality(reader)
-        if not modality:
-            modality, basis = guess_volume(voxels)
+        modality, basis = tagged_modality(reader) or guess_volume(voxels)
         source = make_source(
             format=header.format,
             kind="volume",
@@ -176,8 +174,8 @@ def judge(
     return shape, check_affine(_affine(reader), path), faults
 
 
-def tagged_modality(reader: sitk.ImageFileReader) -> tuple[str, str]:
-    """Give the modality that a header or a label states, with its basis, else two empty strings."""
+def tagged_modality(reader: sitk.ImageFileReader) -> tuple[str, str] | None:
+    """Give the modality that a header or a label states, with its basis, else None."""
     modality = _MODALITY_KEYS.get(_metadata(reader, "Modality"), "")
     return (modality, "header Modality") if modality else labelled(tagged_label(reader))
 

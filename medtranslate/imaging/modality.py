@@ -30,7 +30,7 @@ _ANGLES = np.linspace(0.0, 2.0 * np.pi, 120, endpoint=False)[:, None]
 _RADII = np.linspace(0.0, 1.25, 160)[None, :]
 
 
-def labelled(description: str) -> tuple[str, str]:
+def labelled(description: str) -> tuple[str, str] | None:
     """Give the modality that a translated image's label states.
 
     Parameters
@@ -40,13 +40,11 @@ def labelled(description: str) -> tuple[str, str]:
 
     Returns
     -------
-    modality : str
-        ``"CT"``, ``"MR"``, or ``""`` where it is no such label.
-    basis : str
-        ``"label"`` and its beginning, or ``""``.
+    (modality, basis), or None
+        ``"CT"`` or ``"MR"``, and ``"label"`` with its beginning; None where it is no such label.
     """
     found = _LABEL.match(description)
-    return (found[1], f"label {found[0]}") if found else ("", "")
+    return (found[1], f"label {found[0]}") if found else None
 
 
 def guess_volume(voxels: np.ndarray) -> tuple[str, str]:

@@ -58,9 +58,7 @@ def from_nibabel(image: nib.Nifti1Image, *, modality: str = "") -> MetaTensor:
     shape = check_shape(image.shape, path)
     numbers = image.get_fdata(caching="unchanged", dtype=np.float32).reshape(shape, order="F")
     voxels = to_float32(numbers, 1.0, 0.0, path)
-    found, basis = labelled(nifti_header.description(header))
-    if not found:
-        found, basis = guess_volume(voxels)
+    found, basis = labelled(nifti_header.description(header)) or guess_volume(voxels)
     source = make_source(
         format="nifti",
         kind="volume",

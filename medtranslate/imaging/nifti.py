@@ -70,9 +70,7 @@ class NiftiReader(RefusingReader):
         if beyond_float32(stored):
             faults.append("Integers beyond 2^24 are rounded to float32.")
         voxels = to_float32(stored, *nifti_header.scaling(header), path=path)
-        modality, basis = labelled(nifti_header.description(header))
-        if not modality:
-            modality, basis = guess_volume(voxels)
+        modality, basis = labelled(nifti_header.description(header)) or guess_volume(voxels)
         source = make_source(
             format="nifti",
             kind="volume",

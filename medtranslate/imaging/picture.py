@@ -92,9 +92,8 @@ class PictureReader(RefusingReader):
                 pages.append(page)
         stack = np.stack(pages)
         voxels = stack.astype(np.float32).transpose(2, 1, 0)
-        modality, basis = labelled(_description(files[0]))
-        if not modality:
-            modality, basis = guess_picture(stack[len(stack) // 2].T)
+        middle = stack[len(stack) // 2].T
+        modality, basis = labelled(_description(files[0])) or guess_picture(middle)
         source = make_source(
             format="picture",
             kind="picture",

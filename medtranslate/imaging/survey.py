@@ -20,6 +20,9 @@ from medtranslate.imaging.modality import labelled
 from medtranslate.imaging.picture import described, natural_key, opened_picture
 from medtranslate.imaging.source import check_shape
 
+_UNTOLD = ("", "")
+"""Modality and basis of what the voxels alone can tell."""
+
 
 def survey(path: str | PathLike[str]) -> list[Finding]:
     """Say what scans lie at a path, without reading their voxels.
@@ -87,7 +90,7 @@ def _look_at_nifti(path: Path) -> Finding:
     header = nifti_header.read_header(path)
     faults = nifti_header.judge(header, path)
     description = nifti_header.description(header)
-    modality, basis = labelled(description)
+    modality, basis = labelled(description) or _UNTOLD
     return Finding(
         str(path),
         format="nifti",
@@ -104,7 +107,7 @@ def _look_at_nifti(path: Path) -> Finding:
 def _look_at_itk(path: Path) -> Finding:
     header, reader = open_header(path)
     shape, affine, faults = judge(reader, path)
-    modality, basis = tagged_modality(reader)
+    modality, basis = tagged_modality(reader) or _UNTOLD
     return Finding(
         str(path),
         format=header.format,
@@ -122,7 +125,7 @@ def _look_at_picture(path: Path) -> Finding:
     with opened_picture(path) as picture:
         shape = (picture.width, picture.height, getattr(picture, "n_frames", 1))
         description = described(picture)
-    modality, basis = labelled(description)
+    modality, basis = labelled(description) or _UNTOLD
     return Finding(
         str(path),
         format="picture",

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from medtranslate.bundle import Bundle
-from medtranslate.bundle.load import LEADS_TO, OTHER, TARGET_OF, TARGETS
+from medtranslate.bundle.load import LEADS_TO, OTHER, TARGETS
 from medtranslate.errors import OutOfDomain, Unsupported, WrongModality
 from medtranslate.imaging import read
 from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
@@ -250,7 +250,7 @@ class Translator:
             basis = source["modality_basis"]
             remedy = f"make {OTHER[given]} of it with --to {LEADS_TO[given]}"
             if basis.startswith("guess"):
-                remedy += f", or say what it is with --from {TARGET_OF[OTHER[given]]}"
+                remedy += f", or say what it is with --from {LEADS_TO[given]}"
             raise WrongModality(f"is {wanted} already ({basis})", path=path, remedy=remedy)
         try:
             prepared = self.bundle.recipe(given, source["kind"]).prepare(image)

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 
 from medtranslate.assurance.preview import Panel, save_preview
-from medtranslate.bundle.load import OTHER, TARGET_OF, TARGETS
+from medtranslate.bundle.load import LEADS_TO, TARGETS
 from medtranslate.cli.conversion.checks import Loaded
 from medtranslate.cli.conversion.inputs import Input, find
 from medtranslate.cli.conversion.outputs import Job, Plan, check_options, place
@@ -172,7 +172,7 @@ class Batch:
         voted = vote(folder, [job.item.path for job in jobs])
         if voted[0] == TARGETS[self.request.to]:
             fault = f"is {voted[0]} already ({voted[1]})"
-            remedy = f"if they are not, say so with --from {TARGET_OF[OTHER[voted[0]]]}"
+            remedy = f"if they are not, say so with --from {LEADS_TO[voted[0]]}"
             raise WrongModality(fault, path=folder, remedy=remedy)
         return voted
 
