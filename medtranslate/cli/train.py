@@ -100,6 +100,10 @@ IdentityOf = Annotated[Which, _option("Generators that the identity loss is of."
 Learns = Annotated[
     Which, _option("Generators that learn; the other stays as --init-from gives it.")
 ]
+Hold = Annotated[
+    float, _option("Weight of staying close to what --init-from makes, seen coarsely; 0: free.")
+]
+HoldOf = Annotated[Which, _option("Generators that are held.")]
 Pool = Annotated[int, _option("Earlier fakes kept for each discriminator.", min=0)]
 HidingNoise = Annotated[
     float, _option("Noise on fakes before the way back, against hidden sources.")
@@ -161,6 +165,8 @@ def train(
     identity: Identity = 0.5,
     identity_of: IdentityOf = Which.BOTH,
     learns: Learns = Which.BOTH,
+    hold: Hold = 0.0,
+    hold_of: HoldOf = Which.BOTH,
     pool: Pool = 50,
     hiding_noise: HidingNoise = 0.0,
     seed: Seed = 0,
@@ -212,6 +218,8 @@ def train(
         identity=identity,
         identity_of=identity_of.value,
         learns=learns.value,
+        hold=hold,
+        hold_of=hold_of.value,
         pool=pool,
         hiding_noise=hiding_noise,
         average=average,

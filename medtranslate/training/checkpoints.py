@@ -24,7 +24,7 @@ from medtranslate.training.models import Models
 
 FORMAT = 1
 _KEY = "medtranslate"
-_NETWORKS = ("generators", "averages", "discriminators")
+_NETWORKS = ("generators", "averages", "discriminators", "held")
 Tensors = dict[str, torch.Tensor]
 
 

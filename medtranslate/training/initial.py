@@ -53,7 +53,7 @@ def _from_checkpoint(models: Models, path: Path) -> str:
     generators = checkpoint.part("averages") or checkpoint.part("generators")
     load_weights(models.generators, generators, path)
     load_weights(models.discriminators, checkpoint.part("discriminators"), path)
-    models.reset_averages()
+    models.start_here()
     return f"generators and discriminators of step {checkpoint.step}"
 
 
@@ -61,7 +61,7 @@ def _from_bundle(models: Models, bundle: Path) -> str:
     for side in SIDES:
         path = bundle / "models" / _FILES[side]
         load_weights(models.generators[side], _weights(path), path)
-    models.reset_averages()
+    models.start_here()
     judges = {side: bundle / "discriminators" / f"{side}.safetensors" for side in SIDES}
     if not all(path.is_file() for path in judges.values()):
         return "generators; the bundle has no discriminators, so those start fresh"

@@ -28,6 +28,8 @@ class Models:
         ``"mri"`` and ``"ct"``, by what they make or judge.
     averages : torch.nn.ModuleDict
         The generators' moving averages; the generators themselves where the settings have none.
+    held : torch.nn.ModuleDict
+        The generators that the run started with, those to be held to (`Settings.hold`); often none.
     optimizers : dict of str to torch.optim.Adam
         ``"generators"`` and ``"discriminators"``.
     pools : dict of str to ImagePool
@@ -40,6 +42,7 @@ class Models:
     discriminators: nn.ModuleDict = field(init=False)
     averages: nn.ModuleDict = field(init=False)
     average: MovingAverage | None = field(init=False, default=None)
+    held: nn.ModuleDict = field(init=False)
     optimizers: dict[str, torch.optim.Adam] = field(init=False)
     pools: dict[str, ImagePool] = field(init=False)
 
@@ -59,6 +62,8 @@ class Models:
         if settings.average:
             self.averages = self._placed({n: make_generator(settings) for n in SIDES})
             self.average = MovingAverage(self.averages, self.generators, settings.average)
+        self.held = self._placed({n: make_generator(settings) for n in settings.held})
+        self.held.requires_grad_(False)
         self.optimizers = {
             "generators": self._adam(self.generators, settings.rate),
             "discriminators": self._adam(self.discriminators, settings.discriminator_rate),
@@ -78,10 +83,12 @@ class Models:
                 else:
                     group["lr"] = rate * factor
 
-    def reset_averages(self) -> None:
-        """Let the averages start again from the generators' weights."""
+    def start_here(self) -> None:
+        """Let the averages, and what is held to, be the generators' weights of now."""
         if self.average is not None:
             self.averages.load_state_dict(self.generators.state_dict())
+        for name, network in self.held.items():
+            network.load_state_dict(self.generators[name].state_dict())
 
     def compile(self) -> None:
         """Compile every network in place; names of weights stay as they are.
@@ -89,7 +96,8 @@ class Models:
         A step has few sizes of batch (real with fake, with identity or without), and each is worth
         its own kernels.
         """
-        for network in (*self.generators.values(), *self.discriminators.values()):
+        trained = (*self.generators.values(), *self.discriminators.values())
+        for network in (*trained, *self.held.values()):
             network.compile(dynamic=False)
 
     def finite(self) -> bool:

@@ -6,7 +6,8 @@ Zhu et al. 2017, "Unpaired image-to-image translation using cycle-consistent adv
 
 Added to the paper: outside the head of the source everything is background, for the discriminator
 and on the way back, as it is in a conversion; and, by setting, noise laid over a fake before the
-way back, so that no source can hide in patterns finer than the noise.
+way back, so that no source can hide in patterns finer than the noise; and, by setting, a fake held
+to what the run's first generators make of the same source.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from medtranslate.training.augment import Pictures
 from medtranslate.training.settings import WHICH, Settings
 
 REAL, FAKE = 1.0, 0.0
+COARSE = 4
+"""Rows and columns of the blocks over which what is held is averaged."""
+
 Losses = dict[str, torch.Tensor]
 
 
@@ -53,13 +57,18 @@ class GeneratorObjective(nn.Module):
         ``"mri"`` and ``"ct"``: (B, 1, H, W) in [-1, 1] to the same.
     settings : Settings
         `adversarial`, `cycle` (lambda, 10), `cycle_of_mri`, `identity` (0.5 of
-        lambda), `identity_of`, `hiding_noise`.
+        lambda), `identity_of`, `hold`, `hiding_noise`.
+    held : torch.nn.ModuleDict, optional
+        The generators that the run started with, those that `settings` hold.
     """
 
-    def __init__(self, generators: nn.ModuleDict, settings: Settings) -> None:
+    def __init__(
+        self, generators: nn.ModuleDict, settings: Settings, held: nn.ModuleDict | None = None
+    ) -> None:
         super().__init__()
         self.generators = generators
         self.settings = settings
+        self.held = held or nn.ModuleDict()
 
     def forward(
         self, ct: Pictures, mri: Pictures, discriminators: nn.ModuleDict, noise: torch.Generator
@@ -90,6 +99,10 @@ class GeneratorObjective(nn.Module):
             if same is not None:
                 terms[f"identity_{name}"] = F.l1_loss(same, own)
                 total = total + s.identity * s.cycle * terms[f"identity_{name}"]
+        for name, fake, source in (("mri", fake_mri, ct), ("ct", fake_ct, mri)):
+            if name in self.held:
+                terms[f"hold_{name}"] = self._distance(name, fake, source)
+                total = total + s.hold * terms[f"hold_{name}"]
         return total, _detached(terms), _detached({"mri": fake_mri, "ct": fake_ct})
 
     def _translate(
@@ -103,6 +116,12 @@ class GeneratorObjective(nn.Module):
         made = generate(torch.cat([source.image, own.image]))
         made = in_head(made, torch.cat([source.head, own.head]))
         return made[: len(source)], made[len(source) :]
+
+    def _distance(self, name: str, fake: torch.Tensor, source: Pictures) -> torch.Tensor:
+        """Return how far a fake is from what the first generator makes, seen coarsely."""
+        with torch.no_grad():
+            first = in_head(self.held[name](source.image), source.head)
+        return F.l1_loss(F.avg_pool2d(fake, COARSE), F.avg_pool2d(first, COARSE))
 
     def _noisy(
         self, fake: torch.Tensor, head: torch.Tensor, noise: torch.Generator

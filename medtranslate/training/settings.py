@@ -67,6 +67,12 @@ class Settings:
     learns : {"both", "mri", "ct"}
         Which generators learn. The other one stays as it was given and serves the cycle; so one
         direction is mended and the other not touched. Not in the paper.
+    hold : float
+        Weight of what keeps generators close to those that the run started with: the mean
+        difference of what the two make, averaged over blocks of 4x4 pixels. So what a picture
+        shows stays, and how it looks may change. Not in the paper, and not a share of lambda.
+    hold_of : {"both", "mri", "ct"}
+        Which generators are held.
     pool : int
         Earlier fakes kept for each discriminator; 0 shows it only the newest.
     hiding_noise : float
@@ -127,6 +133,8 @@ class Settings:
     identity: float = 0.5
     identity_of: str = "both"
     learns: str = "both"
+    hold: float = 0.0
+    hold_of: str = "both"
     pool: int = 50
     hiding_noise: float = 0.0
     average: float = 0.999
@@ -151,7 +159,7 @@ class Settings:
         for name, allowed in (
             ("network", tuple(NETWORKS)), ("adversarial", ADVERSARIAL),
             ("identity_of", tuple(WHICH)), ("learns", tuple(WHICH)),
-            ("precision", PRECISIONS), ("layout", LAYOUTS),
+            ("hold_of", tuple(WHICH)), ("precision", PRECISIONS), ("layout", LAYOUTS),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise TrainingFailed(f"{name} must be one of {', '.join(allowed)}")
@@ -159,7 +167,7 @@ class Settings:
             _at_least(self, name, 1)
         for name in (
             "steps_per_epoch", "rate", "discriminator_rate", "cycle", "cycle_of_mri",
-            "identity", "pool", "hiding_noise", "rotation", "shift", "whole_epochs",
+            "identity", "hold", "pool", "hiding_noise", "rotation", "shift", "whole_epochs",
         ):  # fmt: skip
             _at_least(self, name, 0)
         if self.whole_epochs > self.epochs:
@@ -186,6 +194,11 @@ class Settings:
             raise TrainingFailed(
                 f"the discriminators take sides from {least} pixels on, not {rows}x{columns}"
             )
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Generators that are held, by what they make."""
+        return WHICH[self.hold_of] if self.hold else ()
 
     @property
     def picture(self) -> tuple[int, int]:

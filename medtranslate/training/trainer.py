@@ -55,7 +55,7 @@ class CycleGANTrainer(Trainer):
             decollate=False,
         )
         self.models, self.world, self.precision = models, world, precision
-        self.generate = world.wrap(GeneratorObjective(models.generators, settings))
+        self.generate = world.wrap(GeneratorObjective(models.generators, settings, models.held))
         self.judge = world.wrap(DiscriminatorObjective(models.discriminators, settings))
         self._draws = {purpose: torch.Generator(models.device) for purpose in ("noise", "pool")}
         self._settings, self._step = settings, self._make_step(settings)

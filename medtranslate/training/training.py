@@ -106,10 +106,8 @@ class Training:
             object.__setattr__(self, name, tuple(Path(path) for path in getattr(self, name)))
         if self.validate and self.score is None:
             raise TrainingFailed("validation lists are given, but nothing to score by")
-        if self.settings.learns != "both" and self.init_from is None:
-            raise TrainingFailed(
-                "a generator that does not learn has to be given", remedy="--init-from"
-            )
+        if self.init_from is None:
+            self._check_from_nothing()
 
     def run(self) -> Outcome:
         """Train until all epochs are done or there is a reason to stop.
@@ -190,6 +188,16 @@ class Training:
             _write(run.data, data.report())
             _write(run.settings, {**session.about, "device": str(models.device)})
         return session
+
+    def _check_from_nothing(self) -> None:
+        for asked, what in (
+            (self.settings.learns != "both", "does not learn"),
+            (self.settings.hold, "is held to what it was"),
+        ):
+            if asked:
+                raise TrainingFailed(
+                    f"a generator that {what} has to be given", remedy="--init-from"
+                )
 
     def _check_graph(self, world: World, device: torch.device) -> None:
         if self.settings.cuda_graph and (device.type != "cuda" or world.size > 1):

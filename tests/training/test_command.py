@@ -59,7 +59,7 @@ def test_every_option_reaches_the_settings(
     invoke(app, "train", ct_slices, mri_slices, "-o", start, *TINY_OPTIONS, "--max-minutes", 0)
     invoke(
         app, "train", ct_slices, mri_slices, "-o", tmp_path / "run", *TINY_OPTIONS,
-        "--init-from", start, "--learns", "ct",
+        "--init-from", start, "--learns", "ct", "--hold", 3, "--hold-of", "ct",
         "--batch-size", 2, "--rate", 1e-4, "--discriminator-rate", 3e-4, "--adversarial", "log",
         "--cycle", 5, "--cycle-of-mri", 0.5, "--identity", 0.1, "--identity-of", "ct",
         "--hiding-noise", 0.02, "--average", 0.9, "--no-flip",
@@ -72,7 +72,7 @@ def test_every_option_reaches_the_settings(
         network="compact", network_arguments={"width": 16, "blocks": 1}, discriminator_width=8,
         epochs=2, steps_per_epoch=4, batch_size=2, rate=1e-4, discriminator_rate=3e-4,
         adversarial="log", cycle=5.0, cycle_of_mri=0.5, identity=0.1, identity_of="ct",
-        learns="ct", pool=3,
+        learns="ct", hold=3.0, hold_of="ct", pool=3,
         hiding_noise=0.02, average=0.9,
         flip=False, size=0.05, rotation=6.0, shift=4.0, crop=(28, 24), reduce=8, whole_epochs=1,
         precision="float32", layout="channels-last", seed=4,

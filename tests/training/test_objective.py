@@ -102,6 +102,37 @@ def test_an_mris_way_back_can_weigh_less_than_a_cts() -> None:
     assert whole.item() - less.item() == pytest.approx(10 * 0.7 * 3 / 4 * abs(-0.2 * 2 - 0.4))
 
 
+def pictures_of(values: list[float]) -> Pictures:
+    """A row of blocks of 4x4 pixels, all head, each one's left half 0.1 darker than its right."""
+    blocks = torch.tensor(values).repeat_interleave(4).expand(4, -1)
+    texture = torch.tensor([-0.05, -0.05, 0.05, 0.05]).repeat(len(values))
+    image = (blocks + texture)[None, None]
+    return Pictures(image, torch.ones_like(image, dtype=torch.bool))
+
+
+class Mirrored(Scaled):
+    """A generator that turns each block's texture round, and scales what is left."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        coarse = image.reshape(1, 1, 4, -1, 4).mean(-1, keepdim=True).expand(-1, -1, -1, -1, 4)
+        return self.weight * (2 * coarse.reshape(image.shape) - image)
+
+
+def test_a_fake_is_held_to_the_first_generators_seen_coarsely() -> None:
+    generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Mirrored(0.5)})
+    judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
+    given = (pictures_of([0.1]), pictures_of([0.2, -0.4]), judges, generator(0, "noise"))
+    settings = replace(TINY, identity=0.0, hold=7.0, hold_of="ct")
+    free, _, _ = GeneratorObjective(generators, settings)(*given)
+
+    for weight, apart in ((0.5, 0.0), (1.5, 0.3)):  # texture alone is free; grey is not
+        held = nn.ModuleDict({"ct": Scaled(weight)}).requires_grad_(False)
+        total, terms, _ = GeneratorObjective(generators, settings, held)(*given)
+        assert float(terms["hold_ct"]) == pytest.approx(apart, abs=1e-6)
+        assert total.item() == pytest.approx(free.item() + 7 * apart)
+        assert "hold_mri" not in terms
+
+
 @pytest.mark.parametrize("name", ["mri", "ct"])
 def test_identity_can_be_asked_of_one_generator_alone(name: str) -> None:
     generators = nn.ModuleDict({"mri": Scaled(2.0), "ct": Scaled(-0.5)})

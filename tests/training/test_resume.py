@@ -100,6 +100,20 @@ def test_a_crash_goes_on_from_the_last_checkpoint_and_leaves_no_seam(
     )
 
 
+def test_a_resumed_run_is_held_to_what_it_began_with(train: Any, tmp_path: Path) -> None:
+    train("first", replace(EVERYTHING, rate=2e-3))
+    settings = replace(EVERYTHING, rate=2e-3, hold=5.0)
+    more = {"init_from": tmp_path / "first"}
+    train("through", settings, **more)
+    train("stopped", settings, handlers=[At(4, interrupt)], **more)
+    assert train("stopped", settings, resume=True, **more).finished
+
+    same_tensors(
+        Checkpoint.load(RunFolder(tmp_path / "through").last).tensors,
+        Checkpoint.load(RunFolder(tmp_path / "stopped").last).tensors,
+    )
+
+
 def test_resuming_a_run_that_has_not_begun_begins_it(train: Any) -> None:
     assert train("new", resume=True).finished
 

@@ -21,7 +21,7 @@ from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unre
 from medtranslate.training import Cadence, RunFolder, Settings, Training
 from medtranslate.training.checkpoints import Checkpoint
 from medtranslate.training.initial import start_from
-from medtranslate.training.models import Models
+from medtranslate.training.models import Models, make_generator
 from medtranslate.training.prepared import from_grey
 from medtranslate.training.slices import UnpairedBatches
 from medtranslate.training.trainer import CycleGANTrainer
@@ -176,9 +176,34 @@ def test_one_generator_can_learn_beside_the_other_as_it_was_given(
         assert changed == {name for name in made if name.startswith(f"{learns}.")}
 
 
-def test_a_generator_that_does_not_learn_has_to_be_given(order: Any) -> None:
+@pytest.mark.parametrize("settings", [{"learns": "ct"}, {"hold": 1.0}])
+def test_what_stays_as_it_is_has_to_be_given(order: Any, settings: dict[str, Any]) -> None:
     with pytest.raises(TrainingFailed, match=r"has to be given \(--init-from\)"):
-        order(settings=replace(TINY, learns="ct"))
+        order(settings=replace(TINY, **settings))
+
+
+def test_what_is_held_stays_nearer_to_where_it_began(order: Any, tmp_path: Path) -> None:
+    order().run()
+    first = Checkpoint.load(RunFolder(tmp_path / "run").last).part("averages")
+
+    def moved(hold: float) -> float:
+        name = f"hold-{hold}"
+        settings = replace(TINY, hold=hold, hold_of="ct", rate=2e-3)
+        order(name, settings, init_from=tmp_path / "run").run()
+        last = Checkpoint.load(RunFolder(tmp_path / name).last)
+        assert set(last.part("held")) == ({n for n in first if n[:3] == "ct."} if hold else set())
+        same_tensors(last.part("held"), {n: first[n] for n in last.part("held")})
+        shown = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        made = []
+        for weights in (first, last.part("generators")):
+            network = make_generator(settings)
+            network.load_state_dict(
+                {n.removeprefix("ct."): w for n, w in weights.items() if n[:3] == "ct."}
+            )
+            made.append(network(shown).detach())
+        return float((made[0] - made[1]).abs().mean())
+
+    assert moved(1000.0) < 0.5 * moved(0.0)
 
 
 def test_weights_of_another_network_are_refused(order: Any, tmp_path: Path) -> None:
