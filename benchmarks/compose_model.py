@@ -1,29 +1,28 @@
-"""Compose a model of training runs: weights averaged, and one CT learnt from two.
+"""Compose a model of training runs: weights averaged, and one MRI-to-CT generator taught.
 
 ``average`` takes the weighted mean of one generator's weights over checkpoints that were trained on
 from one another (Wortsman et al. 2022, "Model soups").
 
-The rest is about MRI to CT. Of two earlier generators one turns contrast over, which is right for
-an MRI whose fluid is bright (T2), and the other keeps it, right where fluid is dark (T1, FLAIR).
-``lessons`` lets both translate every slice and keeps, slice by slice, the CT that suits it.
-``distil`` teaches that to one generator, which becomes right and smooth. ``finish`` takes a third,
-whose CT looks real and is not to be believed, and holds it to the smooth one at a quarter of the
-size, while its discriminator goes on asking for what real CT look like.
+The rest is about MRI to CT. Of earlier generators one turns contrast over, which is right for an
+MRI whose fluid is bright (T2), one keeps it, right where fluid is dark (T1, FLAIR), and one makes
+what looks like a real CT and is wrong about fluid. ``lessons`` lets all three translate every slice
+and composes the CT that it should lead to (`ct_lessons.py`). ``distil`` teaches that to one
+generator, which becomes right and smooth. Then ``medtranslate train --hold`` lets it learn to look
+real beside its partner, held to what it knows.
 
 ::
 
     python benchmarks/compose_model.py average mri.safetensors --side mri \
         --of C1=0.5 --of C2=0.25 --of A=0.25
     python benchmarks/compose_model.py lessons lessons.safetensors --mri MRI \
-        --turning A --keeping B
+        --turning A --keeping B --real C2
     python benchmarks/compose_model.py distil smooth.safetensors --ct CT --mri MRI \
         --lessons lessons.safetensors --start B --partner mri.safetensors
-    python benchmarks/compose_model.py finish all.safetensors --ct CT --mri MRI \
-        --lessons lessons.safetensors --start C2 --smooth smooth.safetensors
+    medtranslate train CT MRI -o RUN --init-from smooth.safetensors --hold 6 --hold-of ct ...
 
 ``CT`` and ``MRI`` are slices of ``medtranslate data prepare``; A, B, C1 and C2 are checkpoints of
 ``medtranslate train``, and so is what comes out, but for the lessons; it is written every 100
-steps.
+steps, with the partner's discriminators if it has any.
 """
 
 from __future__ import annotations
@@ -37,19 +36,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from ct_lessons import Teachers
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from scipy import ndimage
 from torch import nn
 
 from medtranslate.training.augment import Augmentation, Pictures, draw
 from medtranslate.training.checkpoints import Checkpoint
-from medtranslate.training.models import make_discriminator, make_generator
-from medtranslate.training.objective import FAKE, REAL, in_head, least_squares
+from medtranslate.training.models import make_generator
+from medtranslate.training.objective import in_head
 from medtranslate.training.prepared import PreparedSet, from_grey
 from medtranslate.training.settings import Settings
-
-Plane = NDArray[np.uint8]
 
 
 def main() -> None:
@@ -59,27 +56,22 @@ def main() -> None:
     mean = commands.add_parser("average")
     mean.add_argument("--side", choices=("mri", "ct"), required=True, help="what it makes")
     mean.add_argument("--of", action="append", required=True, metavar="CHECKPOINT=SHARE")
-    both = commands.add_parser("lessons")
-    both.add_argument("--turning", type=Path, required=True, help="teacher for bright fluid")
-    both.add_argument("--keeping", type=Path, required=True, help="teacher for dark fluid")
+    all_three = commands.add_parser("lessons")
+    all_three.add_argument("--turning", type=Path, required=True, help="teacher for bright fluid")
+    all_three.add_argument("--keeping", type=Path, required=True, help="teacher for dark fluid")
+    all_three.add_argument("--real", type=Path, required=True, help="whose CT looks real")
     teach = commands.add_parser("distil")
     teach.add_argument("--partner", type=Path, required=True, help="makes MRI of CT")
     teach.add_argument("--steps", type=int, default=800)
-    grain = commands.add_parser("finish")
-    grain.add_argument("--smooth", type=Path, required=True, help="what distil has written")
-    grain.add_argument("--steps", type=int, default=680)
-    for command in (mean, both, teach, grain):
+    for command in (mean, all_three, teach):
         command.add_argument("output", type=Path, help="the file to write")
-    for command in (both, teach, grain):
+    for command in (all_three, teach):
         command.add_argument("--mri", type=Path, required=True, help="prepared slices")
-    for command in (teach, grain):
-        command.add_argument("--ct", type=Path, required=True, help="prepared slices")
-        command.add_argument("--lessons", type=Path, required=True, help="what lessons has written")
-        command.add_argument("--start", type=Path, required=True, help="whose weights it starts by")
+    teach.add_argument("--ct", type=Path, required=True, help="prepared slices")
+    teach.add_argument("--lessons", type=Path, required=True, help="what lessons has written")
+    teach.add_argument("--start", type=Path, required=True, help="whose weights it starts by")
     chosen = options.parse_args()
-    {"average": average, "lessons": lessons, "distil": distil, "finish": finish}[chosen.command](
-        chosen
-    )
+    {"average": average, "lessons": lessons, "distil": distil}[chosen.command](chosen)
 
 
 def average(chosen: argparse.Namespace) -> None:
@@ -95,24 +87,24 @@ def average(chosen: argparse.Namespace) -> None:
 
 
 def lessons(chosen: argparse.Namespace) -> None:
-    """Let both teachers translate every slice, and write the CT that suits it."""
-    turning, keeping = (
-        generator(Checkpoint.load(path), "ct") for path in (chosen.turning, chosen.keeping)
-    )
-    made, turned, left_out = [], [], []
+    """Let three generators translate every slice, and write the CT that it should lead to."""
+    teachers = [
+        generator(Checkpoint.load(path), "ct")
+        for path in (chosen.turning, chosen.keeping, chosen.real)
+    ]
+    found = []
     for grey in PreparedSet.load(chosen.mri).slices:
         image, head = from_grey(grey[None])
         with torch.inference_mode():
-            cts = [in_head(teach(image), head)[0, 0] for teach in (turning, keeping)]
-        one, other = (((ct + 1) * 127.5).round().byte().numpy() for ct in cts)
-        inner = deep(head[0, 0].numpy())
-        turn = turns(grey.numpy(), one, other, inner)
-        made.append(one if turn else other)
-        turned.append(turn)
-        left_out.append(float((made[-1][inner] < BLACK).mean()) > 0.1)
-    print(f"{sum(turned)} of {len(made)} turned over, {sum(left_out)} left out", flush=True)
-    flags = {"turned": torch.tensor(turned), "left_out": torch.tensor(left_out)}
-    save_file({"ct": torch.from_numpy(np.stack(made)), **flags}, chosen.output)
+            cts = [in_head(teach(image), head)[0, 0] for teach in teachers]
+        planes = (((ct + 1) * 127.5).round().byte().numpy() for ct in cts)
+        found.append(Teachers(grey.numpy(), head[0, 0].numpy(), *planes).lesson())
+    composed, usable = (
+        torch.tensor([getattr(lesson, name) for lesson in found]) for name in ("composed", "usable")
+    )
+    print(f"{composed.sum()} of {len(found)} composed, {(~usable).sum()} left out", flush=True)
+    cts = torch.from_numpy(np.stack([lesson.ct for lesson in found]))
+    save_file({"ct": cts, "composed": composed, "usable": usable}, chosen.output)
 
 
 def distil(chosen: argparse.Namespace) -> None:
@@ -122,7 +114,7 @@ def distil(chosen: argparse.Namespace) -> None:
     student, partner = generator(start, "ct"), generator(base, "mri")
     optimizer = adam(student)
     augment, drawn = Augmentation(settings_of(start)), torch.Generator().manual_seed(0)
-    weights = twice(lesson["turned"]) * ~lesson["left_out"].numpy()
+    weights = (1.0 + lesson["composed"].numpy()) * lesson["usable"].numpy()
     for step in range(chosen.steps):
         set_rate(optimizer, 3e-4 * (1 + math.cos(math.pi * step / chosen.steps)) / 2, step)
         places, changes = slices.places(2, weights), draw(2, drawn)
@@ -134,40 +126,6 @@ def distil(chosen: argparse.Namespace) -> None:
         tell(step, errors)
         if (step + 1) % 100 == 0 or step + 1 == chosen.steps:
             save(base, chosen.output, {"averages.ct": student})
-
-
-def finish(chosen: argparse.Namespace) -> None:
-    """Hold one that looks real to one that is right; the rate falls to 0 over the second half."""
-    slices, lesson = Slices.load(chosen), load_file(chosen.lessons)
-    base, start = Checkpoint.load(chosen.smooth), Checkpoint.load(chosen.start)
-    smooth, partner, student = generator(base, "ct"), generator(base, "mri"), generator(start, "ct")
-    judge = make_discriminator(settings_of(start))
-    judge.load_state_dict(start.part("discriminators.ct"))
-    optimizers = adam(student), adam(judge)
-    augment, drawn = Augmentation(settings_of(start)), torch.Generator().manual_seed(1)
-    for step in range(chosen.steps):
-        for optimizer in optimizers:
-            set_rate(optimizer, 2e-4 * min(1, 2 * (1 - step / chosen.steps)), step)
-        shown = augment(slices.mri[slices.places(2, twice(lesson["turned"]))], draw(2, drawn))
-        real = augment(slices.some_ct(2), draw(2, drawn))
-        first = Pictures(real.image[:1], real.head[:1])
-        made, back = translated(student, shown, generated(partner, first, drawn), first)
-        with torch.no_grad():
-            held = in_head(smooth(shown.image), shown.head)
-        judge.requires_grad_(False)
-        terms = {
-            "adversarial": least_squares(judge(made), REAL),
-            "held": F.l1_loss(F.avg_pool2d(made, 4), F.avg_pool2d(held, 4)),
-            "back": F.l1_loss(back, first.image),
-        }
-        learn(optimizers[0], terms["adversarial"] + 10 * terms["held"] + 5 * terms["back"])
-        judge.requires_grad_(True)
-        on_real, on_made = judge(torch.cat([real.image, made.detach()])).split(2)
-        judged = 0.5 * (least_squares(on_real, REAL) + least_squares(on_made, FAKE))
-        learn(optimizers[1], judged)
-        tell(step, {**terms, "discriminator": judged})
-        if (step + 1) % 100 == 0 or step + 1 == chosen.steps:
-            save(base, chosen.output, {"averages.ct": student, "discriminators.ct": judge})
 
 
 @dataclass(frozen=True)
@@ -192,39 +150,6 @@ class Slices:
         """Draw places of MR slices."""
         share = weights / weights.sum()
         return torch.as_tensor(self.draws.choice(len(share), count, replace=False, p=share))
-
-
-def twice(turned: torch.Tensor) -> NDArray[np.float64]:
-    """Return weights to draw slices by: those turned over, which are few, twice as often."""
-    return np.where(turned.numpy(), 2.0, 1.0)
-
-
-BLACK, WHITE = 20, 225
-"""Greys of a CT in the brain window that no brain has: air, and bone."""
-
-
-def turns(mri: Plane, turned: Plane, kept: Plane, inner: NDArray[np.bool_]) -> bool:
-    """Say whether contrast is to be turned over: by what looks less like air and bone, or by fluid.
-
-    Where both look alike, fluid is taken to be bright if the MRI's brightest 3 % lie further from
-    its median than its darkest 3 %.
-    """
-    amiss = [
-        float((ct[inner] > WHITE).mean() + 0.5 * (ct[inner] < BLACK).mean())
-        for ct in (turned, kept)
-    ]
-    if abs(amiss[0] - amiss[1]) > 0.03:
-        return amiss[0] < amiss[1]
-    smooth = ndimage.gaussian_filter(mri.astype(float), 1)[inner]
-    low, middle, high = np.percentile(smooth, (3, 50, 97))
-    return bool((high + low - 2 * middle) / max(high - low, 1) > 0.25)
-
-
-def deep(head: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the part of a head that lies deeper than skull and most of its base."""
-    depth = ndimage.distance_transform_edt(np.pad(ndimage.binary_fill_holes(head), 1))[1:-1, 1:-1]
-    inner: NDArray[np.bool_] = depth > 0.35 * depth.max()
-    return inner
 
 
 def generated(partner: nn.Module, real: Pictures, drawn: torch.Generator) -> torch.Tensor:
