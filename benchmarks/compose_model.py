@@ -8,7 +8,8 @@ MRI whose fluid is bright (T2), one keeps it, right where fluid is dark (T1, FLA
 what looks like a real CT and is wrong about fluid. ``lessons`` lets all three translate every slice
 and composes the CT that it should lead to (`ct_lessons.py`). ``distil`` teaches that to one
 generator, which becomes right and smooth. Then ``medtranslate train --hold`` lets it learn to look
-real beside its partner, held to what it knows.
+real beside its partner, held to what it knows. At last ``close-holes`` teaches the partner to leave
+out the ventricles that it makes where a CT shows none (`mri_holes.py`).
 
 ::
 
@@ -19,6 +20,8 @@ real beside its partner, held to what it knows.
     python benchmarks/compose_model.py distil smooth.safetensors --ct CT --mri MRI \
         --lessons lessons.safetensors --start B --partner mri.safetensors
     medtranslate train CT MRI -o RUN --init-from smooth.safetensors --hold 6 --hold-of ct ...
+    python benchmarks/compose_model.py close-holes shipped.safetensors --ct CT \
+        --start RUN/checkpoints/last.safetensors
 
 ``CT`` and ``MRI`` are slices of ``medtranslate data prepare``; A, B, C1 and C2 are checkpoints of
 ``medtranslate train``, and so is what comes out, but for the lessons; it is written every 100
@@ -30,14 +33,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ct_lessons import Teachers
-from numpy.typing import NDArray
+from ct_lessons import Teachers, with_bright_fluid
+from mri_holes import without_holes
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -62,16 +65,20 @@ def main() -> None:
     all_three.add_argument("--real", type=Path, required=True, help="whose CT looks real")
     teach = commands.add_parser("distil")
     teach.add_argument("--partner", type=Path, required=True, help="makes MRI of CT")
-    teach.add_argument("--steps", type=int, default=800)
-    for command in (mean, all_three, teach):
+    teach.add_argument("--steps", type=int, default=960)
+    holes = commands.add_parser("close-holes")
+    holes.add_argument("--steps", type=int, default=240)
+    for command in (mean, all_three, teach, holes):
         command.add_argument("output", type=Path, help="the file to write")
-    for command in (all_three, teach):
-        command.add_argument("--mri", type=Path, required=True, help="prepared slices")
-    teach.add_argument("--ct", type=Path, required=True, help="prepared slices")
+    all_three.add_argument("--mri", type=Path, required=True, help="prepared slices")
     teach.add_argument("--lessons", type=Path, required=True, help="what lessons has written")
-    teach.add_argument("--start", type=Path, required=True, help="whose weights it starts by")
+    for command in (teach, holes):
+        command.add_argument("--ct", type=Path, required=True, help="prepared slices")
+        command.add_argument("--start", type=Path, required=True, help="whose weights it starts by")
     chosen = options.parse_args()
-    {"average": average, "lessons": lessons, "distil": distil}[chosen.command](chosen)
+    {"average": average, "lessons": lessons, "distil": distil, "close-holes": close_holes}[
+        chosen.command
+    ](chosen)
 
 
 def average(chosen: argparse.Namespace) -> None:
@@ -92,64 +99,76 @@ def lessons(chosen: argparse.Namespace) -> None:
         generator(Checkpoint.load(path), "ct")
         for path in (chosen.turning, chosen.keeping, chosen.real)
     ]
-    found = []
+    mri, ct, weights = [], [], []
     for grey in PreparedSet.load(chosen.mri).slices:
         image, head = from_grey(grey[None])
         with torch.inference_mode():
             cts = [in_head(teach(image), head)[0, 0] for teach in teachers]
-        planes = (((ct + 1) * 127.5).round().byte().numpy() for ct in cts)
-        found.append(Teachers(grey.numpy(), head[0, 0].numpy(), *planes).lesson())
-    composed, usable = (
-        torch.tensor([getattr(lesson, name) for lesson in found]) for name in ("composed", "usable")
-    )
-    print(f"{composed.sum()} of {len(found)} composed, {(~usable).sum()} left out", flush=True)
-    cts = torch.from_numpy(np.stack([lesson.ct for lesson in found]))
-    save_file({"ct": cts, "composed": composed, "usable": usable}, chosen.output)
+        planes = (((made + 1) * 127.5).round().byte().numpy() for made in cts)
+        shown, inside = grey.numpy(), head[0, 0].numpy()
+        lesson = Teachers(shown, inside, *planes).lesson()
+        if not lesson.usable:
+            continue
+        bright = with_bright_fluid(shown, inside, lesson.ct)
+        for slice_, weight in ((shown, 1.0 + lesson.composed), (bright, 1.0)):
+            if slice_ is not None:
+                mri.append(torch.from_numpy(slice_))
+                ct.append(torch.from_numpy(lesson.ct))
+                weights.append(weight)
+    print(f"{len(ct)} lessons, {weights.count(2.0)} of them composed", flush=True)
+    weight = torch.tensor(weights, dtype=torch.float64)
+    save_file({"mri": torch.stack(mri), "ct": torch.stack(ct), "weight": weight}, chosen.output)
 
 
 def distil(chosen: argparse.Namespace) -> None:
-    """Teach one generator what suits each slice; the rate falls to 0 along half a cosine."""
-    slices, lesson = Slices.load(chosen), load_file(chosen.lessons)
+    """Teach one generator what each slice should lead to."""
+    lesson, slices = load_file(chosen.lessons), PreparedSet.load(chosen.ct).slices
     base, start = Checkpoint.load(chosen.partner), Checkpoint.load(chosen.start)
     student, partner = generator(start, "ct"), generator(base, "mri")
+    # Heads as small as they are at their top.
+    augment = Augmentation(replace(settings_of(start), size=0.35))
+    drawn, draws = torch.Generator().manual_seed(0), np.random.default_rng(1)
+    share = (lesson["weight"] / lesson["weight"].sum()).numpy()
     optimizer = adam(student)
-    augment, drawn = Augmentation(settings_of(start)), torch.Generator().manual_seed(0)
-    weights = (1.0 + lesson["composed"].numpy()) * lesson["usable"].numpy()
     for step in range(chosen.steps):
-        set_rate(optimizer, 3e-4 * (1 + math.cos(math.pi * step / chosen.steps)) / 2, step)
-        places, changes = slices.places(2, weights), draw(2, drawn)
-        shown, wanted = augment(slices.mri[places], changes), augment(lesson["ct"][places], changes)
-        real = augment(slices.some_ct(1), draw(1, drawn))
+        set_rate(optimizer, 3e-4, step, chosen.steps)
+        places = torch.as_tensor(draws.choice(len(share), 2, replace=False, p=share))
+        changes = draw(2, drawn)
+        shown, wanted = (augment(lesson[name][places], changes) for name in ("mri", "ct"))
+        real = augment(some(slices, 1, draws), draw(1, drawn))
         made, back = translated(student, shown, generated(partner, real, drawn), real)
-        errors = {"lessons": F.l1_loss(made, wanted.image), "back": F.l1_loss(back, real.image)}
+        errors = {
+            "lessons": F.l1_loss(made, in_head(wanted.image, shown.head)),
+            "back": F.l1_loss(back, real.image),
+        }
         learn(optimizer, errors["lessons"] + 0.5 * errors["back"])
         tell(step, errors)
         if (step + 1) % 100 == 0 or step + 1 == chosen.steps:
             save(base, chosen.output, {"averages.ct": student})
 
 
-@dataclass(frozen=True)
-class Slices:
-    """Prepared slices, uint8 (N, 256, 256), and draws from them."""
+def close_holes(chosen: argparse.Namespace) -> None:
+    """Teach a CT-to-MRI generator to make what it makes, without holes that no CT shows."""
+    slices, start = PreparedSet.load(chosen.ct).slices, Checkpoint.load(chosen.start)
+    teacher, student = generator(start, "mri"), generator(start, "mri")
+    augment, drawn = Augmentation(settings_of(start)), torch.Generator().manual_seed(3)
+    optimizer, draws = adam(student), np.random.default_rng(3)
+    for step in range(chosen.steps):
+        set_rate(optimizer, 1.5e-4, step, chosen.steps)
+        ct = augment(some(slices, 2, draws), draw(2, drawn))
+        with torch.no_grad():
+            first = in_head(teacher(ct.image), ct.head)
+        whole, holes = without_holes(ct.image, first)
+        error = (in_head(student(ct.image), ct.head) - whole).abs()
+        learn(optimizer, ((1 + 9 * holes) * error).mean())
+        tell(step, {"all": error.mean(), "holes": (error * holes).sum() / holes.sum().clamp(min=1)})
+        if (step + 1) % 100 == 0 or step + 1 == chosen.steps:
+            save(start, chosen.output, {"averages.mri": student})
 
-    ct: torch.Tensor
-    mri: torch.Tensor
-    draws: np.random.Generator
 
-    @classmethod
-    def load(cls, chosen: argparse.Namespace) -> Slices:
-        """Read both files."""
-        ct, mri = (PreparedSet.load(path).slices for path in (chosen.ct, chosen.mri))
-        return cls(ct, mri, np.random.default_rng(1))
-
-    def some_ct(self, count: int) -> torch.Tensor:
-        """Draw CT slices."""
-        return self.ct[torch.as_tensor(self.draws.choice(len(self.ct), count, replace=False))]
-
-    def places(self, count: int, weights: NDArray[np.float64]) -> torch.Tensor:
-        """Draw places of MR slices."""
-        share = weights / weights.sum()
-        return torch.as_tensor(self.draws.choice(len(share), count, replace=False, p=share))
+def some(slices: torch.Tensor, count: int, draws: np.random.Generator) -> torch.Tensor:
+    """Draw so many slices."""
+    return slices[torch.as_tensor(draws.choice(len(slices), count, replace=False))]
 
 
 def generated(partner: nn.Module, real: Pictures, drawn: torch.Generator) -> torch.Tensor:
@@ -185,10 +204,11 @@ def adam(network: nn.Module) -> torch.optim.Adam:
     return torch.optim.Adam(network.parameters(), betas=(0.5, 0.999), fused=True)
 
 
-def set_rate(optimizer: torch.optim.Adam, rate: float, step: int) -> None:
-    """Set the learning rate, lower over the first 20 steps."""
+def set_rate(optimizer: torch.optim.Adam, rate: float, step: int, steps: int) -> None:
+    """Set the learning rate: it rises over 20 steps and falls to 0 along half a cosine."""
+    fall = (1 + math.cos(math.pi * step / steps)) / 2
     for group in optimizer.param_groups:
-        group["lr"] = rate * min(1, (step + 1) / 20)
+        group["lr"] = rate * min(1, (step + 1) / 20) * fall
 
 
 def learn(optimizer: torch.optim.Adam, loss: torch.Tensor) -> None:

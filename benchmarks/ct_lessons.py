@@ -10,6 +10,10 @@ and where the brain lies, and wrong about fluid. So `lesson` makes
 - of a slice through the base of the skull: what keeps contrast, where it shows tissue, and the
   real-looking one where there is bone and air;
 - of another: the teacher that suits the slice's contrast, if any does.
+
+Slices of bright fluid are few, and of the top of a head there is none. `with_bright_fluid` makes
+them of slices whose fluid is dark: the brain turned over, skull and skin as they are, and the same
+CT.
 """
 
 from __future__ import annotations
@@ -161,6 +165,39 @@ class Teachers:
 
     def _extremes(self, ct: Plane, white: int, black: int) -> float:
         return float(((ct[self.inner] > white) | (ct[self.inner] < black)).mean())
+
+
+def with_bright_fluid(mri: Plane, head: Mask, ct: Plane) -> Plane | None:
+    """Return an MR slice whose fluid is bright, of one whose fluid is dark; None of others.
+
+    Parameters
+    ----------
+    mri, head : array
+        The slice, and its head as a mask.
+    ct : array
+        What it should lead to, which says where the brain lies.
+    """
+    inside = ndimage.binary_erosion(_brain_of(ct, head))
+    smooth = ndimage.gaussian_filter(mri.astype(float), 0.7)
+    if inside.sum() < 1500:
+        return None
+    low, middle, high = np.percentile(smooth[inside], (2, 50, 98))
+    if (low + high - 2 * middle) / max(high - low, 1) > 0.1:
+        return None  # bright already, or a bright tumour
+    brain, fluid = np.percentile(mri[inside], (60, 1))
+    share = np.clip((brain - mri) / max(brain - fluid, 1), -0.15, 1)
+    skin = float(np.percentile(mri[head & ~inside], 90))
+    around = mri * min(1.0, 110 / max(skin, 1.0))
+    return _mixed(75 + 150 * share, around, ndimage.gaussian_filter(inside.astype(float), 0.7))
+
+
+def _brain_of(ct: Plane, head: Mask) -> Mask:
+    """Return the largest piece of tissue in a CT's head, filled."""
+    tissue = ndimage.binary_opening((ct > 40) & (ct < 190) & head, iterations=2)
+    places, _ = ndimage.label(tissue)
+    largest = np.bincount(places[places > 0], minlength=2).argmax()
+    brain: Mask = ndimage.binary_fill_holes(places == largest) & tissue.any()
+    return brain
 
 
 def _above(values: NDArray[np.float64], cut: float, span: float) -> NDArray[np.float64]:

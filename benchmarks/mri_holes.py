@@ -1,0 +1,77 @@
+"""Holes in a generated MRI: dark places deep in the brain where the CT shows no fluid.
+
+MR slices of the data are mostly at the height of the ventricles and CT slices at every height, so a
+CycleGAN learns to put ventricles where there are none.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Plane = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def without_holes(ct: torch.Tensor, mri: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return MRI with their holes closed, and the holes as masks.
+
+    Parameters
+    ----------
+    ct, mri : float tensor, (B, 1, rows, columns)
+        CT in [-1, 1], brain window, and what a generator makes of them.
+    """
+    whole, holes = mri.clone(), torch.zeros_like(mri, dtype=torch.bool)
+    for n in range(len(ct)):
+        source, made = (((each[n, 0] + 1) * 127.5).double().numpy() for each in (ct, mri))
+        found = _holes(source, made, brain := _brain(source))
+        if found.any():
+            holes[n, 0] = torch.from_numpy(found)
+            filled = torch.from_numpy(_filled(source, made, brain, found)) / 127.5 - 1
+            whole[n, 0] = torch.where(holes[n, 0], filled.to(mri), mri[n, 0])
+    return whole, holes
+
+
+def _brain(ct: Plane) -> Mask:
+    """Return the largest piece of tissue of a CT, filled and a little smaller; none if small."""
+    tissue = ndimage.binary_opening((ct > 55) & (ct < 185), iterations=3)
+    places, count = ndimage.label(tissue)
+    if not count:
+        return np.zeros(ct.shape, bool)
+    largest = np.bincount(places[places > 0]).argmax()
+    brain: Mask = ndimage.binary_erosion(ndimage.binary_fill_holes(places == largest), iterations=3)
+    return brain if brain.sum() >= 1500 else np.zeros(ct.shape, bool)
+
+
+def _holes(ct: Plane, mri: Plane, brain: Mask) -> Mask:
+    """Return dark places of the MRI's brain that are not near what is darker in the CT."""
+    if not brain.any():
+        return brain
+    fluid = brain & (ndimage.gaussian_filter(ct, 1.5) < _mean_near(ct, brain, 12) - 9)
+    fluid = ndimage.binary_dilation(fluid, iterations=4)
+    solid = brain & ~fluid
+    dark = ndimage.gaussian_filter(mri, 1) < 0.62 * np.median(mri[solid if solid.any() else brain])
+    places, _ = ndimage.label(ndimage.binary_opening(solid & dark))
+    sizes = np.bincount(places.ravel())
+    sizes[0] = 0
+    holes: Mask = ndimage.binary_dilation((sizes >= 14)[places], iterations=2) & brain
+    return holes
+
+
+def _filled(ct: Plane, mri: Plane, brain: Mask, holes: Mask) -> Plane:
+    """Return the MRI with its holes filled by what is around them, and by the CT's fine detail."""
+    sound = brain & ~holes
+    fine_ct, fine_mri = (each - ndimage.gaussian_filter(each, 2) for each in (ct, mri))
+    detail = fine_ct * np.std(fine_mri[sound]) / max(float(np.std(fine_ct[sound])), 1)
+    soft = ndimage.gaussian_filter(holes.astype(float), 1)
+    filled: Plane = soft * (_mean_near(mri, sound, 5) + 0.7 * detail) + (1 - soft) * mri
+    return filled.clip(0, 255)
+
+
+def _mean_near(values: Plane, where: Mask, sigma: float) -> Plane:
+    """Return the mean round each pixel of those values that count."""
+    share = ndimage.gaussian_filter(where.astype(float), sigma)
+    near: Plane = ndimage.gaussian_filter(np.where(where, values, 0.0), sigma)
+    return near / np.maximum(share, 1e-3)
