@@ -87,7 +87,7 @@ class Recipe:
         volume = image.as_tensor()[0].detach().to("cpu", torch.float32)
         if self.bias:
             volume = self.bias.correct(volume, affine)
-        white = _white(image)
+        white = full_white(image)
         x, y, z = volume.shape
         level = self._tissue_level(volume, white)
         centre = _centre(volume, level)
@@ -166,8 +166,8 @@ def _without_rim(head: torch.Tensor) -> torch.Tensor:
     return core
 
 
-def _white(image: MetaTensor) -> float:
-    """Full white of a picture, from the stored type: 65535 for 16 bit, else 255."""
+def full_white(image: MetaTensor) -> float:
+    """Return full white of a picture, from the stored type: 65535 for 16 bit, else 255."""
     source: dict[str, Any] = image.meta.get("source", {})
     return 65535.0 if source.get("dtype") == "uint16" else 255.0
 

@@ -19,6 +19,7 @@ from medtranslate.imaging import read
 from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
 from medtranslate.imaging.source import first_file
 from medtranslate.recipes import Prepared, Recipe
+from medtranslate.recipes.recipe import full_white
 from medtranslate.translation.device import Device, Progress
 from medtranslate.translation.source import source_of
 
@@ -257,7 +258,7 @@ class Translator:
         except Unsupported as error:
             raise Unsupported(error.fault, path=path, remedy=error.remedy) from error
         if not prepared.head.any():
-            raise OutOfDomain("there is no head in it", path=path)
+            raise OutOfDomain("there is no head in it", path=path, remedy=_if_dark(image, source))
         return self.bundle.recipe(wanted, source["kind"]), prepared
 
     def translate_frames(
@@ -306,6 +307,17 @@ def _opened(image: str | Path | MetaTensor, modality: str) -> MetaTensor:
     if image.ndim != 4 or len(image) != 1 or not image.numel():
         raise Unsupported(f"shape {list(image.shape)} is no single scan of shape (1, X, Y, Z)")
     return image
+
+
+def _if_dark(image: MetaTensor, source: Mapping[str, Any]) -> str | None:
+    """Say what to do about a picture whose grey levels do not fill its bits, if it is one."""
+    white, brightest = full_white(image), float(image.max())
+    if source["kind"] != "picture" or not 0 < brightest < white / 4:
+        return None
+    return (
+        f"its brightest grey is {brightest:.0f} of {white:.0f}; "
+        f"spread its greys from 0 to {white:.0f}"
+    )
 
 
 def _finite(image: MetaTensor) -> bool:

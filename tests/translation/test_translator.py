@@ -10,6 +10,7 @@ import torch
 from made_bundle import tiny_bundle, tiny_networks
 from made_head import centred, depth, made_ct, made_picture, world
 from monai.data import MetaTensor
+from PIL import Image
 
 from medtranslate.errors import (
     DeviceUnusable,
@@ -170,6 +171,23 @@ def test_no_head(translator, ct):
     ct[:] = -1000.0
     with pytest.raises(OutOfDomain, match="no head"):
         translator.translate(ct, to="mri", modality="CT")
+
+
+@pytest.mark.parametrize(
+    ("brightest", "hint"),
+    [
+        (4095, r" \(its brightest grey is 4095 of 65535; spread its greys from 0 to 65535\)"),
+        (0, ""),
+    ],
+)
+def test_no_head_in_a_picture_whose_greys_do_not_fill_its_bits(
+    translator, tmp_path, brightest, hint
+):
+    y, x = np.mgrid[:181, :150]
+    inside = ((y - 90) / 70) ** 2 + ((x - 74) / 55) ** 2 <= 1
+    Image.fromarray(np.where(inside, brightest, 0).astype(np.uint16)).save(tmp_path / "slice.png")
+    with pytest.raises(OutOfDomain, match=f"no head in it{hint}$"):
+        translator.translate(tmp_path / "slice.png", to="mri", modality="CT")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
