@@ -14,7 +14,7 @@ out the ventricles that it makes where a CT shows none (`mri_holes.py`).
 ::
 
     python benchmarks/compose_model.py average mri.safetensors --side mri \
-        --of C1=0.5 --of C2=0.25 --of A=0.25
+        --of C2=0.25 --of C1=0.5 --of A=0.25
     python benchmarks/compose_model.py lessons lessons.safetensors --mri MRI \
         --turning A --keeping B --real C2
     python benchmarks/compose_model.py distil smooth.safetensors --ct CT --mri MRI \
@@ -24,8 +24,9 @@ out the ventricles that it makes where a CT shows none (`mri_holes.py`).
         --start RUN/checkpoints/last.safetensors
 
 ``CT`` and ``MRI`` are slices of ``medtranslate data prepare``; A, B, C1 and C2 are checkpoints of
-``medtranslate train``, and so is what comes out, but for the lessons; it is written every 100
-steps, with the partner's discriminators if it has any.
+``medtranslate train``, and so is what comes out, but for the lessons. It is written every 100
+steps, with all that the first ``--of``, ``--partner`` or ``--start`` has beside what is new: so
+``--of C2`` comes first, whose discriminators the training goes on with.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,8 +50,11 @@ from medtranslate.training.augment import Augmentation, Pictures, draw
 from medtranslate.training.checkpoints import Checkpoint
 from medtranslate.training.models import make_generator
 from medtranslate.training.objective import in_head
-from medtranslate.training.prepared import PreparedSet, from_grey
+from medtranslate.training.prepared import PreparedSet, from_grey, to_grey
 from medtranslate.training.settings import Settings
+
+WEIGHTS = {"brain": 2.0, "base": 1.0, "teacher": 1.0, "bright fluid": 1.0}
+"""How often a lesson is drawn, by its kind."""
 
 
 def main() -> None:
@@ -59,18 +64,18 @@ def main() -> None:
     mean = commands.add_parser("average")
     mean.add_argument("--side", choices=("mri", "ct"), required=True, help="what it makes")
     mean.add_argument("--of", action="append", required=True, metavar="CHECKPOINT=SHARE")
-    all_three = commands.add_parser("lessons")
-    all_three.add_argument("--turning", type=Path, required=True, help="teacher for bright fluid")
-    all_three.add_argument("--keeping", type=Path, required=True, help="teacher for dark fluid")
-    all_three.add_argument("--real", type=Path, required=True, help="whose CT looks real")
+    lesson = commands.add_parser("lessons")
+    lesson.add_argument("--turning", type=Path, required=True, help="teacher for bright fluid")
+    lesson.add_argument("--keeping", type=Path, required=True, help="teacher for dark fluid")
+    lesson.add_argument("--real", type=Path, required=True, help="whose CT looks real")
     teach = commands.add_parser("distil")
     teach.add_argument("--partner", type=Path, required=True, help="makes MRI of CT")
     teach.add_argument("--steps", type=int, default=960)
     holes = commands.add_parser("close-holes")
     holes.add_argument("--steps", type=int, default=240)
-    for command in (mean, all_three, teach, holes):
+    for command in (mean, lesson, teach, holes):
         command.add_argument("output", type=Path, help="the file to write")
-    all_three.add_argument("--mri", type=Path, required=True, help="prepared slices")
+    lesson.add_argument("--mri", type=Path, required=True, help="prepared slices")
     teach.add_argument("--lessons", type=Path, required=True, help="what lessons has written")
     for command in (teach, holes):
         command.add_argument("--ct", type=Path, required=True, help="prepared slices")
@@ -99,33 +104,31 @@ def lessons(chosen: argparse.Namespace) -> None:
         generator(Checkpoint.load(path), "ct")
         for path in (chosen.turning, chosen.keeping, chosen.real)
     ]
-    mri, ct, weights = [], [], []
+    mri, ct, kinds = [], [], []
     for grey in PreparedSet.load(chosen.mri).slices:
         image, head = from_grey(grey[None])
         with torch.inference_mode():
-            cts = [in_head(teach(image), head)[0, 0] for teach in teachers]
-        planes = (((made + 1) * 127.5).round().byte().numpy() for made in cts)
-        shown, inside = grey.numpy(), head[0, 0].numpy()
-        lesson = Teachers(shown, inside, *planes).lesson()
-        if not lesson.usable:
+            made = (to_grey(teach(image), head[:, 0])[0].numpy() for teach in teachers)
+        lesson = Teachers(shown := grey.numpy(), *made).lesson()
+        if lesson is None:
             continue
-        bright = with_bright_fluid(shown, inside, lesson.ct)
-        for slice_, weight in ((shown, 1.0 + lesson.composed), (bright, 1.0)):
+        bright = with_bright_fluid(shown, lesson.ct)
+        for slice_, kind in ((shown, lesson.kind), (bright, "bright fluid")):
             if slice_ is not None:
                 mri.append(torch.from_numpy(slice_))
                 ct.append(torch.from_numpy(lesson.ct))
-                weights.append(weight)
-    print(f"{len(ct)} lessons, {weights.count(2.0)} of them composed", flush=True)
-    weight = torch.tensor(weights, dtype=torch.float64)
+                kinds.append(kind)
+    print(*(f"{kind}: {count}" for kind, count in Counter(kinds).items()), sep=", ", flush=True)
+    weight = torch.tensor([WEIGHTS[kind] for kind in kinds], dtype=torch.float64)
     save_file({"mri": torch.stack(mri), "ct": torch.stack(ct), "weight": weight}, chosen.output)
 
 
 def distil(chosen: argparse.Namespace) -> None:
-    """Teach one generator what each slice should lead to."""
+    """Teach one generator what each slice should lead to, and the way back of a real CT."""
     lesson, slices = load_file(chosen.lessons), PreparedSet.load(chosen.ct).slices
     base, start = Checkpoint.load(chosen.partner), Checkpoint.load(chosen.start)
     student, partner = generator(start, "ct"), generator(base, "mri")
-    # Heads as small as they are at their top.
+    # Sizes vary as they do in a volume, in which heads are small near the vertex.
     augment = Augmentation(replace(settings_of(start), size=0.35))
     drawn, draws = torch.Generator().manual_seed(0), np.random.default_rng(1)
     share = (lesson["weight"] / lesson["weight"].sum()).numpy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from ct_lessons import brain_of
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -35,14 +36,9 @@ def without_holes(ct: torch.Tensor, mri: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 def _brain(ct: Plane) -> Mask:
-    """Return the largest piece of tissue of a CT, filled and a little smaller; none if small."""
-    tissue = ndimage.binary_opening((ct > 55) & (ct < 185), iterations=3)
-    places, count = ndimage.label(tissue)
-    if not count:
-        return np.zeros(ct.shape, bool)
-    largest = np.bincount(places[places > 0]).argmax()
-    brain: Mask = ndimage.binary_erosion(ndimage.binary_fill_holes(places == largest), iterations=3)
-    return brain if brain.sum() >= 1500 else np.zeros(ct.shape, bool)
+    """Return the brain of a CT, a little smaller; nothing where it is small."""
+    brain: Mask = ndimage.binary_erosion(brain_of(ct, iterations=3), iterations=3)
+    return brain if brain.sum() >= 1500 else np.zeros_like(brain)
 
 
 def _holes(ct: Plane, mri: Plane, brain: Mask) -> Mask:

@@ -18,6 +18,7 @@ from medtranslate.bundle.facts import Facts
 _TEMPLATES = Path(__file__).parent / "templates"
 _TRAINABLE = ("Compact", "ResNet9", "UNet256")
 _EPOCHS = 200  # the paper's
+_NEEDS_MORE = ("learns", "hold", "hold_of", "cuda_graph")  # other weights, or one GPU
 
 
 def workflow_files(content: Mapping[str, Any], facts: Facts) -> dict[Path, str]:
@@ -53,7 +54,10 @@ def workflow_files(content: Mapping[str, Any], facts: Facts) -> dict[Path, str]:
 
 
 def _settings(spec: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
-    """Give the settings that the model was trained with, or as much as its network tells."""
+    """Give the settings that the model was trained with, or as much as its network tells.
+
+    Without what only serves a training that starts from other weights or runs on one GPU.
+    """
     kind = str(spec["_target_"]).rpartition(".")[2]
     if kind not in _TRAINABLE:
         return {}
@@ -64,7 +68,8 @@ def _settings(spec: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     }
     known = dict(facts.training.get("settings", {}))
     network = {"network": kind.lower(), "network_arguments": arguments}
-    return network | known | network
+    settings = network | known | network
+    return {name: value for name, value in settings.items() if name not in _NEEDS_MORE}
 
 
 def _block(settings: Mapping[str, Any]) -> str:

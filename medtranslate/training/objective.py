@@ -6,8 +6,8 @@ Zhu et al. 2017, "Unpaired image-to-image translation using cycle-consistent adv
 
 Added to the paper: outside the head of the source everything is background, for the discriminator
 and on the way back, as it is in a conversion; and, by setting, noise laid over a fake before the
-way back, so that no source can hide in patterns finer than the noise; and, by setting, a fake held
-to what the run's first generators make of the same source.
+way back, so that no source can hide in patterns finer than the noise; an MRI's way back weighed
+less; and a fake held to what the run's first generators make of the same source.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from medtranslate.imaging.whole import whole_file
 from medtranslate.training.layout import RunFolder
 
 _CURVES = {
-    "cycle and identity (L1)": ("cycle_", "identity_"),
+    "cycle, identity and hold (L1)": ("cycle_", "identity_", "hold_"),
     "adversarial": ("adversarial_",),
     "discriminators": ("discriminator_",),
 }

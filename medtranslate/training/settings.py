@@ -72,7 +72,7 @@ class Settings:
         difference of what the two make, averaged over blocks of 4x4 pixels. So what a picture
         shows stays, and how it looks may change. Not in the paper, and not a share of lambda.
     hold_of : {"both", "mri", "ct"}
-        Which generators are held.
+        Which generators are held, of those that learn.
     pool : int
         Earlier fakes kept for each discriminator; 0 shows it only the newest.
     hiding_noise : float
@@ -170,6 +170,8 @@ class Settings:
             "identity", "hold", "pool", "hiding_noise", "rotation", "shift", "whole_epochs",
         ):  # fmt: skip
             _at_least(self, name, 0)
+        if self.hold and not self.held:
+            raise TrainingFailed(f"hold_of is {self.hold_of}, and {self.learns} alone learns")
         if self.whole_epochs > self.epochs:
             raise TrainingFailed(f"whole_epochs is {self.whole_epochs} of {self.epochs} epochs")
         for name in ("average", "size"):
@@ -197,8 +199,10 @@ class Settings:
 
     @property
     def held(self) -> tuple[str, ...]:
-        """Generators that are held, by what they make."""
-        return WHICH[self.hold_of] if self.hold else ()
+        """Generators that learn and are held, by what they make."""
+        if not self.hold:
+            return ()
+        return tuple(name for name in WHICH[self.hold_of] if name in WHICH[self.learns])
 
     @property
     def picture(self) -> tuple[int, int]:

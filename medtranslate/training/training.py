@@ -190,14 +190,14 @@ class Training:
         return session
 
     def _check_from_nothing(self) -> None:
-        for asked, what in (
-            (self.settings.learns != "both", "does not learn"),
-            (self.settings.hold, "is held to what it was"),
-        ):
-            if asked:
-                raise TrainingFailed(
-                    f"a generator that {what} has to be given", remedy="--init-from"
-                )
+        if self.settings.learns != "both":
+            raise TrainingFailed(
+                "a generator that does not learn has to be given", remedy="--init-from"
+            )
+        if self.settings.held:
+            raise TrainingFailed(
+                "what a generator is held to has to be given", remedy="--init-from"
+            )
 
     def _check_graph(self, world: World, device: torch.device) -> None:
         if self.settings.cuda_graph and (device.type != "cuda" or world.size > 1):

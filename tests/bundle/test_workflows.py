@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import yaml
 from bundle.conftest import workflow
 from imaging.dicom import factory
 from monai.bundle import run as monai_run
@@ -22,6 +23,8 @@ from typer.testing import CliRunner
 
 from medtranslate import Translator, read
 from medtranslate.assurance.reference import phantom_scan
+from medtranslate.bundle.facts import Facts
+from medtranslate.bundle.workflows import workflow_files
 from medtranslate.cli.app import app
 from medtranslate.errors import InputMissing, OutOfDomain, TrainingFailed, Unreadable, WrongModality
 from medtranslate.evaluation.folders import FolderEvaluation
@@ -251,6 +254,21 @@ def test_a_network_is_called_in_train_yaml_as_training_calls_it(complete) -> Non
     assert settings.network in NETWORKS
     assert settings == Settings(network="compact", network_arguments=settings.network_arguments)
     assert settings.network_arguments == {"width": 16, "blocks": 1}
+
+
+def test_train_yaml_of_a_held_and_captured_training_starts_anywhere() -> None:
+    spec = {"_target_": "medtranslate.networks.Compact", "width": 16, "blocks": 1}
+    content = {
+        "name": "tiny", "version": "1.0.0",
+        "generators": {to: {"network": spec, "sha256": ""} for to in ("mri", "ct")},
+    }  # fmt: skip
+    known = {"hold": 6.0, "hold_of": "ct", "learns": "ct", "cuda_graph": True, "cycle": 5.0}
+
+    text = workflow_files(content, Facts(training={"settings": known}))[Path("configs/train.yaml")]
+
+    settings = yaml.safe_load(text)["settings"]
+    assert settings["cycle"] == 5.0
+    assert not set(settings) & {"hold", "hold_of", "learns", "cuda_graph"}
 
 
 def test_several_gpus_take_their_own(complete, monkeypatch) -> None:

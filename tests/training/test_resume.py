@@ -105,7 +105,7 @@ def test_a_resumed_run_is_held_to_what_it_began_with(train: Any, tmp_path: Path)
     settings = replace(EVERYTHING, rate=2e-3, hold=5.0)
     more = {"init_from": tmp_path / "first"}
     train("through", settings, **more)
-    train("stopped", settings, handlers=[At(4, interrupt)], **more)
+    assert train("stopped", settings, handlers=[At(4, interrupt)], **more).step == 4
     assert train("stopped", settings, resume=True, **more).finished
 
     same_tensors(

@@ -22,6 +22,7 @@ from medtranslate.training import Cadence, RunFolder, Settings, Training
 from medtranslate.training.checkpoints import Checkpoint
 from medtranslate.training.initial import start_from
 from medtranslate.training.models import Models, make_generator
+from medtranslate.training.page import _CURVES
 from medtranslate.training.prepared import from_grey
 from medtranslate.training.slices import UnpairedBatches
 from medtranslate.training.trainer import CycleGANTrainer
@@ -182,28 +183,53 @@ def test_what_stays_as_it_is_has_to_be_given(order: Any, settings: dict[str, Any
         order(settings=replace(TINY, **settings))
 
 
+def test_a_checkpoint_has_what_is_held_to(order: Any, tmp_path: Path) -> None:
+    order().run()
+    first = Checkpoint.load(RunFolder(tmp_path / "run").last)
+
+    order("held", replace(TINY, hold=1.0, hold_of="ct"), init_from=tmp_path / "run").run()
+
+    held = Checkpoint.load(RunFolder(tmp_path / "held").last)
+    assert not held.part("held.mri")
+    same_tensors(held.part("held.ct"), first.part("averages.ct"))
+    assert not first.part("held")
+
+
 def test_what_is_held_stays_nearer_to_where_it_began(order: Any, tmp_path: Path) -> None:
     order().run()
-    first = Checkpoint.load(RunFolder(tmp_path / "run").last).part("averages")
+    first = Checkpoint.load(RunFolder(tmp_path / "run").last).part("averages.ct")
+    shown = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
     def moved(hold: float) -> float:
-        name = f"hold-{hold}"
         settings = replace(TINY, hold=hold, hold_of="ct", rate=2e-3)
-        order(name, settings, init_from=tmp_path / "run").run()
-        last = Checkpoint.load(RunFolder(tmp_path / name).last)
-        assert set(last.part("held")) == ({n for n in first if n[:3] == "ct."} if hold else set())
-        same_tensors(last.part("held"), {n: first[n] for n in last.part("held")})
-        shown = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        order(f"hold-{hold}", settings, init_from=tmp_path / "run").run()
+        last = Checkpoint.load(RunFolder(tmp_path / f"hold-{hold}").last).part("generators.ct")
         made = []
-        for weights in (first, last.part("generators")):
+        for weights in (first, last):
             network = make_generator(settings)
-            network.load_state_dict(
-                {n.removeprefix("ct."): w for n, w in weights.items() if n[:3] == "ct."}
-            )
+            network.load_state_dict(weights)
             made.append(network(shown).detach())
         return float((made[0] - made[1]).abs().mean())
 
     assert moved(1000.0) < 0.5 * moved(0.0)
+
+
+def test_only_what_learns_is_held() -> None:
+    assert Settings(hold=1.0).held == ("mri", "ct")
+    assert Settings(hold=1.0, learns="ct").held == ("ct",)
+    assert Settings(hold_of="ct").held == ()
+    with pytest.raises(TrainingFailed, match="hold_of is mri, and ct alone learns"):
+        Settings(hold=1.0, hold_of="mri", learns="ct")
+
+
+def test_the_page_has_a_curve_of_every_loss(order: Any, tmp_path: Path) -> None:
+    order().run()
+    order("all", replace(TINY, hold=1.0), init_from=tmp_path / "run").run()
+
+    named = RunFolder(tmp_path / "all").losses.read_text().splitlines()[0].split(",")[4:]
+    assert {"hold_ct", "hold_mri", "identity_ct"} <= set(named)
+    starts = [start for each in _CURVES.values() for start in each]
+    assert all(name.startswith(tuple(starts)) for name in named)
 
 
 def test_weights_of_another_network_are_refused(order: Any, tmp_path: Path) -> None:
