@@ -1,4 +1,4 @@
-"""Holes in a generated MRI: dark places deep in the brain where the CT shows no fluid.
+"""Holes in a generated MRI: dark places deep in the brain where the CT shows nothing.
 
 MR slices of the data are mostly at the height of the ventricles and CT slices at every height, so a
 CycleGAN learns to put ventricles where there are none.
@@ -42,12 +42,12 @@ def _brain(ct: Plane) -> Mask:
 
 
 def _holes(ct: Plane, mri: Plane, brain: Mask) -> Mask:
-    """Return dark places of the MRI's brain that are not near what is darker in the CT."""
+    """Return dark places of the MRI's brain, away from what the CT shows as fluid or as blood."""
     if not brain.any():
         return brain
-    fluid = brain & (ndimage.gaussian_filter(ct, 1.5) < _mean_near(ct, brain, 12) - 9)
-    fluid = ndimage.binary_dilation(fluid, iterations=4)
-    solid = brain & ~fluid
+    apart = ndimage.gaussian_filter(ct, 1.5) - _mean_near(ct, brain, 12)
+    shown = ndimage.binary_dilation(brain & (np.abs(apart) > 9), iterations=4)  # fluid or blood
+    solid = brain & ~shown
     dark = ndimage.gaussian_filter(mri, 1) < 0.62 * np.median(mri[solid if solid.any() else brain])
     places, _ = ndimage.label(ndimage.binary_opening(solid & dark))
     sizes = np.bincount(places.ravel())
