@@ -146,7 +146,7 @@ def distil(chosen: argparse.Namespace) -> None:
         }
         learn(optimizer, errors["lessons"] + 0.5 * errors["back"])
         tell(step, errors)
-        if (step + 1) % 100 == 0 or step + 1 == chosen.steps:
+        if due(step, chosen.steps):
             save(base, chosen.output, {"averages.ct": student})
 
 
@@ -165,7 +165,7 @@ def close_holes(chosen: argparse.Namespace) -> None:
         error = (in_head(student(ct.image), ct.head) - whole).abs()
         learn(optimizer, ((1 + 9 * holes) * error).mean())
         tell(step, {"all": error.mean(), "holes": (error * holes).sum() / holes.sum().clamp(min=1)})
-        if (step + 1) % 100 == 0 or step + 1 == chosen.steps:
+        if due(step, chosen.steps):
             save(start, chosen.output, {"averages.mri": student})
 
 
@@ -226,6 +226,11 @@ def tell(step: int, terms: dict[str, torch.Tensor]) -> None:
     if (step + 1) % 25 == 0:
         told = {name: round(value.item(), 4) for name, value in terms.items()}
         print(json.dumps({"step": step + 1, **told}), flush=True)
+
+
+def due(step: int, steps: int) -> bool:
+    """Say whether what is learnt is to be written: every 100 steps, and at the end."""
+    return (step + 1) % 100 == 0 or step + 1 == steps
 
 
 def save(base: Checkpoint, path: Path, networks: dict[str, nn.Module]) -> None:

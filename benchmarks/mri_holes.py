@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from ct_lessons import brain_of
-from numpy.typing import NDArray
+from ct_lessons import Mask, Values, brain_of
 from scipy import ndimage
-
-Plane = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 
 def without_holes(ct: torch.Tensor, mri: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,13 +31,13 @@ def without_holes(ct: torch.Tensor, mri: torch.Tensor) -> tuple[torch.Tensor, to
     return whole, holes
 
 
-def _brain(ct: Plane) -> Mask:
+def _brain(ct: Values) -> Mask:
     """Return the brain of a CT, a little smaller; nothing where it is small."""
     brain: Mask = ndimage.binary_erosion(brain_of(ct, iterations=3), iterations=3)
     return brain if brain.sum() >= 1500 else np.zeros_like(brain)
 
 
-def _holes(ct: Plane, mri: Plane, brain: Mask) -> Mask:
+def _holes(ct: Values, mri: Values, brain: Mask) -> Mask:
     """Return dark places of the MRI's brain, away from what the CT shows as fluid or as blood."""
     if not brain.any():
         return brain
@@ -56,18 +52,18 @@ def _holes(ct: Plane, mri: Plane, brain: Mask) -> Mask:
     return holes
 
 
-def _filled(ct: Plane, mri: Plane, brain: Mask, holes: Mask) -> Plane:
+def _filled(ct: Values, mri: Values, brain: Mask, holes: Mask) -> Values:
     """Return the MRI with its holes filled by what is around them, and by the CT's fine detail."""
     sound = brain & ~holes
     fine_ct, fine_mri = (each - ndimage.gaussian_filter(each, 2) for each in (ct, mri))
     detail = fine_ct * np.std(fine_mri[sound]) / max(float(np.std(fine_ct[sound])), 1)
     soft = ndimage.gaussian_filter(holes.astype(float), 1)
-    filled: Plane = soft * (_mean_near(mri, sound, 5) + 0.7 * detail) + (1 - soft) * mri
+    filled: Values = soft * (_mean_near(mri, sound, 5) + 0.7 * detail) + (1 - soft) * mri
     return filled.clip(0, 255)
 
 
-def _mean_near(values: Plane, where: Mask, sigma: float) -> Plane:
+def _mean_near(values: Values, where: Mask, sigma: float) -> Values:
     """Return the mean round each pixel of those values that count."""
     share = ndimage.gaussian_filter(where.astype(float), sigma)
-    near: Plane = ndimage.gaussian_filter(np.where(where, values, 0.0), sigma)
+    near: Values = ndimage.gaussian_filter(np.where(where, values, 0.0), sigma)
     return near / np.maximum(share, 1e-3)

@@ -311,8 +311,10 @@ def _opened(image: str | Path | MetaTensor, modality: str) -> MetaTensor:
 
 def _if_dark(image: MetaTensor, source: Mapping[str, Any]) -> str | None:
     """Say what to do about a picture whose grey levels do not fill its bits, if it is one."""
+    if source["kind"] != "picture":
+        return None
     white, brightest = full_white(image), float(image.max())
-    if source["kind"] != "picture" or not 0 < brightest < white / 4:
+    if not 0 < brightest < white / 4:
         return None
     return (
         f"its brightest grey is {brightest:.0f} of {white:.0f}; "
