@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medtranslate.networks.blocks import InstanceNorm, ResidualBlock
+from medtranslate.networks.blocks import InstanceNorm, ResidualBlock, standardised
 
 
 @pytest.mark.parametrize("channels", [1, 5, 16])
@@ -20,6 +20,33 @@ def test_both_kernels_are_instance_normalisation(channels, layout):
         torch.testing.assert_close(norm(features), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("numbers", "off"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)]
+)
+def test_written_out_it_is_instance_normalisation(layout, numbers, off):
+    features = (torch.randn(3, 5, 12, 10) * 7 + 3).to(numbers).to(memory_format=layout)
+    written_out = standardised(features)
+    expected = nn.InstanceNorm2d(5)(features.double())
+    torch.testing.assert_close(written_out.double(), expected, atol=off, rtol=off)
+    assert written_out.dtype == numbers
+    assert written_out.is_contiguous(memory_format=layout)
+
+
+def test_a_compiler_is_shown_it_written_out():
+    features = torch.randn(2, 4, 8, 8, requires_grad=True)
+    norm, shown = InstanceNorm(4), []
+
+    def look(graph, inputs):
+        shown.extend(node.target for node in graph.graph.nodes if node.op == "call_function")
+        return graph.forward
+
+    compiled = torch.compile(norm, backend=look)
+    torch.testing.assert_close(compiled(features), norm(features))
+    assert torch.var_mean in shown
+    assert torch.nn.functional.instance_norm not in shown
+
+
 def test_it_has_no_weights():
     assert not InstanceNorm(4).state_dict()
 
@@ -27,6 +54,7 @@ def test_it_has_no_weights():
 def test_its_gradient():
     features = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(InstanceNorm(2), features)
+    assert torch.autograd.gradcheck(standardised, features)
 
 
 def test_a_residual_block_adds_to_its_input():
