@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,13 @@ from PIL import Image
 from medtranslate import read
 from medtranslate.assurance.domain import Judgement
 from medtranslate.assurance.report import schema
-from medtranslate.errors import ModelUnusable, OutOfDomain, OutputExists, Unsupported
+from medtranslate.errors import (
+    DeviceUnusable,
+    ModelUnusable,
+    OutOfDomain,
+    OutputExists,
+    Unsupported,
+)
 
 
 def reported(path: Path) -> dict[str, Any]:
@@ -193,6 +200,20 @@ def test_variation_is_a_figure_and_a_map(convert, ct, tmp_path) -> None:
     assert (tmp_path / "scan_mri_error.nii.gz").is_file()
 
 
+def test_what_is_left_of_an_earlier_result_is_told(convert, ct, tmp_path) -> None:
+    convert(ct, "--to", "mri", "--map")
+
+    again = convert(
+        ct, "--to", "mri", "--overwrite", "--no-preview", "--report", tmp_path / "r.json"
+    )
+
+    left = ["scan_mri_preview.png", "scan_mri_error.nii.gz"]
+    (one,) = reported(tmp_path / "r.json")["conversions"]
+    assert one["warnings"][-2:] == [f"{name} beside it is of an earlier result" for name in left]
+    assert all(f"{name} beside it" in again.err for name in left)
+    assert "beside it" not in convert(ct, "--to", "mri", "--overwrite", "--map").err
+
+
 def test_a_map_of_nothing_is_a_wrong_command_line(convert, ct, listed) -> None:
     done = convert(ct, "--to", "mri", "--map", "--no-cycle")
 
@@ -211,6 +232,31 @@ def test_a_model_of_one_direction_has_no_round_trip(one_way, ct, tmp_path) -> No
     mapped = one_way(ct, "--to", "mri", "--map", "-o", tmp_path / "other.nii")
     assert mapped.code == ModelUnusable.exit_code and "leave out --map" in mapped.err
     assert not (tmp_path / "other.nii").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "code"),
+    [
+        ("--device", "cuda:99", DeviceUnusable.exit_code),
+        ("--bundle", "nowhere", ModelUnusable.exit_code),
+    ],
+)
+def test_what_cannot_be_loaded_is_told_once_and_reported_of_each_scan(
+    command, ct, tmp_path, option, value, code
+) -> None:
+    other = tmp_path / "other.nii.gz"
+    shutil.copy(ct, other)
+
+    done = command(
+        "convert", ct, other, "--to", "mri", option, value, "--report", tmp_path / "r.json"
+    )
+
+    assert done.code == code and done.err.count("medtranslate: error:") == 1
+    report = reported(tmp_path / "r.json")
+    assert report["exit_code"] == code
+    assert [one["input"]["path"] for one in report["conversions"]] == [str(ct), str(other)]
+    assert {one["error"]["exit_code"] for one in report["conversions"]} == {code}
+    assert not list(tmp_path.glob("*_mri*"))
 
 
 def test_a_model_without_calibration_says_so_in_the_report(convert, ct, tmp_path) -> None:

@@ -26,7 +26,7 @@ from medtranslate.cli.conversion.targets import (
 from medtranslate.cli.conversion.trace import Trace
 from medtranslate.cli.conversion.vote import vote
 from medtranslate.cli.endings import UsageError, exit_code
-from medtranslate.errors import ModelUnusable, WrongModality
+from medtranslate.errors import DeviceUnusable, ModelUnusable, WrongModality
 from medtranslate.translation import Translator
 
 _ON_A_SHEET = _ON_A_PAGE = 24
@@ -93,24 +93,33 @@ class Batch:
             The command line contradicts itself.
         OutputExists
             A report has the name of a result.
-        ModelUnusable, DeviceUnusable
-            There is no model to convert with, or none to make the maps that were asked for.
         """
         check_options(self.request)
         self.plans = self._plans(given)
         check_apart(self.request.report_files, self.plans)
         ready = self._ready(self.plans)
-        if ready:
-            start = time.perf_counter()
-            self.loaded = self._load()
-            self.loading_seconds = time.perf_counter() - start
-        for plan in self.plans:
-            jobs = [job for job in plan.jobs if job in ready]
-            if jobs:
+        begun = [
+            (plan, jobs) for plan in self.plans if (jobs := [j for j in plan.jobs if j in ready])
+        ]
+        if begun and self._load(begun):
+            for plan, jobs in begun:
                 self._convert(plan, jobs)
         return self.outcomes
 
-    def _load(self) -> Loaded:
+    def _load(self, begun: Sequence[tuple[Plan, Sequence[Job]]]) -> bool:
+        """Load the model, and say whether it can be used; if not, that is how each scan ends."""
+        start = time.perf_counter()
+        try:
+            self.loaded = self._usable()
+        except (ModelUnusable, DeviceUnusable) as error:
+            self.screen.error(error)
+            self.outcomes += [
+                Outcome(plan.source.given, job, error=error) for plan, jobs in begun for job in jobs
+            ]
+        self.loading_seconds = time.perf_counter() - start
+        return self.loaded is not None
+
+    def _usable(self) -> Loaded:
         loaded = Loaded.of(self.load())
         bundle = loaded.translator.bundle
         bundle.generator(self.request.to)

@@ -71,7 +71,7 @@ def call(
 
     Raises
     ------
-    typer.BadParameter, ModelUnusable, DeviceUnusable, OutputExists, OutputFailed
+    typer.BadParameter, OutputExists, OutputFailed
         Nothing could be begun, or the report could not be written.
     """
     start = time.perf_counter()

@@ -51,6 +51,8 @@ class Job:
         The picture to be; None where none is asked for, or one sheet shows all of a folder.
     error_map, variation_map : Path or None
         The maps to be; None where none is asked for. A folder for a folder of pictures.
+    beside : tuple of Path
+        Preview and maps, whether asked for or not.
     """
 
     item: Item
@@ -60,6 +62,7 @@ class Job:
     preview: Path | None
     error_map: Path | None = None
     variation_map: Path | None = None
+    beside: tuple[Path, ...] = ()
 
     @property
     def maps(self) -> tuple[Path, ...]:
@@ -71,6 +74,11 @@ class Job:
         """All that is to be written."""
         preview = () if self.preview is None else (self.preview,)
         return (self.output, *preview, *self.maps)
+
+    @property
+    def outdated(self) -> tuple[Path, ...]:
+        """What lies beside the result and is not of it, but of an earlier one of its name."""
+        return tuple(one for one in self.beside if one not in self.targets and one.exists())
 
 
 @dataclass(frozen=True)
@@ -193,12 +201,18 @@ def _job(item: Item, source: Input, request: Request, home: Path, *, single: boo
         ending = "" if format in FOLDERS else f".{format}"
         output, made = home / item.name.with_name(last + ending), home
     together = home if source.together else None
-    preview = _preview(output) if request.preview and not together else None
-    maps = (
-        _map(output, format, what, together) if request.map and asked else None
-        for what, asked in (("error", request.cycle), ("variation", request.variation))
+    preview = None if together else _preview(output)
+    error, variation = (_map(output, format, what, together) for what in ("error", "variation"))
+    return Job(
+        item,
+        output,
+        format,
+        made,
+        preview if request.preview else None,
+        error if request.map and request.cycle else None,
+        variation if request.map and request.variation else None,
+        beside=tuple(one for one in (preview, error, variation) if one is not None),
     )
-    return Job(item, output, format, made, preview, *maps)
 
 
 def _format(item: Item, request: Request) -> str:

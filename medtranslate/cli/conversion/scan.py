@@ -117,6 +117,7 @@ def convert_scan(
     notes = [*result.meta["source"]["faults"], *notes]
     if job.format == "dicom":
         notes += mended(result, request)
+    notes += [f"{one.name} beside it is of an earlier result" for one in job.outdated]
     return Converted(
         result.meta["source"], result.meta["synthesis"], tuple(notes), shown, tuple(looks)
     )
