@@ -9,7 +9,9 @@ what looks like a real CT and is wrong about fluid. ``lessons`` lets all three t
 and composes the CT that it should lead to (`ct_lessons.py`). ``distil`` teaches that to one
 generator, which becomes right and smooth. Then ``medtranslate train --hold`` lets it learn to look
 real beside its partner, held to what it knows. At last ``close-holes`` teaches the partner to leave
-out the ventricles that it makes where a CT shows none (`mri_holes.py`).
+out the ventricles that it makes where a CT shows none (`mri_holes.py`). With that the shipped model
+was made. ``keep-lesions``, which came after it, teaches the partner to show lesions as an earlier
+generator does, and to change nothing elsewhere (`mri_lesions.py`).
 
 ::
 
@@ -17,16 +19,19 @@ out the ventricles that it makes where a CT shows none (`mri_holes.py`).
         --of C2=0.25 --of C1=0.5 --of A=0.25
     python benchmarks/compose_model.py lessons lessons.safetensors --mri MRI \
         --turning A --keeping B --real C2
-    python benchmarks/compose_model.py distil smooth.safetensors --ct CT --mri MRI \
+    python benchmarks/compose_model.py distil smooth.safetensors --ct CT \
         --lessons lessons.safetensors --start B --partner mri.safetensors
     medtranslate train CT MRI -o RUN --init-from smooth.safetensors --hold 6 --hold-of ct ...
     python benchmarks/compose_model.py close-holes shipped.safetensors --ct CT \
         --start RUN/checkpoints/last.safetensors
+    python benchmarks/compose_model.py keep-lesions next.safetensors --ct CT \
+        --start shipped.safetensors --like A
 
 ``CT`` and ``MRI`` are slices of ``medtranslate data prepare``; A, B, C1 and C2 are checkpoints of
-``medtranslate train``, and so is what comes out, but for the lessons. It is written every 100
-steps, with all that the first ``--of``, ``--partner`` or ``--start`` has beside what is new: so
-``--of C2`` comes first, whose discriminators the training goes on with.
+``medtranslate train`` or bundles with discriminators, such as an earlier version of the shipped
+one. What comes out is a checkpoint, but for the lessons. It is written every 100 steps, with all
+that the first ``--of``, ``--partner`` or ``--start`` has beside what is new: so ``--of C2`` comes
+first, whose discriminators the training goes on with.
 """
 
 from __future__ import annotations
@@ -43,16 +48,19 @@ import torch
 import torch.nn.functional as F
 from ct_lessons import Teachers, with_bright_fluid
 from mri_holes import without_holes
+from mri_lesions import draw_lesions, laid_over
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from medtranslate.training.augment import Augmentation, Pictures, draw
-from medtranslate.training.checkpoints import Checkpoint
-from medtranslate.training.models import make_generator
+from medtranslate.training.checkpoints import Checkpoint, network_state
+from medtranslate.training.initial import start_from
+from medtranslate.training.models import Models, make_generator
 from medtranslate.training.objective import in_head
 from medtranslate.training.prepared import PreparedSet, from_grey, to_grey
 from medtranslate.training.settings import Settings
 
+CPU = torch.device("cpu")
 WEIGHTS = {"brain": 2.0, "base": 1.0, "teacher": 1.0, "bright fluid": 1.0}
 """How often a lesson is drawn, by its kind."""
 
@@ -73,23 +81,30 @@ def main() -> None:
     teach.add_argument("--steps", type=int, default=960)
     holes = commands.add_parser("close-holes")
     holes.add_argument("--steps", type=int, default=240)
-    for command in (mean, lesson, teach, holes):
+    keep = commands.add_parser("keep-lesions")
+    keep.add_argument("--like", type=Path, required=True, help="shows lesions as they should be")
+    keep.add_argument("--steps", type=int, default=700)
+    for command in (mean, lesson, teach, holes, keep):
         command.add_argument("output", type=Path, help="the file to write")
     lesson.add_argument("--mri", type=Path, required=True, help="prepared slices")
     teach.add_argument("--lessons", type=Path, required=True, help="what lessons has written")
-    for command in (teach, holes):
+    for command in (teach, holes, keep):
         command.add_argument("--ct", type=Path, required=True, help="prepared slices")
         command.add_argument("--start", type=Path, required=True, help="whose weights it starts by")
     chosen = options.parse_args()
-    {"average": average, "lessons": lessons, "distil": distil, "close-holes": close_holes}[
-        chosen.command
-    ](chosen)
+    {
+        "average": average,
+        "lessons": lessons,
+        "distil": distil,
+        "close-holes": close_holes,
+        "keep-lesions": keep_lesions,
+    }[chosen.command](chosen)
 
 
 def average(chosen: argparse.Namespace) -> None:
     """Write the weighted mean of a generator's weights, beside the first checkpoint's others."""
     shares = [share.rsplit("=", 1) for share in chosen.of]
-    checkpoints = [(Checkpoint.load(Path(path)), float(share)) for path, share in shares]
+    checkpoints = [(loaded(Path(path)), float(share)) for path, share in shares]
     first, part = checkpoints[0][0], f"averages.{chosen.side}"
     mean = {
         f"{part}.{name}": sum(share * one.part(part)[name] for one, share in checkpoints)
@@ -101,8 +116,7 @@ def average(chosen: argparse.Namespace) -> None:
 def lessons(chosen: argparse.Namespace) -> None:
     """Let three generators translate every slice, and write the CT that it should lead to."""
     teachers = [
-        generator(Checkpoint.load(path), "ct")
-        for path in (chosen.turning, chosen.keeping, chosen.real)
+        generator(loaded(path), "ct") for path in (chosen.turning, chosen.keeping, chosen.real)
     ]
     mri, ct, kinds = [], [], []
     for grey in PreparedSet.load(chosen.mri).slices:
@@ -126,7 +140,7 @@ def lessons(chosen: argparse.Namespace) -> None:
 def distil(chosen: argparse.Namespace) -> None:
     """Teach one generator what each slice should lead to, and the way back of a real CT."""
     lesson, slices = load_file(chosen.lessons), PreparedSet.load(chosen.ct).slices
-    base, start = Checkpoint.load(chosen.partner), Checkpoint.load(chosen.start)
+    base, start = loaded(chosen.partner), loaded(chosen.start)
     student, partner = generator(start, "ct"), generator(base, "mri")
     # Sizes vary as they do in a volume, in which heads are small near the vertex.
     augment = Augmentation(replace(settings_of(start), size=0.35))
@@ -152,7 +166,7 @@ def distil(chosen: argparse.Namespace) -> None:
 
 def close_holes(chosen: argparse.Namespace) -> None:
     """Teach a CT-to-MRI generator to make what it makes, without holes that no CT shows."""
-    slices, start = PreparedSet.load(chosen.ct).slices, Checkpoint.load(chosen.start)
+    slices, start = PreparedSet.load(chosen.ct).slices, loaded(chosen.start)
     teacher, student = generator(start, "mri"), generator(start, "mri")
     augment, drawn = Augmentation(settings_of(start)), torch.Generator().manual_seed(3)
     optimizer, draws = adam(student), np.random.default_rng(3)
@@ -165,6 +179,29 @@ def close_holes(chosen: argparse.Namespace) -> None:
         error = (in_head(student(ct.image), ct.head) - whole).abs()
         learn(optimizer, ((1 + 9 * holes) * error).mean())
         tell(step, {"all": error.mean(), "holes": (error * holes).sum() / holes.sum().clamp(min=1)})
+        if due(step, chosen.steps):
+            save(start, chosen.output, {"averages.mri": student})
+
+
+def keep_lesions(chosen: argparse.Namespace) -> None:
+    """Teach a CT-to-MRI generator to show lesions as another does, and else make what it makes."""
+    slices, start = PreparedSet.load(chosen.ct).slices, loaded(chosen.start)
+    teacher, student = generator(start, "mri"), generator(start, "mri")
+    like = generator(loaded(chosen.like), "mri")
+    augment, drawn = Augmentation(settings_of(start)), torch.Generator().manual_seed(4)
+    optimizer, draws = adam(student), np.random.default_rng(4)
+    for step in range(chosen.steps):
+        set_rate(optimizer, 3e-4, step, chosen.steps)
+        plain = augment(some(slices, 2, draws), draw(2, drawn))
+        lesions = draw_lesions(plain.image, draws)
+        with_lesions = in_head((plain.image + lesions.contrast).clamp(-1, 1), plain.head)
+        with torch.no_grad():
+            change = like(with_lesions) - like(plain.image)
+            wanted = in_head(laid_over(teacher(plain.image), change, lesions), plain.head)
+        error = (in_head(student(with_lesions), plain.head) - wanted).abs()
+        learn(optimizer, ((1 + 9 * lesions.near) * error).mean())
+        at = (error * lesions.near).sum() / lesions.near.sum().clamp(min=1)
+        tell(step, {"all": error.mean(), "lesions": at})
         if due(step, chosen.steps):
             save(start, chosen.output, {"averages.mri": student})
 
@@ -188,6 +225,18 @@ def translated(
     heads = torch.cat([shown.head, real.head])
     made = in_head(student(torch.cat([shown.image, fake])), heads)
     return made[: len(shown)], made[len(shown) :]
+
+
+def loaded(path: Path) -> Checkpoint:
+    """Load a checkpoint, or a bundle as what its training would have saved last."""
+    if path.is_file():
+        return Checkpoint.load(path)
+    training = json.loads((path / "configs" / "metadata.json").read_text())["training"]
+    models = Models(Settings.from_dict({**training["settings"], "cuda_graph": False}), CPU)
+    start_from(models, path)
+    recipes = {each.stem: each.read_text() for each in (path / "configs/recipes").glob("*.yaml")}
+    about = {**training, "step": training["steps"], "recipes": recipes}
+    return Checkpoint(network_state(models), about)
 
 
 def generator(checkpoint: Checkpoint, side: str) -> nn.Module:
