@@ -25,7 +25,7 @@ _STRETCH = (0.01, 0.99)
 _TILT = math.radians(6)
 _MOVES = ((_TILT, 1.0), (-_TILT, 1.0), (0.0, 1.07), (0.0, 1 / 1.07))
 # turn, and how much broader: a head tilted or formed a little otherwise is the same head
-_STEPS = (1, 1, 2, 4)  # inwards from shell to shell, 4 network pixels (3.6 mm) each
+_DEPTHS = (1, 2, 4, 8)  # steps inwards from the outline, 4 network pixels (3.6 mm) each
 
 
 @dataclass(frozen=True)
@@ -192,22 +192,27 @@ def _quantiles(
 def _by_depth(bright: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """Mean brightness in shells from the outline inwards; what is left is the core."""
     found = []
-    outer = inside
-    for step in _STEPS:
-        inner = eroded(outer, step)
+    outer, step = inside, 0
+    for depth in _DEPTHS:
+        inner = outer
+        while step < depth:
+            inner = _inner(inner)
+            step += 1
         found.append(_mean(bright, outer & ~inner))
         outer = inner
     found.append(_mean(bright, outer))
     return torch.stack(found, dim=1)
 
 
-def eroded(inside: torch.Tensor, steps: int) -> torch.Tensor:
-    """Give what is left of masks (N, H, W) so many steps inwards; a frame's edge is no outline."""
-    near = (~inside).float()[:, None]  # to what is outside
-    window = 2 * steps + 1
-    near = F.max_pool2d(near, (window, 1), stride=1, padding=(steps, 0))
-    near = F.max_pool2d(near, (1, window), stride=1, padding=(0, steps))
-    return near[:, 0] == 0
+def _inner(inside: torch.Tensor) -> torch.Tensor:
+    """Give what is left a step inwards from the outline; the frame's edge is no outline."""
+    for axis in (1, 2):
+        most = inside.shape[axis] - 1
+        before, after = inside.narrow(axis, 0, most), inside.narrow(axis, 1, most)
+        inside = inside.clone()
+        inside.narrow(axis, 0, most).logical_and_(after)
+        inside.narrow(axis, 1, most).logical_and_(before)
+    return inside
 
 
 def _texture(
@@ -216,7 +221,7 @@ def _texture(
     fine = F.avg_pool2d((halves[:, :1] - _enlarged(small[:, :1])).abs(), 2)[:, 0]
     coarse = F.avg_pool2d(small, 4)
     slow = (small[:, :1] - _enlarged(_enlarged(coarse[:, :1]))).abs()[:, 0]
-    deep = eroded(inside, 2)
+    deep = _inner(_inner(inside))
     spread = ((bright - _mean(bright, inside)[:, None, None]) ** 2 * inside).sum((1, 2))
     return torch.stack(
         [

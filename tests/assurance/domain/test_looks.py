@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import ndimage
 
-from medtranslate.assurance.domain.looks import FIGURES, SIDE, eroded, halved, look, moved
+from medtranslate.assurance.domain.looks import FIGURES, SIDE, halved, look, moved
 from medtranslate.recipes import Prepared
 
 
@@ -79,25 +75,6 @@ def test_mirrored_slices_give_mirrored_moves(halves: torch.Tensor) -> None:
     there = moved(halves.flip(3)).flip(4)
 
     assert torch.allclose(there, torch.stack([none, right, left, broader, narrower]), atol=1e-4)
-
-
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    shape=st.tuples(st.integers(1, 20), st.integers(1, 20)),
-    share=st.floats(0.5, 1),
-    steps=st.integers(1, 5),
-)
-def test_eroded_is_what_scipy_leaves(
-    seed: int, shape: tuple[int, int], share: float, steps: int
-) -> None:
-    inside = np.random.default_rng(seed).random((2, *shape)) < share
-
-    found = eroded(torch.from_numpy(inside), steps).numpy()
-
-    square = np.ones((3, 3))
-    for one, mask in zip(found, inside, strict=True):
-        left = ndimage.binary_erosion(mask, square, iterations=steps, border_value=1)
-        np.testing.assert_array_equal(one, left)
 
 
 def test_figures_tell_size_and_what_is_cut(head: Prepared) -> None:
