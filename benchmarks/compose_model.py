@@ -40,7 +40,8 @@ import argparse
 import json
 import math
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ from mri_lesions import draw_lesions, laid_over
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from medtranslate.bundle.refresh import facts_of
 from medtranslate.training.augment import Augmentation, Pictures, draw
 from medtranslate.training.checkpoints import Checkpoint, network_state
 from medtranslate.training.initial import start_from
@@ -60,7 +62,6 @@ from medtranslate.training.objective import in_head
 from medtranslate.training.prepared import PreparedSet, from_grey, to_grey
 from medtranslate.training.settings import Settings
 
-CPU = torch.device("cpu")
 WEIGHTS = {"brain": 2.0, "base": 1.0, "teacher": 1.0, "bright fluid": 1.0}
 """How often a lesson is drawn, by its kind."""
 
@@ -166,42 +167,59 @@ def distil(chosen: argparse.Namespace) -> None:
 
 def close_holes(chosen: argparse.Namespace) -> None:
     """Teach a CT-to-MRI generator to make what it makes, without holes that no CT shows."""
-    slices, start = PreparedSet.load(chosen.ct).slices, loaded(chosen.start)
-    teacher, student = generator(start, "mri"), generator(start, "mri")
-    augment, drawn = Augmentation(settings_of(start)), torch.Generator().manual_seed(3)
-    optimizer, draws = adam(student), np.random.default_rng(3)
-    for step in range(chosen.steps):
-        set_rate(optimizer, 1.5e-4, step, chosen.steps)
-        ct = augment(some(slices, 2, draws), draw(2, drawn))
-        with torch.no_grad():
-            first = in_head(teacher(ct.image), ct.head)
-        whole, holes = without_holes(ct.image, first)
-        error = (in_head(student(ct.image), ct.head) - whole).abs()
-        learn(optimizer, ((1 + 9 * holes) * error).mean())
-        tell(step, {"all": error.mean(), "holes": (error * holes).sum() / holes.sum().clamp(min=1)})
-        if due(step, chosen.steps):
-            save(start, chosen.output, {"averages.mri": student})
+
+    def lesson(ct: Pictures, made: torch.Tensor, draws: np.random.Generator) -> Mended:
+        return Mended(ct.image, *without_holes(ct.image, made))
+
+    mend(chosen, lesson, rate=1.5e-4, seed=3, named="holes")
 
 
 def keep_lesions(chosen: argparse.Namespace) -> None:
     """Teach a CT-to-MRI generator to show lesions as another does, and else make what it makes."""
+    like = generator(loaded(chosen.like), "mri")
+
+    def lesson(ct: Pictures, made: torch.Tensor, draws: np.random.Generator) -> Mended:
+        lesions = draw_lesions(ct.image, draws)
+        with_lesions = in_head((ct.image + lesions.contrast).clamp(-1, 1), ct.head)
+        change = like(with_lesions) - like(ct.image)
+        return Mended(
+            with_lesions, in_head(laid_over(made, change, lesions), ct.head), lesions.near
+        )
+
+    mend(chosen, lesson, rate=3e-4, seed=4, named="lesions")
+
+
+@dataclass(frozen=True)
+class Mended:
+    """CT to show, the MRI to make of it, and where that matters most: (B, 1, rows, columns)."""
+
+    shown: torch.Tensor
+    wanted: torch.Tensor
+    places: torch.Tensor
+
+
+def mend(
+    chosen: argparse.Namespace,
+    lesson: Callable[[Pictures, torch.Tensor, np.random.Generator], Mended],
+    *,
+    rate: float,
+    seed: int,
+    named: str,
+) -> None:
+    """Teach a CT-to-MRI generator what a lesson makes of the MRI that it made at the start."""
     slices, start = PreparedSet.load(chosen.ct).slices, loaded(chosen.start)
     teacher, student = generator(start, "mri"), generator(start, "mri")
-    like = generator(loaded(chosen.like), "mri")
-    augment, drawn = Augmentation(settings_of(start)), torch.Generator().manual_seed(4)
-    optimizer, draws = adam(student), np.random.default_rng(4)
+    augment, drawn = Augmentation(settings_of(start)), torch.Generator().manual_seed(seed)
+    optimizer, draws = adam(student), np.random.default_rng(seed)
     for step in range(chosen.steps):
-        set_rate(optimizer, 3e-4, step, chosen.steps)
-        plain = augment(some(slices, 2, draws), draw(2, drawn))
-        lesions = draw_lesions(plain.image, draws)
-        with_lesions = in_head((plain.image + lesions.contrast).clamp(-1, 1), plain.head)
+        set_rate(optimizer, rate, step, chosen.steps)
+        ct = augment(some(slices, 2, draws), draw(2, drawn))
         with torch.no_grad():
-            change = like(with_lesions) - like(plain.image)
-            wanted = in_head(laid_over(teacher(plain.image), change, lesions), plain.head)
-        error = (in_head(student(with_lesions), plain.head) - wanted).abs()
-        learn(optimizer, ((1 + 9 * lesions.near) * error).mean())
-        at = (error * lesions.near).sum() / lesions.near.sum().clamp(min=1)
-        tell(step, {"all": error.mean(), "lesions": at})
+            task = lesson(ct, in_head(teacher(ct.image), ct.head), draws)
+        error = (in_head(student(task.shown), ct.head) - task.wanted).abs()
+        learn(optimizer, ((1 + 9 * task.places) * error).mean())
+        there = (error * task.places).sum() / task.places.sum().clamp(min=1)
+        tell(step, {"all": error.mean(), named: there})
         if due(step, chosen.steps):
             save(start, chosen.output, {"averages.mri": student})
 
@@ -231,8 +249,8 @@ def loaded(path: Path) -> Checkpoint:
     """Load a checkpoint, or a bundle as what its training would have saved last."""
     if path.is_file():
         return Checkpoint.load(path)
-    training = json.loads((path / "configs" / "metadata.json").read_text())["training"]
-    models = Models(Settings.from_dict({**training["settings"], "cuda_graph": False}), CPU)
+    training = facts_of(path).training
+    models = Models(Settings.from_dict(training["settings"]), torch.device("cpu"))
     start_from(models, path)
     recipes = {each.stem: each.read_text() for each in (path / "configs/recipes").glob("*.yaml")}
     about = {**training, "step": training["steps"], "recipes": recipes}
