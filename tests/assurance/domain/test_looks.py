@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from medtranslate.assurance.domain.looks import FIGURES, SIDE, halved, look, moved
 from medtranslate.recipes import Prepared
@@ -52,6 +55,49 @@ def test_where_the_head_lies_does_not_enter_the_picture(halves: torch.Tensor) ->
     here, there = look(halves, "CT"), look(halves.roll((4, -6), (2, 3)), "CT")
 
     assert torch.allclose(here.pictures, there.pictures, atol=1e-4)
+
+
+def test_moving_and_halving_are_what_the_library_does_and_take_less_time(
+    halves: torch.Tensor,
+) -> None:
+    turn = math.radians(6)
+    theta = torch.tensor(
+        [[math.cos(turn), -math.sin(turn), 0.0], [math.sin(turn), math.cos(turn), 0.0]]
+    )
+    grid = F.affine_grid(theta.expand(len(halves), 2, 3), list(halves.shape), align_corners=False)
+    tilted = F.grid_sample(halves, grid, align_corners=False)
+    head = torch.rand(2, 8, 8) > 0.5
+
+    torch.testing.assert_close(moved(halves)[1], tilted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        halved(torch.ones(2, 1, 8, 8), head)[:, 1:], F.avg_pool2d(head[:, None].float(), 2)
+    )
+
+
+def test_depth_is_counted_from_the_outline_inwards() -> None:
+    side = torch.arange(128)
+    from_edge = torch.minimum(side, 127 - side) // 2  # in pixels of 64x64
+    depth = torch.minimum(from_edge[:, None], from_edge[None]) - 10
+    cover = (depth >= 0).float()
+    shells = torch.bucketize(depth, torch.tensor([0, 1, 2, 4, 8]), right=True) / 10
+
+    figures = look(torch.stack([shells * cover, cover])[None], "CT").figures[0]
+
+    assert figures[10:15].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5], abs=1e-5)
+
+
+def test_texture_tells_fine_from_coarse() -> None:
+    cover = torch.zeros(128, 128)
+    cover[16:112, 16:112] = 1.0
+    rows = torch.arange(128)[:, None].expand(128, 128)
+    fine, coarse = (torch.where(rows // width % 2 == 0, 0.6, 0.4) * cover for width in (1, 4))
+
+    pixels, blocks = (
+        look(torch.stack([shade, cover])[None], "CT").figures[0, 15:18] for shade in (fine, coarse)
+    )
+
+    assert pixels.tolist() == pytest.approx([0.1, 0.0, 0.0], abs=1e-5)
+    assert blocks.tolist() == pytest.approx([0.0, 0.1, 0.1], abs=1e-5)
 
 
 def test_moves_begin_with_none_and_tilt_and_broaden_the_head() -> None:
