@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from medtranslate.assurance.domain.check import LIMITS, SEVERAL, Calibrated, DomainCheck
-from medtranslate.assurance.domain.faults import UNTOLD, Examples, Maker
+from medtranslate.assurance.domain.faults import CONTENTS, TURNS, UNTOLD, Examples, Maker
 from medtranslate.assurance.domain.looks import look
 from medtranslate.assurance.domain.network import Namer, Namers
 from medtranslate.assurance.domain.scale import Scale
@@ -148,16 +148,37 @@ def _examples(
 
 def _measured(maker: Maker, namers: Namers, kept_out: torch.Tensor, variants: int) -> Calibrated:
     """Measure how odd genuine slices look: by fault, as slices, and as scans of several."""
-    odds = []
+    seen, broader = [], []
     with torch.inference_mode():
         for part in kept_out.split(_BATCH):
             slices = part.float()
             for shown in (slices, *(maker.genuine(slices) for _ in range(variants))):
-                odds.append(namers.odds(shown, maker.modality))
-    faults = Scale.measure(torch.cat(odds))
-    scores = faults.score(torch.cat(odds))
+                seen.append(namers.odds(shown, maker.modality))
+                broader.append(namers.odds(maker.broader(shown), maker.modality))
+    odds = torch.cat(seen)
+    faults = fault_scale(odds, torch.cat(broader))
+    scores = faults.score(odds)
     slice_scale = Scale.measure(scores.amax(1, keepdim=True))
     # Slices of a scan are alike: many of them say no more than a few of different scans do.
     drawn = torch.randint(0, len(scores), (_DRAWS * len(scores), SEVERAL), generator=maker.random)
     common = scores[drawn].median(dim=1).values
     return Calibrated(namers, faults, slice_scale, Scale.measure(common.amax(1, keepdim=True)))
+
+
+def fault_scale(odds: torch.Tensor, broader: torch.Tensor) -> Scale:
+    """Measure each fault's scale.
+
+    A head as broad as long looks as if it lay on its side, so that fault is measured on heads that
+    were made broader too. To measure every fault so would let in others that lie otherwise, which
+    no broad head resembles.
+
+    Parameters
+    ----------
+    odds, broader : float tensors (N, faults)
+        Log-odds of genuine slices, and of the same made broader (`Maker.broader`).
+    """
+    as_found, with_broader = (
+        Scale.measure(values).knots for values in (odds, torch.cat([odds, broader]))
+    )
+    side = torch.tensor([fault == "on its side" for fault in (*TURNS, *CONTENTS)])
+    return Scale(torch.where(side[:, None], with_broader, as_found))

@@ -30,6 +30,10 @@ CONTENTS = {
 UNTOLD = -100
 """The label of what says nothing either way; `torch.nn.functional.cross_entropy` leaves it out."""
 
+BROADER = {"CT": 1.0, "MR": 1.15}
+"""How much broader than others a head may be. Growths, for which MR is made, broaden it; in CT,
+whose brain shows little, breadth is most of what tells a head on its side."""
+
 _TURN_SHARES = torch.tensor([0.37, 0.30, 0.15, 0.18])  # upright, then TURNS
 _CONTENT_SHARES = torch.tensor([0.37, 0.13, 0.15, 0.07, 0.18, 0.10])  # ..., the last recoloured
 
@@ -70,6 +74,14 @@ class Maker:
         """Vary slices as scanners and recipes do: size, tilt, field of view, contrast, noise."""
         nil = torch.zeros(len(halves), dtype=torch.int64)
         return self._acquired(self._placed(self._shaded(halves), self._degrees(nil)))
+
+    def broader(self, halves: torch.Tensor) -> torch.Tensor:
+        """Make heads as broad as they may be: from as they are to `BROADER`."""
+        n = len(halves)
+        narrow, nil = 1 / self.uniform(n, 1, BROADER[self.modality]), torch.zeros(n)
+        theta = torch.stack([narrow, nil, nil, nil, nil + 1, nil], dim=1).view(n, 2, 3)
+        grid = F.affine_grid(theta, list(halves.shape), align_corners=False)
+        return F.grid_sample(halves, grid, padding_mode="zeros", align_corners=False)
 
     def examples(self, own: torch.Tensor, other: torch.Tensor) -> Examples:
         """Make one example of each slice, of a kind drawn for it.

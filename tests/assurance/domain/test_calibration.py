@@ -12,6 +12,8 @@ import yaml
 from safetensors.torch import load, save
 
 from medtranslate.assurance.domain import DomainCheck, Effort, Slices, as_bytes, calibrate
+from medtranslate.assurance.domain.calibration import fault_scale
+from medtranslate.assurance.domain.faults import CONTENTS, TURNS
 from medtranslate.assurance.domain.looks import look, moved
 from medtranslate.assurance.domain.store import FORMAT, load_domain
 from medtranslate.bundle import Bundle, attach_domain
@@ -88,8 +90,22 @@ def test_what_networks_say_is_averaged_over_them_and_over_the_moves(
     odds = namers.odds(halves[:2], "CT")
 
     shown = [each.flip(3) if flip else each for each in moved(halves[:2]) for flip in (False, True)]
-    by_hand = [namer.odds(look(each, "CT")) for namer in namers.each for each in shown]
+    looks = [look(each, "CT") for each in shown]
+    answers = [namer(each.pictures, each.figures) for namer in namers.each for each in looks]
+    by_hand = [torch.cat([said[:, 1:] - said[:, :1] for said in each], 1) for each in answers]
     torch.testing.assert_close(odds, torch.stack(by_hand).mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_what_lies_on_its_side_is_measured_on_broader_heads_too() -> None:
+    kinds = [*TURNS, *CONTENTS]
+    side = kinds.index("on its side")
+    odds = torch.linspace(0, 1, 201)[:, None].expand(-1, len(kinds))
+
+    knots = fault_scale(odds, odds + 10).knots
+
+    for place in range(len(kinds)):
+        expected = [5.5, 10.6, 10.8, 10.9, 10.96] if place == side else [0.5, 0.8, 0.9, 0.95, 0.98]
+        assert knots[place].tolist() == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_calibration_leaves_the_random_state_alone(slices: dict[str, Slices]) -> None:

@@ -48,3 +48,14 @@ def test_a_part_of_a_head_is_smaller_than_all_of_it(halves: torch.Tensor) -> Non
     whole, part = (maker().make(kind, halves, nil)[:, 1] for kind in (GENUINE, "cut off"))
 
     assert float(part.mean()) < 0.75 * float(whole.mean())
+
+
+def test_a_head_in_mr_may_be_broader_by_a_seventh_and_one_in_ct_is_as_it_is() -> None:
+    block = torch.zeros(40, 2, 128, 128)
+    block[:, :, 34:94, 44:84] = 1.0  # 60 rows, 40 columns, in the middle
+
+    rows, columns = ((maker("MR").broader(block)[:, 1] >= 0.5).any(axis).sum(1) for axis in (2, 1))
+
+    assert rows.tolist() == [60] * 40
+    assert columns.min() >= 40 and 44 <= columns.max() <= 46
+    torch.testing.assert_close(maker("CT").broader(block), block)
