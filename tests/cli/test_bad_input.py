@@ -176,6 +176,17 @@ def test_a_volume_does_not_become_a_picture_nor_a_picture_dicom(convert, ct, pic
     assert done.code == 5 and "no place in space" in done.err
 
 
+def test_only_dicom_has_series_to_choose_from(convert, ct, pictures, tmp_path) -> None:
+    for scan in (ct, pictures):
+        done = convert(scan, "--to", "mri", "--from", "ct", "--series", "2")
+        assert done.code == 5 and "holds no DICOM, so no series '2'" in done.err
+
+    damaged = tmp_path / "damaged.nii.gz"
+    damaged.write_bytes(b"nothing")
+    done = convert(damaged, "--to", "mri", "--series", "2")
+    assert done.code == 4 and "not a NIfTI file" in done.err
+
+
 def test_a_nifti_has_no_headers_for_dicom(convert, ct) -> None:
     done = convert(ct, "--to", "mri", "--format", "dicom")
 

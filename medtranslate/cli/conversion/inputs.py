@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medtranslate.errors import AmbiguousInput, Unreadable
+from medtranslate.errors import AmbiguousInput, Unreadable, Unsupported
 from medtranslate.imaging import Finding, read, survey
 
 _VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
@@ -85,9 +85,9 @@ def find(given: Path, series: str = "") -> Input:
     dicom = [one for one in found if one.format == "dicom"]
     if dicom:
         return _of_series(given, dicom, series)
-    _refuse_series(given, series)
     if not found or all(one.error for one in found):
         raise _fault(given)
+    _refuse_series(given, series)
     return Input(given, (_of_file(given, found),))
 
 
@@ -114,10 +114,10 @@ def _in_folder(folder: Path, found: Sequence[Finding], series: str) -> Input:
     volumes = [one for one in found if one.kind == "volume" and one.format != "dicom"]
     if dicom and not volumes:
         return _of_series(folder, dicom, series)
-    _refuse_series(folder, series)
     pictures = [one for one in found if one.kind == "picture"]
     if dicom or not (volumes or pictures):
         raise _fault(folder)
+    _refuse_series(folder, series)
     unknown = [one for one in found if not one.kind]
     together = not volumes
     kept, passed = _pass_over_synthetic(volumes or pictures)
@@ -171,7 +171,7 @@ def _choose(given: Path, series: Sequence[Finding], wanted: str) -> str:
 
 def _refuse_series(given: Path, series: str) -> None:
     if series:
-        raise AmbiguousInput(f"holds no DICOM, so no series {series!r}", path=given)
+        raise Unsupported(f"holds no DICOM, so no series {series!r}", path=given)
 
 
 def _pass_over_synthetic(found: Sequence[Finding]) -> tuple[list[Finding], int]:
