@@ -5,12 +5,12 @@ On a made 512x512x160 int16 head CT in a ``.nii.gz`` (`conversion.make_scan`):
 - bare: read, prepare, translate, restore, write; nothing else;
 - domain check, unseen, round trip, variation: each alone, on what the bare conversion has at hand;
 - memory: the most that a conversion holds with and without the round trip and its map, each in a
-  process of its own, beside the size of one float32 volume.
+  process of its own, beside the size of one float32 volume; by force, as the made scan is no head.
 
-A model without a calibrated domain check is given the shipped model's. Times are the median of
-interleaved repeats. Run it on an otherwise idle machine::
+The model is the shipped one, or a network of drawn weights; the domain check is the shipped one's.
+Times are the median of interleaved repeats. Run it on an otherwise idle machine::
 
-    python benchmarks/assurance.py                      # Compact, drawn weights
+    python benchmarks/assurance.py
     python benchmarks/assurance.py --network ResNet9 --repeats 1 --slices 40
 """
 
@@ -36,11 +36,14 @@ from medtranslate.assurance.domain import DomainCheck, load_domain
 from medtranslate.assurance.unseen import find_unseen
 from medtranslate.translation.source import source_of
 
+_ALWAYS = ("--no-preview", "--overwrite", "--force")
+
 
 def main() -> None:
     """Print two tables."""
     options = argparse.ArgumentParser()
-    options.add_argument("--network", default="Compact", choices=["Compact", "ResNet9", "UNet256"])
+    networks = ["shipped", "Compact", "ResNet9", "UNet256"]
+    options.add_argument("--network", default="shipped", choices=networks)
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument(
         "--slices", type=int, default=SHAPE[2], help="of the volume, evenly chosen"
@@ -48,7 +51,9 @@ def main() -> None:
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundle, scan = make_bundle(folder, chosen.network), make_scan(folder)
+        drawn = chosen.network != "shipped"
+        bundle = make_bundle(folder, chosen.network) if drawn else Bundle.load().folder
+        scan = make_scan(folder)
         if chosen.slices < SHAPE[2]:
             scan = thinned(scan, chosen.slices)
         print(f"{machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
@@ -140,8 +145,8 @@ def peak(bundle: Path, scan: Path, *options: str) -> float:
         "from medtranslate.cli.endings import run\nassert run(app, sys.argv[1:]) == 0\n"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
-    command = ["convert", scan, "--to", "mri", "--from", "ct", "--bundle", bundle, "--no-preview"]
-    arguments = [str(one) for one in (*command, "--overwrite", *options)]
+    command = ["convert", scan, "--to", "mri", "--from", "ct", "--bundle", bundle]
+    arguments = [str(one) for one in (*command, *_ALWAYS, *options)]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
     )

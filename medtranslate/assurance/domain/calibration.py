@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from medtranslate.assurance.domain.check import LIMITS, SEVERAL, Calibrated, DomainCheck
-from medtranslate.assurance.domain.faults import CONTENTS, TURNS, UNTOLD, Examples, Maker
+from medtranslate.assurance.domain.faults import FAULTS, ON_ITS_SIDE, UNTOLD, Examples, Maker
 from medtranslate.assurance.domain.looks import look
 from medtranslate.assurance.domain.network import Namer, Namers
 from medtranslate.assurance.domain.scale import Scale
@@ -86,9 +86,7 @@ def calibrate(
         other = slices[OTHER[modality]]
         draws = range(seed, seed + effort.namers)
         namers = Namers(_fit(modality, own.fit, other.fit, effort, each) for each in draws)
-        made[modality] = _measured(
-            Maker(modality, _draws(draws.stop)), namers, own.kept_out, effort.variants
-        )
+        made[modality] = _measured(modality, draws.stop, namers, own.kept_out, effort.variants)
     return DomainCheck(made, LIMITS)
 
 
@@ -146,17 +144,20 @@ def _examples(
     return pictures, figures, turns, contents
 
 
-def _measured(maker: Maker, namers: Namers, kept_out: torch.Tensor, variants: int) -> Calibrated:
+def _measured(
+    modality: str, seed: int, namers: Namers, kept_out: torch.Tensor, variants: int
+) -> Calibrated:
     """Measure how odd genuine slices look: by fault, as slices, and as scans of several."""
-    seen, broader = [], []
+    maker, broadener = (Maker(modality, _draws(each)) for each in (seed, seed + 1))
+    found, found_broader = [], []
     with torch.inference_mode():
         for part in kept_out.split(_BATCH):
             slices = part.float()
             for shown in (slices, *(maker.genuine(slices) for _ in range(variants))):
-                seen.append(namers.odds(shown, maker.modality))
-                broader.append(namers.odds(maker.broader(shown), maker.modality))
-    odds = torch.cat(seen)
-    faults = fault_scale(odds, torch.cat(broader))
+                found.append(namers.odds(shown, modality))
+                found_broader.append(namers.odds(broadener.broader(shown), modality))
+    odds, broader = torch.cat(found), torch.cat(found_broader)
+    faults = fault_scale(odds, broader)
     scores = faults.score(odds)
     slice_scale = Scale.measure(scores.amax(1, keepdim=True))
     # Slices of a scan are alike: many of them say no more than a few of different scans do.
@@ -177,8 +178,7 @@ def fault_scale(odds: torch.Tensor, broader: torch.Tensor) -> Scale:
     odds, broader : float tensors (N, faults)
         Log-odds of genuine slices, and of the same made broader (`Maker.broader`).
     """
-    as_found, with_broader = (
-        Scale.measure(values).knots for values in (odds, torch.cat([odds, broader]))
-    )
-    side = torch.tensor([fault == "on its side" for fault in (*TURNS, *CONTENTS)])
+    as_found = Scale.measure(odds).knots
+    with_broader = Scale.measure(torch.cat([odds, broader])).knots
+    side = torch.tensor([fault == ON_ITS_SIDE for fault in FAULTS])
     return Scale(torch.where(side[:, None], with_broader, as_found))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from medtranslate.assurance.domain.faults import CONTENTS, TURNS
+from medtranslate.assurance.domain.faults import FAULTS
 from medtranslate.assurance.domain.judgement import Judgement, Verdict
 from medtranslate.assurance.domain.looks import halved
 from medtranslate.assurance.domain.network import Namers
@@ -28,7 +28,6 @@ FEWEST_HEAD = 0.02
 SEVERAL = 5
 """From so many slices a scan is judged by what its slices have in common."""
 
-_TOLD = {**TURNS, **CONTENTS}
 _NO_HEAD = "there is no head in it"
 _ALL_ONE = "there is nothing in it: all of it has one brightness"
 _EVEN = 0.01  # of the 2 from darkest to brightest: little more than a grey level
@@ -140,8 +139,8 @@ def _median(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def _reasons(faults: torch.Tensor, modality: str) -> tuple[str, ...]:
-    """Tell the oddest fault, and others that are about as odd, in the order of `_TOLD`."""
-    told = list(_TOLD.values())
+    """Tell the oddest fault, and others that are about as odd, in the order of `FAULTS`."""
+    told = list(FAULTS.values())
     order = faults.argsort(descending=True).tolist()
     named = [place for place in order if faults[place] >= _ALSO * faults[order[0]]]
     return tuple(

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 
 UPRIGHT, GENUINE = "upright", "genuine"
+ON_ITS_SIDE = "on its side"
 TURNS = {
     "upside down": "upside down: rotated by 180 degrees or mirrored top to bottom",
-    "on its side": "lying on its side: rotated by about 90 degrees",
+    ON_ITS_SIDE: "lying on its side: rotated by about 90 degrees",
     "turned": "turned in the slice plane, far from upright",
 }
 """How a head may lie other than upright, and how that is told."""
@@ -27,12 +28,15 @@ CONTENTS = {
 }
 """What a scan may show other than a head in its modality, and how that is told."""
 
+FAULTS = {**TURNS, **CONTENTS}
+"""All of them, in the order in which `Namers.odds` gives them."""
+
 UNTOLD = -100
 """The label of what says nothing either way; `torch.nn.functional.cross_entropy` leaves it out."""
 
 BROADER = {"CT": 1.0, "MR": 1.15}
-"""How much broader than others a head may be. Growths, for which MR is made, broaden it; in CT,
-whose brain shows little, breadth is most of what tells a head on its side."""
+"""How much broader than others a head may be and still lie as it should. Large tumours, for which
+many an MR is made, broaden it; in CT breadth is most of what tells a head on its side."""
 
 _TURN_SHARES = torch.tensor([0.37, 0.30, 0.15, 0.18])  # upright, then TURNS
 _CONTENT_SHARES = torch.tensor([0.37, 0.13, 0.15, 0.07, 0.18, 0.10])  # ..., the last recoloured
@@ -76,12 +80,11 @@ class Maker:
         return self._acquired(self._placed(self._shaded(halves), self._degrees(nil)))
 
     def broader(self, halves: torch.Tensor) -> torch.Tensor:
-        """Make heads as broad as they may be: from as they are to `BROADER`."""
+        """Make heads broader, from not at all to `BROADER`."""
         n = len(halves)
-        narrow, nil = 1 / self.uniform(n, 1, BROADER[self.modality]), torch.zeros(n)
-        theta = torch.stack([narrow, nil, nil, nil, nil + 1, nil], dim=1).view(n, 2, 3)
-        grid = F.affine_grid(theta, list(halves.shape), align_corners=False)
-        return F.grid_sample(halves, grid, padding_mode="zeros", align_corners=False)
+        theta = torch.eye(2, 3).repeat(n, 1, 1)
+        theta[:, 0, 0] = 1 / self.uniform(n, 1, BROADER[self.modality])
+        return _resampled(halves, theta)
 
     def examples(self, own: torch.Tensor, other: torch.Tensor) -> Examples:
         """Make one example of each slice, of a kind drawn for it.
@@ -325,8 +328,7 @@ class Maker:
             ],
             dim=1,
         )
-        grid = F.affine_grid(theta, list(halves.shape), align_corners=False)
-        placed = F.grid_sample(halves, grid, padding_mode="zeros", align_corners=False)
+        placed = _resampled(halves, theta)
         some = self.chance(n, 0.15)[:, None, None, None]
         return torch.where(some, self._trimmed(placed, 0.0, 0.08), placed)
 
@@ -377,3 +379,8 @@ class Maker:
         loud = (self.chance(n, 0.4) * self.uniform(n, 0, 0.06))[:, None, None]
         noisy = shade + loud * self.normal(*shade.shape) * cover
         return torch.stack([noisy.clamp(min=0).minimum(cover), cover], dim=1)
+
+
+def _resampled(halves: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    grid = F.affine_grid(theta, list(halves.shape), align_corners=False)
+    return F.grid_sample(halves, grid, padding_mode="zeros", align_corners=False)

@@ -1,4 +1,4 @@
-"""What the domain check looks at: a small picture of each head, and figures about it.
+"""What the domain check looks at: a small picture of each head, and figures about it; on the CPU.
 
 Both come from slices that a recipe has prepared, for pictures and volumes alike. The picture is cut
 to the head's box, so where the head lies and how large it is do not enter it; figures tell the
@@ -20,6 +20,7 @@ SIDE = 48
 FIGURES = 24
 """How many figures describe a slice."""
 
+_INSIDE = 0.5  # share of head from which a pixel counts as head
 _MARGIN = 1.06  # side of the picture, in longer sides of the head's box
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _STRETCH = (0.01, 0.99)
@@ -59,7 +60,7 @@ def halved(slices: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     slices : float tensor (N, 1, H, W)
-        In [-1, 1].
+        In [-1, 1]; H and W are even.
     head : bool tensor (N, H, W)
 
     Returns
@@ -72,7 +73,7 @@ def halved(slices: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
 
 
 def moved(halves: torch.Tensor) -> torch.Tensor:
-    """Give halved slices (N, 2, H, W) as they are, tilted a little and made broader and narrower.
+    """Give halved slices (N, 2, S, S) as they are, tilted a little and made broader and narrower.
 
     What a network says of all of them together hangs less on chance than what it says of one
     (test-time augmentation; Krizhevsky et al. 2012, section 4.1). Mirrored slices give mirrored
@@ -80,7 +81,7 @@ def moved(halves: torch.Tensor) -> torch.Tensor:
 
     Returns
     -------
-    tensor (M, N, 2, H, W)
+    tensor (M, N, 2, S, S)
         The slices themselves, then those moved.
     """
     matrices = [
@@ -91,7 +92,7 @@ def moved(halves: torch.Tensor) -> torch.Tensor:
         for turn, broader in _MOVES
     ]
     count, moves = len(halves), len(_MOVES)
-    grid = _grid(torch.tensor(matrices, device=halves.device), halves.shape[-1])
+    grid = _grid(torch.tensor(matrices), halves.shape[-1])
     grid = grid.repeat_interleave(count, dim=0)
     copies = halves.repeat(moves, 1, 1, 1)
     found = F.grid_sample(copies, grid, padding_mode="zeros", align_corners=False)
@@ -110,7 +111,7 @@ def look(halves: torch.Tensor, modality: str) -> Looks:
         percentiles of its head.
     """
     small = _pooled(halves)
-    inside = small[:, 1] >= 0.5
+    inside = small[:, 1] >= _INSIDE
     bright = small[:, 0] / small[:, 1].clamp(min=0.01)
     if modality == "MR":
         low, high = _quantiles(bright, inside, _STRETCH).unbind(1)
@@ -153,8 +154,8 @@ class _Box:
 
     @classmethod
     def of(cls, cover: torch.Tensor) -> _Box:
-        """Find the box of what is head by half or more; (N, H, W)."""
-        return cls(_edges(cover.amax(2) >= 0.5), _edges(cover.amax(1) >= 0.5))
+        """Find the box from shares of head (N, H, W)."""
+        return cls(_edges(cover.amax(2) >= _INSIDE), _edges(cover.amax(1) >= _INSIDE))
 
     @property
     def sides(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -179,7 +180,7 @@ def _cut(small: torch.Tensor, box: _Box) -> torch.Tensor:
 
 def _grid(theta: torch.Tensor, side: int) -> torch.Tensor:
     """Give the grid (N, side, side, 2) of matrices (N, 2, 3), a fifth of `F.affine_grid`'s time."""
-    steps = (torch.arange(side, device=theta.device) * 2 + 1) / side - 1
+    steps = (torch.arange(side) * 2 + 1) / side - 1
     across, along, shift = theta[:, :, :, None, None].unbind(2)
     return (across * steps + along * steps[:, None] + shift).permute(0, 2, 3, 1)
 
@@ -187,7 +188,7 @@ def _grid(theta: torch.Tensor, side: int) -> torch.Tensor:
 def _edges(profile: torch.Tensor) -> torch.Tensor:
     """Give first and last edge (N, 2) of the True part of (N, L), on an axis from -1 to 1."""
     length = profile.shape[1]
-    at = torch.arange(length, device=profile.device)
+    at = torch.arange(length)
     first = torch.where(profile, at, length).amin(1)
     last = torch.where(profile, at + 1, 0).amax(1)
     return torch.stack([first, torch.maximum(last, first + 1)], dim=1) * (2 / length) - 1
@@ -230,8 +231,7 @@ def _by_depth(bright: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
             step += 1
         shells.append(outer & ~inner)
         outer = inner
-    where = torch.stack([*shells, outer], dim=1).flatten(2).float()
-    return (where @ bright.flatten(1)[:, :, None])[:, :, 0] / where.sum(2).clamp(min=1)
+    return _means(bright[:, None], torch.stack([*shells, outer], dim=1))[:, 0]
 
 
 def _inner(inside: torch.Tensor) -> torch.Tensor:
@@ -249,18 +249,28 @@ def _texture(
     halves: torch.Tensor, small: torch.Tensor, bright: torch.Tensor, inside: torch.Tensor
 ) -> torch.Tensor:
     shade = small[:, 0]
+    white, black = bright >= 0.97, bright <= 0.03
+    middle = _means(bright[:, None], inside[:, None])
+    spread = (bright - middle[:, 0, :, None]) ** 2
+    values = torch.stack([_fine(halves, shade), _slow(shade), spread, white, black], dim=1)
+    where = torch.stack([inside, _inner(_inner(inside))], dim=1)
+    whole, deep = _means(values, where).unbind(2)
+    return torch.stack(
+        [deep[:, 0], deep[:, 1], whole[:, 2].sqrt(), whole[:, 3], deep[:, 3], whole[:, 4]], dim=1
+    )
+
+
+def _fine(halves: torch.Tensor, shade: torch.Tensor) -> torch.Tensor:
+    """Give how far pixels of halved slices lie from the mean of their four (N, H, W)."""
     corners = [halves[:, 0, row::2, column::2] for row in (0, 1) for column in (0, 1)]
-    fine = torch.stack([(corner - shade).abs() for corner in corners]).mean(0)
+    return torch.stack([(corner - shade).abs() for corner in corners]).mean(0)
+
+
+def _slow(shade: torch.Tensor) -> torch.Tensor:
+    """Give how far pixels lie from the mean of their block of 4x4."""
     coarse = _pooled(_pooled(shade))
     blocks = shade.unflatten(2, (-1, 4)).unflatten(1, (-1, 4))
-    slow = (blocks - coarse[:, :, None, :, None]).abs().view_as(shade)
-    white, black = (bright >= 0.97).float(), (bright <= 0.03).float()
-    (middle,) = _means([bright], inside).unbind(1)
-    spread, whites, blacks = _means(
-        [(bright - middle[:, None, None]) ** 2, white, black], inside
-    ).unbind(1)
-    fine, slow, deep_whites = _means([fine, slow, white], _inner(_inner(inside))).unbind(1)
-    return torch.stack([fine, slow, spread.sqrt(), whites, deep_whites, blacks], dim=1)
+    return (blocks - coarse[:, :, None, :, None]).abs().view_as(shade)
 
 
 def _symmetry(pictures: torch.Tensor) -> torch.Tensor:
@@ -276,8 +286,7 @@ def _pooled(values: torch.Tensor) -> torch.Tensor:
     return (rows[..., ::2] + rows[..., 1::2]) / 4
 
 
-def _means(values: list[torch.Tensor], where: torch.Tensor) -> torch.Tensor:
-    """Give the means (N, K) of K values (N, H, W) each, where (N, H, W) says."""
-    counted = where.flatten(1).float()
-    sums = torch.stack(values, dim=1).flatten(2) @ counted[:, :, None]
-    return sums[:, :, 0] / counted.sum(1, keepdim=True).clamp(min=1)
+def _means(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Give the means (N, K, M) of K values (N, K, H, W) in M places, bool (N, M, H, W)."""
+    counted = where.flatten(2).float()
+    return values.flatten(2) @ counted.mT / counted.sum(2).clamp(min=1)[:, None]

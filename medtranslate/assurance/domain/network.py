@@ -13,7 +13,7 @@ from medtranslate.assurance.domain.faults import CONTENTS, TURNS
 from medtranslate.assurance.domain.looks import FIGURES, SIDE, look, moved
 
 _SEEN = 40
-_CONVOLUTIONS = 6  # layers of `Namer.see`: the convolutions, each with its ReLU
+_CONVOLUTIONS = 6  # first layers of `Namer.see`: convolutions, each followed by its ReLU
 
 
 class Namer(nn.Module):
@@ -95,15 +95,12 @@ class Namers(nn.Module):
 def _seen(namers: list[Namer], pictures: torch.Tensor) -> list[torch.Tensor]:
     """Give what each namer sees: their convolutions as one in groups take half the time."""
     seen, groups = pictures, 1
-    for alike in zip(*(namer.see[:_CONVOLUTIONS] for namer in namers), strict=True):
-        layer = alike[0]
-        if isinstance(layer, nn.Conv2d):
-            weight = torch.cat([each.weight for each in alike])
-            bias = torch.cat([each.bias for each in alike])
-            seen = F.conv2d(seen, weight, bias, layer.stride, layer.padding, groups=groups)
-            groups = len(namers)
-        else:
-            seen = layer(seen)
+    for alike in zip(*(namer.see[:_CONVOLUTIONS:2] for namer in namers), strict=True):
+        first = cast("nn.Conv2d", alike[0])
+        weight = torch.cat([each.weight for each in alike])
+        bias = torch.cat([each.bias for each in alike])
+        seen = F.conv2d(seen, weight, bias, first.stride, first.padding, groups=groups).relu()
+        groups = len(namers)
     parts = seen.chunk(len(namers), dim=1)
     return [namer.see[_CONVOLUTIONS:](part) for namer, part in zip(namers, parts, strict=True)]
 

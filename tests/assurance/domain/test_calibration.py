@@ -11,9 +11,9 @@ import torch
 import yaml
 from safetensors.torch import load, save
 
-from medtranslate.assurance.domain import DomainCheck, Effort, Slices, as_bytes, calibrate
+from medtranslate.assurance.domain import DomainCheck, Effort, Slices, as_bytes, calibrate, faults
 from medtranslate.assurance.domain.calibration import fault_scale
-from medtranslate.assurance.domain.faults import CONTENTS, TURNS
+from medtranslate.assurance.domain.faults import FAULTS, ON_ITS_SIDE
 from medtranslate.assurance.domain.looks import look, moved
 from medtranslate.assurance.domain.store import FORMAT, load_domain
 from medtranslate.bundle import Bundle, attach_domain
@@ -97,15 +97,28 @@ def test_what_networks_say_is_averaged_over_them_and_over_the_moves(
 
 
 def test_what_lies_on_its_side_is_measured_on_broader_heads_too() -> None:
-    kinds = [*TURNS, *CONTENTS]
-    side = kinds.index("on its side")
-    odds = torch.linspace(0, 1, 201)[:, None].expand(-1, len(kinds))
+    odds = torch.linspace(0, 1, 201)[:, None].expand(-1, len(FAULTS))
 
     knots = fault_scale(odds, odds + 10).knots
 
-    for place in range(len(kinds)):
-        expected = [5.5, 10.6, 10.8, 10.9, 10.96] if place == side else [0.5, 0.8, 0.9, 0.95, 0.98]
-        assert knots[place].tolist() == pytest.approx(expected, abs=2e-3)
+    for fault, found in zip(FAULTS, knots.tolist(), strict=True):
+        broad = fault == ON_ITS_SIDE
+        expected = [5.5, 10.6, 10.8, 10.9, 10.96] if broad else [0.5, 0.8, 0.9, 0.95, 0.98]
+        assert found == pytest.approx(expected, abs=2e-3)
+
+
+def test_broader_heads_change_that_scale_alone(
+    slices: dict[str, Slices], quick: DomainCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "BROADER", {"CT": 1.0, "MR": 1.6})
+
+    other = calibrate(slices, effort=QUICK)
+
+    for modality, fault in (("CT", None), ("MR", ON_ITS_SIDE)):
+        before, after = (each.modalities[modality].faults.knots for each in (quick, other))
+        kept = (before == after).all(1).tolist()
+        changed = [name for name, same in zip(FAULTS, kept, strict=True) if not same]
+        assert changed == ([fault] if fault else [])
 
 
 def test_a_calibration_leaves_the_random_state_alone(slices: dict[str, Slices]) -> None:

@@ -102,7 +102,8 @@ def test_nothing_to_look_at_is_refused(head: Prepared) -> None:
 
 
 def test_one_brightness_all_over_is_refused(head: Prepared) -> None:
-    even = Prepared(torch.full_like(head.slices, -0.98), head.head, head.limits, head.placement)
+    slices = torch.where(head.head[:, None], 0.3, -1.0)
+    even = Prepared(slices, head.head, head.limits, head.placement)
 
     judgement = told().judge(even, SOURCE)
 

@@ -57,16 +57,14 @@ def test_where_the_head_lies_does_not_enter_the_picture(halves: torch.Tensor) ->
     assert torch.allclose(here.pictures, there.pictures, atol=1e-4)
 
 
-def test_moving_and_halving_are_what_the_library_does_and_take_less_time(
-    halves: torch.Tensor,
-) -> None:
+def test_moving_and_halving_give_what_the_library_gives(halves: torch.Tensor) -> None:
     turn = math.radians(6)
     theta = torch.tensor(
         [[math.cos(turn), -math.sin(turn), 0.0], [math.sin(turn), math.cos(turn), 0.0]]
     )
     grid = F.affine_grid(theta.expand(len(halves), 2, 3), list(halves.shape), align_corners=False)
     tilted = F.grid_sample(halves, grid, align_corners=False)
-    head = torch.rand(2, 8, 8) > 0.5
+    head = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.5
 
     torch.testing.assert_close(moved(halves)[1], tilted, atol=1e-4, rtol=0)
     torch.testing.assert_close(
@@ -86,10 +84,25 @@ def test_depth_is_counted_from_the_outline_inwards() -> None:
     assert figures[10:15].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5], abs=1e-5)
 
 
+def square(shade: torch.Tensor) -> torch.Tensor:
+    """A head of 48x48 pixels in the middle of 64x64, in brightness (48, 48), halved."""
+    cover = F.pad(torch.ones(48, 48), (8, 8, 8, 8))
+    small = torch.stack([F.pad(shade, (8, 8, 8, 8)), cover])[None]
+    return F.interpolate(small, scale_factor=2)
+
+
+def test_brightness_is_told_by_rank() -> None:
+    order = torch.randperm(48 * 48, generator=torch.Generator().manual_seed(0))
+    ramp = torch.linspace(0.1, 0.9, 48 * 48)[order].view(48, 48)
+
+    figures = look(square(ramp), "CT").figures[0]
+
+    assert figures[5:10].tolist() == pytest.approx([0.14, 0.3, 0.5, 0.7, 0.86], abs=1e-3)
+
+
 def test_texture_tells_fine_from_coarse() -> None:
-    cover = torch.zeros(128, 128)
-    cover[16:112, 16:112] = 1.0
     rows = torch.arange(128)[:, None].expand(128, 128)
+    cover = square(torch.ones(48, 48))[0, 1]
     fine, coarse = (torch.where(rows // width % 2 == 0, 0.6, 0.4) * cover for width in (1, 4))
 
     pixels, blocks = (
@@ -98,6 +111,29 @@ def test_texture_tells_fine_from_coarse() -> None:
 
     assert pixels.tolist() == pytest.approx([0.1, 0.0, 0.0], abs=1e-5)
     assert blocks.tolist() == pytest.approx([0.0, 0.1, 0.1], abs=1e-5)
+
+
+def test_slow_texture_is_told_from_the_mean_of_a_block_not_of_the_head() -> None:
+    halves_of_the_head = torch.where(torch.arange(48) < 24, 0.3, 0.7).expand(48, 48)
+
+    slow, spread = look(square(halves_of_the_head), "CT").figures[0, 16:18].tolist()
+
+    assert (slow, spread) == pytest.approx((0.0, 0.2), abs=1e-5)
+
+
+def test_white_is_told_of_the_head_and_of_its_depth_and_black_of_the_head() -> None:
+    shade = torch.full((48, 48), 0.5)
+    shade[0] = 0.98  # the outermost pixels, not deep
+    shade[10, :24] = 0.99
+    shade[20:22] = 0.02
+    shade[30:34] = 0.9  # bright and dark, not white and black
+    shade[40:44] = 0.1
+
+    whites, deep_whites, blacks = look(square(shade), "CT").figures[0, 18:21].tolist()
+
+    assert whites == pytest.approx((48 + 24) / 48**2, abs=1e-6)
+    assert deep_whites == pytest.approx(22 / 44**2, abs=1e-6)  # without two pixels at the rim
+    assert blacks == pytest.approx(2 / 48, abs=1e-6)
 
 
 def test_moves_begin_with_none_and_tilt_and_broaden_the_head() -> None:
