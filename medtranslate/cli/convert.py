@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from medtranslate.paths import check_present
 
 
 class Target(StrEnum):
@@ -154,6 +157,8 @@ def convert(
     and slice positions are those of the source. Results are synthetic and say so: not for
     diagnosis, dose or attenuation.
     """
+    if len(inputs) == 1 and not report:
+        check_present(Path(inputs[0]))  # before what takes seconds to import
     from medtranslate.cli.conversion.call import Model, call
     from medtranslate.cli.conversion.request import Request
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from medtranslate.paths import check_present
 
 Input = Annotated[
     str, typer.Argument(metavar="INPUT", help="A file, a folder or a zip, as convert takes it.")
@@ -19,8 +22,7 @@ def inspect(path: Input, json: Json = False, verbose: Verbose = False) -> None:
     A single scan is read whole; of several, the headers alone. Series are numbered as convert's
     --series takes them.
     """
-    from pathlib import Path
-
+    check_present(Path(path))  # before what takes seconds to import
     from medtranslate.cli.inspection.look import look
     from medtranslate.cli.inspection.show import as_json, show
 

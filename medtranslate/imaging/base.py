@@ -21,9 +21,10 @@ import torch
 from monai.data import ImageReader, ImageWriter, MetaTensor
 from monai.utils import ensure_tuple
 
-from medtranslate.errors import InputMissing, Unsupported
+from medtranslate.errors import Unsupported
 from medtranslate.imaging.source import Scan, check_modality, check_source
 from medtranslate.imaging.whole import whole_file
+from medtranslate.paths import check_present
 
 Paths = Sequence[str | PathLike[str]] | str | PathLike[str]
 
@@ -166,28 +167,3 @@ def check_even(source: dict[str, Any], path: Path) -> None:
             path=path,
             remedy="write DICOM, or make an even grid first",
         )
-
-
-def check_present(path: Path) -> None:
-    """Refuse a path that is missing or may not be read.
-
-    Raises
-    ------
-    InputMissing
-        There is no such file or folder, or no permission.
-    """
-    try:
-        if path.is_dir():
-            next(path.iterdir(), None)
-        elif path.exists() and not path.is_file():
-            # Opening a named pipe would wait for a writer for ever.
-            raise InputMissing("is no regular file", path=path)
-        else:
-            with path.open("rb"):
-                pass
-    except FileNotFoundError:
-        raise InputMissing("no such file or folder", path=path) from None
-    except PermissionError:
-        raise InputMissing("no permission to read", path=path) from None
-    except OSError as error:
-        raise InputMissing(f"cannot be opened: {error.strerror}", path=path) from error

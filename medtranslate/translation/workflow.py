@@ -22,7 +22,8 @@ from monai.utils import ensure_tuple_rep
 
 from medtranslate.errors import Unreadable, Unsupported
 from medtranslate.imaging import survey, write
-from medtranslate.imaging.base import ScanWriter, check_present
+from medtranslate.imaging.base import ScanWriter
+from medtranslate.paths import check_present
 from medtranslate.recipes import Prepared
 from medtranslate.translation.device import Device
 from medtranslate.translation.source import source_of

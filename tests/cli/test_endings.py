@@ -154,22 +154,38 @@ def test_help_answers_in_half_a_second() -> None:
     assert min(took) < 0.5
 
 
-@pytest.mark.parametrize("command", ["convert", "inspect", "demo"])
-def test_help_imports_nothing_heavy(command: str) -> None:
+def run_and_name_what_is_heavy(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own; heavy packages that it imported end its stdout."""
     code = f"""
 import sys
-sys.argv[1:] = [{command!r}, "--help"]
+sys.argv[1:] = {list(arguments)!r}
 from medtranslate.cli import main
 try:
     main()
-except SystemExit as ended:
+finally:
     heavy = {{"torch", "monai", "numpy", "SimpleITK", "nibabel", "pydicom", "PIL"}}
-    sys.exit(ended.code or sorted(heavy & set(sys.modules)) or 0)
+    print("heavy:", *sorted(heavy & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("command", ["convert", "inspect", "demo"])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    done = run_and_name_what_is_heavy(command, "--help")
 
     assert done.returncode == 0, done.stderr
-    assert "Usage: medtranslate" in done.stdout
+    assert "Usage: medtranslate" in done.stdout and done.stdout.endswith("heavy:\n")
+
+
+@pytest.mark.parametrize("arguments", [("convert", "--to", "mri"), ("inspect",)])
+def test_a_mistyped_path_is_told_before_anything_heavy_is_imported(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = run_and_name_what_is_heavy(*arguments, str(tmp_path / "scna.nii.gz"))
+
+    assert done.returncode == 3
+    assert done.stderr == f"medtranslate: error: {tmp_path}/scna.nii.gz: no such file or folder\n"
+    assert done.stdout == "heavy:\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["data"], ["bundle"]])
