@@ -38,6 +38,11 @@ dt{font-weight:600}dd{margin:0 0 .6rem}
 h2{border-color:#444}}
 """
 
+_CHOSEN = (
+    "<p>Of the slices that show a good part of the head, lie above the skull base and are not "
+    "unlike those that the model learnt from; there much is always lost.</p>"
+)
+
 
 def write_page(
     content: Mapping[str, Any],
@@ -114,12 +119,13 @@ def _conversion(one: Mapping[str, Any], looks: Sequence[Look]) -> str:
     if one["output"]:
         parts.append(f'<p class="label">{escape(one["synthesis"]["label"])}</p>')
     parts.append(_table(_files(one)))
-    parts += ["<ul>", *(f"<li>{escape(line)}</li>" for line in told(one)), "</ul>"]
+    if lines := told(one):
+        parts += ["<ul>", *(f"<li>{escape(line)}</li>" for line in lines), "</ul>"]
     cycle = one["cycle_error"]
     if cycle and len(cycle["slices"]) > 1:
         parts.append(f"<h3>Round trip by slice, {escape(cycle['units'])}</h3>{_chart(cycle)}")
     if looks:
-        parts.append("<h3>Where the round trip lost most</h3>")
+        parts.append(f"<h3>Where the round trip lost most</h3>{_CHOSEN}")
         parts += [_row(look, one) for look in looks]
     return "\n".join(parts)
 
@@ -146,17 +152,18 @@ def _chart(cycle: Mapping[str, Any]) -> str:
     """Draw a bar a slice, its peak, and its mean within; the worst slices stand out."""
     slices, worst = cycle["slices"], set(cycle["worst_slices"][:4])
     highest = max(max(one["error"], one["peak"] or 0.0) for one in slices) or 1.0
-    bars = "".join(
-        _bar(place, one["peak"] or 0.0, highest, f"slice {one['index']}, worst place",
-             "worst" if one["index"] in worst else "peak")
-        + _bar(place, one["error"], highest, f"slice {one['index']}, mean", "mean")
-        for place, one in enumerate(slices)
-    )  # fmt: skip
+    bars = ""
+    for place, one in enumerate(slices):
+        name = f"slice {one['index']}"
+        if one["peak"] is not None:
+            kind = "worst" if one["index"] in worst else "peak"
+            bars += _bar(place, one["peak"], highest, f"{name}, worst place", kind)
+        bars += _bar(place, one["error"], highest, f"{name}, mean", "mean")
     return (
         f'<svg class="chart" viewBox="0 0 {len(slices)} 100" preserveAspectRatio="none">{bars}'
         "</svg><p>From below to above: the worst place of each slice, red in the worst slices, "
-        f"and, dark, its mean; the tallest bar is {highest:.1f}. Slices are numbered from 0 along "
-        "the file's own axis.</p>"
+        f"and, dark, its mean; the tallest bar is {highest:.1f}. A slice with too little head has "
+        "a mean only. Slices are numbered from 0 along the file's own axis.</p>"
     )
 
 

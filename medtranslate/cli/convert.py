@@ -157,6 +157,8 @@ def convert(
     and slice positions are those of the source. Results are synthetic and say so: not for
     diagnosis, dose or attenuation.
     """
+    if "" in inputs:  # which as a path would be the current folder
+        raise typer.BadParameter("an INPUT is empty; is a variable unset?")
     if len(inputs) == 1 and not report:
         check_present(Path(inputs[0]))  # before what takes seconds to import
     from medtranslate.cli.conversion.call import Model, call

@@ -22,6 +22,8 @@ def inspect(path: Input, json: Json = False, verbose: Verbose = False) -> None:
     A single scan is read whole; of several, the headers alone. Series are numbered as convert's
     --series takes them.
     """
+    if not path:  # which as a path would be the current folder
+        raise typer.BadParameter("INPUT is empty; is a variable unset?")
     check_present(Path(path))  # before what takes seconds to import
     from medtranslate.cli.inspection.look import look
     from medtranslate.cli.inspection.show import as_json, show

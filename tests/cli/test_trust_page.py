@@ -81,6 +81,17 @@ def test_the_script_files_what_its_report_lets_pass(desk, convert, ct_series, tm
     assert desk(ct_series, "exit 0").stdout == "domain check: it is dark\nhold: out/mri\n"
 
 
+def test_the_page_decides_about_a_failed_conversion_too(desk, convert, ct, tmp_path) -> None:
+    path = tmp_path / "out" / "report.json"
+    path.parent.mkdir()
+    convert(tmp_path / "missing.nii.gz", "--to", "mri", "--report", path)
+
+    done = desk(ct, "exit 0")
+
+    assert done.stdout.splitlines()[-1] == "hold: out/mri"
+    assert done.stdout.startswith("not converted: ") and "no such file" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("code", "ended", "said"),
     [
