@@ -13,23 +13,11 @@ from medtranslate.imaging.dicom.files import looks_like_dicom, walk
 from medtranslate.imaging.itk_header import companion
 
 NOT_SCANS = frozenset(
-    [
-        ".txt",
-        ".md",
-        ".json",
-        ".csv",
-        ".tsv",
-        ".xml",
-        ".html",
-        ".htm",
-        ".pdf",
-        ".yaml",
-        ".yml",
-        ".log",
-        ".ini",
-        ".bval",
-        ".bvec",
-    ]
+    {
+        *(".txt", ".md", ".pdf", ".html", ".htm", ".log"),
+        *(".json", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".ini", ".toml", ".bval", ".bvec"),
+        *(".sh", ".py", ".ipynb", ".bat", ".ps1", ".md5", ".sha256"),
+    }
 )
 """Suffixes of what lies beside scans and is none, so that it is no fault of a folder."""
 

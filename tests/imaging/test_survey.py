@@ -23,7 +23,8 @@ def mixed(tmp_path, nifti_file, voxels):
     (tmp_path / "deep" / "bad.nii").write_text("Dear colleague")
     (tmp_path / "deep" / "stranger.bin").write_bytes(b"\1\2\3" * 99)
     (tmp_path / "deep" / "empty.bin").touch()
-    (tmp_path / "deep" / "notes.txt").write_text("Dear colleague")
+    for name in ("notes.txt", "job.sh", "decide.py"):
+        (tmp_path / "deep" / name).write_text("Dear colleague")
     return tmp_path
 
 
