@@ -36,8 +36,6 @@ from medtranslate.assurance.domain import DomainCheck, load_domain
 from medtranslate.assurance.unseen import find_unseen
 from medtranslate.translation.source import source_of
 
-_ALWAYS = ("--no-preview", "--overwrite", "--force")
-
 
 def main() -> None:
     """Print two tables."""
@@ -145,8 +143,8 @@ def peak(bundle: Path, scan: Path, *options: str) -> float:
         "from medtranslate.cli.endings import run\nassert run(app, sys.argv[1:]) == 0\n"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
-    command = ["convert", scan, "--to", "mri", "--from", "ct", "--bundle", bundle]
-    arguments = [str(one) for one in (*command, *_ALWAYS, *options)]
+    always = ["--to", "mri", "--from", "ct", "--no-preview", "--overwrite", "--force"]
+    arguments = ["convert", str(scan), "--bundle", str(bundle), *always, *options]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
     )

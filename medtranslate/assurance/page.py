@@ -122,10 +122,11 @@ def _conversion(one: Mapping[str, Any], looks: Sequence[Look]) -> str:
     if lines := told(one):
         parts += ["<ul>", *(f"<li>{escape(line)}</li>" for line in lines), "</ul>"]
     cycle = one["cycle_error"]
-    if cycle and len(cycle["slices"]) > 1:
+    several = cycle and len(cycle["slices"]) > 1
+    if several:
         parts.append(f"<h3>Round trip by slice, {escape(cycle['units'])}</h3>{_chart(cycle)}")
     if looks:
-        parts.append(f"<h3>Where the round trip lost most</h3>{_CHOSEN}")
+        parts.append(f"<h3>Where the round trip lost most</h3>{_CHOSEN if several else ''}")
         parts += [_row(look, one) for look in looks]
     return "\n".join(parts)
 

@@ -151,5 +151,7 @@ def test_pictures_and_bars_are_those_of_the_slices() -> None:
     heights = re.findall(r'<rect class=(\w+) [^>]*height="([\d.]+)"', text)
     mean = ("mean", "22.22")  # of 9
     assert heights == [("worst", "55.56"), mean, ("worst", "100.00"), mean, mean]  # no worst place
-
     assert "lost: white is 60 HU or more" in text
+
+    alone = page(content(conversion(cycle_error=cycle([9.0]))), [[look]])
+    assert "Of the slices that show" in text and "Of the slices that show" not in alone

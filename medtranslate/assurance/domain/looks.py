@@ -8,7 +8,9 @@ size. Mirrored left to right, a slice gives the mirrored picture and the same fi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ _TILT = math.radians(6)
 _MOVES = ((_TILT, 1.0), (-_TILT, 1.0), (0.0, 1.07), (0.0, 1 / 1.07))
 # turn, and how much broader: a head tilted or formed a little otherwise is the same head
 _DEPTHS = (1, 2, 4, 8)  # steps inwards from the outline, 4 network pixels (3.6 mm) each
+_DEEP = 2  # of them, where texture is told
 
 
 @dataclass(frozen=True)
@@ -118,14 +121,14 @@ def look(halves: torch.Tensor, modality: str) -> Looks:
         halves = _stretched(halves, low, high)
         small = _pooled(halves)
         bright = small[:, 0] / small[:, 1].clamp(min=0.01)
-    box = _Box.of(small[:, 1])
+    box, left = _Box.of(small[:, 1]), _eroded(inside)
     pictures = _cut(small, box)
     figures = torch.cat(
         [
             _shape(inside, box),
             _quantiles(bright, inside, _QUANTILES),
-            _by_depth(bright, inside),
-            _texture(halves, small, bright, inside),
+            _by_depth(bright, left),
+            _texture(halves, small, bright, left),
             _symmetry(pictures),
         ],
         dim=1,
@@ -220,18 +223,21 @@ def _quantiles(
     return ranked.gather(1, torch.stack(ranks, dim=1)).clamp(max=1)
 
 
-def _by_depth(bright: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+def _by_depth(bright: torch.Tensor, left: Mapping[int, torch.Tensor]) -> torch.Tensor:
     """Mean brightness in shells from the outline inwards; what is left is the core."""
-    shells = []
-    outer, step = inside, 0
-    for depth in _DEPTHS:
-        inner = outer
-        while step < depth:
-            inner = _inner(inner)
-            step += 1
-        shells.append(outer & ~inner)
-        outer = inner
-    return _means(bright[:, None], torch.stack([*shells, outer], dim=1))[:, 0]
+    masks = list(left.values())
+    shells = [outer & ~inner for outer, inner in pairwise(masks)]
+    return _means(bright[:, None], torch.stack([*shells, masks[-1]], dim=1))[:, 0]
+
+
+def _eroded(inside: torch.Tensor) -> dict[int, torch.Tensor]:
+    """Give what is left of a head, none and each of `_DEPTHS` steps inwards, by those steps."""
+    found, left = {0: inside}, inside
+    for step in range(1, max(_DEPTHS) + 1):
+        left = _inner(left)
+        if step in _DEPTHS:
+            found[step] = left
+    return found
 
 
 def _inner(inside: torch.Tensor) -> torch.Tensor:
@@ -246,14 +252,17 @@ def _inner(inside: torch.Tensor) -> torch.Tensor:
 
 
 def _texture(
-    halves: torch.Tensor, small: torch.Tensor, bright: torch.Tensor, inside: torch.Tensor
+    halves: torch.Tensor,
+    small: torch.Tensor,
+    bright: torch.Tensor,
+    left: Mapping[int, torch.Tensor],
 ) -> torch.Tensor:
-    shade = small[:, 0]
+    shade, inside = small[:, 0], left[0]
     white, black = bright >= 0.97, bright <= 0.03
     middle = _means(bright[:, None], inside[:, None])
     spread = (bright - middle[:, 0, :, None]) ** 2
     values = torch.stack([_fine(halves, shade), _slow(shade), spread, white, black], dim=1)
-    where = torch.stack([inside, _inner(_inner(inside))], dim=1)
+    where = torch.stack([inside, left[_DEEP]], dim=1)
     whole, deep = _means(values, where).unbind(2)
     return torch.stack(
         [deep[:, 0], deep[:, 1], whole[:, 2].sqrt(), whole[:, 3], deep[:, 3], whole[:, 4]], dim=1
