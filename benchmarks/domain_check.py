@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from no_heads import NO_HEADS, image, picture, volume
+from scans_without_a_head import WITHOUT_A_HEAD, image, picture, volume
 
 from medtranslate import Translator, read
 from medtranslate.assurance.domain import DomainCheck, Judgement, load_domain
@@ -166,7 +166,7 @@ def strangers(judge: Judge, parent: Path, names: Path) -> Row:
 def made_rows(judge: Judge, modality: str, count: int) -> Iterator[Row]:
     """Judge bodies and objects, as pictures and as volumes."""
     for kind, make in (("pictures", picture), ("volumes", volume)):
-        for name, paint in NO_HEADS.items():
+        for name, paint in WITHOUT_A_HEAD.items():
             rng = np.random.default_rng(0)
             scans = (make(paint, modality, rng) for _ in range(count))
             yield judged(judge, Row(f"made {modality} {kind}", name), scans, _same, modality)

@@ -18,6 +18,8 @@ from medtranslate.shipped import shipped
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = "bundles/brain_ct_mri/models"
 DISCRIMINATORS = "bundles/brain_ct_mri/discriminators"
+HISTORY = "bundles/history"
+NOT_IN_A_WHEEL = (DISCRIMINATORS, HISTORY)
 WEIGHTS = ["placeholder.safetensors", "generator_ct_to_mri.safetensors"]
 WHEEL_LIMIT = 100e6  # bytes; PyPI's own default limit
 
@@ -83,7 +85,7 @@ def files_below(folder: Path) -> set[str]:
 
 def shipped_files(tree: Path) -> set[str]:
     files = files_below(tree / "transforms") | files_below(tree / "bundles")
-    return {name for name in files if not name.startswith(DISCRIMINATORS)}
+    return {name for name in files if not name.startswith(NOT_IN_A_WHEEL)}
 
 
 @pytest.mark.parametrize("which", ["wheel", "wheel_of_sdist"])
@@ -102,15 +104,16 @@ def test_a_wheel_carries_every_recipe_and_weight_inside_the_package(
     assert {top for top in tops if not top.endswith(".dist-info")} == {"medtranslate"}
 
 
-def test_discriminators_are_in_the_sdist_but_in_no_wheel(built: Built) -> None:
+def test_discriminators_and_history_are_in_the_sdist_but_in_no_wheel(built: Built) -> None:
     top = built.sdist.name.removesuffix(".tar.gz")
     with tarfile.open(built.sdist) as sdist:
         names = set(sdist.getnames())
 
     assert {f"{top}/{DISCRIMINATORS}/{name}" for name in WEIGHTS} <= names
+    assert f"{top}/{HISTORY}/brain_ct_mri/README.md" in names
     for wheel in (built.wheel, built.wheel_of_sdist):
         inside = zipfile.ZipFile(wheel).namelist()
-        assert [name for name in inside if "/discriminators/" in name] == []
+        assert [name for name in inside if "/discriminators/" in name or "/history/" in name] == []
 
 
 def installed_home(source: list[str | Path], site: Path, folder: Path) -> Path:

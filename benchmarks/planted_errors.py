@@ -16,8 +16,8 @@ The map of the cycle error is then made from the altered result, and stated:
 
 Give scans (files or series folders), folders of pictures, or both::
 
-    python benchmarks/planted_faults.py DATA/nifti/mr-brain-t2w.nii.gz DATA/dicom/ct-head-tilted
-    python benchmarks/planted_faults.py DATA/trainA DATA/trainB --include DATA/val-A.txt \
+    python benchmarks/planted_errors.py DATA/nifti/mr-brain-t2w.nii.gz DATA/dicom/ct-head-tilted
+    python benchmarks/planted_errors.py DATA/trainA DATA/trainB --include DATA/val-A.txt \
         --include DATA/val-B.txt --pictures 20 --modalities CT MR
 """
 

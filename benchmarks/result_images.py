@@ -5,7 +5,7 @@ refuses are drawn anew.
 
 ::
 
-    python benchmarks/result_pictures.py pictures.png --ct DATA/testA --mri DATA/testB \
+    python benchmarks/result_images.py pictures.png --ct DATA/testA --mri DATA/testB \
         --mri-list DATA/clean-testB.txt
 """
 

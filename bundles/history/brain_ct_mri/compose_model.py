@@ -1,37 +1,36 @@
-"""Compose a model of training runs: weights averaged, and one MRI-to-CT generator taught.
+"""Compose version 0.4.0 of `brain_ct_mri` from training runs.
 
-``average`` takes the weighted mean of one generator's weights over checkpoints that were trained on
+``average`` takes the weighted mean of one generator's weights over checkpoints that were trained
 from one another (Wortsman et al. 2022, "Model soups").
 
-The rest is about MRI to CT. Of earlier generators one turns contrast over, which is right for an
-MRI whose fluid is bright (T2), one keeps it, right where fluid is dark (T1, FLAIR), and one makes
-what looks like a real CT and is wrong about fluid. ``lessons`` lets all three translate every slice
-and composes the CT that it should lead to (`ct_lessons.py`). ``distil`` teaches that to one
-generator, which becomes right and smooth. Then ``medtranslate train --hold`` lets it learn to look
-real beside its partner, held to what it knows. At last ``close-holes`` teaches the partner to leave
-out the ventricles that it makes where a CT shows none (`mri_holes.py`). With that the shipped model
-was made. ``keep-lesions``, which came after it, teaches the partner to show lesions as an earlier
-generator does, and to change nothing elsewhere (`mri_lesions.py`).
+The other commands concern MRI to CT. Of three earlier generators one inverts contrast, which is
+right where fluid is bright in the MRI (T2); one keeps it, right where fluid is dark (T1, FLAIR);
+and one looks like a real CT but is wrong about fluid. ``pseudo-labels`` translates every slice with
+all three and composes the CT to learn (`ct_pseudo_labels.py`). ``distill`` trains one generator on
+the pseudo-labels; it becomes right, but smooth. ``medtranslate train`` with an anchor then makes it
+look real beside its partner. Finally ``fill-ventricles`` trains the partner to omit ventricles that
+the CT does not show (`spurious_ventricles.py`). This gave version 0.4.0. ``keep-lesions`` was a
+later trial: it trains the partner to show lesions as an earlier generator does (`mri_lesions.py`).
 
 ::
 
-    python benchmarks/compose_model.py average mri.safetensors --side mri \
-        --of C2=0.25 --of C1=0.5 --of A=0.25
-    python benchmarks/compose_model.py lessons lessons.safetensors --mri MRI \
+    cd bundles/history/brain_ct_mri
+    python compose_model.py average mri.safetensors --side mri --of C2=0.25 --of C1=0.5 --of A=0.25
+    python compose_model.py pseudo-labels labels.safetensors --mri MRI \
         --turning A --keeping B --real C2
-    python benchmarks/compose_model.py distil smooth.safetensors --ct CT \
-        --lessons lessons.safetensors --start B --partner mri.safetensors
-    medtranslate train CT MRI -o RUN --init-from smooth.safetensors --hold 6 --hold-of ct ...
-    python benchmarks/compose_model.py close-holes shipped.safetensors --ct CT \
+    python compose_model.py distill smooth.safetensors --ct CT \
+        --labels labels.safetensors --start B --partner mri.safetensors
+    medtranslate train CT MRI -o RUN --init-from smooth.safetensors ...  # README.md has the rest
+    python compose_model.py fill-ventricles shipped.safetensors --ct CT \
         --start RUN/checkpoints/last.safetensors
-    python benchmarks/compose_model.py keep-lesions next.safetensors --ct CT \
+    python compose_model.py keep-lesions next.safetensors --ct CT \
         --start shipped.safetensors --like A
 
-``CT`` and ``MRI`` are slices of ``medtranslate data prepare``; A, B, C1 and C2 are checkpoints of
+``CT`` and ``MRI`` are files of ``medtranslate data prepare``; A, B, C1 and C2 are checkpoints of
 ``medtranslate train`` or bundles with discriminators, such as an earlier version of the shipped
-one. What comes out is a checkpoint, but for the lessons. It is written every 100 steps, with all
-that the first ``--of``, ``--partner`` or ``--start`` has beside what is new: so ``--of C2`` comes
-first, whose discriminators the training goes on with.
+one. All commands but ``pseudo-labels`` write a checkpoint, every 100 steps. It takes everything
+but the new weights from the first ``--of``, ``--partner`` or ``--start``; hence ``--of C2`` comes
+first, because training continues with its discriminators.
 """
 
 from __future__ import annotations
@@ -47,10 +46,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ct_lessons import Teachers, with_bright_fluid
-from mri_holes import without_holes
-from mri_lesions import draw_lesions, laid_over
+from ct_pseudo_labels import Teachers, with_bright_fluid
+from mri_lesions import add_change, draw_lesions
 from safetensors.torch import load_file, save_file
+from spurious_ventricles import fill_spurious_ventricles
 from torch import nn
 
 from medtranslate.bundle.refresh import facts_of
@@ -63,7 +62,7 @@ from medtranslate.training.prepared import PreparedSet, from_grey, to_grey
 from medtranslate.training.settings import Settings
 
 WEIGHTS = {"brain": 2.0, "base": 1.0, "teacher": 1.0, "bright fluid": 1.0}
-"""How often a lesson is drawn, by its kind."""
+"""Relative frequency of each kind of pseudo-label in training."""
 
 
 def main() -> None:
@@ -71,33 +70,33 @@ def main() -> None:
     options = argparse.ArgumentParser()
     commands = options.add_subparsers(dest="command", required=True)
     mean = commands.add_parser("average")
-    mean.add_argument("--side", choices=("mri", "ct"), required=True, help="what it makes")
+    mean.add_argument("--side", choices=("mri", "ct"), required=True, help="target modality")
     mean.add_argument("--of", action="append", required=True, metavar="CHECKPOINT=SHARE")
-    lesson = commands.add_parser("lessons")
-    lesson.add_argument("--turning", type=Path, required=True, help="teacher for bright fluid")
-    lesson.add_argument("--keeping", type=Path, required=True, help="teacher for dark fluid")
-    lesson.add_argument("--real", type=Path, required=True, help="whose CT looks real")
-    teach = commands.add_parser("distil")
-    teach.add_argument("--partner", type=Path, required=True, help="makes MRI of CT")
+    labels = commands.add_parser("pseudo-labels")
+    labels.add_argument("--turning", type=Path, required=True, help="teacher for bright fluid")
+    labels.add_argument("--keeping", type=Path, required=True, help="teacher for dark fluid")
+    labels.add_argument("--real", type=Path, required=True, help="teacher whose CT looks real")
+    teach = commands.add_parser("distill")
+    teach.add_argument("--partner", type=Path, required=True, help="CT-to-MRI generator")
     teach.add_argument("--steps", type=int, default=960)
-    holes = commands.add_parser("close-holes")
-    holes.add_argument("--steps", type=int, default=240)
+    fill = commands.add_parser("fill-ventricles")
+    fill.add_argument("--steps", type=int, default=240)
     keep = commands.add_parser("keep-lesions")
-    keep.add_argument("--like", type=Path, required=True, help="shows lesions as they should be")
+    keep.add_argument("--like", type=Path, required=True, help="reference for lesions")
     keep.add_argument("--steps", type=int, default=700)
-    for command in (mean, lesson, teach, holes, keep):
+    for command in (mean, labels, teach, fill, keep):
         command.add_argument("output", type=Path, help="the file to write")
-    lesson.add_argument("--mri", type=Path, required=True, help="prepared slices")
-    teach.add_argument("--lessons", type=Path, required=True, help="what lessons has written")
-    for command in (teach, holes, keep):
+    labels.add_argument("--mri", type=Path, required=True, help="prepared slices")
+    teach.add_argument("--labels", type=Path, required=True, help="output of pseudo-labels")
+    for command in (teach, fill, keep):
         command.add_argument("--ct", type=Path, required=True, help="prepared slices")
-        command.add_argument("--start", type=Path, required=True, help="whose weights it starts by")
+        command.add_argument("--start", type=Path, required=True, help="initial weights")
     chosen = options.parse_args()
     {
         "average": average,
-        "lessons": lessons,
-        "distil": distil,
-        "close-holes": close_holes,
+        "pseudo-labels": pseudo_labels,
+        "distill": distill,
+        "fill-ventricles": fill_ventricles,
         "keep-lesions": keep_lesions,
     }[chosen.command](chosen)
 
@@ -114,123 +113,123 @@ def average(chosen: argparse.Namespace) -> None:
     Checkpoint({**first.tensors, **mean}, first.about).save(chosen.output)
 
 
-def lessons(chosen: argparse.Namespace) -> None:
-    """Let three generators translate every slice, and write the CT that it should lead to."""
+def pseudo_labels(chosen: argparse.Namespace) -> None:
+    """Translate every slice with three generators and write the composed pseudo-labels."""
     teachers = [
         generator(loaded(path), "ct") for path in (chosen.turning, chosen.keeping, chosen.real)
     ]
     mri, ct, kinds = [], [], []
-    for grey in PreparedSet.load(chosen.mri).slices:
-        image, head = from_grey(grey[None])
+    for gray in PreparedSet.load(chosen.mri).slices:
+        image, head = from_grey(gray[None])
         with torch.inference_mode():
             made = (to_grey(teach(image), head[:, 0])[0].numpy() for teach in teachers)
-        lesson = Teachers(shown := grey.numpy(), *made).lesson()
-        if lesson is None:
+        label = Teachers(shown := gray.numpy(), *made).pseudo_label()
+        if label is None:
             continue
-        bright = with_bright_fluid(shown, lesson.ct)
-        for slice_, kind in ((shown, lesson.kind), (bright, "bright fluid")):
+        bright = with_bright_fluid(shown, label.ct)
+        for slice_, kind in ((shown, label.kind), (bright, "bright fluid")):
             if slice_ is not None:
                 mri.append(torch.from_numpy(slice_))
-                ct.append(torch.from_numpy(lesson.ct))
+                ct.append(torch.from_numpy(label.ct))
                 kinds.append(kind)
     print(*(f"{kind}: {count}" for kind, count in Counter(kinds).items()), sep=", ", flush=True)
     weight = torch.tensor([WEIGHTS[kind] for kind in kinds], dtype=torch.float64)
     save_file({"mri": torch.stack(mri), "ct": torch.stack(ct), "weight": weight}, chosen.output)
 
 
-def distil(chosen: argparse.Namespace) -> None:
-    """Teach one generator what each slice should lead to, and the way back of a real CT."""
-    lesson, slices = load_file(chosen.lessons), PreparedSet.load(chosen.ct).slices
+def distill(chosen: argparse.Namespace) -> None:
+    """Train one generator on pseudo-labels and on the cycle reconstruction of real CT."""
+    labels, slices = load_file(chosen.labels), PreparedSet.load(chosen.ct).slices
     base, start = loaded(chosen.partner), loaded(chosen.start)
     student, partner = generator(start, "ct"), generator(base, "mri")
     # Sizes vary as they do in a volume, in which heads are small near the vertex.
     augment = Augmentation(replace(settings_of(start), size=0.35))
     drawn, draws = torch.Generator().manual_seed(0), np.random.default_rng(1)
-    share = (lesson["weight"] / lesson["weight"].sum()).numpy()
+    share = (labels["weight"] / labels["weight"].sum()).numpy()
     optimizer = adam(student)
     for step in range(chosen.steps):
         set_rate(optimizer, 3e-4, step, chosen.steps)
         places = torch.as_tensor(draws.choice(len(share), 2, replace=False, p=share))
         changes = draw(2, drawn)
-        shown, wanted = (augment(lesson[name][places], changes) for name in ("mri", "ct"))
-        real = augment(some(slices, 1, draws), draw(1, drawn))
+        shown, wanted = (augment(labels[name][places], changes) for name in ("mri", "ct"))
+        real = augment(sample(slices, 1, draws), draw(1, drawn))
         made, back = translated(student, shown, generated(partner, real, drawn), real)
         errors = {
-            "lessons": F.l1_loss(made, in_head(wanted.image, shown.head)),
-            "back": F.l1_loss(back, real.image),
+            "labels": F.l1_loss(made, in_head(wanted.image, shown.head)),
+            "cycle": F.l1_loss(back, real.image),
         }
-        learn(optimizer, errors["lessons"] + 0.5 * errors["back"])
-        tell(step, errors)
+        learn(optimizer, errors["labels"] + 0.5 * errors["cycle"])
+        log(step, errors)
         if due(step, chosen.steps):
             save(base, chosen.output, {"averages.ct": student})
 
 
-def close_holes(chosen: argparse.Namespace) -> None:
-    """Teach a CT-to-MRI generator to make what it makes, without holes that no CT shows."""
+def fill_ventricles(chosen: argparse.Namespace) -> None:
+    """Train a CT-to-MRI generator to omit ventricles that the CT does not show."""
 
-    def lesson(ct: Pictures, made: torch.Tensor, draws: np.random.Generator) -> Mended:
-        return Mended(ct.image, *without_holes(ct.image, made))
+    def target(ct: Pictures, made: torch.Tensor, draws: np.random.Generator) -> Target:
+        return Target(ct.image, *fill_spurious_ventricles(ct.image, made))
 
-    mend(chosen, lesson, rate=1.5e-4, seed=3, named="holes")
+    train_mri(chosen, target, rate=1.5e-4, seed=3, named="ventricles")
 
 
 def keep_lesions(chosen: argparse.Namespace) -> None:
-    """Teach a CT-to-MRI generator to show lesions as another does, and else make what it makes."""
+    """Train a CT-to-MRI generator to show lesions as another does, and change nothing else."""
     like = generator(loaded(chosen.like), "mri")
 
-    def lesson(ct: Pictures, made: torch.Tensor, draws: np.random.Generator) -> Mended:
+    def target(ct: Pictures, made: torch.Tensor, draws: np.random.Generator) -> Target:
         lesions = draw_lesions(ct.image, draws)
         with_lesions = in_head((ct.image + lesions.contrast).clamp(-1, 1), ct.head)
         change = like(with_lesions) - like(ct.image)
-        return Mended(
-            with_lesions, in_head(laid_over(made, change, lesions), ct.head), lesions.near
+        return Target(
+            with_lesions, in_head(add_change(made, change, lesions), ct.head), lesions.near
         )
 
-    mend(chosen, lesson, rate=3e-4, seed=4, named="lesions")
+    train_mri(chosen, target, rate=3e-4, seed=4, named="lesions")
 
 
 @dataclass(frozen=True)
-class Mended:
-    """CT to show, the MRI to make of it, and where that matters most: (B, 1, rows, columns)."""
+class Target:
+    """Input CT, target MRI and the places that weigh ten times: (B, 1, rows, columns) each."""
 
     shown: torch.Tensor
     wanted: torch.Tensor
     places: torch.Tensor
 
 
-def mend(
+def train_mri(
     chosen: argparse.Namespace,
-    lesson: Callable[[Pictures, torch.Tensor, np.random.Generator], Mended],
+    target: Callable[[Pictures, torch.Tensor, np.random.Generator], Target],
     *,
     rate: float,
     seed: int,
     named: str,
 ) -> None:
-    """Teach a CT-to-MRI generator what a lesson makes of the MRI that it made at the start."""
+    """Train a CT-to-MRI generator on targets derived from its own initial MRI."""
     slices, start = PreparedSet.load(chosen.ct).slices, loaded(chosen.start)
     teacher, student = generator(start, "mri"), generator(start, "mri")
     augment, drawn = Augmentation(settings_of(start)), torch.Generator().manual_seed(seed)
     optimizer, draws = adam(student), np.random.default_rng(seed)
     for step in range(chosen.steps):
         set_rate(optimizer, rate, step, chosen.steps)
-        ct = augment(some(slices, 2, draws), draw(2, drawn))
+        ct = augment(sample(slices, 2, draws), draw(2, drawn))
         with torch.no_grad():
-            task = lesson(ct, in_head(teacher(ct.image), ct.head), draws)
+            task = target(ct, in_head(teacher(ct.image), ct.head), draws)
         error = (in_head(student(task.shown), ct.head) - task.wanted).abs()
         learn(optimizer, ((1 + 9 * task.places) * error).mean())
         there = (error * task.places).sum() / task.places.sum().clamp(min=1)
-        tell(step, {"all": error.mean(), named: there})
+        log(step, {"all": error.mean(), named: there})
         if due(step, chosen.steps):
             save(start, chosen.output, {"averages.mri": student})
 
 
-def some(slices: torch.Tensor, count: int, draws: np.random.Generator) -> torch.Tensor:
-    """Draw so many slices."""
+def sample(slices: torch.Tensor, count: int, draws: np.random.Generator) -> torch.Tensor:
+    """Draw `count` different slices."""
     return slices[torch.as_tensor(draws.choice(len(slices), count, replace=False))]
 
 
 def generated(partner: nn.Module, real: Pictures, drawn: torch.Generator) -> torch.Tensor:
-    """Return the MRI of a CT, with the noise that training lays over it against hiding."""
+    """Return the MRI of a CT, with the noise that training adds against steganography."""
     with torch.no_grad():
         fake = in_head(partner(real.image), real.head)
     return fake + 0.04 * torch.randn(fake.shape, generator=drawn) * real.head
@@ -246,7 +245,7 @@ def translated(
 
 
 def loaded(path: Path) -> Checkpoint:
-    """Load a checkpoint, or a bundle as what its training would have saved last."""
+    """Load a checkpoint, or a bundle as the last checkpoint of its training."""
     if path.is_file():
         return Checkpoint.load(path)
     training = facts_of(path).training
@@ -288,15 +287,15 @@ def learn(optimizer: torch.optim.Adam, loss: torch.Tensor) -> None:
     optimizer.step()
 
 
-def tell(step: int, terms: dict[str, torch.Tensor]) -> None:
+def log(step: int, terms: dict[str, torch.Tensor]) -> None:
     """Print the terms of every 25th step."""
     if (step + 1) % 25 == 0:
-        told = {name: round(value.item(), 4) for name, value in terms.items()}
-        print(json.dumps({"step": step + 1, **told}), flush=True)
+        shown_terms = {name: round(value.item(), 4) for name, value in terms.items()}
+        print(json.dumps({"step": step + 1, **shown_terms}), flush=True)
 
 
 def due(step: int, steps: int) -> bool:
-    """Say whether what is learnt is to be written: every 100 steps, and at the end."""
+    """Tell whether to save: every 100 steps, and at the end."""
     return (step + 1) % 100 == 0 or step + 1 == steps
 
 

@@ -1,34 +1,36 @@
-"""Holes in a generated MRI: dark places deep in the brain where the CT shows nothing.
+"""Find and fill spurious ventricles: dark places deep in a synthetic brain MRI, unlike in its CT.
 
-MR slices of the data are mostly at the height of the ventricles and CT slices at every height, so a
-CycleGAN learns to put ventricles where there are none.
+Most MR training slices lie at the height of the ventricles, while CT slices cover the whole head,
+so a CycleGAN learns to add ventricles where there are none.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from ct_lessons import Mask, Values, brain_of
+from ct_pseudo_labels import Mask, Values, brain_of
 from scipy import ndimage
 
 
-def without_holes(ct: torch.Tensor, mri: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return MRI with their holes closed, and the holes as masks.
+def fill_spurious_ventricles(
+    ct: torch.Tensor, mri: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return MR slices with spurious ventricles filled, and the filled places as masks.
 
     Parameters
     ----------
     ct, mri : float tensor, (B, 1, rows, columns)
-        CT in [-1, 1], brain window, and what a generator makes of them.
+        CT in [-1, 1], brain window, and the MRI that a generator makes of it.
     """
-    whole, holes = mri.clone(), torch.zeros_like(mri, dtype=torch.bool)
+    whole, spurious = mri.clone(), torch.zeros_like(mri, dtype=torch.bool)
     for n in range(len(ct)):
         source, made = (((each[n, 0] + 1) * 127.5).double().numpy() for each in (ct, mri))
-        found = _holes(source, made, brain := _brain(source))
+        found = _find(source, made, brain := _brain(source))
         if found.any():
-            holes[n, 0] = torch.from_numpy(found)
+            spurious[n, 0] = torch.from_numpy(found)
             filled = torch.from_numpy(_filled(source, made, brain, found)) / 127.5 - 1
-            whole[n, 0] = torch.where(holes[n, 0], filled.to(mri), mri[n, 0])
-    return whole, holes
+            whole[n, 0] = torch.where(spurious[n, 0], filled.to(mri), mri[n, 0])
+    return whole, spurious
 
 
 def _brain(ct: Values) -> Mask:
@@ -37,7 +39,7 @@ def _brain(ct: Values) -> Mask:
     return brain if brain.sum() >= 1500 else np.zeros_like(brain)
 
 
-def _holes(ct: Values, mri: Values, brain: Mask) -> Mask:
+def _find(ct: Values, mri: Values, brain: Mask) -> Mask:
     """Return dark places of the MRI's brain, away from what the CT shows as fluid or as blood."""
     if not brain.any():
         return brain
@@ -48,16 +50,16 @@ def _holes(ct: Values, mri: Values, brain: Mask) -> Mask:
     places, _ = ndimage.label(ndimage.binary_opening(solid & dark))
     sizes = np.bincount(places.ravel())
     sizes[0] = 0
-    holes: Mask = ndimage.binary_dilation((sizes >= 14)[places], iterations=2) & brain
-    return holes
+    spurious: Mask = ndimage.binary_dilation((sizes >= 14)[places], iterations=2) & brain
+    return spurious
 
 
-def _filled(ct: Values, mri: Values, brain: Mask, holes: Mask) -> Values:
-    """Return the MRI with its holes filled by what is around them, and by the CT's fine detail."""
-    sound = brain & ~holes
+def _filled(ct: Values, mri: Values, brain: Mask, spurious: Mask) -> Values:
+    """Return the MRI with these places filled from their surroundings and the CT's detail."""
+    sound = brain & ~spurious
     fine_ct, fine_mri = (each - ndimage.gaussian_filter(each, 2) for each in (ct, mri))
     detail = fine_ct * np.std(fine_mri[sound]) / max(float(np.std(fine_ct[sound])), 1)
-    soft = ndimage.gaussian_filter(holes.astype(float), 1)
+    soft = ndimage.gaussian_filter(spurious.astype(float), 1)
     filled: Values = soft * (_mean_near(mri, sound, 5) + 0.7 * detail) + (1 - soft) * mri
     return filled.clip(0, 255)
 

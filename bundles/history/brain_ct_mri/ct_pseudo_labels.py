@@ -1,22 +1,22 @@
-"""What CT a slice of an MRI should lead to: put together from three generators' and its own greys.
+"""CT pseudo-labels for MR slices, composed from three generators and the slice's own gray values.
 
-No CT of the same head is at hand to learn from, and each generator is right about a part.
-`Teachers.turned` turns contrast over (right for an MRI whose fluid is bright, T2), `kept` keeps it
-(right for T1 and FLAIR), and `real` makes what looks like a real CT: it is right about skull, air
-and where the brain lies, and wrong about fluid. So `lesson` makes
+There is no CT of the same head to learn from, but each of three generators is right about a part.
+`Teachers.turned` inverts the contrast, which is right where fluid is bright in the MRI (T2);
+`Teachers.kept` keeps it, which is right where fluid is dark (T1, FLAIR); `Teachers.real` looks like
+a real CT and is right about skull, air and the position of the brain, but not about fluid. The
+pseudo-label is
 
-- of a slice through the brain: the real-looking one, with the brain inside an even grey and fluid
-  darker, where the MRI's own greys say fluid;
-- of a slice through the base of the skull, if fluid is dark: what keeps contrast, where it shows
-  tissue, and the real-looking one where there is bone and air;
-- of another: the teacher that suits the slice's contrast, if any does.
+- for a slice through the brain: the realistic CT with an even gray brain, darker where the MRI's
+  own gray values indicate fluid;
+- for a slice through the skull base with dark fluid: the CT that keeps contrast in tissue, the
+  realistic one in bone and air;
+- for any other slice: the output of the teacher that suits its contrast, if there is one.
 
-Slices of bright fluid are few, and of the top of a head there is none. `with_bright_fluid` makes
-them of slices whose fluid is dark: the brain turned over, skull and skin as they are, and the same
-CT.
+Slices with bright fluid are rare, and there are none near the vertex. `with_bright_fluid` makes
+them from slices with dark fluid by inverting the brain and keeping skull, skin and the CT.
 
-Greys are those of prepared slices: 1 to 255 in the head, 0 outside it. The bounds were set by eye,
-on sheets of the data's slices.
+Gray values are those of prepared slices: 1 to 255 inside the head, 0 outside. The thresholds were
+chosen by eye on contact sheets of training slices.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Grey = NDArray[np.uint8]
+Gray = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Values = NDArray[np.float64]
 
 BLACK, WHITE = 20, 225
-"""Greys of a CT in the brain window that no brain has: air, and bone."""
+"""Gray values of a CT in the brain window that no brain has: air, and bone."""
 FLUID = 38
-"""Greys by which fluid is darker than brain in that window."""
+"""Gray values by which fluid is darker than brain in that window."""
 DIFFER = 0.03
-"""From so much amiss more on, one teacher's contrast is taken to be wrong."""
+"""Difference in implausible share from which one teacher's contrast counts as wrong."""
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A CT to learn from.
+class PseudoLabel:
+    """A CT to learn from, and how it was composed.
 
     Attributes
     ----------
     ct : uint8 array, (rows, columns)
     kind : {"brain", "base", "teacher"}
-        How it was made.
+        Which of the three rules composed it.
     """
 
-    ct: Grey
+    ct: Gray
     kind: str
 
 
@@ -67,19 +67,19 @@ class Teachers:
         CT with contrast turned over, CT with contrast kept, and one that looks real.
     """
 
-    mri: Grey
-    turned: Grey
-    kept: Grey
-    real: Grey
+    mri: Gray
+    turned: Gray
+    kept: Gray
+    real: Gray
 
-    def lesson(self) -> Lesson | None:
-        """Return what this slice should lead to; None where nothing suits."""
+    def pseudo_label(self) -> PseudoLabel | None:
+        """Return the pseudo-label of this slice, or None where no rule applies."""
         if self._shows_brain:
-            return Lesson(self._brain(), "brain")
+            return PseudoLabel(self._brain(), "brain")
         if self._shows_base and not self._too_much_bone(base := self._base()):
-            return Lesson(base, "base")
-        if min(self._amiss) <= 0.10 and self._air <= 0.1:
-            return Lesson(self._suited, "teacher")
+            return PseudoLabel(base, "base")
+        if min(self._implausible) <= 0.10 and self._air <= 0.1:
+            return PseudoLabel(self._suited, "teacher")
         return None
 
     @property
@@ -96,8 +96,8 @@ class Teachers:
         return inner
 
     @cached_property
-    def _amiss(self) -> tuple[float, float]:
-        """How much of each teacher's CT, deep in the head, is bone or air: turned and kept."""
+    def _implausible(self) -> tuple[float, float]:
+        """Share of bone and air deep in the head, in `turned` and in `kept`."""
         turned, kept = (
             float((ct[self.inner] > WHITE).mean() + 0.5 * (ct[self.inner] < BLACK).mean())
             for ct in (self.turned, self.kept)
@@ -106,15 +106,15 @@ class Teachers:
 
     @property
     def _differ(self) -> bool:
-        return abs(self._amiss[0] - self._amiss[1]) >= DIFFER
+        return abs(self._implausible[0] - self._implausible[1]) >= DIFFER
 
     @property
     def _turns(self) -> bool:
-        """Whether contrast is to be turned over: by what looks less amiss, or else by the skew."""
-        return self._amiss[0] < self._amiss[1] if self._differ else self._skew > 0.25
+        """Whether to invert contrast: by the more plausible teacher, else by the skew."""
+        return self._implausible[0] < self._implausible[1] if self._differ else self._skew > 0.25
 
     @property
-    def _suited(self) -> Grey:
+    def _suited(self) -> Gray:
         """The teacher's CT that suits the contrast."""
         return self.turned if self._turns else self.kept
 
@@ -136,7 +136,7 @@ class Teachers:
 
     @property
     def _fluid(self) -> Values:
-        """Share of fluid in each pixel, by the MRI's own greys."""
+        """Share of fluid in each pixel, by the MRI's own gray values."""
         smooth = ndimage.gaussian_filter(self.mri.astype(float), 0.7)
         low, middle, high = np.percentile(smooth[self.inner], (2, 50, 98))
         if self._fluid_is_bright:
@@ -149,7 +149,7 @@ class Teachers:
         deep = self.real[self.inner]
         return bool(((deep > WHITE - 25) | (deep < BLACK + 10)).mean() <= 0.04)
 
-    def _brain(self) -> Grey:
+    def _brain(self) -> Gray:
         """Return the real-looking CT with an even brain inside, and fluid where the MRI has it."""
         inside = ndimage.binary_erosion(brain_of(self.real), iterations=2)
         middle = float(np.median(self.real[self.inner]))
@@ -161,9 +161,11 @@ class Teachers:
     def _shows_base(self) -> bool:
         """Whether the real-looking CT has air deep in a head whose fluid is dark."""
         air = float((self.real[self.inner] < BLACK).mean())
-        return not self._turns and self._amiss[1] <= 0.42 and self._skew <= 0.25 and air > 0.05
+        return (
+            not self._turns and self._implausible[1] <= 0.42 and self._skew <= 0.25 and air > 0.05
+        )
 
-    def _base(self) -> Grey:
+    def _base(self) -> Gray:
         """Return the CT that keeps contrast where it is tissue, the real-looking one elsewhere."""
         smooth = ndimage.gaussian_filter(self.mri.astype(float), 1)
         void = smooth < 0.7 * np.median(smooth[self.inner])  # bone gives no signal
@@ -171,12 +173,12 @@ class Teachers:
         share = ndimage.gaussian_filter(tissue.astype(float), 1.2)
         return _mixed(self.kept, self.real, share, self.head)
 
-    def _too_much_bone(self, base: Grey) -> bool:
+    def _too_much_bone(self, base: Gray) -> bool:
         deep = ndimage.binary_erosion(self.inner, iterations=8)
         return bool(deep.any() and (base[deep] > WHITE - 25).mean() > 0.16)
 
 
-def with_bright_fluid(mri: Grey, ct: Grey) -> Grey | None:
+def with_bright_fluid(mri: Gray, ct: Gray) -> Gray | None:
     """Return an MR slice whose fluid is bright, of one whose fluid is dark; None of others.
 
     Parameters
@@ -184,7 +186,7 @@ def with_bright_fluid(mri: Grey, ct: Grey) -> Grey | None:
     mri : array
         The slice.
     ct : array
-        What it should lead to, which says where the brain lies.
+        Its pseudo-label, which shows where the brain is.
     """
     inside, head = ndimage.binary_erosion(brain_of(ct)), mri > 0
     if inside.sum() < 1500:
@@ -200,7 +202,7 @@ def with_bright_fluid(mri: Grey, ct: Grey) -> Grey | None:
 
 
 def brain_of(ct: NDArray[np.generic], iterations: int = 2) -> Mask:
-    """Return the largest piece of tissue of a CT in greys, filled; nothing where there is none."""
+    """Return the largest piece of tissue of a CT (gray values), filled; empty without one."""
     tissue = ndimage.binary_opening((ct > 40) & (ct < 190), iterations=iterations)
     places, count = ndimage.label(tissue)
     if not count:
@@ -223,6 +225,6 @@ def _above(values: Values, cut: float, span: float) -> Values:
 
 def _mixed(
     inside: NDArray[np.generic], outside: NDArray[np.generic], share: Values, head: Mask
-) -> Grey:
+) -> Gray:
     mixed = (share * inside + (1 - share) * outside).round().clip(1, 255)
     return np.where(head, mixed, 0).astype(np.uint8)

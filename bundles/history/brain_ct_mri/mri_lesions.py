@@ -1,12 +1,11 @@
-"""Lesions put into CT slices to learn from, and how an MRI is to show them.
+"""Add lesions to CT slices, and compose the MRI that should show them.
 
-A generator that was taught to leave something out may leave out more than was meant. Here it is
-shown what an earlier generator does to lesions, which is to be done again, at their place and
-nowhere else.
+A generator that was trained to omit something may omit more than intended. Here the change that a
+lesion causes in an earlier generator's MRI is the target: at the lesion, and nowhere else.
 
-The shapes are not those that the lesion test plants (`medtranslate.evaluation.lesions`): a blob of
-any size and contrast in a range, lobed by a wave round its centre, soft at its edge. Still the two
-are kin, so the test's figures flatter a generator that was taught so.
+The shapes differ from those of the lesion test (`medtranslate.evaluation.lesions`): a soft-edged
+blob of random size and contrast, lobed by waves around its center. They are still related, so the
+lesion test flatters a generator trained this way.
 """
 
 from __future__ import annotations
@@ -15,29 +14,29 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from ct_lessons import Values, brain_of
+from ct_pseudo_labels import Values, brain_of
 from scipy import ndimage
 
-GREY_PER_HU = 255 / 120
-"""A prepared CT is the brain window, 120 HU wide, in 255 greys."""
+GRAY_PER_HU = 255 / 120
+"""A prepared CT is the brain window, 120 HU wide, in 255 gray values."""
 CONTRASTS = (8.0, 40.0)
-"""HU, brighter or darker: from what is barely seen to fresh blood."""
+"""HU, brighter or darker: from barely visible to fresh blood."""
 RADII = (2.5, 15.0)
 """Pixels of 0.9 mm: 4 to 27 mm across."""
 NEAR = 4
-"""Pixels round a lesion where the MRI may change with it."""
+"""Pixels around a lesion in which the MRI may change."""
 
 
 @dataclass(frozen=True)
 class Lesions:
-    """A lesion a slice.
+    """One lesion for each slice.
 
     Attributes
     ----------
     contrast : float tensor (B, 1, rows, columns)
-        What is added to a CT in [-1, 1].
+        Added to a CT in [-1, 1].
     near : bool tensor, the same
-        Where the lesion is, and a little round it; nowhere in a slice that shows too little brain.
+        At and near the lesion; empty in slices with too little brain.
     """
 
     contrast: torch.Tensor
@@ -52,15 +51,15 @@ def draw_lesions(ct: torch.Tensor, draws: np.random.Generator) -> Lesions:
     return Lesions(contrast[:, None], torch.from_numpy(np.stack(near))[:, None])
 
 
-def laid_over(plain: torch.Tensor, change: torch.Tensor, lesions: Lesions) -> torch.Tensor:
-    """Return MRI without lesions, in [-1, 1], with a change laid over them where lesions are."""
+def add_change(plain: torch.Tensor, change: torch.Tensor, lesions: Lesions) -> torch.Tensor:
+    """Return MRI without lesions, in [-1, 1], with a change laid over them at the lesions."""
     share = lesions.near.to(plain)
     soft = torch.nn.functional.avg_pool2d(share, 3, stride=1, padding=1)
     return (plain + soft * change).clamp(-1, 1)
 
 
 def _lesion(ct: Values, draws: np.random.Generator) -> Values:
-    """Return the greys that a lesion adds to a slice; zeros where it shows too little brain."""
+    """Return the gray values that a lesion adds to a slice; zeros if it shows too little brain."""
     radius = float(np.exp(draws.uniform(*np.log(RADII))))
     brain = ndimage.binary_erosion(brain_of(ct, iterations=3), iterations=3 + round(radius / 2))
     if not brain.any():
@@ -77,4 +76,4 @@ def _lesion(ct: Values, draws: np.random.Generator) -> Values:
     )
     grain = 1 + 0.15 * ndimage.gaussian_filter(draws.standard_normal(ct.shape), 1.5) / 0.19
     sign = 1 if draws.random() < 0.6 else -1
-    return sign * draws.uniform(*CONTRASTS) * GREY_PER_HU * share * grain
+    return sign * draws.uniform(*CONTRASTS) * GRAY_PER_HU * share * grain

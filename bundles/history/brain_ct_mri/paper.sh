@@ -1,28 +1,27 @@
 #!/bin/bash
-# The paper's two generators by its protocol, trained in stretches on machines that are lent.
+# Train the paper's two generators by its protocol, in stretches, on a GPU that is available for
+# minutes at a time and exchanges files with the data's machine as small parts.
 #
-#   paper.sh pack DATA PACK             where the pictures are: trainA and trainB, prepared, in parts
-#   paper.sh train PACK RUN NETWORK     on the GPU: resnet9 or unet256, until done or MINUTES are over
-#   paper.sh bring RUN PACK             there: what is left to carry home, in parts
-#   paper.sh unpack PACK FOLDER         at home: joins them, into FOLDER/bundle or FOLDER/*.safetensors
-#   paper.sh evaluate DATA REPORT BUNDLE...   at home: the paper's table, published protocol
+#   paper.sh pack DATA PACK             prepare trainA and trainB and pack them in parts
+#   paper.sh train PACK RUN NETWORK     on the GPU: train resnet9 or unet256 for up to MINUTES
+#   paper.sh bring RUN PACK             on the GPU: pack the bundle and the log in parts
+#   paper.sh unpack PACK FOLDER         join the parts into FOLDER/bundle or FOLDER/*.safetensors
+#   paper.sh evaluate DATA REPORT BUNDLE...   make the paper's table, protocol "published"
 #
-# From the environment: EPOCHS (200, the paper's), BATCH (1, the paper's), MINUTES of a stretch (9),
-# PART (15M, of what is carried), OPTIONS of `medtranslate train` (--compile --cuda-graph, for a GPU;
+# Environment: EPOCHS (200 as in the paper), BATCH (1 as in the paper), MINUTES of a stretch (9),
+# PART (15M, size of a part), OPTIONS of `medtranslate train` (--compile --cuda-graph for a GPU;
 # OPTIONS= tries it on a CPU), and MEDTRANSLATE, the command (medtranslate; "python3 -P -m
 # medtranslate" where it is not installed).
-# A stretch stays in the foreground, stops by itself and is brought home by the same call, `paper.sh
-# train ...; paper.sh bring ...`: a machine that is lent can be gone by the next one.
-# The same call again goes on where a stretch stopped, while the machine is kept. On another machine,
-# OPTIONS="... --init-from BUNDLE": weights and discriminators come along, Adam's moments not.
+# A repeated `train` resumes while the machine keeps RUN. On another machine, OPTIONS="...
+# --init-from BUNDLE" restores weights and discriminators, but not Adam's moments.
 # shellcheck disable=SC2086  # MEDTRANSLATE and OPTIONS are several words
 set -euo pipefail
 
 EPOCHS=${EPOCHS:-200} BATCH=${BATCH:-1} MINUTES=${MINUTES:-9} PART=${PART:-15M}
 OPTIONS=${OPTIONS---compile --cuda-graph}
 MEDTRANSLATE=${MEDTRANSLATE:-medtranslate}
-here=$(cd "$(dirname "$0")/.." && pwd)
-recipes=$here/transforms/whole-picture
+root=$(cd "$(dirname "$0")/../../.." && pwd)
+recipes=$root/transforms/whole-picture
 
 carry() { # FOLDER PACK: a folder as compressed parts, with their hashes
   mkdir -p "$2"
@@ -73,5 +72,5 @@ evaluate() {
 case ${1:-} in
 pack | train | bring | evaluate) "$@" ;;
 unpack) joined "$2" "$3" ;;
-*) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2 ;;
+*) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -140,7 +140,7 @@ def _even(depth: Field) -> Tissues:
 
 Painter = Callable[[Canvas, np.random.Generator], Tissues]
 
-NO_HEADS: dict[str, Painter] = {
+WITHOUT_A_HEAD: dict[str, Painter] = {
     "chest": chest,
     "abdomen": abdomen,
     "thigh": thigh,
