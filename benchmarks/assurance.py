@@ -31,9 +31,9 @@ from conversion import SHAPE, machine, make_bundle, make_scan
 from monai.data import MetaTensor
 
 from medtranslate import Bundle, Translator, read, write
-from medtranslate.assurance import cycle_error, variation
-from medtranslate.assurance.domain import DomainCheck, load_domain
-from medtranslate.assurance.unseen import find_unseen
+from medtranslate.quality import cycle_error, variation
+from medtranslate.quality.coverage import find_unseen
+from medtranslate.quality.domain import DomainCheck, load_domain
 from medtranslate.translation.source import source_of
 
 
@@ -140,7 +140,7 @@ def peak(bundle: Path, scan: Path, *options: str) -> float:
     """Peak resident MB of one call of ``convert`` (Linux's VmHWM)."""
     code = (
         "import sys\nfrom pathlib import Path\nfrom medtranslate.cli.app import app\n"
-        "from medtranslate.cli.endings import run\nassert run(app, sys.argv[1:]) == 0\n"
+        "from medtranslate.conversion.endings import run\nassert run(app, sys.argv[1:]) == 0\n"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     always = ["--to", "mri", "--from", "ct", "--no-preview", "--overwrite", "--force"]

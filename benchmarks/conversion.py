@@ -35,7 +35,7 @@ from monai.inferers import SliceInferer
 from medtranslate import Translator, read, write
 from medtranslate import networks as zoo
 from medtranslate.bundle import Networks, save_bundle
-from medtranslate.shipped import shipped
+from medtranslate.files import shipped
 from medtranslate.translation.source import source_of
 
 SHAPE = (512, 512, 160)

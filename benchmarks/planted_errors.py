@@ -36,12 +36,12 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from medtranslate import Translator, read
-from medtranslate.assurance import CycleError, SliceError, cycle_error
 from medtranslate.errors import MedTranslateError
 from medtranslate.evaluation.lesions.brain import depth
 from medtranslate.evaluation.lesions.shapes import weights
 from medtranslate.evaluation.protocol import PROTOCOLS, Modality, Protocol
 from medtranslate.evaluation.scans import find_scans, holds_pictures
+from medtranslate.quality import CycleError, SliceError, cycle_error
 
 KINDS = ("erased", "invented", "moved")
 DIAMETERS = (8.0, 15.0, 25.0)  # mm

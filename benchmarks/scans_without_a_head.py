@@ -1,7 +1,7 @@
 """Made scans that are no head: bodies, limbs, and objects, as CT or as MR.
 
 They are painted in millimetres from tissues, and are other than the examples that a domain check
-is calibrated with (`medtranslate.assurance.domain.faults`).
+is calibrated with (`medtranslate.quality.domain.anomalies`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from medtranslate.imaging.picture import PICTURE_AFFINE
+from medtranslate.imaging.image2d import PICTURE_AFFINE
 from medtranslate.imaging.source import make_source
 
 AIR, LUNG, FAT, MUSCLE, ORGAN, FLUID, MARROW, BONE = range(8)

@@ -18,7 +18,7 @@ _HOMES = {
     "TranslateModalityd": "medtranslate.translation",
     "RandTranslateModalityd": "medtranslate.translation",
     "Bundle": "medtranslate.bundle",
-    "Recipe": "medtranslate.recipes",
+    "Recipe": "medtranslate.transforms",
     "read": "medtranslate.imaging",
     "write": "medtranslate.imaging",
     "survey": "medtranslate.imaging",

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from medtranslate.imaging import make_source
-from medtranslate.imaging.picture import PICTURE_AFFINE
+from medtranslate.imaging.image2d import PICTURE_AFFINE
 
 Grid = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 Place = tuple[float, float, float]

@@ -22,8 +22,8 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from medtranslate.bundle import Networks, save_bundle
+    from medtranslate.files import shipped
     from medtranslate.networks import Compact
-    from medtranslate.shipped import shipped
 
     spec = {"_target_": "medtranslate.networks.Compact", "width": 16, "blocks": 1}
     with torch.random.fork_rng():

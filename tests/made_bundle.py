@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from medtranslate.bundle import Networks, save_bundle
+from medtranslate.files import shipped
 from medtranslate.networks import Compact, draw_weights
-from medtranslate.shipped import shipped
 
 SPEC = {"_target_": "medtranslate.networks.Compact", "width": 16, "blocks": 1}
 

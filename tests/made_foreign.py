@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from medtranslate.bundle.foreign_cyclegan import resnet_names, unet_names
 from medtranslate.networks import ResNet9, UNet256, draw_weights
+from medtranslate.packaging.foreign_cyclegan import resnet_names, unet_names
 
 State = dict[str, torch.Tensor]
 

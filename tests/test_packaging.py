@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from medtranslate.errors import InputMissing
-from medtranslate.shipped import shipped
+from medtranslate.files import shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = "bundles/brain_ct_mri/models"
@@ -97,7 +97,7 @@ def test_a_wheel_carries_every_recipe_and_weight_inside_the_package(
     assert {f"medtranslate/{name}" for name in shipped_files(tree)} <= names
     assert {f"medtranslate/{MODELS}/{name}" for name in WEIGHTS} <= names
     assert "medtranslate/py.typed" in names
-    assert "medtranslate/assurance/report.schema.json" in names
+    assert "medtranslate/report/report.schema.json" in names
     for template in (tree / "medtranslate/bundle/templates").iterdir():
         assert f"medtranslate/bundle/templates/{template.name}" in names
     tops = {name.split("/")[0] for name in names}
@@ -122,7 +122,7 @@ def installed_home(source: list[str | Path], site: Path, folder: Path) -> Path:
         "--disable-pip-version-check", "--target", site, *source)  # fmt: skip
     ask = (
         f"import site; site.addsitedir({str(site)!r});"
-        f"from medtranslate.shipped import shipped; print(shipped({MODELS!r}).parents[2])"
+        f"from medtranslate.files import shipped; print(shipped({MODELS!r}).parents[2])"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", ask], capture_output=True, text=True, cwd=folder

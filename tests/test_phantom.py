@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from medtranslate import phantom
-from medtranslate.imaging.modality import guess_picture, guess_volume
+from medtranslate.imaging.guess_modality import guess_picture, guess_volume
 from medtranslate.imaging.source import check_source
 from medtranslate.phantom import Phantom
 

@@ -1,7 +1,6 @@
 """Bundles: a model with its recipes, as a folder that MONAI and medtranslate both read."""
 
 from medtranslate.bundle.domain import attach_domain
-from medtranslate.bundle.foreign import import_cyclegan
 from medtranslate.bundle.load import Bundle, Generator, default_bundle
 from medtranslate.bundle.save import Networks, save_bundle
 
@@ -11,6 +10,5 @@ __all__ = [
     "Networks",
     "attach_domain",
     "default_bundle",
-    "import_cyclegan",
     "save_bundle",
 ]

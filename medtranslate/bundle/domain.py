@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from medtranslate.bundle.load import MODEL_FILE, file_hash
-from medtranslate.recipes import read_yaml
+from medtranslate.transforms import read_yaml
 
 DOMAIN_FILE = Path("configs/domain.safetensors")
 

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from medtranslate.errors import InputMissing, ModelUnusable
+from medtranslate.files import shipped
 from medtranslate.networks import Compact, GreyThroughRGB, ResNet9, UNet256
-from medtranslate.recipes import Recipe, build, line_of, load_recipe, read_yaml, refuse
-from medtranslate.shipped import shipped
+from medtranslate.transforms import Recipe, build, line_of, load_recipe, read_yaml, refuse
 
 FORMAT = 1
 MODEL_FILE = Path("configs/model.yaml")
@@ -82,7 +82,7 @@ class Bundle:
     recipes : mapping of str to Recipe
         By modality and kind: ``"CT-volume"``, ``"CT-picture"``, ``"MR-volume"``, ``"MR-picture"``.
     domain : Path or None
-        Numbers of the domain check (`medtranslate.assurance.load_domain`), where it carries any.
+        Numbers of the domain check (`medtranslate.quality.load_domain`), where it carries any.
     """
 
     folder: Path

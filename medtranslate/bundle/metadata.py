@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medtranslate.bundle.facts import METADATA_FILE, Facts
-from medtranslate.recipes import read_yaml, refuse
+from medtranslate.transforms import read_yaml, refuse
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"

@@ -11,7 +11,7 @@ from medtranslate.bundle.load import MODEL_FILE, file_hash
 from medtranslate.bundle.save import generated_files, spelled_out, write_texts
 from medtranslate.bundle.workflows import workflow_files
 from medtranslate.errors import ModelUnusable
-from medtranslate.recipes import read_yaml
+from medtranslate.transforms import read_yaml
 
 REFERENCE_FILE = Path("configs/reference.json")
 _MAY_RUN = (".yaml", ".yml", ".conf", ".py", ".pyc", ".so", ".sh")

@@ -51,7 +51,7 @@ Serves = Annotated[
 def info(folder: Folder = None) -> None:
     """Say what a bundle holds: networks, weights, recipes, training, licence."""
     from medtranslate.bundle import Bundle
-    from medtranslate.bundle.describe import describe
+    from medtranslate.packaging.describe import describe
 
     for name, value in describe(Bundle.load(folder)):
         typer.echo(f"{name:<18}{value}")
@@ -63,9 +63,9 @@ def verify(folder: Folder = None, trust_code: TrustCode = False) -> None:
 
     Nothing that the bundle brings as code is run, unless --trust-code is given.
     """
-    from medtranslate.assurance.verify import verify as checks
     from medtranslate.bundle import default_bundle
     from medtranslate.errors import ModelUnusable
+    from medtranslate.packaging.verify import verify as checks
 
     checked = folder or default_bundle()
     faults = 0
@@ -148,9 +148,9 @@ def import_cyclegan(
     if not files:
         raise typer.BadParameter("give --ct-to-mri FILE, --mri-to-ct FILE or both")
 
-    from medtranslate.assurance.reference import write_reference
-    from medtranslate.bundle.foreign import import_cyclegan as make
-    from medtranslate.bundle.foreign import recipes_in
+    from medtranslate.packaging.foreign import import_cyclegan as make
+    from medtranslate.packaging.foreign import recipes_in
+    from medtranslate.packaging.reference import write_reference
 
     own = None if recipes is None else recipes_in(recipes)
     make(files, output, name=name, version=version, recipes=own, finish=write_reference)
@@ -174,8 +174,8 @@ def export_network(
     Slices in and out, (batch, 1, 256, 256) in [-1, 1], float32. What prepares a scan is in the
     file's metadata, as a description: the file runs without medtranslate, the recipes do not.
     """
-    from medtranslate.assurance.exchange import export_network as write
     from medtranslate.bundle import Bundle
+    from medtranslate.packaging.exchange import export_network as write
 
     found = write(Bundle.load(folder), to.value, output, overwrite=overwrite)
     typer.echo(

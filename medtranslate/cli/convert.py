@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medtranslate.paths import check_present
+from medtranslate.files import check_present
 
 
 class Target(StrEnum):
@@ -161,8 +161,8 @@ def convert(
         raise typer.BadParameter("an INPUT is empty; is a variable unset?")
     if len(inputs) == 1 and not report:
         check_present(Path(inputs[0]))  # before what takes seconds to import
-    from medtranslate.cli.conversion.call import Model, call
-    from medtranslate.cli.conversion.request import Request
+    from medtranslate.conversion.convert import Model, call
+    from medtranslate.conversion.options import Request
 
     request = Request(
         to=to.value,

@@ -63,7 +63,7 @@ def check(
 
     from rich.console import Console
 
-    from medtranslate.imaging.whole import whole_file
+    from medtranslate.files import whole_file
     from medtranslate.training.check import check as look
 
     def slices(source: Path, lists: list[Path] | None) -> PreparedSet:
@@ -119,10 +119,10 @@ def _slices(
 ) -> PreparedSet:
     from rich.console import Console
 
-    from medtranslate.training.lists import FileList
+    from medtranslate.imaging.file_lists import FileList
+    from medtranslate.training.handlers import Preparing
     from medtranslate.training.prepare import Preparation, default_cache
     from medtranslate.training.recipebook import RecipeBook
-    from medtranslate.training.watch import Preparing
 
     wanted = FileList.read(include or ())
     with Preparing(Console(stderr=True)) as progress:

@@ -28,7 +28,7 @@ def demo(
     """
     from pathlib import Path
 
-    from medtranslate.cli.conversion.demonstration import demonstrate
+    from medtranslate.conversion.demo import demonstrate
 
     for line in demonstrate(Path(output), bundle, overwrite=overwrite):
         typer.echo(line)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtranslate.paths import check_present
+from medtranslate.files import check_present
 
 Input = Annotated[
     str, typer.Argument(metavar="INPUT", help="A file, a folder or a zip, as convert takes it.")
@@ -25,8 +25,8 @@ def inspect(path: Input, json: Json = False, verbose: Verbose = False) -> None:
     if not path:  # which as a path would be the current folder
         raise typer.BadParameter("INPUT is empty; is a variable unset?")
     check_present(Path(path))  # before what takes seconds to import
-    from medtranslate.cli.inspection.look import look
-    from medtranslate.cli.inspection.show import as_json, show
+    from medtranslate.cli.inspect_output import as_json, show
+    from medtranslate.conversion.inspection import look
 
     seen = look(Path(path))
     if json:

@@ -200,7 +200,7 @@ def train(
 
     from medtranslate.evaluation import KidScore
     from medtranslate.training import Cadence, Settings, Training
-    from medtranslate.training.watch import Preparing, ProgressBar
+    from medtranslate.training.handlers import Preparing, ProgressBar
 
     arguments = {"width": width, "blocks": blocks}
     settings = Settings(

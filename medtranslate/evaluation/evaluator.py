@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.baselines import Floor, RealSet, at_floor_size, floor
-from medtranslate.evaluation.candidate import Candidate, Translated, translate
 from medtranslate.evaluation.data import RealData
 from medtranslate.evaluation.distances import distances
+from medtranslate.evaluation.evaluated_model import Candidate, Translated, translate
 from medtranslate.evaluation.features import FeatureExtractor
 from medtranslate.evaluation.frames import FrameSet
 from medtranslate.evaluation.gallery import galleries

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from medtranslate.errors import OutputFailed
 from medtranslate.evaluation.frames import Frames, content_digest
 from medtranslate.evaluation.inception import FEATURES, Weights, default_cache
-from medtranslate.imaging.whole import whole_file
+from medtranslate.files import whole_file
 
 BATCH = 32
 

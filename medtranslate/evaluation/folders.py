@@ -8,8 +8,8 @@ from pathlib import Path
 from time import perf_counter
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.candidate import Candidate
 from medtranslate.evaluation.data import RealData
+from medtranslate.evaluation.evaluated_model import Candidate
 from medtranslate.evaluation.evaluator import Evaluator, Progress, silent
 from medtranslate.evaluation.features import FeatureExtractor
 from medtranslate.evaluation.frames import FrameSet, check_modality

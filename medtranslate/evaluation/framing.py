@@ -18,7 +18,7 @@ from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.frames import FrameSet, read_frames
 from medtranslate.evaluation.protocol import Modality, Protocol
 from medtranslate.evaluation.scans import TAGS, read_scan_pairs, read_scans
-from medtranslate.recipes import PictureFrame, Recipe
+from medtranslate.transforms import PictureFrame, Recipe
 
 Names = Sequence[str] | None  # file names, or all
 

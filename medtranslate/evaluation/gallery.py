@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medtranslate.evaluation.candidate import Translated
+from medtranslate.evaluation.evaluated_model import Translated
 from medtranslate.evaluation.frames import FrameSet
 from medtranslate.evaluation.results import DirectionResult, Gallery
 

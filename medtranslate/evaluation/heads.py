@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from medtranslate.evaluation.frames import Frames
 from medtranslate.evaluation.protocol import Modality
-from medtranslate.recipes.head import FixedThreshold, OtsuThreshold, heads
+from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
 
 Threshold = FixedThreshold | OtsuThreshold
 

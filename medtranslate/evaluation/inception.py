@@ -23,7 +23,7 @@ import torch
 
 from medtranslate.errors import EvaluationFailed, InputMissing, OutputFailed
 from medtranslate.evaluation.fidelity import fidelity
-from medtranslate.imaging.whole import whole_file
+from medtranslate.files import whole_file
 
 FEATURES = 2048
 EXTRACTOR = "inception-v3-compat"

@@ -14,7 +14,7 @@ from medtranslate.evaluation.lesions import LesionResult
 from medtranslate.evaluation.page import page
 from medtranslate.evaluation.paired import PairedErrors
 from medtranslate.evaluation.results import Evaluation
-from medtranslate.imaging.whole import whole_folder
+from medtranslate.files import whole_folder
 
 EVERYTHING = "evaluation.json"
 CASES = "cases.csv"

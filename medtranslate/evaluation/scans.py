@@ -25,7 +25,7 @@ from medtranslate.evaluation.frames import PICTURES, FrameSet, grey_levels, to_f
 from medtranslate.evaluation.protocol import Modality
 from medtranslate.evaluation.scale import GREY, Scale
 from medtranslate.imaging import read, survey
-from medtranslate.recipes import Prepared, Recipe
+from medtranslate.transforms import Prepared, Recipe
 
 TAGS: dict[Modality, str] = {"ct": "CT", "mri": "MR"}
 

@@ -8,10 +8,10 @@ image carries from the one to the other; ``survey`` says what lies there, withou
 
 from medtranslate.imaging.dicom import DicomReader, DicomWriter
 from medtranslate.imaging.finding import Finding
+from medtranslate.imaging.image2d import PictureReader, PictureWriter
 from medtranslate.imaging.itk import ItkReader, ItkWriter
 from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
 from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
-from medtranslate.imaging.picture import PictureReader, PictureWriter
 from medtranslate.imaging.reader import ScanReader, read
 from medtranslate.imaging.source import array_source, make_source
 from medtranslate.imaging.survey import survey

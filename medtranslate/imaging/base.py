@@ -22,9 +22,8 @@ from monai.data import ImageReader, ImageWriter, MetaTensor
 from monai.utils import ensure_tuple
 
 from medtranslate.errors import Unsupported
+from medtranslate.files import check_present, whole_file
 from medtranslate.imaging.source import Scan, check_modality, check_source
-from medtranslate.imaging.whole import whole_file
-from medtranslate.paths import check_present
 
 Paths = Sequence[str | PathLike[str]] | str | PathLike[str]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medtranslate.errors import MedTranslateError
-from medtranslate.imaging import archive, itk, nifti, picture
+from medtranslate.imaging import archive, image2d, itk, nifti
 from medtranslate.imaging.dicom.files import looks_like_dicom, walk
 from medtranslate.imaging.itk_header import companion
 
@@ -24,7 +24,7 @@ NOT_SCANS = frozenset(
 _SUFFIXES = {
     **dict.fromkeys(nifti.SUFFIXES, "nifti"),
     **dict.fromkeys(itk.SUFFIXES, "itk"),
-    **dict.fromkeys(picture.SUFFIXES, "picture"),
+    **dict.fromkeys(image2d.SUFFIXES, "picture"),
     **dict.fromkeys((".dcm", ".ima"), "dicom"),
     archive.SUFFIX: "zip",
 }

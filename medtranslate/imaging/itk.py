@@ -17,8 +17,8 @@ from monai.data import MetaTensor
 
 from medtranslate.errors import OutputFailed, Unreadable, Unsupported
 from medtranslate.imaging.base import RefusingReader, ScanWriter, check_even
+from medtranslate.imaging.guess_modality import guess_volume, labelled
 from medtranslate.imaging.itk_header import TextHeader, check_voxels, read_text_header
-from medtranslate.imaging.modality import guess_volume, labelled
 from medtranslate.imaging.source import Scan, check_affine, check_shape, make_source, synthesis_of
 from medtranslate.imaging.voxels import beyond_float32, to_derived, to_float32, to_stored
 

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from medtranslate.errors import Unsupported
 from medtranslate.imaging import nifti_header
 from medtranslate.imaging.base import settled
-from medtranslate.imaging.modality import guess_volume, labelled
+from medtranslate.imaging.guess_modality import guess_volume, labelled
 from medtranslate.imaging.nifti import derived_header
 from medtranslate.imaging.source import (
     Scan,

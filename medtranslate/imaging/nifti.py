@@ -21,7 +21,7 @@ from monai.data import MetaTensor
 from medtranslate.errors import Unreadable, Unsupported
 from medtranslate.imaging import nifti_header
 from medtranslate.imaging.base import RefusingReader, ScanWriter, check_even
-from medtranslate.imaging.modality import guess_volume, labelled
+from medtranslate.imaging.guess_modality import guess_volume, labelled
 from medtranslate.imaging.nifti_header import Header
 from medtranslate.imaging.source import Scan, check_shape, make_source, short_label, synthesis_of
 from medtranslate.imaging.voxels import beyond_float32, to_derived, to_float32, to_stored

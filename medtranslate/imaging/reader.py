@@ -12,9 +12,9 @@ from medtranslate.imaging import archive
 from medtranslate.imaging.base import Paths, Refusal, RefusingReader
 from medtranslate.imaging.contents import Contents, format_of, look
 from medtranslate.imaging.dicom import DicomReader
+from medtranslate.imaging.image2d import PictureReader
 from medtranslate.imaging.itk import ItkReader
 from medtranslate.imaging.nifti import NiftiReader
-from medtranslate.imaging.picture import PictureReader
 from medtranslate.imaging.source import Scan
 
 _READERS: dict[str, type[RefusingReader]] = {

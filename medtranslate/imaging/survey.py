@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from medtranslate.errors import MedTranslateError
+from medtranslate.files import check_present
 from medtranslate.imaging import archive, nifti_header
 from medtranslate.imaging.contents import format_of, look
 from medtranslate.imaging.dicom import find_series
 from medtranslate.imaging.finding import Finding
+from medtranslate.imaging.guess_modality import labelled
+from medtranslate.imaging.image2d import described, natural_key, opened_picture
 from medtranslate.imaging.itk import judge, open_header, tagged_label, tagged_modality
-from medtranslate.imaging.modality import labelled
-from medtranslate.imaging.picture import described, natural_key, opened_picture
 from medtranslate.imaging.source import check_shape
-from medtranslate.paths import check_present
 
 _UNTOLD = ("", "")
 """Modality and basis of what the voxels alone can tell."""

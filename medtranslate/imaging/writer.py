@@ -8,18 +8,18 @@ from pathlib import Path
 from monai.data import MetaTensor
 
 from medtranslate.errors import Unsupported
-from medtranslate.imaging import nifti, picture
+from medtranslate.imaging import image2d, nifti
 from medtranslate.imaging.base import ScanWriter
 from medtranslate.imaging.dicom import write_series
+from medtranslate.imaging.image2d import PictureWriter, write_stack
 from medtranslate.imaging.itk import ItkWriter
 from medtranslate.imaging.nifti import NiftiWriter
-from medtranslate.imaging.picture import PictureWriter, write_stack
 from medtranslate.imaging.source import check_source
 
 _WRITERS: dict[str, type[ScanWriter]] = {
     **dict.fromkeys(nifti.SUFFIXES, NiftiWriter),
     **dict.fromkeys((".mha", ".nrrd"), ItkWriter),
-    **dict.fromkeys(picture.SUFFIXES, PictureWriter),
+    **dict.fromkeys(image2d.SUFFIXES, PictureWriter),
 }
 
 WRITABLE = (*_WRITERS, ".dcm")

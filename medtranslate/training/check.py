@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtranslate.imaging.whole import whole_file
+from medtranslate.files import whole_file
 from medtranslate.training.copies import copies_in, groups_of_copies
 from medtranslate.training.prepared import PreparedSet
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unreadable
-from medtranslate.imaging.whole import whole_file
+from medtranslate.files import whole_file
 from medtranslate.training.models import Models
 
 FORMAT = 1

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from medtranslate.assurance.reference import write_reference
 from medtranslate.bundle import Networks, save_bundle
 from medtranslate.bundle.facts import Facts
 from medtranslate.errors import TrainingFailed
+from medtranslate.packaging.reference import write_reference
 from medtranslate.training.checkpoints import Checkpoint, load_weights
 from medtranslate.training.layout import RunFolder
 from medtranslate.training.models import Models, generator_config

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import yaml
 
-from medtranslate.assurance.reference import write_reference
 from medtranslate.bundle import Bundle, attach_domain
 from medtranslate.bundle.domain import DOMAIN_FILE
 from medtranslate.bundle.load import MODEL_FILE
 from medtranslate.bundle.refresh import content_of, facts_of, refresh
 from medtranslate.bundle.save import new_folder, write_texts
-from medtranslate.bundle.zoo import LICENSE_FILE, add_zoo_files
 from medtranslate.errors import InputMissing
-from medtranslate.imaging.whole import whole_folder
+from medtranslate.files import whole_folder
+from medtranslate.packaging.reference import write_reference
+from medtranslate.packaging.zoo import LICENSE_FILE, add_zoo_files
 from medtranslate.training.export import export, export_checkpoint
 from medtranslate.training.layout import RunFolder
 

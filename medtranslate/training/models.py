@@ -10,8 +10,8 @@ from torch import nn
 
 from medtranslate.networks import PatchGAN, draw_weights
 from medtranslate.training.average import MovingAverage
-from medtranslate.training.device import choose_layout
 from medtranslate.training.pool import ImagePool
+from medtranslate.training.precision import choose_layout
 from medtranslate.training.settings import NETWORKS, WHICH, Settings
 
 SIDES = WHICH["both"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from medtranslate.imaging.whole import whole_file
+from medtranslate.files import whole_file
 from medtranslate.training.layout import RunFolder
 
 _CURVES = {

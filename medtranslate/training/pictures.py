@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from medtranslate.imaging.whole import whole_file
-from medtranslate.training.device import autocast
+from medtranslate.files import whole_file
 from medtranslate.training.objective import in_head
+from medtranslate.training.precision import autocast
 from medtranslate.training.prepared import PreparedSet, from_grey
 from medtranslate.training.randomness import generator
 

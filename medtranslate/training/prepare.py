@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from medtranslate.errors import MedTranslateError, OutputFailed, TrainingFailed, WrongModality
 from medtranslate.imaging import read
-from medtranslate.training.gather import Gathered, LeftOut, Scan, gather
-from medtranslate.training.lists import FileList
+from medtranslate.imaging.file_lists import FileList
+from medtranslate.imaging.scans import Gathered, LeftOut, Scan, gather
 from medtranslate.training.prepared import FORMAT, SUFFIX, PreparedSet, Record, to_grey
 from medtranslate.training.recipebook import RecipeBook
 

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unreadable
-from medtranslate.imaging.whole import whole_file
-from medtranslate.training.gather import LeftOut
+from medtranslate.files import whole_file
+from medtranslate.imaging.scans import LeftOut
 
 FORMAT = 1
 SUFFIX = ".safetensors"

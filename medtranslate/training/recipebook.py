@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medtranslate.errors import InputMissing
-from medtranslate.recipes import Recipe, load_recipe
-from medtranslate.shipped import shipped
+from medtranslate.files import shipped
+from medtranslate.transforms import Recipe, load_recipe
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from medtranslate.errors import TrainingFailed
 from medtranslate.training.checkpoints import Checkpoint, network_state, whole_state
 from medtranslate.training.data import Data
 from medtranslate.training.distributed import World
+from medtranslate.training.handlers import LossRecorder, Rows
 from medtranslate.training.interrupts import Interrupts
 from medtranslate.training.layout import RunFolder
 from medtranslate.training.models import Models
@@ -25,7 +26,6 @@ from medtranslate.training.pictures import PictureGrid
 from medtranslate.training.slices import UnpairedBatches
 from medtranslate.training.trainer import CycleGANTrainer
 from medtranslate.training.validate import Score, Validation
-from medtranslate.training.watch import LossRecorder, Rows
 
 _AGREE_EVERY = 20  # steps between the processes' asking one another whether to stop
 

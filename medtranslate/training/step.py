@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from medtranslate.training.augment import Augmentation
-from medtranslate.training.device import autocast
 from medtranslate.training.models import SIDES, Models
 from medtranslate.training.objective import Losses
+from medtranslate.training.precision import autocast
 
 Given = dict[str, torch.Tensor]
 """``"ct"``, ``"mri"``: uint8 (B, 256, 256); ``"ct changes"``, ``"mri changes"``: float32 (B, 5)."""

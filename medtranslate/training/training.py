@@ -13,18 +13,18 @@ import torch
 
 from medtranslate.bundle import attach_domain
 from medtranslate.errors import TrainingFailed
-from medtranslate.imaging.whole import whole_file
+from medtranslate.files import whole_file
+from medtranslate.imaging.file_lists import FileList
 from medtranslate.training.checkpoints import Checkpoint, restore
 from medtranslate.training.data import Data
-from medtranslate.training.device import choose_device, choose_precision
 from medtranslate.training.distributed import World, joined
 from medtranslate.training.domain import domain_numbers
 from medtranslate.training.export import export
 from medtranslate.training.initial import start_from
 from medtranslate.training.interrupts import Interrupts
 from medtranslate.training.layout import RunFolder
-from medtranslate.training.lists import FileList
 from medtranslate.training.models import Models
+from medtranslate.training.precision import choose_device, choose_precision
 from medtranslate.training.prepare import Preparation, Progress, default_cache
 from medtranslate.training.prepared import PreparedSet
 from medtranslate.training.recipebook import RecipeBook

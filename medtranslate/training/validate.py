@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from medtranslate.training.device import autocast
 from medtranslate.training.objective import in_head
 from medtranslate.training.pictures import shown
+from medtranslate.training.precision import autocast
 from medtranslate.training.prepared import PreparedSet, from_grey
 
 Score = Callable[[np.ndarray, np.ndarray], float]

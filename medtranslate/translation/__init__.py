@@ -1,6 +1,6 @@
 """Translation: whole scans through a generator, slice by slice, on the best device there is."""
 
-from medtranslate.translation.device import Device
+from medtranslate.device import Device
 from medtranslate.translation.transforms import RandTranslateModalityd, TranslateModalityd
 from medtranslate.translation.translator import Translator
 

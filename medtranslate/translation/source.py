@@ -6,7 +6,7 @@ from typing import Any
 
 from monai.data import MetaTensor
 
-from medtranslate.imaging.modality import guess_volume
+from medtranslate.imaging.guess_modality import guess_volume
 from medtranslate.imaging.source import array_source, check_modality
 
 

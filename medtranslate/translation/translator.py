@@ -14,13 +14,13 @@ from torch import nn
 
 from medtranslate.bundle import Bundle
 from medtranslate.bundle.load import LEADS_TO, OTHER, TARGETS
+from medtranslate.device import Device, Progress
 from medtranslate.errors import OutOfDomain, Unsupported, WrongModality
 from medtranslate.imaging import read
 from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
 from medtranslate.imaging.source import first_file
-from medtranslate.recipes import Prepared, Recipe
-from medtranslate.recipes.recipe import full_white
-from medtranslate.translation.device import Device, Progress
+from medtranslate.transforms import Prepared, Recipe
+from medtranslate.transforms.recipe import full_white
 from medtranslate.translation.source import source_of
 
 

@@ -20,12 +20,12 @@ from monai.inferers import Inferer
 from monai.transforms import MapTransform
 from monai.utils import ensure_tuple_rep
 
+from medtranslate.device import Device
 from medtranslate.errors import Unreadable, Unsupported
+from medtranslate.files import check_present
 from medtranslate.imaging import survey, write
 from medtranslate.imaging.base import ScanWriter
-from medtranslate.paths import check_present
-from medtranslate.recipes import Prepared
-from medtranslate.translation.device import Device
+from medtranslate.transforms import Prepared
 from medtranslate.translation.source import source_of
 from medtranslate.translation.translator import Translator
 

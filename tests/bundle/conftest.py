@@ -11,8 +11,8 @@ import pytest
 from made_bundle import tiny_bundle as make_tiny_bundle
 from monai.bundle import ConfigWorkflow
 
-from medtranslate.assurance.reference import phantom_scan, write_reference
 from medtranslate.imaging import write
+from medtranslate.packaging.reference import phantom_scan, write_reference
 
 Run = Callable[..., None]
 

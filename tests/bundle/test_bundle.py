@@ -14,7 +14,7 @@ from medtranslate.bundle import Bundle, Networks, save_bundle
 from medtranslate.bundle import save as save_module
 from medtranslate.errors import ModelUnusable, OutputExists, OutputFailed
 from medtranslate.networks import Compact, PatchGAN
-from medtranslate.recipes import load_recipe
+from medtranslate.transforms import load_recipe
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from monai.data import MetaTensor
 from torch import nn
 
 from medtranslate.bundle import Bundle
-from medtranslate.bundle.foreign import import_cyclegan, recipes_in, whole_picture_recipes
-from medtranslate.bundle.foreign_cyclegan import read_cyclegan, resnet_names, unet_names
 from medtranslate.errors import InputMissing, ModelUnusable, OutputExists
 from medtranslate.networks import GreyThroughRGB
+from medtranslate.packaging.foreign import import_cyclegan, recipes_in, whole_picture_recipes
+from medtranslate.packaging.foreign_cyclegan import read_cyclegan, resnet_names, unet_names
 from medtranslate.phantom import Phantom
 
 

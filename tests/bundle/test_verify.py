@@ -14,8 +14,6 @@ import yaml
 from made_bundle import shipped_recipes, tiny_networks
 from safetensors.torch import load_file
 
-from medtranslate.assurance.reference import compare_reference, write_reference
-from medtranslate.assurance.verify import verify
 from medtranslate.bundle import Bundle, Networks, attach_domain, default_bundle, save_bundle
 from medtranslate.bundle.facts import Facts
 from medtranslate.bundle.metadata import check_metadata, same_metadata
@@ -23,6 +21,8 @@ from medtranslate.bundle.refresh import content_of, facts_of, refresh
 from medtranslate.bundle.save import generated_files
 from medtranslate.errors import InputMissing, ModelUnusable, OutputExists
 from medtranslate.networks import GreyThroughRGB, ResNet9
+from medtranslate.packaging.reference import compare_reference, write_reference
+from medtranslate.packaging.verify import verify
 from medtranslate.training.handover import Handover, hand_over, renew
 
 SCHEMA = "meta_schema_20240725.json"

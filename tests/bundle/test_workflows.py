@@ -22,13 +22,13 @@ from training.phantoms import TINY, prepared
 from typer.testing import CliRunner
 
 from medtranslate import Translator, read
-from medtranslate.assurance.reference import phantom_scan
 from medtranslate.bundle.facts import Facts
 from medtranslate.bundle.workflows import workflow_files
 from medtranslate.cli.app import app
 from medtranslate.errors import InputMissing, OutOfDomain, TrainingFailed, Unreadable, WrongModality
 from medtranslate.evaluation.folders import FolderEvaluation
 from medtranslate.imaging import write
+from medtranslate.packaging.reference import phantom_scan
 from medtranslate.training import RunFolder, Settings, Training
 from medtranslate.training.settings import NETWORKS
 from medtranslate.training.workflow import TrainingSlices

@@ -18,8 +18,6 @@ from made_bundle import tiny_networks
 from PIL import Image
 
 from medtranslate import read
-from medtranslate.assurance.domain import Judgement
-from medtranslate.assurance.report import schema
 from medtranslate.errors import (
     DeviceUnusable,
     ModelUnusable,
@@ -27,6 +25,8 @@ from medtranslate.errors import (
     OutputExists,
     Unsupported,
 )
+from medtranslate.quality.domain import Judgement
+from medtranslate.report.record import schema
 
 
 def reported(path: Path) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Stub:
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch):
     """Have every scan judged so."""
-    from medtranslate.cli.conversion import checks
+    from medtranslate.conversion import checks
 
     def set_to(verdict: str, slices: tuple[float | None, ...] | None = None) -> None:
         stub = Stub(verdict, slices)
@@ -359,7 +359,7 @@ def test_a_page_shows_the_worst_slices_and_needs_no_network(convert, ct, tmp_pat
 def test_a_page_of_many_scans_shows_those_that_lost_most(
     convert, pictures, tmp_path, monkeypatch
 ) -> None:
-    from medtranslate.cli.conversion import batch
+    from medtranslate.conversion import batch
 
     monkeypatch.setattr(batch, "_ON_A_PAGE", 1)
     arguments = ["--report", tmp_path / "r.html", "--report", tmp_path / "r.json"]
@@ -395,7 +395,7 @@ def test_a_stack_and_a_jpeg_have_maps_that_can_hold_them(convert, pictures, tmp_
 
 
 def test_a_fault_in_a_check_leaves_nothing(convert, ct, listed, monkeypatch) -> None:
-    from medtranslate.cli.conversion import checks
+    from medtranslate.conversion import checks
 
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("by zero")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from medtranslate.assurance.reference import write_reference
 from medtranslate.errors import InputMissing, ModelUnusable, OutputExists
+from medtranslate.packaging.reference import write_reference
 
 
 @pytest.fixture

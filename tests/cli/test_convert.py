@@ -191,7 +191,7 @@ def test_a_folder_of_pictures_keeps_names_and_sizes(convert, pictures, tmp_path)
 
 
 def test_a_folder_of_pictures_has_one_modality(convert, pictures, tmp_path, monkeypatch) -> None:
-    from medtranslate.cli.conversion import vote
+    from medtranslate.imaging import folder_modality as vote
 
     votes = {"a1.png": "CT", "a2.png": "CT", "a10.jpg": ""}
     monkeypatch.setattr(vote, "_look", lambda path: votes[path.name])
@@ -224,7 +224,8 @@ def test_pictures_and_a_volume_share_a_folder_of_results(convert, pictures, ct, 
 
 
 def test_a_stranger_among_pictures_is_refused(convert, pictures, monkeypatch) -> None:
-    from medtranslate.cli.conversion import reading, vote
+    from medtranslate.conversion import reading
+    from medtranslate.imaging import folder_modality as vote
 
     def stranger(path: Path, **options: object) -> object:
         image = read(path)

@@ -42,7 +42,7 @@ def test_a_fault_is_told(command, uneven_series) -> None:
 
 
 def test_a_folder_of_pictures_is_one_modality(command, pictures, monkeypatch) -> None:
-    from medtranslate.cli.conversion import vote
+    from medtranslate.imaging import folder_modality as vote
 
     monkeypatch.setattr(vote, "_look", lambda path: "CT")
 

@@ -8,10 +8,10 @@ import torch
 
 from medtranslate.bundle.save import Networks, save_bundle
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.candidate import Candidate, Translated, cost, translate
+from medtranslate.evaluation.evaluated_model import Candidate, Translated, cost, translate
 from medtranslate.evaluation.results import paper_fid
+from medtranslate.files import shipped
 from medtranslate.networks import Compact, ResNet9, UNet256
-from medtranslate.shipped import shipped
 from medtranslate.translation import Translator
 
 HEADS = np.zeros((20, 256, 256), dtype=bool)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.candidate import Candidate, Cost
 from medtranslate.evaluation.data import RealData
+from medtranslate.evaluation.evaluated_model import Candidate, Cost
 from medtranslate.evaluation.evaluator import Evaluator
 from medtranslate.evaluation.results import paper_fid
 

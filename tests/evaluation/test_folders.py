@@ -25,8 +25,8 @@ from medtranslate.errors import (
 )
 from medtranslate.evaluation import folders
 from medtranslate.evaluation.folders import FolderEvaluation
-from medtranslate.recipes import Grey, PictureFrame, Recipe, load_recipe
-from medtranslate.shipped import shipped
+from medtranslate.files import shipped
+from medtranslate.transforms import Grey, PictureFrame, Recipe, load_recipe
 
 PAPER = {modality: Recipe(modality, "picture", PictureFrame(), Grey()) for modality in ("CT", "MR")}
 

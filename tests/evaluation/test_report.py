@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from medtranslate.errors import OutputExists, OutputFailed
-from medtranslate.evaluation.candidate import Candidate, Cost
 from medtranslate.evaluation.data import RealData
+from medtranslate.evaluation.evaluated_model import Candidate, Cost
 from medtranslate.evaluation.evaluator import Evaluator
 from medtranslate.evaluation.report import write_report
 from medtranslate.evaluation.table import grids, show

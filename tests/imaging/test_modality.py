@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medtranslate.imaging.modality import guess_picture, guess_volume
+from medtranslate.imaging.guess_modality import guess_picture, guess_volume
 
 Y, X = np.mgrid[-64:64, -64:64]
 RADIUS = np.hypot(X / 46, Y / 56).astype(np.float32)

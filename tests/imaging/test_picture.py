@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from PIL import Image, PngImagePlugin
 
 from medtranslate.errors import Unreadable, Unsupported, UntrustedInput
-from medtranslate.imaging import picture, read, write
+from medtranslate.imaging import image2d, read, write
 
 GREY = np.arange(30 * 20, dtype=np.uint16).reshape(20, 30)  # 20 rows, 30 columns
 GREY8 = (GREY % 256).astype(np.uint8)
@@ -143,7 +143,7 @@ def test_too_small_and_too_large(tmp_path, monkeypatch):
     Image.fromarray(GREY8[:2]).save(tmp_path / "p.png")
     refused(tmp_path / "p.png", Unsupported, "fewer than 3 voxels")
     Image.fromarray(GREY8).save(tmp_path / "q.png")
-    monkeypatch.setattr(picture, "LARGEST_PICTURE", 500)
+    monkeypatch.setattr(image2d, "LARGEST_PICTURE", 500)
     refused(tmp_path / "q.png", UntrustedInput, "30x20 pixels")
 
 

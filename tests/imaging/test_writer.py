@@ -16,8 +16,8 @@ import SimpleITK as sitk
 from PIL import Image
 
 from medtranslate.errors import OutputExists, OutputFailed, Unsupported
+from medtranslate.files import whole_file, whole_folder
 from medtranslate.imaging import WRITABLE, read, write
-from medtranslate.imaging.whole import whole_file, whole_folder
 
 VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")
 PICTURES = (".png", ".jpg", ".tif")
@@ -101,7 +101,7 @@ def test_an_interrupt(image_for, tmp_path, suffix, nothing_new, monkeypatch):
 
 def test_a_kill_in_the_middle_never_leaves_a_half_output(tmp_path):
     program = (
-        "import sys, time; from medtranslate.imaging.whole import whole_file\n"
+        "import sys, time; from medtranslate.files import whole_file\n"
         "with whole_file(sys.argv[1]) as path:\n"
         "    path.write_text('half'); print('here', flush=True); time.sleep(60)\n"
     )

@@ -21,9 +21,9 @@ from medtranslate.errors import (
     Unreadable,
     WrongModality,
 )
-from medtranslate.shipped import shipped
+from medtranslate.files import shipped
+from medtranslate.imaging.file_lists import FileList
 from medtranslate.training.check import check
-from medtranslate.training.lists import FileList
 from medtranslate.training.prepare import Preparation
 from medtranslate.training.prepared import PreparedSet
 from medtranslate.training.recipebook import RecipeBook

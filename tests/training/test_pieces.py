@@ -13,11 +13,11 @@ from torch import nn
 from training.phantoms import TINY, prepared
 
 from medtranslate.errors import InputMissing, TrainingFailed
+from medtranslate.imaging.file_lists import FileList
 from medtranslate.networks import PatchGAN
 from medtranslate.training import Settings
 from medtranslate.training.augment import Augmentation, draw
 from medtranslate.training.average import MovingAverage
-from medtranslate.training.lists import FileList
 from medtranslate.training.pool import ImagePool
 from medtranslate.training.prepared import from_grey, to_grey
 from medtranslate.training.randomness import generator, reseed

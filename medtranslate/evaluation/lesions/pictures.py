@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medtranslate.evaluation.candidate import Candidate
+from medtranslate.evaluation.evaluated_model import Candidate
 from medtranslate.evaluation.frames import FrameSet
 from medtranslate.evaluation.lesions.kinds import kinds
 from medtranslate.evaluation.lesions.results import LesionResult, LesionTest

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medtranslate.assurance.cycle import NOISE
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.candidate import Candidate
+from medtranslate.evaluation.evaluated_model import Candidate
 from medtranslate.evaluation.frames import Frames, FrameSet, grey_levels, to_frames, to_network
 from medtranslate.evaluation.lesions.brain import Mask, brain
 from medtranslate.evaluation.lesions.kinds import CONTRASTS, DIAMETERS, PIXEL, kinds
@@ -27,6 +26,7 @@ from medtranslate.evaluation.lesions.results import LesionResult, LesionTest
 from medtranslate.evaluation.lesions.summary import groups
 from medtranslate.evaluation.paired import bootstrap, mean_by_case
 from medtranslate.evaluation.protocol import Modality
+from medtranslate.quality.cycle import NOISE
 
 Done = Callable[[int], None]
 
@@ -213,7 +213,7 @@ class Trial:
     def there_and_back(self, frames: Frames, number: int) -> tuple[Frames, Frames]:
         """Translate copies of one slice, and back: rounded, and with the cycle error's noise.
 
-        Generators hide the source in patterns that nobody sees (`assurance.cycle`).
+        Generators hide the source in patterns that nobody sees (`quality.cycle`).
         """
         translated = self._translated(to_network(frames), self.target, number)
         noise = NOISE * torch.randn(frames.shape[1:], generator=_generator(number))

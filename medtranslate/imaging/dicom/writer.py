@@ -11,13 +11,13 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from medtranslate.errors import OutputExists
+from medtranslate.files import whole_folder
 from medtranslate.imaging.base import ScanWriter
 from medtranslate.imaging.dicom.carry import keep_bytes
 from medtranslate.imaging.dicom.derive import derive, instance
 from medtranslate.imaging.dicom.private import private_elements
 from medtranslate.imaging.dicom.template import adopt_template
 from medtranslate.imaging.source import check_source
-from medtranslate.imaging.whole import whole_folder
 
 IMPLEMENTATION_UID = "2.25.214749216107834269283467502933161748211"
 """ImplementationClassUID of this writer, PS3.10 7.1."""

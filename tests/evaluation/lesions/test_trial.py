@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.candidate import Candidate
+from medtranslate.evaluation.evaluated_model import Candidate
 from medtranslate.evaluation.heads import head_masks
 from medtranslate.evaluation.lesions import LesionTest, lesion_test
 from medtranslate.evaluation.lesions.kinds import CONTRASTS, DIAMETERS, SHAPES

@@ -1,0 +1,138 @@
+"""Tell what an input is: a table for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from medtranslate.conversion.inspection import Seen
+from medtranslate.imaging import Finding
+
+_PIPE_WIDTH = 200
+
+_ROWS = 40
+"""More scans than this are counted by kind instead of listed."""
+
+
+def as_json(seen: Seen) -> str:
+    """Give everything that was seen; ``number`` is what ``--series`` takes."""
+    numbers = _series_numbers(seen.findings)
+    scans = []
+    for finding in seen.findings:
+        told = finding.as_dict()
+        if finding.series in numbers:
+            told["number"] = numbers[finding.series]
+        scans.append(told)
+    content: dict[str, Any] = {"path": str(seen.path), "scans": scans}
+    if seen.values is not None:
+        scans[0] |= asdict(seen.values)
+    if seen.voted[1]:
+        content["modality"], content["modality_basis"] = seen.voted
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def show(seen: Seen) -> None:
+    """Print a table on stdout: by property for one scan, by scan for several."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    if len(seen.findings) == 1:
+        console.print(_one(seen.findings[0], seen))
+    elif len(seen.findings) <= _ROWS:
+        console.print(_several(seen))
+        for finding in seen.findings:
+            for fault in finding.faults:
+                console.print(f"{_name(finding, seen.path)}: {fault}", markup=False)
+    else:
+        console.print(_counted(seen.findings))
+    if seen.voted[1]:
+        console.print(f"all: {seen.voted[0] or 'modality not told'} ({seen.voted[1]})")
+
+
+def _one(finding: Finding, seen: Seen) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = {
+        "path": finding.path,
+        "format": " ".join(dict.fromkeys(filter(None, (finding.format, finding.kind)))),
+        "modality": _modality(finding),
+        "series": finding.series,
+        "description": finding.description,
+        "shape": _by(finding.shape),
+        "spacing": f"{_by(finding.spacing)} mm" if finding.spacing else "",
+    }
+    if seen.values is not None:
+        low, high = seen.values.low, seen.values.high
+        rows |= {
+            "orientation": seen.values.orientation,
+            "values": f"{low:g} to {high:g}, stored as {seen.values.dtype}",
+        }
+    for number, fault in enumerate(finding.faults):
+        rows[f"note{f' {number + 1}' if number else ''}"] = fault
+    rows["fault"] = finding.error
+    for key, value in rows.items():
+        if value:
+            table.add_row(key, escape(value))
+    return table
+
+
+def _several(seen: Seen) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("no.", "scan", "format", "modality", "shape", "spacing mm", "fault"):
+        table.add_column(column, overflow="fold")
+    numbers = _series_numbers(seen.findings)
+    for finding in seen.findings:
+        table.add_row(
+            str(numbers.get(finding.series, "")),
+            escape(_name(finding, seen.path)),
+            finding.format,
+            finding.modality,
+            _by(finding.shape),
+            _by(finding.spacing),
+            escape(finding.error),
+        )
+    return table
+
+
+def _counted(findings: Sequence[Finding]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("scans", "format", "modality", "shape", "fault"):
+        table.add_column(column, overflow="fold")
+    kinds = Counter((one.format, one.modality, _by(one.shape), one.error) for one in findings)
+    most = kinds.most_common(_ROWS)
+    rest = len(findings) - sum(count for _, count in most)
+    for (format, modality, shape, error), count in most:
+        table.add_row(str(count), format, modality, shape, escape(error))
+    if rest:
+        table.add_row(str(rest), "others")
+    return table
+
+
+def _series_numbers(findings: Sequence[Finding]) -> dict[str, int]:
+    series = [one.series for one in findings if one.format == "dicom" and one.kind == "volume"]
+    return {uid: number for number, uid in enumerate(series, 1)}
+
+
+def _name(finding: Finding, root: Path) -> str:
+    if finding.series:
+        return f"{finding.description or 'series'} {finding.series}"
+    path = Path(finding.path)
+    return str(path.relative_to(root)) if path.is_relative_to(root) else finding.path
+
+
+def _modality(finding: Finding) -> str:
+    basis = f" ({finding.modality_basis})" if finding.modality_basis else ""
+    return f"{finding.modality or 'not told'}{basis}"
+
+
+def _by(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{number:.4g}" if number % 1 else f"{number:g}" for number in numbers)

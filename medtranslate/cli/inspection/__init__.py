@@ -1,1 +1,0 @@
-"""What ``inspect`` does: ``look`` finds out, ``show`` tells."""

@@ -1,0 +1,198 @@
+"""A stored translation of a made head, by which a copy of a model shows that it still works.
+
+Each direction translates the phantom in float32 on a CPU. What comes out is kept as the means of
+blocks in each slice, which any machine meets within one grey level of 255, and as the SHA-256 of
+all voxels, which the machine that wrote it meets exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from medtranslate.bundle import Bundle
+from medtranslate.bundle.load import SOURCES, TARGETS
+from medtranslate.bundle.refresh import REFERENCE_FILE
+from medtranslate.bundle.save import write_texts
+from medtranslate.errors import MedTranslateError, ModelUnusable
+from medtranslate.phantom import Phantom
+from medtranslate.transforms import read_yaml, refuse
+from medtranslate.translation import Translator
+
+FORMAT = 1
+GREY_LEVELS = 255
+
+_PHANTOM = Phantom((144, 144, 4), (1.6, 1.6, 28.0))
+_BLOCK = 12  # voxels a side
+_HU = (-1000.0, -500.0, -90.0, 6.0, 12.0, 30.0, 38.0, 60.0, 900.0)
+_MR = (0.0, 0.0, 900.0, 150.0, 200.0, 620.0, 480.0, 430.0, 60.0)
+"""What the phantom's HU become in an MR-like phantom: bright fat, dark fluid and bone, as in T1."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a direction does beside what is stored.
+
+    Parameters
+    ----------
+    to : str
+        Its target.
+    equal : bool
+        All voxels are the stored ones.
+    worst : float
+        The largest difference of a block's mean, in the target's units.
+    tolerance : float
+        One of 255 grey levels of the target, in its units.
+    """
+
+    to: str
+    equal: bool
+    worst: float
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the difference is within the tolerance."""
+        return self.equal or self.worst <= self.tolerance
+
+
+def write_reference(folder: Path) -> None:
+    """Translate the phantom with a bundle and store the result in the bundle.
+
+    A direction whose recipes do not take the phantom is left out.
+
+    Raises
+    ------
+    ModelUnusable
+        It cannot be loaded.
+    """
+    translator = reference_translator(Bundle.load(folder))
+    targets = {}
+    for to in translator.bundle.generators:
+        with suppress(MedTranslateError):
+            targets[to] = _measured(translator, to)
+    content = {
+        "format": FORMAT,
+        "computed": "float32 on a CPU, medtranslate.phantom in, int16 voxels out",
+        "block": _BLOCK,
+        "targets": targets,
+    }
+    text = json.dumps(content)
+    write_texts(folder, {REFERENCE_FILE: _wrapped(text) + "\n"})
+
+
+def compare_reference(bundle: Bundle) -> list[Comparison]:
+    """Translate the phantom and compare with what the bundle stores.
+
+    Raises
+    ------
+    ModelUnusable
+        The file is missing or not such a file, or the phantom is another one here.
+    """
+    path = bundle.folder / REFERENCE_FILE
+    content = read_yaml(path)
+    targets = content.get("targets")
+    if content.get("format") != FORMAT or not isinstance(targets, dict):
+        refuse(path, "format", f"is not the one that this version reads, {FORMAT}")
+    translator = reference_translator(bundle)
+    found = []
+    for to in bundle.generators:
+        stored = targets.get(to)
+        if not isinstance(stored, dict):
+            refuse(path, f"targets.{to}", "is missing")
+        here = _measured(translator, to)
+        if stored.get("source_sha256") != here["source_sha256"]:
+            raise ModelUnusable("was made from another phantom than this version's", path=path)
+        found.append(_compared(to, stored, here, path))
+    return found
+
+
+def compare_voxels(bundle: Bundle, to: str, made: np.ndarray, other: np.ndarray) -> Comparison:
+    """Compare two translations of the phantom, (X, Y, Z) in the target's units."""
+    worst = float(np.abs(_blocks(made) - _blocks(other)).max())
+    kind = phantom_kind(bundle, to)
+    return Comparison(to, bool(np.array_equal(made, other)), worst, _tolerance(bundle, to, kind))
+
+
+def reference_translator(bundle: Bundle) -> Translator:
+    """Put a model where references are computed: float32 on a CPU."""
+    return Translator.load(bundle, device="cpu", precision="float32")
+
+
+def phantom_kind(bundle: Bundle, to: str) -> str:
+    """Say whether a bundle's recipes take the phantom as a volume, or only as a picture."""
+    pair = {f"{SOURCES[to]}-volume", f"{TARGETS[to]}-volume"}
+    return "volume" if pair <= set(bundle.recipes) else "picture"
+
+
+def phantom_scan(modality: str, kind: str) -> MetaTensor:
+    """Make the head that references are made from.
+
+    Parameters
+    ----------
+    modality : {"CT", "MR"}
+    kind : {"volume", "picture"}
+    """
+    scan = _PHANTOM.volume() if kind == "volume" else _PHANTOM.picture()
+    if modality == "CT":
+        return scan
+    voxels = scan.as_tensor().numpy()
+    if kind == "volume":
+        made = np.rint(np.interp(voxels, _HU, _MR)).astype(np.float32)
+    else:
+        made = np.where(voxels > 0, 255 - 0.6 * voxels, 0).round().astype(np.float32)
+    image = MetaTensor(torch.from_numpy(made), meta=dict(scan.meta))
+    source = dict(scan.meta["source"]) | {"modality": "MR", "modality_basis": "given"}
+    image.meta["source"] = source
+    return image
+
+
+def _compared(to: str, stored: dict[str, Any], here: dict[str, Any], path: Path) -> Comparison:
+    blocks = np.asarray(stored.get("blocks", ()), dtype=float)
+    if blocks.shape != np.shape(here["blocks"]):
+        refuse(path, f"targets.{to}.blocks", f"is not of shape {np.shape(here['blocks'])}")
+    worst = float(np.abs(blocks - np.asarray(here["blocks"])).max())
+    return Comparison(to, stored.get("sha256") == here["sha256"], worst, here["tolerance"])
+
+
+def _measured(translator: Translator, to: str) -> dict[str, Any]:
+    """Translate the phantom and sum the result up."""
+    kind = phantom_kind(translator.bundle, to)
+    scan = phantom_scan(SOURCES[to], kind)
+    made = translator.translate(scan, to=to).as_tensor()[0].numpy()
+    return {
+        "source_sha256": _hash(scan.as_tensor()[0].numpy()),
+        "sha256": _hash(made),
+        "tolerance": _tolerance(translator.bundle, to, kind),
+        "blocks": _blocks(made).round(2).tolist(),
+    }
+
+
+def _tolerance(bundle: Bundle, to: str, kind: str) -> float:
+    written = bundle.recipe(TARGETS[to], kind).intensity.written
+    return round((written.high - written.low) / GREY_LEVELS, 3)
+
+
+def _blocks(voxels: np.ndarray) -> np.ndarray:
+    """Means of square blocks: (X, Y, Z) to (X / 12, Y / 12, Z)."""
+    x, y, z = voxels.shape
+    shape = (x // _BLOCK, _BLOCK, y // _BLOCK, _BLOCK, z)
+    means: np.ndarray = voxels.astype(np.float64).reshape(shape).mean(axis=(1, 3))
+    return means
+
+
+def _hash(voxels: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(voxels, dtype="<i2").tobytes()).hexdigest()
+
+
+def _wrapped(text: str) -> str:
+    """Break long JSON after each row of numbers, so that a change can be read."""
+    return text.replace("], [", "],\n[").replace('"targets": ', '"targets":\n')

@@ -1,0 +1,134 @@
+"""Whether a bundle is whole and does what it did: check after check, without running its code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from medtranslate.bundle import Bundle
+from medtranslate.bundle.metadata import SIDE, check_metadata
+from medtranslate.bundle.refresh import content_of, foreign_workflows
+from medtranslate.errors import MedTranslateError
+from medtranslate.packaging.reference import REFERENCE_FILE, Comparison, compare_reference
+from medtranslate.packaging.workflow import check_workflow
+from medtranslate.packaging.zoo import check_state_dicts
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Parameters
+    ----------
+    name : str
+        What was checked.
+    result : {"ok", "fault", "not checked"}
+    detail : str
+        What was found, in a line.
+    """
+
+    name: str
+    result: str
+    detail: str
+
+
+def verify(bundle: Path, *, trust_code: bool = False) -> Iterator[Check]:
+    """Check a bundle; each check is given as it is made.
+
+    Parameters
+    ----------
+    bundle : path
+        Its folder.
+    trust_code : bool
+        Also run the bundle's own ``inference.yaml`` as MONAI would, which may hold code, and
+        compare what it makes with the stored reference.
+    """
+    try:
+        loaded = Bundle.load(bundle)
+    except MedTranslateError as error:
+        yield Check("networks, recipes and weights", "fault", str(error))
+        return
+    makes = " and ".join(loaded.generators)
+    found = f"makes {makes}, {len(loaded.recipes)} recipes, hashes as stated"
+    yield Check("networks, recipes and weights", "ok", found)
+    checks: dict[str, Callable[[], Check]] = {
+        "metadata": lambda: _metadata(loaded),
+        "network in and out": lambda: _networks(loaded),
+        "reference": lambda: _reference(loaded),
+        "state dicts for the Model Zoo": lambda: _state_dicts(loaded),
+        "workflows": lambda: _workflows(loaded),
+    }
+    if trust_code:
+        checks["inference.yaml, run by MONAI"] = lambda: _run(loaded)
+    for name, check in checks.items():
+        try:
+            made = check()
+        except MedTranslateError as error:
+            made = _fault(str(error))
+        yield Check(name, made.result, made.detail)
+
+
+_ok = partial(Check, "", "ok")
+_fault = partial(Check, "", "fault")
+_not_checked = partial(Check, "", "not checked")
+
+
+def _metadata(bundle: Bundle) -> Check:
+    metadata = check_metadata(bundle.folder, content_of(bundle.folder))
+    return _ok(f"version {metadata['version']}, MONAI's schema of 2024-07-25 by our own rules")
+
+
+def _networks(bundle: Bundle) -> Check:
+    """Send noise through each generator, as MONAI's ``verify_net_in_out`` does."""
+    noise = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for to, generator in bundle.generators.items():
+        with torch.inference_mode():
+            made = generator.network(noise)
+        if made.shape != noise.shape or made.dtype != torch.float32:
+            return _fault(f"{to}: gives {tuple(made.shape)} {made.dtype}")
+        if not bool((made.abs() <= 1).all()):  # not finite is not within either
+            return _fault(f"{to}: gives values outside [-1, 1]")
+    return _ok(f"(1, 1, {SIDE}, {SIDE}) float32 in [-1, 1] both ways")
+
+
+def _reference(bundle: Bundle) -> Check:
+    if not (bundle.folder / REFERENCE_FILE).is_file():
+        return _not_checked(f"no {REFERENCE_FILE}; `medtranslate bundle refresh` writes one")
+    found = compare_reference(bundle)
+    detail = "; ".join(_told(one) for one in found)
+    return _ok(detail) if all(one.agrees for one in found) else _fault(detail)
+
+
+def _told(one: Comparison) -> str:
+    if one.equal:
+        return f"{one.to} equal to the last voxel"
+    return f"{one.to} within {one.worst:.3g} of the stored means (tolerance {one.tolerance:g})"
+
+
+def _state_dicts(bundle: Bundle) -> Check:
+    compared = check_state_dicts(bundle.folder, bundle)
+    if not compared:
+        return _not_checked("none there; `medtranslate bundle export --model-zoo` writes them")
+    return _ok(f"{', '.join(compared)}: the weights of the safetensors")
+
+
+def _workflows(bundle: Bundle) -> Check:
+    """Tell workflows that medtranslate wrote from those that may bring code of their own."""
+    missing, own = foreign_workflows(bundle.folder)
+    if own:
+        return _not_checked(
+            f"{', '.join(own)}: not as medtranslate writes them, so may hold code; none was run"
+        )
+    if missing:
+        return _not_checked(f"{', '.join(missing)}: missing, so MONAI cannot run them")
+    return _ok("as medtranslate writes them")
+
+
+def _run(bundle: Bundle) -> Check:
+    found = check_workflow(bundle)
+    detail = f"properties complete; {_told(found)}"
+    return _ok(detail) if found.agrees else _fault(detail)

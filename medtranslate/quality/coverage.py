@@ -1,0 +1,166 @@
+"""Where the model could not see: beyond its field, beyond its window, below the skull base.
+
+A round trip says nothing of what was never shown. These places are counted, and marked in a map
+that is written by values below zero (`marked`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from medtranslate.quality.error_map import Measure
+from medtranslate.transforms import Prepared, Recipe
+from medtranslate.transforms.geometry import Placement
+
+_SATURATED = 1 - 1e-6
+
+_BRAIN = 0.07
+"""Share of the head that soft tissue enclosed by bone takes in a slice of the brain. In the slices
+of a real head CT it is at most 0.04 up to the foramen magnum and 0.09 to 0.68 above it."""
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What of a scan the model was not shown, or was not trained on.
+
+    Parameters
+    ----------
+    outside_field : int
+        Voxels outside the network's field, background in the result, that are not air: tissue, or
+        a head rest.
+    below_window, above_window : float
+        Share of the head, 0 to 1, that the network saw as plain black or plain white, so that no
+        structure shows in it: air and fat, bone in a CT in the brain window.
+    below_skull_base : tuple of int, or None
+        Slices, by their index in the scan, that lie below the brain; None where it cannot be told,
+        which is so for every MR and every picture.
+    unlike : tuple of int
+        Slices that the domain check finds unlike those that the model was trained on.
+    """
+
+    outside_field: int
+    below_window: float
+    above_window: float
+    below_skull_base: tuple[int, ...] | None
+    unlike: tuple[int, ...] = ()
+
+    def as_builtins(self) -> dict[str, Any]:
+        """Give it as JSON takes it."""
+        base = self.below_skull_base
+        return {
+            "outside_field_voxels": self.outside_field,
+            "below_window_share": round(self.below_window, 5),
+            "above_window_share": round(self.above_window, 5),
+            "below_skull_base_slices": None if base is None else list(base),
+            "unlike_training_slices": list(self.unlike),
+        }
+
+
+def find_unseen(
+    prepared: Prepared, image: MetaTensor, recipe: Recipe, unlike: Sequence[int] = ()
+) -> Unseen:
+    """Find what the model could not see of a scan.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The scan, its slices still the scan's.
+    image : MetaTensor (1, X, Y, Z)
+        The scan, in physical units.
+    recipe : Recipe
+        That prepared it.
+    unlike : sequence of int
+        Network slices that the domain check finds unlike those of the training.
+    """
+    slices, head = prepared.slices[:, 0], prepared.head
+    size = max(1, int(head.sum()))
+    black, white = ((slices <= -_SATURATED) & head, (slices >= _SATURATED) & head)
+    at = prepared.placement.slices
+    shows_bone = recipe.modality == "CT" and recipe.kind == "volume"
+    base = _below_skull_base(slices, head) if shows_bone else None
+    return Unseen(
+        _outside_field(prepared.placement, image, recipe),
+        int(black.sum()) / size,
+        int(white.sum()) / size,
+        None if base is None else tuple(int(one) for one in at[base]),
+        tuple(int(at[one]) for one in unlike),
+    )
+
+
+def marked(measure: Measure, prepared: Prepared, unseen: Unseen) -> MetaTensor:
+    """Mark in a map where the model could not see, and give the map.
+
+    A value ``v`` below 0 is such a place, and ``-1 - v`` is what was measured there all the same;
+    outside the network's field it is -1.
+
+    Parameters
+    ----------
+    measure : Measure
+        Its map is changed, because a second one would not fit beside a long series.
+    prepared : Prepared
+        The scan, its slices still the scan's.
+    unseen : Unseen
+        From `find_unseen`.
+
+    Returns
+    -------
+    MetaTensor (1, X, Y, Z)
+        The map of `measure`.
+    """
+    volume = measure.map.as_tensor()[0]
+    whole = {*(unseen.below_skull_base or ()), *unseen.unlike}
+    place = prepared.placement
+    stack = volume.permute(place.axes)
+    for number, at in enumerate(place.slices.tolist()):
+        plane = stack[at]
+        saturated = (prepared.slices[number, 0].abs() >= _SATURATED) & prepared.head[number]
+        if at in whole:
+            saturated = prepared.head[number]
+        laid = place.rows_back @ saturated.float() @ place.columns_back.T >= 0.5
+        plane[:] = torch.where(laid | ~place.seen, -1 - plane, plane)
+    return measure.map
+
+
+def _outside_field(place: Placement, image: MetaTensor, recipe: Recipe) -> int:
+    """Count voxels that the network's field does not cover, above the level of tissue."""
+    volume = image.as_tensor()[0].detach().cpu()
+    beyond = ~place.seen
+    if recipe.head is None or recipe.kind == "picture" or not beyond.any():
+        return 0
+    coarse = volume[tuple(slice(None, None, max(1, n // 64)) for n in volume.shape)]
+    level = recipe.head.level(coarse.float().numpy())
+    stack = volume.permute(place.axes)
+    return sum(int((stack[at][beyond] > level).sum()) for at in place.slices.tolist())
+
+
+def _below_skull_base(slices: torch.Tensor, head: torch.Tensor) -> NDArray[np.int64] | None:
+    """Give the network slices below the first that shows brain; None where none does.
+
+    Brain is soft tissue that bone encloses. Where a large part of the skull is missing it is not
+    enclosed, and nothing is said.
+    """
+    for number in np.flatnonzero(head.flatten(1).any(1).numpy()):
+        bone = (slices[number] >= _SATURATED).numpy()
+        soft = (slices[number].abs() < _SATURATED).numpy()
+        if (_enclosed(bone) & soft).sum() >= _BRAIN * int(head[number].sum()):
+            return np.arange(number)
+    return None
+
+
+def _enclosed(bone: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Give what lies within bone: not reached from outside, but through gaps of some mm."""
+    rows, columns = bone.shape
+    # At a quarter of the size, where a pixel is bone if any of its sixteen is, sutures are closed.
+    coarse = bone.reshape(rows // 4, 4, columns // 4, 4).any(axis=(1, 3))
+    free = sitk.GetImageFromArray(np.pad(~coarse, 1, constant_values=True).view(np.uint8))
+    parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(free))
+    inside = (parts != parts[0, 0])[1:-1, 1:-1] & ~coarse
+    return inside.repeat(4, axis=0).repeat(4, axis=1)

@@ -1,0 +1,117 @@
+"""A second opinion: the same scan mirrored and shifted a little; what then changes is uncertain.
+
+Anatomy does not depend on how a scan lies on the network's grid. A structure that comes and goes
+as the scan is moved by a pixel or two was not read off the scan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+
+from medtranslate.device import Progress
+from medtranslate.quality.error_map import Measure
+from medtranslate.quality.pair import Indices, Pair
+from medtranslate.transforms import Prepared
+from medtranslate.translation import Translator
+
+
+@dataclass(frozen=True)
+class View:
+    """Another way to lay a slice before the network.
+
+    Parameters
+    ----------
+    mirrored : bool
+        Left and right swapped.
+    rows, columns : int
+        Shift in network pixels.
+    """
+
+    mirrored: bool
+    rows: int
+    columns: int
+
+    def there(self, slices: torch.Tensor) -> torch.Tensor:
+        """Lay slices (n, 1, H, W) so; what comes in at the border is nothing (-1)."""
+        return _shifted(slices.flip(3) if self.mirrored else slices, self.rows, self.columns)
+
+    def back(self, slices: torch.Tensor) -> torch.Tensor:
+        """Undo `there`, but for what left the frame."""
+        moved = _shifted(slices, -self.rows, -self.columns)
+        return moved.flip(3) if self.mirrored else moved
+
+
+VIEWS = (View(True, 0, 0), View(False, 3, 2), View(True, -2, 3))
+"""Shifts that are no multiple of 4: generators halve a slice twice, and move with what is moved by
+4 pixels without a change."""
+
+
+@dataclass(frozen=True)
+class Variation(Measure):
+    """How far translations of the same scan, laid differently, differ from one another.
+
+    The standard deviation among the result and those of `VIEWS`, in the target's units; ``limits``
+    is the range that a result is written in.
+    """
+
+
+def variation(
+    translator: Translator,
+    image: MetaTensor,
+    result: MetaTensor,
+    prepared: Prepared | None = None,
+    *,
+    progress: Progress = lambda done, of: None,
+) -> Variation:
+    """Translate a scan again, mirrored and shifted, and see what changes in the result.
+
+    Parameters
+    ----------
+    translator : Translator
+        The model that made the result.
+    image : MetaTensor (1, X, Y, Z)
+        The scan, in physical units.
+    result : MetaTensor (1, X, Y, Z)
+        Its translation, in the target's units on the scan's grid.
+    prepared : Prepared, optional
+        As `cycle_error`.
+    progress : function
+        Called with the slices done and the slices in all.
+
+    Raises
+    ------
+    MedTranslateError
+        If the scan cannot be prepared (`Translator.prepare`).
+    ValueError
+        If image and result differ in shape.
+    """
+    pair = Pair.of(translator, image, result, prepared)
+
+    def deviation(chosen: Indices) -> torch.Tensor:
+        source, head = pair.source_frames(chosen), pair.prepared.head[chosen][:, None]
+        opinions = [pair.result_frames(chosen)]
+        for view in VIEWS:
+            made = translator.translate_frames(view.there(source), to=pair.to).clamp_(-1, 1)
+            stayed = view.back(view.there(torch.ones_like(source))) > 0
+            opinions.append(torch.where(stayed & head, view.back(made), opinions[0]))
+        return torch.stack(opinions).std(dim=0, correction=0)
+
+    return Variation.take(
+        pair,
+        image,
+        deviation,
+        lambda planes: planes.clamp_(min=0),  # the way back overshoots at edges
+        limits=pair.written,
+        units=pair.written_units,
+        batch=translator.device.batch,
+        progress=progress,
+    )
+
+
+def _shifted(slices: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Shift slices down and to the right; -1 comes in."""
+    return F.pad(slices, (columns, -columns, rows, -rows), value=-1)

@@ -1,0 +1,252 @@
+"""A picture of source and result side by side, to look at before a result is used.
+
+Volumes are shown as a radiologist looks at them: axial, the patient's right on the left, anterior
+at the top, square in millimetres; letters at the edges say so. Pictures are shown as they are.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data import MetaTensor
+from nibabel import orientations
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+
+from medtranslate.files import whole_file
+
+SIDE = 240
+"""Pixels of the longer side of a slice in the preview."""
+
+SLICES = 6
+"""How many slices of a volume are shown."""
+
+BRAIN_WINDOW = (-20.0, 100.0)
+"""HU from black to white for a CT volume (level 40, width 120)."""
+
+_PAIRS_A_ROW = 3
+_GAP, _HEAD, _CAPTION = 8, 30, 18
+_AMBER, _GREY, _DARK = (255, 190, 60), (200, 200, 200), (24, 24, 24)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One slice, source beside result.
+
+    Parameters
+    ----------
+    source, result : uint8 array (rows, columns)
+        As shown, the longer side `SIDE` pixels.
+    source_name, result_name : str
+        ``"CT"`` and ``"SYNTHETIC MR"``.
+    caption : str
+        Which slice or file it is.
+    placed : bool
+        True for a volume, whose orientation is known; letters are drawn only then.
+    """
+
+    source: NDArray[np.uint8]
+    result: NDArray[np.uint8]
+    source_name: str
+    result_name: str
+    caption: str
+    placed: bool
+
+
+def panels(source: MetaTensor, result: MetaTensor, count: int = SLICES) -> tuple[Panel, ...]:
+    """Choose slices of a scan and its translation, evenly over where the head is.
+
+    Parameters
+    ----------
+    source, result : MetaTensor (1, X, Y, Z)
+        In physical units, on the same grid; the result with ``meta["synthesis"]``.
+    count : int
+        At most so many.
+
+    Returns
+    -------
+    tuple of Panel
+        Inferior to superior.
+    """
+    record, synthesis = result.meta["source"], result.meta["synthesis"]
+    placed = record["kind"] == "volume"
+    affine = np.asarray(source.affine, dtype=np.float64)
+    before, spacing = _as_looked_at(source, affine, placed)
+    after, _ = _as_looked_at(result, affine, placed)
+    chosen = _choose(after, float(synthesis["background"]), count)
+    low_high = _range_of_source(before[..., chosen], record)
+    made = _range_of_result(after[..., chosen], record, synthesis)
+    total = before.shape[2]
+    return tuple(
+        Panel(
+            _shown(before[..., z], low_high, spacing),
+            _shown(after[..., z], made, spacing),
+            record["modality"],
+            f"SYNTHETIC {synthesis['modality']}",
+            _caption(record, z, total),
+            placed,
+        )
+        for z in chosen
+    )
+
+
+def save_preview(
+    shown: Sequence[Panel], path: Path, label: str, *, overwrite: bool = False
+) -> None:
+    """Write panels as one PNG, whole or not at all.
+
+    Parameters
+    ----------
+    shown : sequence of Panel
+        In the order of reading; as many as there are.
+    path : Path
+        The file to be.
+    label : str
+        What the result is, in the head of the picture and in PNG's ``Description``.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    OutputExists, OutputFailed
+        It exists, or cannot be written.
+    """
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Description", f"{label}; preview")
+    content = io.BytesIO()
+    draw(shown, label).save(content, format="PNG", pnginfo=text)
+    with whole_file(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+def draw(shown: Sequence[Panel], label: str) -> Image.Image:
+    """Draw panels in rows of three pairs, under a head that says what they are."""
+    across = min(_PAIRS_A_ROW, max(1, len(shown)))
+    down = -(-len(shown) // _PAIRS_A_ROW)
+    width = across * (2 * SIDE + _GAP) + _GAP
+    canvas = Image.new("RGB", (width, _HEAD + down * (SIDE + _CAPTION + _GAP) + _GAP), _DARK)
+    pen = ImageDraw.Draw(canvas)
+    _fit(pen, (_GAP, 7), label, 15, _AMBER, width - 2 * _GAP)
+    for number, panel in enumerate(shown):
+        row, column = divmod(number, _PAIRS_A_ROW)
+        x = _GAP + column * (2 * SIDE + _GAP)
+        y = _HEAD + row * (SIDE + _CAPTION + _GAP)
+        _draw_panel(canvas, pen, panel, x, y)
+    return canvas
+
+
+def _draw_panel(
+    canvas: Image.Image, pen: ImageDraw.ImageDraw, panel: Panel, x: int, y: int
+) -> None:
+    _fit(pen, (x, y), panel.caption, 12, _GREY, 2 * SIDE)
+    y += _CAPTION
+    named = ((panel.source, panel.source_name, _GREY), (panel.result, panel.result_name, _AMBER))
+    for number, (pixels, name, colour) in enumerate(named):
+        left = x + number * SIDE
+        pen.rectangle((left, y, left + SIDE - 1, y + SIDE - 1), fill=(0, 0, 0))
+        rows, columns = pixels.shape
+        place = (left + (SIDE - columns) // 2, y + (SIDE - rows) // 2)
+        canvas.paste(Image.fromarray(pixels).convert("RGB"), place)
+        pen.text((left + 4, y + 2), name, fill=colour, font=ImageFont.load_default(13))
+        if panel.placed:
+            _letters(pen, left, y)
+
+
+def _letters(pen: ImageDraw.ImageDraw, x: int, y: int) -> None:
+    far, half, font = SIDE - 9, SIDE // 2, ImageFont.load_default(12)
+    for letter, place in (
+        ("A", (half, 10)),
+        ("P", (half, far)),
+        ("R", (9, half)),
+        ("L", (far, half)),
+    ):
+        pen.text((x + place[0], y + place[1]), letter, fill=_GREY, font=font, anchor="mm")
+
+
+def _fit(
+    pen: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    size: int,
+    colour: tuple[int, int, int],
+    width: int,
+) -> None:
+    """Write a line, smaller where it would not fit."""
+    size = max(7, min(size, int(size * width / max(1.0, pen.textlength(text, font=_font(size))))))
+    pen.text(place, text, fill=colour, font=_font(size))
+
+
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _as_looked_at(
+    image: MetaTensor, affine: NDArray[np.float64], placed: bool
+) -> tuple[NDArray[np.float32], tuple[float, float]]:
+    """Give a view (columns right to left, rows anterior to posterior, slices upwards)."""
+    voxels = image.as_tensor()[0].cpu().numpy()
+    if not placed:
+        return voxels, (1.0, 1.0)
+    labels = orientations.axcodes2ornt(("L", "P", "S"))
+    turn = orientations.ornt_transform(orientations.io_orientation(affine), labels)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(turn[:, 0])]
+    return orientations.apply_orientation(voxels, turn), (float(spacing[0]), float(spacing[1]))
+
+
+def _choose(result: NDArray[np.float32], background: float, count: int) -> list[int]:
+    """Choose slices evenly over those that hold a head, the first and last few left out."""
+    holds = np.flatnonzero([np.any(result[..., z] != background) for z in range(result.shape[2])])
+    if len(holds) == 0:
+        holds = np.arange(result.shape[2])
+    if len(holds) <= count:
+        return [int(z) for z in holds]
+    where = np.linspace(0.08, 0.92, count) * (len(holds) - 1)
+    return [int(holds[round(one)]) for one in where]
+
+
+def _range_of_source(values: NDArray[np.float32], record: dict[str, Any]) -> tuple[float, float]:
+    if record["kind"] == "picture":
+        return 0.0, 65535.0 if record["dtype"] == "uint16" else 255.0
+    return BRAIN_WINDOW if record["modality"] == "CT" else _percentiles(values)
+
+
+def _range_of_result(
+    values: NDArray[np.float32], record: dict[str, Any], synthesis: dict[str, Any]
+) -> tuple[float, float]:
+    if record["kind"] == "picture":
+        return 0.0, 255.0
+    if synthesis["window"]:
+        low, high = synthesis["window"]
+        return float(low), float(high)
+    return _percentiles(values)
+
+
+def _percentiles(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Give black and white for MR: nothing, and nearly the brightest there is."""
+    bright = values[values > values.min()]
+    high = float(np.percentile(bright, 99.5)) if bright.size else 1.0
+    return min(0.0, float(values.min())), max(high, 1e-6)
+
+
+def _shown(
+    plane: NDArray[np.float32], low_high: tuple[float, float], spacing: tuple[float, float]
+) -> NDArray[np.uint8]:
+    """Give grey pixels for a plane (columns, rows), square in millimetres."""
+    low, high = low_high
+    grey = np.clip((plane.T - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+    size = np.array([grey.shape[1] * spacing[0], grey.shape[0] * spacing[1]])
+    width, height = np.maximum(1, np.rint(size * (SIDE / size.max()))).astype(int)
+    picture = Image.fromarray(grey).resize((int(width), int(height)), Image.Resampling.BILINEAR)
+    return np.asarray(picture)
+
+
+def _caption(record: dict[str, Any], z: int, total: int) -> str:
+    if record["kind"] == "volume":
+        return f"slice {z + 1} of {total}, from below"
+    files = record["files"]
+    return Path(files[min(z, len(files) - 1)]).name if files else f"picture {z + 1} of {total}"

@@ -1,0 +1,261 @@
+"""The report: what was made from what, by which model, on what; for machines and for the record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel import orientations
+
+from medtranslate.errors import MedTranslateError
+from medtranslate.files import whole_file
+from medtranslate.transforms import Recipe
+from medtranslate.translation import Translator
+
+SCHEMA = 1
+"""Version of the report's schema; it grows by keys, and the number changes when one changes."""
+
+OUTPUTS = ("output", "preview", "error_map", "variation_map")
+"""What a conversion may leave, as the report calls it."""
+
+CHECKS = ("recipes", "domain", "unseen", "cycle_error", "variation")
+"""What is found out about a conversion, as the report calls it."""
+
+_SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
+_LIBRARIES = ("medtranslate", "torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom")
+
+
+def report(
+    conversions: list[dict[str, Any]],
+    options: Mapping[str, Any],
+    translator: Translator | None,
+    *,
+    exit_code: int,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Put together the report of one call, in builtins.
+
+    Parameters
+    ----------
+    conversions : list of dict
+        One a scan, from `conversion`.
+    options : mapping
+        As given on the command line.
+    translator : Translator or None
+        The model, None where none was loaded.
+    exit_code : int
+        Of the whole call.
+    seconds : mapping of str to float
+        ``"load"`` and ``"total"``.
+    """
+    return {
+        "schema": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "options": dict(options),
+        "software": {"python": platform.python_version(), **_versions()},
+        "device": _device(translator),
+        "model": _model(translator),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "peak_memory_bytes": peak_memory(translator),
+        "exit_code": exit_code,
+        "conversions": conversions,
+    }
+
+
+def conversion(
+    given: Path,
+    *,
+    read: Path | None,
+    written: Mapping[str, Path | None],
+    source: Mapping[str, Any],
+    synthesis: Mapping[str, Any],
+    found: Mapping[str, Any],
+    notes: Iterable[str],
+    seconds: Mapping[str, float],
+    error: Exception | None,
+) -> dict[str, Any]:
+    """Describe one conversion, done or failed, in builtins.
+
+    Parameters
+    ----------
+    given : Path
+        The argument of the command line.
+    read : Path or None
+        The file or folder read, None where there was none.
+    written : mapping of str to (Path or None)
+        What was written as each of `OUTPUTS`; those that are missing were not.
+    source, synthesis : mapping
+        ``meta["source"]``, empty where it was not read, and ``meta["synthesis"]``, empty where it
+        failed.
+    found : mapping
+        What was found as each of `CHECKS`, in builtins; those that are missing were not made.
+    notes : iterable of str
+        What was noticed, a sentence each.
+    seconds : mapping of str to float
+        By stage.
+    error : Exception or None
+        Why it failed.
+    """
+    taken = [Path(name) for name in source.get("files", [])]
+    files = dict.fromkeys(Path(str(path).split("!/")[0]) for path in taken)
+    return {
+        "status": "failed" if error else "converted",
+        "input": {"given": str(given), "path": str(read or given), "files": hashes(files)},
+        **{name: _file(written.get(name)) for name in OUTPUTS},
+        "source": _source(source),
+        "synthesis": dict(synthesis),
+        **{name: found.get(name) for name in CHECKS},
+        "warnings": list(notes),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "error": None if error is None else _error(error),
+    }
+
+
+def recipe_record(recipe: Recipe) -> dict[str, Any]:
+    """Say which recipe prepared or restored a scan: its name, its content, the content's hash."""
+    content = _plain(recipe)
+    text = json.dumps(content, sort_keys=True)
+    return {
+        "name": f"{recipe.modality}-{recipe.kind}",
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "content": content,
+    }
+
+
+def schema() -> dict[str, Any]:
+    """Give the JSON Schema (2020-12) of reports, which comes with medtranslate."""
+    content: dict[str, Any] = json.loads(_SCHEMA_FILE.read_text(encoding="utf-8"))
+    return content
+
+
+def write_report(content: Mapping[str, Any], path: Path, *, overwrite: bool = False) -> None:
+    """Write a report as JSON, whole or not at all.
+
+    Raises
+    ------
+    OutputExists, OutputFailed
+        It exists, or cannot be written.
+    """
+    with whole_file(path, overwrite=overwrite) as temporary:
+        temporary.write_text(as_json(content), encoding="utf-8")
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    """Give a report as text."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def hashes(paths: Iterable[Path]) -> list[dict[str, str]]:
+    """Give path and SHA-256 of files, and of the files directly in folders."""
+    files = [
+        file
+        for path in paths
+        for file in (sorted(one for one in path.iterdir()) if path.is_dir() else [path])
+    ]
+    return [{"path": str(file), "sha256": _hash(file)} for file in files if file.is_file()]
+
+
+def peak_memory(translator: Translator | None) -> dict[str, int]:
+    """Give the most memory this process has held so far: ``"host"`` and, with CUDA, ``"device"``.
+
+    Bytes; ``"host"`` is absent where the system does not tell (Windows).
+    """
+    peak: dict[str, int] = {}
+    try:
+        import resource
+    except ImportError:
+        pass
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): macOS says bytes, Linux kB
+        peak["host"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if translator is not None and translator.device.processor.type == "cuda":
+        peak["device"] = torch.cuda.max_memory_allocated(translator.device.processor)
+    return peak
+
+
+def orientation(affine: Any) -> str:
+    """Name the directions in which the axes of a 4x4 RAS affine run, such as ``"LPS"``."""
+    codes = orientations.aff2axcodes(np.asarray(affine, dtype=np.float64))
+    return "".join(code or "?" for code in codes)
+
+
+def _file(path: Path | None) -> dict[str, Any] | None:
+    return None if path is None else {"path": str(path), "files": hashes([path])}
+
+
+def _plain(value: Any) -> Any:
+    """Give a recipe or a part of one as builtins; what kind of part it is under ``type``."""
+    if not is_dataclass(value):
+        return list(value) if isinstance(value, tuple) else value
+    parts = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return {"type": type(value).__name__, **parts}
+
+
+def _source(source: Mapping[str, Any]) -> dict[str, Any]:
+    if not source:
+        return {}
+    keys = ("format", "kind", "modality", "modality_basis", "shape", "affine", "dtype", "even")
+    told = {key: source[key] for key in keys}
+    if source["kind"] == "volume":
+        affine = np.asarray(source["affine"], dtype=np.float64)
+        told["spacing_mm"] = [float(f"{v:.6g}") for v in np.linalg.norm(affine[:3, :3], axis=0)]
+        told["orientation"] = orientation(affine)
+    return told
+
+
+def _error(error: Exception) -> dict[str, Any]:
+    code = error.exit_code if isinstance(error, MedTranslateError) else MedTranslateError.exit_code
+    return {"kind": type(error).__name__, "exit_code": code, "message": str(error)}
+
+
+def _device(translator: Translator | None) -> dict[str, Any]:
+    if translator is None:
+        return {}
+    device = translator.device
+    name = platform.processor() or platform.machine()
+    if device.processor.type == "cuda":
+        name = torch.cuda.get_device_name(device.processor)
+    return {
+        "processor": str(device.processor),
+        "name": name,
+        "precision": str(device.dtype).removeprefix("torch."),
+        "batch_size": device.batch,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _model(translator: Translator | None) -> dict[str, Any]:
+    if translator is None:
+        return {}
+    bundle = translator.bundle
+    return {
+        "name": bundle.name,
+        "version": bundle.version,
+        "folder": str(bundle.folder),
+        "weights_sha256": {to: one.sha256 for to, one in bundle.generators.items()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue  # run from a checkout that is not installed
+    return found
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

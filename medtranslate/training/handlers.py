@@ -1,0 +1,267 @@
+"""One can watch it: losses in CSV and TensorBoard, picture grids, a progress bar."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from torch.utils.tensorboard import SummaryWriter
+
+from medtranslate.errors import OutputFailed, TrainingFailed
+from medtranslate.files import whole_file
+from medtranslate.training.distributed import World
+from medtranslate.training.objective import Losses
+
+
+class Rows:
+    """A CSV file that grows by rows, the first column being the step.
+
+    Parameters
+    ----------
+    path : path
+    step : int
+        Rows of later steps, left over from before a resumption, are dropped.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        if path.is_file():
+            self._drop_after(step)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append one row, under a heading if it is the first.
+
+        Raises
+        ------
+        OutputFailed
+            Full disk, vanished folder.
+        """
+        new = not self.path.is_file()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text.getvalue())
+        except OSError as error:
+            raise OutputFailed(f"cannot be written: {error.strerror}", path=self.path) from error
+
+    def _drop_after(self, step: int) -> None:
+        heading, *rows = self.path.read_text(encoding="utf-8").splitlines()
+        kept = [
+            row
+            for row in rows
+            if row.count(",") == heading.count(",") and int(row.split(",")[0]) <= step
+        ]
+        if len(kept) < len(rows):
+            with whole_file(self.path, overwrite=True) as temporary:
+                temporary.write_text("\n".join([heading, *kept, ""]), encoding="utf-8")
+
+
+class LossRecorder:
+    """Writes mean losses at intervals, and stops a run whose losses are no longer numbers.
+
+    Parameters
+    ----------
+    rows : Rows or None
+        None in processes that write nothing.
+    board : SummaryWriter or None
+    every : int
+        Steps an interval. Reading losses waits for the device, so not every step.
+    pairs : int
+        Pairs a step, over all processes.
+    seconds : float
+        Spent on the run before it was resumed.
+    """
+
+    def __init__(
+        self,
+        rows: Rows | None,
+        board: SummaryWriter | None,
+        every: int,
+        pairs: int,
+        seconds: float = 0.0,
+        world: World | None = None,
+    ) -> None:
+        self.rows, self.board, self.every, self.pairs = rows, board, every, pairs
+        self.sums: torch.Tensor | None = None
+        self.count = self._restored = 0
+        self.world = world or World()
+        self._before = seconds
+        self._started = self._interval = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the run, earlier stretches included."""
+        return self._before + time.monotonic() - self._started
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return what an interval that is not over yet has gathered."""
+        return {} if self.sums is None else {"sums": self.sums.clone()}
+
+    def restore(self, state: dict[str, torch.Tensor], count: int, device: torch.device) -> None:
+        """Go on with an interval."""
+        if "sums" in state:
+            self.sums, self.count = state["sums"].to(device), count
+            self._restored = count  # steps of an earlier stretch tell nothing of this one's speed
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the trainer's steps."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Take in a step's losses."""
+        losses: Losses = engine.state.output  # type: ignore[assignment]
+        values = torch.stack(list(losses.values()))
+        self.sums = values if self.sums is None else self.sums + values
+        self.count += 1
+        if engine.state.iteration % self.every == 0:
+            self._record(engine, list(losses))
+
+    def check(self) -> None:
+        """Refuse losses that are not finite.
+
+        Raises
+        ------
+        TrainingFailed
+        """
+        if self.sums is not None and not bool(torch.isfinite(self.sums).all()):
+            raise TrainingFailed(
+                "a loss is no longer a finite number",
+                remedy="the last good checkpoint is kept; lower the rates or use float32",
+            )
+
+    def _record(self, engine: Engine, names: list[str]) -> None:
+        assert self.sums is not None
+        self.sums = self.world.mean(self.sums)
+        self.check()
+        means = (self.sums / self.count).tolist()
+        self.sums = None
+        step, now = engine.state.iteration, time.monotonic()
+        steps = self.count - self._restored
+        speed = steps * self.pairs / max(now - self._interval, 1e-9)
+        self.count, self._restored, self._interval = 0, 0, now
+        engine.state.metrics.update(zip(names, means, strict=True))
+        if self.rows is not None:
+            self.rows.add(
+                {
+                    "step": step,
+                    "epoch": engine.state.epoch,
+                    "seconds": f"{self.seconds:.1f}",
+                    "pairs_per_second": f"{speed:.3f}",
+                    **{name: f"{mean:.6f}" for name, mean in zip(names, means, strict=True)},
+                }
+            )
+        if self.board is not None:
+            self.board.add_scalar("speed/pairs_per_second", speed, step)
+            for name, mean in zip(names, means, strict=True):
+                self.board.add_scalar(f"losses/{name}", mean, step)
+
+
+class Preparing:
+    """Shows how many scans are prepared; a context manager that is told so by calling it.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    """
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("preparing scans"), BarColumn(), MofNCompleteColumn())
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Preparing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show `done` of `total`; the bar leaves when all are done."""
+        if self._task is None:
+            self._progress.start()
+            self._task = self._progress.add_task("", total=total)
+        self._progress.update(self._task, completed=done)
+        if done == total:
+            self._progress.remove_task(self._task)
+            self._progress.stop()
+            self._task = None
+
+
+class ProgressBar:
+    """Shows steps, pairs per second, losses and time left; a line a minute where no one watches.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    """
+
+    SILENCE = 60.0
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.fields[news]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._steps = self._spoken = 0.0
+        self._started = time.monotonic()
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to a trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+        engine.add_event_handler(Events.COMPLETED, self._stop)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _start(self, engine: Engine) -> None:
+        total = engine.state.epoch_length * engine.state.max_epochs  # type: ignore[operator]
+        self._steps, self._started = engine.state.iteration, time.monotonic()
+        self._spoken = self._started
+        self.progress.start()
+        self.task = self.progress.add_task(
+            "train", total=total, completed=engine.state.iteration, epoch=1, news=""
+        )
+
+    def _step(self, engine: Engine) -> None:
+        now, step = time.monotonic(), engine.state.iteration
+        batches = engine.state.dataloader
+        pairs = (step - self._steps) * getattr(batches, "batch_size", 1)
+        pairs *= getattr(batches, "processes", 1)
+        news = f"{pairs / max(now - self._started, 1e-9):.2f} pairs/s"
+        cycle = [engine.state.metrics.get(f"cycle_{side}") for side in ("ct", "mri")]
+        if None not in cycle:
+            news += f", cycle {cycle[0]:.3f} {cycle[1]:.3f}"
+        self.progress.update(self.task, completed=step, epoch=engine.state.epoch, news=news)
+        if not self.console.is_terminal and now - self._spoken >= self.SILENCE:
+            self._spoken = now
+            self.console.print(f"epoch {engine.state.epoch}, step {step}: {news}")
+
+    def _stop(self, engine: Engine) -> None:
+        self.progress.stop()
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        self.progress.stop()
+        raise error

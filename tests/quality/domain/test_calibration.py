@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load, save
+
+from medtranslate.bundle import Bundle, attach_domain
+from medtranslate.errors import ModelUnusable
+from medtranslate.quality.domain import DomainCheck, Effort, Slices, as_bytes, calibrate
+from medtranslate.quality.domain import anomalies as faults
+from medtranslate.quality.domain.anomalies import FAULTS, ON_ITS_SIDE
+from medtranslate.quality.domain.calibration import fault_scale
+from medtranslate.quality.domain.features import look, moved
+from medtranslate.quality.domain.store import FORMAT, load_domain
+from medtranslate.transforms import Prepared
+
+QUICK = Effort(namers=2, examples=256, epochs=1, variants=1)
+
+
+def of_format(number: int) -> dict[str, str]:
+    """The metadata of a check of that format."""
+    about = {"format": number, "limits": [1.5, 2.2], "namers": {"CT": 2, "MR": 2}}
+    return {"medtranslate": json.dumps(about)}
+
+
+@pytest.fixture(scope="module")
+def quick(slices: dict[str, Slices]) -> DomainCheck:
+    """A check that knows little, but is one."""
+    return calibrate(slices, effort=QUICK)
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path, quick: DomainCheck) -> Path:
+    """A bundle with a check."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    attach_domain(folder, as_bytes(quick))
+    return folder
+
+
+def test_a_bundle_gives_back_the_check_that_it_was_given(
+    bundle: Path, quick: DomainCheck, head: Prepared
+) -> None:
+    loaded = load_domain(Bundle.load(bundle))
+
+    assert loaded is not None
+    for modality in ("CT", "MR"):
+        before, after = (c.judge(head, {"modality": modality}) for c in (quick, loaded))
+        assert after.limits == before.limits
+        assert after.score == pytest.approx(before.score, abs=0.05)  # weights are kept in 16 bit
+        assert after.slices is not None and len(after.slices) == len(head.slices)
+
+
+def test_its_numbers_are_few(quick: DomainCheck) -> None:
+    assert len(as_bytes(quick)) < 300_000 * QUICK.namers
+
+
+def test_a_bundle_without_a_check_has_none(tiny_bundle: Path) -> None:
+    assert load_domain(Bundle.load(tiny_bundle)) is None
+
+
+def test_the_same_slices_and_seed_make_the_same_check(
+    slices: dict[str, Slices], quick: DomainCheck
+) -> None:
+    assert as_bytes(calibrate(slices, effort=QUICK)) == as_bytes(quick)
+
+
+def test_networks_of_a_check_are_fitted_from_different_draws(
+    slices: dict[str, Slices], quick: DomainCheck
+) -> None:
+    alone = calibrate(slices, effort=replace(QUICK, namers=1))
+    first, second = quick.modalities["CT"].namers.each
+    only = alone.modalities["CT"].namers.each[0]
+
+    assert torch.equal(first.turn[0].weight, only.turn[0].weight)
+    assert not torch.equal(first.turn[0].weight, second.turn[0].weight)
+
+
+def test_what_networks_say_is_averaged_over_them_and_over_the_moves(
+    quick: DomainCheck, halves: torch.Tensor
+) -> None:
+    namers = quick.modalities["CT"].namers
+
+    odds = namers.odds(halves[:2], "CT")
+
+    shown = [each.flip(3) if flip else each for each in moved(halves[:2]) for flip in (False, True)]
+    looks = [look(each, "CT") for each in shown]
+    answers = [namer(each.pictures, each.figures) for namer in namers.each for each in looks]
+    by_hand = [torch.cat([said[:, 1:] - said[:, :1] for said in each], 1) for each in answers]
+    torch.testing.assert_close(odds, torch.stack(by_hand).mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_what_lies_on_its_side_is_measured_on_broader_heads_too() -> None:
+    odds = torch.linspace(0, 1, 201)[:, None].expand(-1, len(FAULTS))
+
+    knots = fault_scale(odds, odds + 10).knots
+
+    for fault, found in zip(FAULTS, knots.tolist(), strict=True):
+        broad = fault == ON_ITS_SIDE
+        expected = [5.5, 10.6, 10.8, 10.9, 10.96] if broad else [0.5, 0.8, 0.9, 0.95, 0.98]
+        assert found == pytest.approx(expected, abs=2e-3)
+
+
+def test_broader_heads_change_that_scale_alone(
+    slices: dict[str, Slices], quick: DomainCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "BROADER", {"CT": 1.0, "MR": 1.6})
+
+    other = calibrate(slices, effort=QUICK)
+
+    for modality, fault in (("CT", None), ("MR", ON_ITS_SIDE)):
+        before, after = (each.modalities[modality].faults.knots for each in (quick, other))
+        kept = (before == after).all(1).tolist()
+        changed = [name for name, same in zip(FAULTS, kept, strict=True) if not same]
+        assert changed == ([fault] if fault else [])
+
+
+def test_a_calibration_leaves_the_random_state_alone(slices: dict[str, Slices]) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+
+    calibrate(slices, effort=QUICK)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_mirror_image_gets_the_same_verdict(quick: DomainCheck, head: Prepared) -> None:
+    mirrored = Prepared(
+        head.slices.flip(3).contiguous(), head.head.flip(2).contiguous(),
+        head.limits, head.placement,
+    )  # fmt: skip
+
+    here, there = (quick.judge(each, {"modality": "CT"}) for each in (head, mirrored))
+
+    assert there.verdict == here.verdict
+    assert there.score == pytest.approx(here.score, abs=1e-2)
+
+
+def test_changed_numbers_are_refused(bundle: Path) -> None:
+    file = bundle / "configs/domain.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+
+    with pytest.raises(ModelUnusable, match="SHA-256"):
+        Bundle.load(bundle)
+
+
+def test_missing_numbers_are_refused(bundle: Path) -> None:
+    (bundle / "configs/domain.safetensors").unlink()
+
+    with pytest.raises(ModelUnusable, match="missing"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize("content", [b"", b"no safetensors"])
+def test_what_is_no_check_is_refused(bundle: Path, content: bytes) -> None:
+    attach_domain(bundle, content)
+
+    with pytest.raises(ModelUnusable, match="not the numbers"):
+        load_domain(Bundle.load(bundle))
+
+
+def test_numbers_may_not_lie_outside_the_bundle(bundle: Path) -> None:
+    model = bundle / "configs/model.yaml"
+    content = yaml.safe_load(model.read_text(encoding="utf-8"))
+    content["domain"]["numbers"] = "../elsewhere.safetensors"
+    model.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    with pytest.raises(ModelUnusable, match="outside"):
+        Bundle.load(bundle)
+
+
+def test_weights_that_are_not_finite_are_refused(bundle: Path, quick: DomainCheck) -> None:
+    tensors = load(as_bytes(quick))
+    tensors["CT.slice"] = torch.full_like(tensors["CT.slice"], math.nan)
+    attach_domain(bundle, save(tensors, metadata=of_format(FORMAT)))
+
+    with pytest.raises(ModelUnusable, match="not the numbers"):
+        load_domain(Bundle.load(bundle))
+
+
+def test_a_check_of_another_format_is_refused_with_what_to_do(
+    bundle: Path, quick: DomainCheck
+) -> None:
+    attach_domain(bundle, save(load(as_bytes(quick)), metadata=of_format(FORMAT + 1)))
+
+    with pytest.raises(ModelUnusable, match=r"of format 3, but this version reads 2 .*--resume"):
+        load_domain(Bundle.load(bundle))

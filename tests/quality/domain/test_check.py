@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medtranslate.errors import OutOfDomain
+from medtranslate.quality.domain import DomainCheck, refusal
+from medtranslate.quality.domain.anomalies import CONTENTS, TURNS
+from medtranslate.quality.domain.check import LOOKED_AT, Calibrated, _median, _spread
+from medtranslate.quality.domain.scale import HIGHEST, RATES, Scale
+from medtranslate.transforms import Prepared
+
+FAULTS = [*TURNS, *CONTENTS]
+SOURCE = {"modality": "CT", "files": ["scan.nii.gz"]}
+
+
+@dataclass(frozen=True)
+class Told:
+    """In place of the network: the scores that it is told, slice by slice."""
+
+    scores: torch.Tensor
+
+    def odds(self, halves: torch.Tensor, modality: str) -> torch.Tensor:
+        return self.scores[: len(halves)]
+
+
+def plain(values: int) -> Scale:
+    """A scale on which a value is its own score."""
+    return Scale(-torch.tensor(RATES).log10().expand(values, -1))
+
+
+def told(**faults: list[float]) -> DomainCheck:
+    """A check that finds these scores of faults in the first slices, and nothing else."""
+    scores = torch.full((64, len(FAULTS)), 0.4)
+    for name, values in faults.items():
+        place = FAULTS.index(name.replace("_", " "))
+        scores[: len(values), place] = torch.tensor(values)
+    one = Calibrated(Told(scores), plain(len(FAULTS)), plain(1), plain(1))  # type: ignore[arg-type]
+    return DomainCheck({"CT": one, "MR": one}, (1.5, 2.5))
+
+
+def some(head: Prepared, count: int) -> Prepared:
+    """The first slices of a head that show enough of it."""
+    shown = torch.nonzero(head.head.flatten(1).float().mean(1) > 0.05)[:count, 0]
+    return Prepared(head.slices[shown], head.head[shown], head.limits, head.placement)
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict"), [(1.4, "passed"), (1.6, "warned"), (2.4, "warned"), (2.6, "refused")]
+)
+def test_the_limits_part_the_verdicts(head: Prepared, score: float, verdict: str) -> None:
+    judgement = told(inverted=[score]).judge(some(head, 1), SOURCE)
+
+    assert judgement.verdict == verdict
+    assert judgement.score == pytest.approx(score, abs=1e-4)
+    assert judgement.limits == (1.5, 2.5)
+    assert judgement.reasons == (() if verdict == "passed" else (CONTENTS["inverted"],))
+
+
+def test_some_odd_slices_do_not_make_a_scan_odd(head: Prepared) -> None:
+    judgement = told(turned=[5.0, 5.0, 5.0]).judge(some(head, 8), SOURCE)
+
+    assert judgement.verdict == "passed"
+    assert judgement.slices is not None
+    assert judgement.slices[:4] == pytest.approx((5.0, 5.0, 5.0, 0.4), abs=1e-4)
+
+
+def test_most_slices_odd_make_a_scan_odd(head: Prepared) -> None:
+    judgement = told(turned=[3.0] * 8).judge(some(head, 8), SOURCE)
+
+    assert judgement.verdict == "refused"
+    assert judgement.reasons == (TURNS["turned"],)
+
+
+def test_reasons_are_told_oddest_first_and_only_where_about_as_odd(head: Prepared) -> None:
+    check = told(upside_down=[3.0], other_modality=[2.9], inverted=[1.6])
+
+    reasons = check.judge(some(head, 1), SOURCE).reasons
+
+    assert reasons == (TURNS["upside down"], "looks like MR, not like CT")
+
+
+def test_nothing_to_look_at_is_refused(head: Prepared) -> None:
+    empty = Prepared(
+        torch.full_like(head.slices, -1),
+        torch.zeros_like(head.head),
+        head.limits,
+        head.placement,
+    )
+
+    judgement = told().judge(empty, SOURCE)
+
+    assert (judgement.verdict, judgement.score) == ("refused", HIGHEST)
+    assert judgement.reasons == ("there is no head in it",)
+    assert judgement.slices is None
+
+
+def test_one_brightness_all_over_is_refused(head: Prepared) -> None:
+    slices = torch.where(head.head[:, None], 0.3, -1.0)
+    even = Prepared(slices, head.head, head.limits, head.placement)
+
+    judgement = told().judge(even, SOURCE)
+
+    assert (judgement.verdict, judgement.score) == ("refused", HIGHEST)
+    assert "one brightness" in judgement.reasons[0]
+
+
+def test_a_refusal_names_file_reason_and_way_out(head: Prepared) -> None:
+    judgement = told(no_head=[4.0]).judge(some(head, 1), SOURCE)
+
+    error = refusal(judgement, SOURCE)
+
+    assert isinstance(error, OutOfDomain)
+    assert error.path == Path("scan.nii.gz")
+    assert CONTENTS["no head"] in error.fault
+    assert "--force" in str(error)
+
+
+def test_as_builtins_is_what_json_takes(head: Prepared) -> None:
+    told_of = told(no_head=[4.0]).judge(some(head, 2), SOURCE).as_builtins()
+
+    assert told_of["limits"] == {"warn": 1.5, "refuse": 2.5}
+    assert told_of["slices"] == [4.0, 0.4]
+    assert type(told_of["score"]) is float
+
+
+@given(st.integers(0, 300))
+def test_slices_are_looked_at_evenly(count: int) -> None:
+    looked = _spread(torch.arange(count)).tolist()
+
+    assert len(looked) == len(set(looked)) == min(count, LOOKED_AT)
+    gaps = {b - a for a, b in itertools.pairwise(looked)}
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(0.01, 1)), min_size=1, max_size=30))
+def test_the_median_has_half_the_weight_on_each_side(pairs: list[tuple[float, float]]) -> None:
+    values, weights = (torch.tensor(each) for each in zip(*pairs, strict=True))
+
+    middle = _median(values[:, None], weights)[0]
+
+    half = float(weights.sum()) / 2 + 1e-4
+    assert float(weights[values < middle].sum()) <= half
+    assert float(weights[values > middle].sum()) <= half

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from medtranslate.transforms import FixedThreshold, OtsuThreshold, heads
+
+ROWS, COLUMNS = np.mgrid[:256, :256]
+
+
+def ellipse(rows=128, columns=128, tall=95, wide=75):
+    return ((ROWS - rows) / tall) ** 2 + ((COLUMNS - columns) / wide) ** 2 <= 1
+
+
+def found(tissue):
+    return heads(tissue[None])[0]
+
+
+def agreement(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+HEAD = ellipse()
+
+
+def test_a_head_alone():
+    assert agreement(found(HEAD), HEAD) > 0.98
+
+
+def test_air_inside_belongs_to_it():
+    sinuses = ellipse(60, 128, 12, 20) | ellipse(128, 100, 4, 4)
+    assert agreement(found(HEAD & ~sinuses), HEAD) > 0.98
+
+
+def test_skin_alone_is_enough():
+    """An MR skull is dark: skin, a gap, brain."""
+    skin = HEAD & ~ellipse(tall=92, wide=72)
+    brain = ellipse(tall=80, wide=62)
+    assert agreement(found(skin | brain), HEAD) > 0.98
+
+
+def test_a_head_rest_is_left_out():
+    arc = ellipse(150, 128, 100, 100) & ~ellipse(150, 128, 97, 97) & (ROWS > 160)
+    assert not (arc & HEAD).any()
+    assert agreement(found(HEAD | arc), HEAD) > 0.97
+
+
+def test_a_head_rest_that_touches_is_worn_off():
+    bar = (np.abs(ROWS - 223) < 2) & (COLUMNS > 20) & (COLUMNS < 236)
+    mask = found(HEAD | bar)
+    assert agreement(mask, HEAD) > 0.96
+    assert not mask[:, :40].any()
+
+
+def test_a_printed_frame_is_not_the_head():
+    frame = np.ones((256, 256), dtype=bool)
+    frame[4:-4, 4:-4] = False
+    assert agreement(found(HEAD | frame), HEAD) > 0.97
+
+
+def test_text_in_the_corner_is_left_out():
+    page = Image.new("1", (256, 256))
+    ImageDraw.Draw(page).text((4, 4), "HEAD 5.0 mm", fill=1)
+    ImageDraw.Draw(page).text((200, 240), "R 2019", fill=1)
+    text = np.array(page)
+    assert text.sum() > 100
+    mask = found(HEAD | text)
+    assert agreement(mask, HEAD) > 0.98
+    assert not (mask & text & ~ellipse(tall=100, wide=80)).any()
+
+
+def test_two_parts_are_both_kept():
+    """Low slices cut the face and the neck apart."""
+    parts = ellipse(80, 128, 40, 50) | ellipse(190, 128, 30, 40)
+    assert agreement(found(parts), parts) > 0.96
+
+
+def test_a_head_cut_off_at_the_border():
+    cut = ellipse(200, 128)
+    assert agreement(found(cut), cut) > 0.97
+
+
+def test_noise_in_the_air_is_no_head():
+    noise = np.random.default_rng(0).random((256, 256)) < 0.002
+    assert not found(noise).any()
+    assert agreement(found(HEAD | noise), HEAD) > 0.97
+
+
+@pytest.mark.parametrize("nothing", [np.zeros((256, 256), bool), ROWS == 128, COLUMNS == 0])
+def test_no_head(nothing):
+    assert not found(nothing).any()
+
+
+def test_slices_do_not_know_of_each_other():
+    stack = np.stack([HEAD, np.zeros_like(HEAD), ellipse(tall=50, wide=50)])
+    masks = heads(stack)
+    assert masks.shape == stack.shape
+    assert masks.dtype == bool
+    for mask, tissue in zip(masks, stack, strict=True):
+        np.testing.assert_array_equal(mask, found(tissue))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(90, 166), st.integers(90, 166), st.integers(25, 80), st.integers(25, 80))
+def test_any_ellipse_is_found_and_turns_with_the_picture(rows, columns, tall, wide):
+    head = ellipse(rows, columns, tall, wide)
+    mask = found(head)
+    assert agreement(mask, head) > 0.93
+    assert not (head & ~mask).any() or (head & ~mask).sum() < 0.01 * head.sum()
+    for turned, tissue in (
+        (mask.T, head.T),
+        (mask[::-1], head[::-1]),
+        (mask[:, ::-1], head[:, ::-1]),
+    ):
+        np.testing.assert_array_equal(found(np.ascontiguousarray(tissue)), turned)
+
+
+def test_fixed_threshold():
+    assert FixedThreshold(-300).level(np.array([1.0, 2.0])) == -300
+
+
+def test_otsu_lies_between_air_and_tissue():
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(20, 5, 5000), rng.normal(500, 80, 5000)])
+    assert 60 < OtsuThreshold(0.45).level(values) < 250
+
+
+@pytest.mark.parametrize("scale", [0.01, 1, 1000])
+def test_otsu_follows_the_scale(scale):
+    rng = np.random.default_rng(0)
+    values = np.concatenate([np.zeros(5000), rng.normal(500, 80, 5000)])
+    once = OtsuThreshold(0.45).level(values)
+    assert OtsuThreshold(0.45).level(values * scale) == pytest.approx(once * scale, rel=0.02)
+
+
+def test_otsu_of_a_constant_lets_nothing_through():
+    values = np.full(100, 7.0)
+    assert not (values > OtsuThreshold(0.45).level(values)).any()
+
+
+def test_one_bright_vessel_does_not_lift_otsu():
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(20, 5, 5000), rng.normal(500, 80, 5000), [2e5, 3e5]])
+    assert 40 < OtsuThreshold(0.45).level(values) < 300
