@@ -1,6 +1,6 @@
 """One tree of errors; each names the file and the fault in one line and carries its exit code.
 
-The codes are part of the command line's contract (``docs/exit-codes.md``): a script may branch
+The codes are part of the command line's contract (``docs/reference/exit-codes.md``): a script may branch
 on them, so a number is never reused for another meaning.
 """
 

@@ -1,4 +1,4 @@
-"""docs/exit-codes.md says what medtranslate.errors does."""
+"""docs/reference/exit-codes.md says what medtranslate.errors does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from medtranslate import errors
 from medtranslate.errors import MedTranslateError
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "exit-codes.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "exit-codes.md"
 KINDS = [
     kind
     for kind in vars(errors).values()

@@ -36,7 +36,7 @@ def medtranslate_command(
 ) -> None:
     """Turn a brain CT into an MRI and an MRI into a CT. Results are synthetic: not for diagnosis.
 
-    Exit codes are listed in docs/exit-codes.md.
+    Exit codes are listed in docs/reference/exit-codes.md.
     """
 
 

@@ -1,4 +1,4 @@
-"""The radiology script of docs/trust.md does what the page says; so does its other code."""
+"""The radiology script of docs/explanation/trust.md does what the page says; so does its other code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from medtranslate.translation import Translator
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "trust.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "trust.md"
 
 Desk = Callable[[Path, str], subprocess.CompletedProcess[str]]
 

@@ -44,7 +44,7 @@ def test_parameters_as_in_the_paper_and_in_the_docs(kind, one, three):
     ("kind", "gflop"), [(ResNet9, 97.5), (UNet256, 11.9), (Compact, 15.9), (PatchGAN, 6.2)]
 )
 def test_work_a_slice(kind, gflop):
-    """Also what docs/networks.md says; compact may cost at most 20 GFLOP."""
+    """Also what docs/reference/networks.md says; compact may cost at most 20 GFLOP."""
     with torch.device("meta"):
         network, slice_ = kind(), torch.empty(1, 1, 256, 256)
     with FlopCounterMode(display=False) as counter:

@@ -10,7 +10,7 @@ import pytest
 from medtranslate.imaging.dicom.attributes import RULES
 
 HERE = Path(__file__).parent
-PAGE = HERE.parents[2] / "docs" / "dicom-conformance.md"
+PAGE = HERE.parents[2] / "docs" / "reference" / "dicom-conformance.md"
 
 
 @pytest.fixture(scope="module")
