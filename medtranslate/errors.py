@@ -1,7 +1,7 @@
 """One tree of errors; each names the file and the fault in one line and carries its exit code.
 
-The codes are part of the command line's contract (``docs/reference/exit-codes.md``): a script may branch
-on them, so a number is never reused for another meaning.
+The codes are part of the command line's contract (``docs/reference/exit-codes.md``): a script may
+branch on them, so a number is never reused for another meaning.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ def test_every_room_but_the_command_line_is_in_the_reference() -> None:
         if path.suffix == ".py" or (path / "__init__.py").is_file()
     } - {"__init__", "__main__", "cli"}
     shown = re.findall(
-        r"^::: medtranslate\.(\w+)$", (DOCS / "reference" / "api.md").read_text(encoding="utf-8"), re.MULTILINE
+        r"^::: medtranslate\.(\w+)$",
+        (DOCS / "reference" / "api.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
     )
 
     assert rooms - set(shown) == set()

@@ -1,4 +1,4 @@
-"""The radiology script of docs/explanation/trust.md does what the page says; so does its other code."""
+"""The radiology script of docs/explanation/trust.md and its other code do what the page says."""
 
 from __future__ import annotations
 

@@ -142,7 +142,9 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 def test_the_docs_show_what_loads(tmp_path):
     """`bias` as docs/reference/recipes.md gives it, added to the MR recipe."""
-    page = Path(__file__).parents[2].joinpath("docs/reference/recipes.md").read_text(encoding="utf-8")
+    page = (
+        Path(__file__).parents[2].joinpath("docs/reference/recipes.md").read_text(encoding="utf-8")
+    )
     shown = page.split("```yaml\nbias:")[1].split("```")[0]
     path = tmp_path / "mr.yaml"
     path.write_text(shipped("transforms/mr-volume.yaml").read_text() + "bias:" + shown)

@@ -185,7 +185,8 @@ def volume(headers: Sequence[Header]) -> Stack:
     Raises
     ------
     MedTranslateError
-        Whatever keeps a slice or the whole from being exact; see `docs/reference/dicom-conformance.md`.
+        Whatever keeps a slice or the whole from being exact; see
+        `docs/reference/dicom-conformance.md`.
     """
     for header in headers:
         if header.error is not None:
