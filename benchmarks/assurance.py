@@ -31,9 +31,9 @@ from conversion import SHAPE, machine, make_bundle, make_scan
 from monai.data import MetaTensor
 
 from medtranslate import Bundle, Translator, read, write
+from medtranslate.domain_check import DomainCheck, load_domain
 from medtranslate.quality import cycle_error, variation
 from medtranslate.quality.coverage import find_unseen
-from medtranslate.quality.domain import DomainCheck, load_domain
 from medtranslate.translation.source import source_of
 
 

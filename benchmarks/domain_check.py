@@ -30,9 +30,9 @@ from scans_without_a_head import WITHOUT_A_HEAD, image, picture, volume
 from medtranslate import Translator, read
 from medtranslate.bundle import Bundle
 from medtranslate.bundle.load import OTHER
+from medtranslate.domain_check import DomainCheck, Judgement, load_domain
 from medtranslate.errors import MedTranslateError
 from medtranslate.phantom import Phantom
-from medtranslate.quality.domain import DomainCheck, Judgement, load_domain
 
 Change = Callable[[np.ndarray], np.ndarray]
 

@@ -1,7 +1,7 @@
 """Made scans that are no head: bodies, limbs, and objects, as CT or as MR.
 
 They are painted in millimetres from tissues, and are other than the examples that a domain check
-is calibrated with (`medtranslate.quality.domain.anomalies`).
+is calibrated with (`medtranslate.domain_check.anomalies`).
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Bundle:
     recipes : mapping of str to Recipe
         By modality and kind: ``"CT-volume"``, ``"CT-picture"``, ``"MR-volume"``, ``"MR-picture"``.
     domain : Path or None
-        Numbers of the domain check (`medtranslate.quality.load_domain`), where it carries any.
+        Numbers of the domain check (`medtranslate.domain_check.load_domain`), where it carries any.
     """
 
     folder: Path

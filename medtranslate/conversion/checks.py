@@ -12,9 +12,9 @@ from medtranslate.bundle.load import TARGET_OF, TARGETS
 from medtranslate.conversion.options import Request
 from medtranslate.conversion.timings import Trace
 from medtranslate.device import Progress
+from medtranslate.domain_check import DomainCheck, Judgement, load_domain, refusal
 from medtranslate.quality.coverage import Unseen, find_unseen
 from medtranslate.quality.cycle import CycleError, cycle_error
-from medtranslate.quality.domain import DomainCheck, Judgement, load_domain, refusal
 from medtranslate.quality.variation import Variation, variation
 from medtranslate.quality.worst_slices import Look, worst_looks
 from medtranslate.report.record import recipe_record

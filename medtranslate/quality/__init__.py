@@ -1,4 +1,4 @@
-"""How far to trust a result: cycle error, variation, coverage, and the domain check."""
+"""How far to trust a result: cycle error, variation and coverage."""
 
 from medtranslate.quality.cycle import CycleError, cycle_error
 from medtranslate.quality.error_map import Measure, SliceError

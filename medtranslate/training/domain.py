@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from medtranslate.quality.domain import Effort, Slices, as_bytes, calibrate, halved
+from medtranslate.domain_check import Effort, Slices, as_bytes, calibrate, halved
 from medtranslate.training.data import Data
 from medtranslate.training.prepared import PreparedSet, from_grey
 

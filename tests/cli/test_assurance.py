@@ -18,6 +18,7 @@ from made_bundle import tiny_networks
 from PIL import Image
 
 from medtranslate import read
+from medtranslate.domain_check import Judgement
 from medtranslate.errors import (
     DeviceUnusable,
     ModelUnusable,
@@ -25,7 +26,6 @@ from medtranslate.errors import (
     OutputExists,
     Unsupported,
 )
-from medtranslate.quality.domain import Judgement
 from medtranslate.report.record import schema
 
 

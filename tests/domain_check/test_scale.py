@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medtranslate.quality.domain.scale import HIGHEST, RATES, Scale
+from medtranslate.domain_check.scale import HIGHEST, RATES, Scale
 
 GENUINE = torch.linspace(0, 1, 1001)[:, None]
 SCALE = Scale.measure(GENUINE)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medtranslate.quality.domain.features import FIGURES, SIDE, halved, look, moved
+from medtranslate.domain_check.features import FIGURES, SIDE, halved, look, moved
 from medtranslate.transforms import Prepared
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from medtranslate.domain_check import Slices, halved
 from medtranslate.files import shipped
 from medtranslate.phantom import Phantom
-from medtranslate.quality.domain import Slices, halved
 from medtranslate.transforms import Prepared, load_recipe
 
 

@@ -13,10 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from medtranslate.bundle import Bundle
+from medtranslate.domain_check.check import Calibrated, DomainCheck
+from medtranslate.domain_check.classifier import Namer, Namers
+from medtranslate.domain_check.scale import Scale
 from medtranslate.errors import ModelUnusable
-from medtranslate.quality.domain.check import Calibrated, DomainCheck
-from medtranslate.quality.domain.network import Namer, Namers
-from medtranslate.quality.domain.scale import Scale
 
 FORMAT = 2
 _KEY = "medtranslate"

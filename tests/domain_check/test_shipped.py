@@ -11,9 +11,9 @@ from made_head import made_picture
 from monai.data import MetaTensor
 
 from medtranslate.bundle import Bundle
+from medtranslate.domain_check import DomainCheck, Judgement, load_domain
 from medtranslate.imaging import read
 from medtranslate.phantom import Phantom
-from medtranslate.quality.domain import DomainCheck, Judgement, load_domain
 from medtranslate.transforms import Prepared
 
 VOLUMES = ["dicom/ct-head-tilted", "dicom/mr-brain-t2", "nifti/mr-brain-t2w.nii.gz"]

@@ -12,13 +12,13 @@ import yaml
 from safetensors.torch import load, save
 
 from medtranslate.bundle import Bundle, attach_domain
+from medtranslate.domain_check import DomainCheck, Effort, Slices, as_bytes, calibrate
+from medtranslate.domain_check import anomalies as faults
+from medtranslate.domain_check.anomalies import FAULTS, ON_ITS_SIDE
+from medtranslate.domain_check.calibration import fault_scale
+from medtranslate.domain_check.features import look, moved
+from medtranslate.domain_check.store import FORMAT, load_domain
 from medtranslate.errors import ModelUnusable
-from medtranslate.quality.domain import DomainCheck, Effort, Slices, as_bytes, calibrate
-from medtranslate.quality.domain import anomalies as faults
-from medtranslate.quality.domain.anomalies import FAULTS, ON_ITS_SIDE
-from medtranslate.quality.domain.calibration import fault_scale
-from medtranslate.quality.domain.features import look, moved
-from medtranslate.quality.domain.store import FORMAT, load_domain
 from medtranslate.transforms import Prepared
 
 QUICK = Effort(namers=2, examples=256, epochs=1, variants=1)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from medtranslate.quality.domain.anomalies import CONTENTS, TURNS
-from medtranslate.quality.domain.features import FIGURES, SIDE, look, moved
+from medtranslate.domain_check.anomalies import CONTENTS, TURNS
+from medtranslate.domain_check.features import FIGURES, SIDE, look, moved
 
 _SEEN = 40
 _CONVOLUTIONS = 6  # first layers of `Namer.see`: convolutions, each followed by its ReLU

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from medtranslate.bundle.load import OTHER
-from medtranslate.quality.domain.anomalies import FAULTS
-from medtranslate.quality.domain.features import halved
-from medtranslate.quality.domain.judgement import Judgement, Verdict
-from medtranslate.quality.domain.network import Namers
-from medtranslate.quality.domain.scale import HIGHEST, Scale
+from medtranslate.domain_check.anomalies import FAULTS
+from medtranslate.domain_check.classifier import Namers
+from medtranslate.domain_check.features import halved
+from medtranslate.domain_check.judgement import Judgement, Verdict
+from medtranslate.domain_check.scale import HIGHEST, Scale
 from medtranslate.transforms import Prepared
 
 LIMITS = (1.5, 2.2)

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from medtranslate.bundle.load import OTHER
-from medtranslate.quality.domain.anomalies import FAULTS, ON_ITS_SIDE, UNTOLD, Examples, Maker
-from medtranslate.quality.domain.check import LIMITS, SEVERAL, Calibrated, DomainCheck
-from medtranslate.quality.domain.features import look
-from medtranslate.quality.domain.network import Namer, Namers
-from medtranslate.quality.domain.scale import Scale
+from medtranslate.domain_check.anomalies import FAULTS, ON_ITS_SIDE, UNTOLD, Examples, Maker
+from medtranslate.domain_check.check import LIMITS, SEVERAL, Calibrated, DomainCheck
+from medtranslate.domain_check.classifier import Namer, Namers
+from medtranslate.domain_check.features import look
+from medtranslate.domain_check.scale import Scale
 
 _BATCH = 128
 _DRAWS = 30  # scans put together from each slice kept out

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medtranslate.quality.domain.anomalies import CONTENTS, GENUINE, TURNS, UNTOLD, Maker
+from medtranslate.domain_check.anomalies import CONTENTS, GENUINE, TURNS, UNTOLD, Maker
 
 
 def maker(modality: str = "CT", seed: int = 0) -> Maker:

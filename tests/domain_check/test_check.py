@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medtranslate.domain_check import DomainCheck, refusal
+from medtranslate.domain_check.anomalies import CONTENTS, TURNS
+from medtranslate.domain_check.check import LOOKED_AT, Calibrated, _median, _spread
+from medtranslate.domain_check.scale import HIGHEST, RATES, Scale
 from medtranslate.errors import OutOfDomain
-from medtranslate.quality.domain import DomainCheck, refusal
-from medtranslate.quality.domain.anomalies import CONTENTS, TURNS
-from medtranslate.quality.domain.check import LOOKED_AT, Calibrated, _median, _spread
-from medtranslate.quality.domain.scale import HIGHEST, RATES, Scale
 from medtranslate.transforms import Prepared
 
 FAULTS = [*TURNS, *CONTENTS]
