@@ -1,4 +1,4 @@
-"""What assurance costs, against the bare conversion of the same run.
+"""The cost of the quality checks, against the conversion alone in the same run.
 
 On a made 512x512x160 int16 head CT in a ``.nii.gz`` (`conversion.make_scan`):
 
@@ -10,8 +10,8 @@ On a made 512x512x160 int16 head CT in a ``.nii.gz`` (`conversion.make_scan`):
 The model is the shipped one, or a network of drawn weights; the domain check is the shipped one's.
 Times are the median of interleaved repeats. Run it on an otherwise idle machine::
 
-    python benchmarks/assurance.py
-    python benchmarks/assurance.py --network ResNet9 --repeats 1 --slices 40
+    python benchmarks/quality_checks.py
+    python benchmarks/quality_checks.py --network ResNet9 --repeats 1 --slices 40
 """
 
 from __future__ import annotations
