@@ -25,7 +25,7 @@ from medtranslate import Translator, read
 from medtranslate.bundle.load import LEADS_TO
 from medtranslate.errors import MedTranslateError
 from medtranslate.training.objective import in_head
-from medtranslate.training.pictures import shown
+from medtranslate.training.validation import shown
 from medtranslate.translation.source import source_of
 
 Plane = NDArray[np.uint8]

@@ -31,7 +31,7 @@ from medtranslate import Translator, read
 from medtranslate.bundle.load import LEADS_TO
 from medtranslate.evaluation.lesions.brain import brain
 from medtranslate.evaluation.protocol import Modality
-from medtranslate.training.pictures import shown
+from medtranslate.training.validation import shown
 from medtranslate.translation.source import source_of
 
 CLEAR = 0.2

@@ -44,10 +44,10 @@ import numpy as np
 import torch
 
 from medtranslate.training import CycleGANTrainer, Settings
-from medtranslate.training.graph import CapturedStep
+from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.models import Models
 from medtranslate.training.prepared import PreparedSet, Record
-from medtranslate.training.slices import UnpairedBatches
+from medtranslate.training.trainer import CapturedStep
 
 GENERATORS = {"resnet9": "resnet_9blocks", "unet256": "unet_256"}
 PLAIN = {"flip": False, "size": 0.0, "shift": 0.0}

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from medtranslate.training.check import Findings
+    from medtranslate.training.data_check import Findings
     from medtranslate.training.prepared import PreparedSet
 
 data = typer.Typer(no_args_is_help=True, help="Check folders of scans, and prepare them once.")
@@ -64,7 +64,7 @@ def check(
     from rich.console import Console
 
     from medtranslate.files import whole_file
-    from medtranslate.training.check import check as look
+    from medtranslate.training.data_check import check as look
 
     def slices(source: Path, lists: list[Path] | None) -> PreparedSet:
         return _slices(source, modality, lists, recipes, cache, workers, trusted=True)
@@ -121,8 +121,7 @@ def _slices(
 
     from medtranslate.imaging.file_lists import FileList
     from medtranslate.training.handlers import Preparing
-    from medtranslate.training.prepare import Preparation, default_cache
-    from medtranslate.training.recipebook import RecipeBook
+    from medtranslate.training.preparation import Preparation, RecipeBook, default_cache
 
     wanted = FileList.read(include or ())
     with Preparing(Console(stderr=True)) as progress:

@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on exactly, in one safetensors file.
 
 Weights, averages, Adam's moments and image pools are tensors; the rest is JSON in the metadata.
-Nothing in the file is code, and it is written under a temporary name, brought to the disk, and only
+Nothing in the file is code, and it is written under a temporary name, synced to the disk, and only
 then renamed, so an earlier checkpoint is lost neither to a full disk nor to a crash.
 """
 
@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unreadable
 from medtranslate.files import whole_file
-from medtranslate.training.models import Models
+from medtranslate.training.models import SIDES, Models
+from medtranslate.training.run_folder import RunFolder
 
 FORMAT = 1
 _KEY = "medtranslate"
@@ -182,3 +183,71 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 def _shape(tensor: torch.Tensor | None) -> str:
     return "absent" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
+
+
+_FILES = {"mri": "ct_to_mri.safetensors", "ct": "mri_to_ct.safetensors"}
+
+
+def start_from(models: Models, path: Path) -> str:
+    """Load generators, and discriminators where they are kept, from earlier training.
+
+    A checkpoint gives its averaged generators, where it has them: those are its result.
+
+    Parameters
+    ----------
+    models : Models
+        Fresh ones, of the same networks.
+    path : path
+        A bundle's folder, a run's folder, or a checkpoint file.
+
+    Returns
+    -------
+    str
+        What was found, for the user.
+
+    Raises
+    ------
+    InputMissing, Unreadable
+        There is no such thing at the path.
+    TrainingFailed
+        The weights are of other networks.
+    """
+    if path.is_file():
+        return _from_checkpoint(models, path)
+    if RunFolder(path).last.is_file():
+        return _from_checkpoint(models, RunFolder(path).last)
+    if (path / "models").is_dir():
+        return _from_bundle(models, path)
+    raise InputMissing("no bundle, run or checkpoint there", path=path)
+
+
+def _from_checkpoint(models: Models, path: Path) -> str:
+    checkpoint = Checkpoint.load(path)
+    generators = checkpoint.part("averages") or checkpoint.part("generators")
+    load_weights(models.generators, generators, path)
+    load_weights(models.discriminators, checkpoint.part("discriminators"), path)
+    models.start_here()
+    return f"generators and discriminators of step {checkpoint.step}"
+
+
+def _from_bundle(models: Models, bundle: Path) -> str:
+    for side in SIDES:
+        path = bundle / "models" / _FILES[side]
+        load_weights(models.generators[side], _weights(path), path)
+    models.start_here()
+    judges = {side: bundle / "discriminators" / f"{side}.safetensors" for side in SIDES}
+    if not all(path.is_file() for path in judges.values()):
+        return "generators; the bundle has no discriminators, so those start fresh"
+    for side, path in judges.items():
+        load_weights(models.discriminators[side], _weights(path), path)
+    return "generators and discriminators"
+
+
+def _weights(path: Path) -> Tensors:
+    if not path.is_file():
+        raise InputMissing("no such weights", path=path)
+    try:
+        # A bundle may keep 16 bit; training goes on in 32.
+        return {name: value.float() for name, value in load_file(path).items()}
+    except SafetensorError as error:
+        raise Unreadable("no safetensors, or damaged", path=path) from error

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from medtranslate.domain_check import Effort, Slices, as_bytes, calibrate, halved
-from medtranslate.training.data import Data
-from medtranslate.training.prepared import PreparedSet, from_grey
+from medtranslate.training.prepared import Data, PreparedSet, from_grey
 
 FEWEST = 100
 """Slices of a modality without which no check is made."""

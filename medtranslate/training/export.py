@@ -14,8 +14,8 @@ from medtranslate.bundle.facts import Facts
 from medtranslate.errors import TrainingFailed
 from medtranslate.packaging.reference import write_reference
 from medtranslate.training.checkpoints import Checkpoint, load_weights
-from medtranslate.training.layout import RunFolder
 from medtranslate.training.models import Models, generator_config
+from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.settings import Settings
 
 

@@ -20,7 +20,7 @@ from medtranslate.files import whole_folder
 from medtranslate.packaging.reference import write_reference
 from medtranslate.packaging.zoo import LICENSE_FILE, add_zoo_files
 from medtranslate.training.export import export, export_checkpoint
-from medtranslate.training.layout import RunFolder
+from medtranslate.training.run_folder import RunFolder
 
 _PASSED_OVER = shutil.ignore_patterns("__pycache__", ".*", "eval", "evaluation", "run")
 _OF_THE_WEIGHTS = ("models", "discriminators", "configs")

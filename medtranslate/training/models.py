@@ -9,8 +9,6 @@ import torch
 from torch import nn
 
 from medtranslate.networks import PatchGAN, draw_weights
-from medtranslate.training.average import MovingAverage
-from medtranslate.training.pool import ImagePool
 from medtranslate.training.precision import choose_layout
 from medtranslate.training.settings import NETWORKS, WHICH, Settings
 
@@ -137,3 +135,90 @@ def generator_config(settings: Settings) -> dict[str, Any]:
     """Return the generator as a bundle's config names it."""
     name = NETWORKS[settings.network].__name__
     return {"_target_": f"medtranslate.networks.{name}", **settings.network_arguments}
+
+
+class ImagePool:
+    """Keeps some of the fakes of earlier steps, and shows one of them half of the time.
+
+    Parameters
+    ----------
+    size : int
+        Pictures kept; 0 makes a pool that gives back what it is given.
+
+    Attributes
+    ----------
+    kept : tensor (N, C, H, W) or None
+        N grows to `size` before anything is exchanged. Fakes of another size empty the pool.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.kept: torch.Tensor | None = None
+
+    def full(self, shape: tuple[int, ...]) -> bool:
+        """Say whether as many fakes of a shape (C, H, W) are kept as ever will be."""
+        if self.size == 0:
+            return True
+        return self.kept is not None and self.kept.shape == (self.size, *shape)
+
+    def exchange(self, fakes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Take in new fakes, give as many, some of them older.
+
+        Parameters
+        ----------
+        fakes : tensor (B, C, H, W)
+            Without gradient.
+        generator : torch.Generator
+            On the fakes' device: nothing here waits for it.
+        """
+        if self.size == 0:
+            return fakes
+        if self.kept is not None and self.kept.shape[1:] != fakes.shape[1:]:
+            self.kept = None
+        fresh = self.size - (0 if self.kept is None else len(self.kept))
+        filling, rest = fakes[:fresh], fakes[fresh:]
+        if len(filling):
+            self.kept = filling.clone() if self.kept is None else torch.cat([self.kept, filling])
+        if not len(rest):
+            return filling
+        return torch.cat([filling, *(self._swap(p, generator) for p in rest.split(self.size))])
+
+    def _swap(self, fakes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Exchange each fake for a different kept picture with probability one half."""
+        assert self.kept is not None
+        device = fakes.device
+        places = torch.rand(self.size, generator=generator, device=device).argsort()[: len(fakes)]
+        older = torch.rand(len(fakes), 1, 1, 1, generator=generator, device=device) < 0.5
+        earlier = self.kept[places]
+        self.kept[places] = torch.where(older, fakes, earlier)
+        return torch.where(older, earlier, fakes)
+
+
+class MovingAverage:
+    """Keeps a second set of weights that follows the first slowly.
+
+    Early on the decay is smaller, ``(1 + n) / (10 + n)`` after n updates, so that the first
+    weights, which are noise, are soon forgotten.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        What is averaged; it has the same parameters as `source`.
+    source : torch.nn.Module
+        What is trained.
+    decay : float
+        In [0, 1).
+    """
+
+    def __init__(self, module: nn.Module, source: nn.Module, decay: float) -> None:
+        module.load_state_dict(source.state_dict())
+        self.module = module.requires_grad_(False)
+        self.decay = decay
+        self._pairs = list(zip(module.parameters(), source.parameters(), strict=True))
+
+    @torch.no_grad()
+    def update(self, updates: int) -> None:
+        """Follow the source, `updates` being how often this was done before."""
+        decay = min(self.decay, (1 + updates) / (10 + updates))
+        averages, current = zip(*self._pairs, strict=True)
+        torch._foreach_lerp_(averages, current, 1 - decay)

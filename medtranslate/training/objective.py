@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from medtranslate.training.augment import Pictures
+from medtranslate.training.augmentation import Pictures
 from medtranslate.training.settings import WHICH, Settings
 
 REAL, FAKE = 1.0, 0.0

@@ -1,8 +1,8 @@
 """Prepared slices: 8-bit, in one file that can be carried to another machine.
 
 The file is safetensors: ``slices`` uint8 (N, 256, 256), ``scans`` int32 (N,), and JSON under the
-metadata key ``medtranslate``. Grey 0 is outside the head; 1 to 255 are -1 to 1 inside it. It is
-mapped into memory, not read, so what is not needed stays on the disk.
+metadata key ``medtranslate``. Gray 0 is outside the head; 1 to 255 are -1 to 1 inside it. The file
+is mapped into memory, not read, so what is not needed stays on the disk.
 """
 
 from __future__ import annotations
@@ -192,3 +192,42 @@ def _about(path: Path) -> dict[str, Any]:
     if about.get("format") != FORMAT or tensors != {"slices", "scans"}:
         raise Unreadable("prepared slices of another version of medtranslate", path=path)
     return dict(about)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from, and what it is judged by.
+
+    Attributes
+    ----------
+    ct, mri : PreparedSet
+        To train on.
+    ct_held_out, mri_held_out : PreparedSet or None
+        To validate on.
+    """
+
+    ct: PreparedSet
+    mri: PreparedSet
+    ct_held_out: PreparedSet | None = None
+    mri_held_out: PreparedSet | None = None
+
+    def report(self) -> dict[str, Any]:
+        """Say what was used, what was skipped and why, as builtins."""
+        sets = {"ct": self.ct, "mri": self.mri}
+        sets |= {"ct_held_out": self.ct_held_out, "mri_held_out": self.mri_held_out}  # type: ignore[dict-item]
+        return {
+            name: {
+                "scans": len(prepared.records),
+                "slices": len(prepared),
+                "empty_slices_left_out": sum(record.empty for record in prepared.records),
+                "look_like_the_other_modality": list(prepared.doubtful),
+                "left_out": [asdict(each) for each in prepared.left_out],
+                "used": [record.name for record in prepared.records],
+            }
+            for name, prepared in sets.items()
+            if prepared is not None
+        }
+
+    def digest(self) -> str:
+        """Identify what is trained on."""
+        return f"{self.ct.digest()[:32]}{self.mri.digest()[:32]}"

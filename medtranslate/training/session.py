@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
 from medtranslate.errors import TrainingFailed
+from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.checkpoints import Checkpoint, network_state, whole_state
-from medtranslate.training.data import Data
 from medtranslate.training.distributed import World
 from medtranslate.training.handlers import LossRecorder, Rows
-from medtranslate.training.interrupts import Interrupts
-from medtranslate.training.layout import RunFolder
 from medtranslate.training.models import Models
-from medtranslate.training.page import write_page
-from medtranslate.training.pictures import PictureGrid
-from medtranslate.training.slices import UnpairedBatches
+from medtranslate.training.prepared import Data
+from medtranslate.training.run_folder import RunFolder
+from medtranslate.training.run_page import write_page
 from medtranslate.training.trainer import CycleGANTrainer
-from medtranslate.training.validate import Score, Validation
+from medtranslate.training.validation import PictureGrid, Score, Validation
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _AGREE_EVERY = 20  # steps between the processes' asking one another whether to stop
 
 
@@ -79,6 +82,54 @@ class Outcome:
     def finished(self) -> bool:
         """Whether all steps are done."""
         return self.step >= self.steps
+
+
+class Interrupts:
+    """Notices that a run should stop; the run finishes its step, saves and leaves.
+
+    Parameters
+    ----------
+    max_minutes : float, optional
+        Counted from the making of this object.
+    """
+
+    def __init__(self, max_minutes: float | None = None) -> None:
+        self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        self._signal = ""
+
+    @property
+    def reason(self) -> str:
+        """Why to stop, in words; empty where there is no reason."""
+        if self._signal:
+            return self._signal
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return "the minutes given are over"
+        return ""
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGTERM and SIGINT as wishes until the block ends.
+
+        A second one means it, and ends the process as it would have. Outside the main thread
+        signals cannot be had, so there only time counts.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        earlier: dict[int, Any] = {}
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self._signal = signal.Signals(number).name
+            for each, handler in earlier.items():
+                signal.signal(each, handler)
+
+        for wish in _SIGNALS:
+            earlier[wish] = signal.signal(wish, note)
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
 
 
 class Session:

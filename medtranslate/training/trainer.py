@@ -1,23 +1,28 @@
-"""The trainer: MONAI's, so that its handlers attach, with the CycleGAN step in it."""
+"""The CycleGAN step on slices and random draws, and MONAI's trainer around it.
+
+`Step` is one optimization step, `CapturedStep` the same as one CUDA graph, `CycleGANTrainer` the
+epoch loop: MONAI's, so that any MONAI or Ignite handler attaches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
+from torch import nn
 
-from medtranslate.training.augment import Augmentation, draw
+from medtranslate.training.augmentation import Augmentation, draw
+from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.distributed import World
-from medtranslate.training.graph import CapturedStep
-from medtranslate.training.models import Models
+from medtranslate.training.models import SIDES, Models
 from medtranslate.training.objective import DiscriminatorObjective, GeneratorObjective, Losses
+from medtranslate.training.precision import autocast
 from medtranslate.training.randomness import generator, reseed
 from medtranslate.training.settings import Settings
-from medtranslate.training.slices import UnpairedBatches
-from medtranslate.training.step import Given, Step
 
 
 class CycleGANTrainer(Trainer):
@@ -110,3 +115,124 @@ class CycleGANTrainer(Trainer):
         )
         own = draws[self.world.rank * count :][:count]
         return own.to(self.models.device, non_blocking=True)
+
+
+Given = dict[str, torch.Tensor]
+"""``"ct"``, ``"mri"``: uint8 (B, 256, 256); ``"ct changes"``, ``"mri changes"``: float32 (B, 5)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The step, as a function of tensors on the device and of generators of random numbers.
+
+    Nothing in it waits for the device or depends on a value there, so it can be captured
+    (`CapturedStep`).
+
+    Parameters
+    ----------
+    models : Models
+    generate, judge : torch.nn.Module
+        `GeneratorObjective` and `DiscriminatorObjective`, wrapped where there are many processes.
+    augment : Augmentation
+    precision : {"float32", "bf16"}
+    draws : dict of str to torch.Generator
+        ``"noise"`` and ``"pool"``, on the device, seeded by the caller.
+    """
+
+    models: Models
+    generate: nn.Module
+    judge: nn.Module
+    augment: Augmentation
+    precision: str
+    draws: dict[str, torch.Generator]
+
+    def __call__(self, given: Given) -> Losses:
+        """Take the step; return its losses, on the device."""
+        models, optimizers = self.models, self.models.optimizers
+        ct, mri = (self.augment(given[name], given[f"{name} changes"]) for name in ("ct", "mri"))
+
+        models.discriminators.requires_grad_(False)
+        optimizers["generators"].zero_grad(set_to_none=True)
+        with autocast(self.precision, models.device):
+            total, losses, fakes = self.generate(
+                ct, mri, models.discriminators, self.draws["noise"]
+            )
+        total.backward()
+        optimizers["generators"].step()
+
+        models.discriminators.requires_grad_(True)
+        optimizers["discriminators"].zero_grad(set_to_none=True)
+        shown = {
+            name: models.pools[name].exchange(fakes[name], self.draws["pool"]) for name in SIDES
+        }
+        with autocast(self.precision, models.device):
+            total, judged = self.judge({"mri": mri.image, "ct": ct.image}, shown)
+        total.backward()
+        optimizers["discriminators"].step()
+        return {**losses, **judged}
+
+
+class CapturedStep:
+    """Runs a step as it is until it is ready, then captures it, and replays it from there on.
+
+    What is captured reads and writes the same memory every time, so what a step is given is copied
+    into place first, and generators of random numbers take the seed that they have at the replay.
+    The sizes of what it is given must not change.
+
+    Parameters
+    ----------
+    step : callable
+        Of a dict of tensors; returns the losses.
+    ready : callable
+        Says whether the step does the same as all later ones will: image pools are full.
+    draws : iterable of torch.Generator
+        Those that the step draws from.
+    device : torch.device
+        A CUDA device.
+    """
+
+    WARM_UP = 3
+    """Steps before it can be captured: kernels are compiled and chosen, Adam's moments made."""
+
+    def __init__(
+        self,
+        step: Callable[[Given], Losses],
+        ready: Callable[[], bool],
+        draws: Iterable[torch.Generator],
+        device: torch.device,
+    ) -> None:
+        self._step, self._ready, self._draws = step, ready, tuple(draws)
+        self._stream = torch.cuda.Stream(device)
+        self._taken = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, given: Given) -> Losses:
+        """Take the step."""
+        if self._graph is None and (self._taken < self.WARM_UP or not self._ready()):
+            self._taken += 1
+            return self._beside(given)
+        if self._graph is None:
+            self._graph = self._capture(given)
+        for name, tensor in given.items():
+            self._given[name].copy_(tensor)
+        self._graph.replay()
+        return dict(zip(self._names, self._losses.clone(), strict=True))
+
+    def _beside(self, given: Given) -> Losses:
+        """Run it on the stream on which it will be captured: gradients belong to their stream."""
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            losses = self._step(given)
+        current.wait_stream(self._stream)
+        return losses
+
+    def _capture(self, given: Given) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        for draws in self._draws:
+            graph.register_generator_state(draws)
+        self._given = {name: tensor.clone() for name, tensor in given.items()}
+        with torch.cuda.graph(graph, stream=self._stream):
+            losses = self._step(self._given)
+            self._names, self._losses = list(losses), torch.stack(list(losses.values()))
+        return graph

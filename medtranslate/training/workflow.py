@@ -11,10 +11,10 @@ import torch
 from torch.utils.data import Dataset
 
 from medtranslate.errors import TrainingFailed
-from medtranslate.training.data import Data
-from medtranslate.training.recipebook import RecipeBook
+from medtranslate.training.preparation import RecipeBook
+from medtranslate.training.prepared import Data
+from medtranslate.training.run import Training
 from medtranslate.training.session import Outcome
-from medtranslate.training.training import Training
 
 
 class TrainingSlices(Dataset[dict[str, torch.Tensor]]):

@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from training.phantoms import TINY, prepared
 
+from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.distributed import World, joined
 from medtranslate.training.models import Models
-from medtranslate.training.slices import UnpairedBatches
 from medtranslate.training.trainer import CycleGANTrainer
 
 WHOLE = replace(TINY, pool=0, batch_size=4, epochs=1, steps_per_epoch=1, rotation=10.0)

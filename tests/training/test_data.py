@@ -23,10 +23,9 @@ from medtranslate.errors import (
 )
 from medtranslate.files import shipped
 from medtranslate.imaging.file_lists import FileList
-from medtranslate.training.check import check
-from medtranslate.training.prepare import Preparation
+from medtranslate.training.data_check import check
+from medtranslate.training.preparation import Preparation, RecipeBook
 from medtranslate.training.prepared import PreparedSet
-from medtranslate.training.recipebook import RecipeBook
 
 
 @pytest.fixture
@@ -194,7 +193,7 @@ def test_a_cache_that_cannot_be_made(ct_folder: Path, tmp_path: Path) -> None:
 def test_worker_processes_prepare_the_same(
     ct_folder: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("medtranslate.training.prepare._WORTH_WORKERS", 1)
+    monkeypatch.setattr("medtranslate.training.preparation._WORTH_WORKERS", 1)
     alone = Preparation(RecipeBook.read(), tmp_path / "a").slices(ct_folder, "CT")
     together = Preparation(RecipeBook.read(), tmp_path / "b", workers=2).slices(ct_folder, "CT")
 

@@ -10,10 +10,10 @@ import torch
 from training.phantoms import TINY, prepared
 
 from medtranslate.errors import TrainingFailed
+from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.models import Models
-from medtranslate.training.slices import UnpairedBatches
+from medtranslate.training.run import Training
 from medtranslate.training.trainer import CycleGANTrainer
-from medtranslate.training.training import Training
 
 STEPS = 12
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -11,7 +11,7 @@ from monai.losses import PatchAdversarialLoss
 from torch import nn
 from training.phantoms import TINY
 
-from medtranslate.training.augment import Pictures
+from medtranslate.training.augmentation import Pictures
 from medtranslate.training.objective import (
     FAKE,
     REAL,

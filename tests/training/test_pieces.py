@@ -16,12 +16,11 @@ from medtranslate.errors import InputMissing, TrainingFailed
 from medtranslate.imaging.file_lists import FileList
 from medtranslate.networks import PatchGAN
 from medtranslate.training import Settings
-from medtranslate.training.augment import Augmentation, draw
-from medtranslate.training.average import MovingAverage
-from medtranslate.training.pool import ImagePool
+from medtranslate.training.augmentation import Augmentation, draw
+from medtranslate.training.batches import Order, UnpairedBatches
+from medtranslate.training.models import ImagePool, MovingAverage
 from medtranslate.training.prepared import from_grey, to_grey
 from medtranslate.training.randomness import generator, reseed
-from medtranslate.training.slices import Order, UnpairedBatches
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ from training.phantoms import TINY, prepared, same_tensors
 from medtranslate.errors import OutputExists, TrainingFailed
 from medtranslate.training import Cadence, Outcome, Settings, Training
 from medtranslate.training.checkpoints import Checkpoint
-from medtranslate.training.layout import RunFolder
+from medtranslate.training.run_folder import RunFolder
 
 EVERYTHING = replace(
     TINY, hiding_noise=0.05, rotation=5.0, crop=(32, 28), steps_per_epoch=5, whole_epochs=1

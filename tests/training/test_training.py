@@ -19,12 +19,11 @@ from training.phantoms import TINY, phantom, prepared, same_tensors
 from medtranslate.bundle import Bundle
 from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unreadable
 from medtranslate.training import Cadence, RunFolder, Settings, Training
-from medtranslate.training.checkpoints import Checkpoint
-from medtranslate.training.initial import start_from
+from medtranslate.training.batches import UnpairedBatches
+from medtranslate.training.checkpoints import Checkpoint, start_from
 from medtranslate.training.models import Models, make_generator
-from medtranslate.training.page import _CURVES
 from medtranslate.training.prepared import from_grey
-from medtranslate.training.slices import UnpairedBatches
+from medtranslate.training.run_page import _CURVES
 from medtranslate.training.trainer import CycleGANTrainer
 
 CPU = torch.device("cpu")

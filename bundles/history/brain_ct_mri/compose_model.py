@@ -53,9 +53,8 @@ from spurious_ventricles import fill_spurious_ventricles
 from torch import nn
 
 from medtranslate.bundle.refresh import facts_of
-from medtranslate.training.augment import Augmentation, Pictures, draw
-from medtranslate.training.checkpoints import Checkpoint, network_state
-from medtranslate.training.initial import start_from
+from medtranslate.training.augmentation import Augmentation, Pictures, draw
+from medtranslate.training.checkpoints import Checkpoint, network_state, start_from
 from medtranslate.training.models import Models, make_generator
 from medtranslate.training.objective import in_head
 from medtranslate.training.prepared import PreparedSet, from_grey, to_grey

@@ -1,7 +1,8 @@
-"""Picture grids: source, translated and cycled, in both directions, always of the same slices."""
+"""Sample grids, and validation: held-out slices through the averaged generators."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,3 +74,47 @@ def shown(image: torch.Tensor) -> np.ndarray:
     """Return (B, 1, H, W) in [-1, 1] as grey 0 to 255, uint8 (B, H, W)."""
     grey = ((image[:, 0].float() + 1) * 127.5).round().clamp(0, 255)
     return grey.to(torch.uint8).cpu().numpy()
+
+
+Score = Callable[[np.ndarray, np.ndarray], float]
+"""Takes judged and real frames, each uint8 (N, 256, 256); lower is better (KID)."""
+
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good both directions are on slices that are not trained on.
+
+    Parameters
+    ----------
+    ct, mri : PreparedSet
+        Held out of training.
+    score : callable
+        See `Score`.
+    precision : {"float32", "bf16"}
+    """
+
+    ct: PreparedSet
+    mri: PreparedSet
+    score: Score
+    precision: str = "float32"
+
+    def measure(self, generators: nn.ModuleDict, device: torch.device) -> dict[str, float]:
+        """Return the scores by the modality made, and their mean under ``"mean"``."""
+        scores = {}
+        for made, source, real in (("mri", self.ct, self.mri), ("ct", self.mri, self.ct)):
+            judged = self._translated(generators[made], source, device)
+            scores[made] = self.score(judged, shown(from_grey(real.slices)[0]))
+        return {**scores, "mean": (scores["mri"] + scores["ct"]) / 2}
+
+    @torch.inference_mode()
+    def _translated(
+        self, generator: nn.Module, source: PreparedSet, device: torch.device
+    ) -> np.ndarray:
+        made = []
+        for grey in source.slices.split(_BATCH):
+            image, head = from_grey(grey.to(device))
+            with autocast(self.precision, device):
+                made.append(shown(in_head(generator(image), head)))
+        return np.concatenate(made)

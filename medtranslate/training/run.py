@@ -1,4 +1,4 @@
-"""A training run from two folders to a bundle: the one door for the command line and for MONAI."""
+"""A training run from two folders to a checkpoint: one door for the command line and for MONAI."""
 
 from __future__ import annotations
 
@@ -15,22 +15,18 @@ from medtranslate.bundle import attach_domain
 from medtranslate.errors import TrainingFailed
 from medtranslate.files import whole_file
 from medtranslate.imaging.file_lists import FileList
-from medtranslate.training.checkpoints import Checkpoint, restore
-from medtranslate.training.data import Data
+from medtranslate.training.checkpoints import Checkpoint, restore, start_from
 from medtranslate.training.distributed import World, joined
 from medtranslate.training.domain import domain_numbers
 from medtranslate.training.export import export
-from medtranslate.training.initial import start_from
-from medtranslate.training.interrupts import Interrupts
-from medtranslate.training.layout import RunFolder
 from medtranslate.training.models import Models
 from medtranslate.training.precision import choose_device, choose_precision
-from medtranslate.training.prepare import Preparation, Progress, default_cache
-from medtranslate.training.prepared import PreparedSet
-from medtranslate.training.recipebook import RecipeBook
-from medtranslate.training.session import Cadence, Outcome, Session
+from medtranslate.training.preparation import Preparation, Progress, RecipeBook, default_cache
+from medtranslate.training.prepared import Data, PreparedSet
+from medtranslate.training.run_folder import RunFolder
+from medtranslate.training.session import Cadence, Interrupts, Outcome, Session
 from medtranslate.training.settings import Settings
-from medtranslate.training.validate import Score
+from medtranslate.training.validation import Score
 
 
 @dataclass(frozen=True)

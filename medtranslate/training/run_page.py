@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from medtranslate.files import whole_file
-from medtranslate.training.layout import RunFolder
+from medtranslate.training.run_folder import RunFolder
 
 _CURVES = {
     "cycle, identity and hold (L1)": ("cycle_", "identity_", "hold_"),
