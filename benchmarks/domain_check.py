@@ -29,9 +29,9 @@ from scans_without_a_head import WITHOUT_A_HEAD, image, picture, volume
 
 from medtranslate import Translator, read
 from medtranslate.bundle import Bundle
-from medtranslate.bundle.load import OTHER
 from medtranslate.domain_check import DomainCheck, Judgement, load_domain
 from medtranslate.errors import MedTranslateError
+from medtranslate.modality import Modality
 from medtranslate.phantom import Phantom
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -133,7 +133,7 @@ def picture_rows(judge: Judge, files: list[Path], modality: str, sample: int) ->
     some = files[:: max(1, len(files) // sample)][:sample]
     for kind, change in SPOILT.items():
         yield judged(judge, Row(group, kind), read_all(some, modality), change, modality)
-    other = OTHER[modality]
+    other = Modality(modality).other
     row = Row(group, f"given as {other}")
     yield judged(judge, row, read_all(some, other), _same, other)
 
@@ -183,7 +183,7 @@ def volume_rows(judge: Judge, paths: list[Path]) -> Iterator[Row]:
         yield row
     row = Row("real volumes", "given as the other modality")
     for scan in scans:
-        row.add(judge(scan, OTHER[scan.meta["source"]["modality"]]))
+        row.add(judge(scan, Modality(scan.meta["source"]["modality"]).other))
     yield row
 
 

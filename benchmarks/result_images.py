@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medtranslate import Translator, read
-from medtranslate.bundle.load import LEADS_TO
 from medtranslate.errors import MedTranslateError
+from medtranslate.modality import Modality
 from medtranslate.training.objective import in_head
 from medtranslate.training.validation import shown
 from medtranslate.translation.source import source_of
@@ -53,7 +53,7 @@ def main() -> None:
         order = np.random.default_rng(chosen.seed).permutation(len(files))
         made = translated(translator, (files[i] for i in order), modality)
         names, planes = zip(*islice(made, chosen.count), strict=True)
-        print(f"{modality} to {LEADS_TO[modality].upper()}: {', '.join(names)}")
+        print(f"{modality} to {Modality(modality).other.target.upper()}: {', '.join(names)}")
         rows.append(np.hstack(planes))
     Image.fromarray(np.vstack(rows)).save(chosen.picture, optimize=True)
 
@@ -62,7 +62,7 @@ def translated(
     translator: Translator, files: Iterator[Path], modality: str
 ) -> Iterator[tuple[str, Plane]]:
     """Give name and network frame, uint8 (256, 256), of each picture that can be translated."""
-    to = LEADS_TO[modality]
+    to = Modality(modality).other.target
     for path in files:
         try:
             scan = read(path, modality=modality)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medtranslate import Translator, read
-from medtranslate.bundle.load import LEADS_TO
+from medtranslate.modality import Modality
 from medtranslate.translation.source import source_of
 
 MILLIMETRES = 240  # a panel's side
@@ -45,7 +45,7 @@ def main() -> None:
 def row(translator: Translator, path: Path) -> NDArray[np.uint8]:
     """Translate a volume and draw it: uint8 (MILLIMETRES, 5 MILLIMETRES)."""
     scan = read(path)
-    to = LEADS_TO[source_of(scan)["modality"]]
+    to = Modality(source_of(scan)["modality"]).other.target
     made = translator.translate(scan, to=to)
     grey, spacing = upright(made)
     whole = [0.0, float(np.quantile(grey[grey > 0], 0.995))]

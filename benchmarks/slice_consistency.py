@@ -28,9 +28,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from medtranslate import Translator, read
-from medtranslate.bundle.load import LEADS_TO
 from medtranslate.evaluation.lesions.brain import brain
-from medtranslate.evaluation.protocol import Modality
+from medtranslate.evaluation.protocol import Modality as Target
+from medtranslate.modality import Modality
 from medtranslate.training.validation import shown
 from medtranslate.translation.source import source_of
 
@@ -99,11 +99,11 @@ def measured(translator: Translator, path: Path) -> Volume:
     image = read(path)
     source = source_of(image)
     modality = source["modality"]
-    _, prepared = translator.prepare(image, source, LEADS_TO[modality])
-    made = translator.translate_frames(prepared.slices, to=LEADS_TO[modality]).float()
+    _, prepared = translator.prepare(image, source, Modality(modality).other.target)
+    made = translator.translate_frames(prepared.slices, to=Modality(modality).other.target).float()
     grey = shown(prepared.slices)
     head = prepared.head.numpy()
-    name: Modality = "ct" if modality == "CT" else "mri"
+    name: Target = "ct" if modality == "CT" else "mri"
     masks = [brain(plane, mask, name) for plane, mask in zip(grey, head, strict=True)]
     smooth_source, smooth_made = _smooth(prepared.slices.float()), _smooth(made)
     slices, of_source, of_result = [], [], []

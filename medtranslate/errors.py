@@ -43,6 +43,12 @@ def _rebuild(
     return kind(fault, path=path, remedy=remedy)
 
 
+class InvalidOption(MedTranslateError, ValueError):
+    """An option is unknown, an argument is missing, or one has a value that it cannot take."""
+
+    exit_code = 2
+
+
 class InputMissing(MedTranslateError):
     """The input does not exist or may not be read."""
 

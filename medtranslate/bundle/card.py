@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medtranslate.bundle.facts import Facts
-from medtranslate.bundle.metadata import DIRECTIONS
+from medtranslate.modality import Modality
 
 _TEXT = """# {name}
 
@@ -46,7 +46,7 @@ def model_card(content: Mapping[str, Any], facts: Facts) -> str:
         name=facts.title or content["name"],
         version=content["version"],
         description=facts.description,
-        makes=", ".join(DIRECTIONS[to] for to in targets),
+        makes=", ".join(Modality.parse(to).direction for to in targets),
         network=content["generators"][targets[0]]["network"]["_target_"].rpartition(".")[2],
         data=facts.data_source,
         training=_training(facts.training),

@@ -20,26 +20,12 @@ from torch import nn
 
 from medtranslate.errors import InputMissing, ModelUnusable
 from medtranslate.files import shipped
+from medtranslate.modality import TARGETS
 from medtranslate.networks import Compact, GreyThroughRGB, ResNet9, UNet256
 from medtranslate.transforms import Recipe, build, line_of, load_recipe, read_yaml, refuse
 
 FORMAT = 1
 MODEL_FILE = Path("configs/model.yaml")
-TARGETS = {"mri": "MR", "ct": "CT"}
-"""What a user calls a target, and the modality it is."""
-
-TARGET_OF = {modality: to for to, modality in TARGETS.items()}
-"""The same, the other way round."""
-
-SOURCES = {"mri": "CT", "ct": "MR"}
-"""A target, and the modality that it is made from."""
-
-LEADS_TO = {modality: to for to, modality in SOURCES.items()}
-"""The same, the other way round: what a scan of a modality is translated to."""
-
-OTHER = {modality: TARGETS[to] for modality, to in LEADS_TO.items()}
-"""A modality, and the other one."""
-
 GENERATORS: dict[str, type] = {
     f"medtranslate.networks.{kind.__name__}": kind
     for kind in (Compact, GreyThroughRGB, ResNet9, UNet256)

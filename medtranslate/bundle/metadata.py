@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from medtranslate.bundle.facts import METADATA_FILE, Facts
+from medtranslate.modality import Modality
 from medtranslate.transforms import read_yaml, refuse
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
 )
-DIRECTIONS = {"mri": "ct_to_mri", "ct": "mri_to_ct"}
-"""What a direction is called in names of files and keys, by its target."""
-
 SIDE = 256
 """Rows and columns of the slices that the recipes make."""
 
@@ -86,16 +84,17 @@ def make_metadata(content: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
             name: _installed(name) for name in ("medtranslate", "pytorch-ignite", "safetensors")
         },
         "data_type": "NIfTI, MetaImage, NRRD, DICOM, PNG, JPEG or TIFF",
-        "image_classes": "; ".join(_UNITS["MR" if to == "ct" else "CT"] for to in targets),
-        "pred_classes": "; ".join(_UNITS["CT" if to == "ct" else "MR"] for to in targets),
+        "image_classes": "; ".join(_UNITS[Modality.parse(to).other] for to in targets),
+        "pred_classes": "; ".join(_UNITS[Modality.parse(to)] for to in targets),
         "network_data_format": data_format(targets[0]),
-        **{f"{DIRECTIONS[to]}_data_format": data_format(to) for to in targets},
+        **{f"{Modality.parse(to).direction}_data_format": data_format(to) for to in targets},
     }
 
 
 def data_format(to: str) -> dict[str, Any]:
     """Say what a generator takes and makes, as MONAI's schema has it."""
-    source, target = ("CT", "MR") if to == "mri" else ("MR", "CT")
+    target = Modality.parse(to).value
+    source = Modality.parse(to).other.value
     return {
         "inputs": {"image": _tensor(source, _UNITS[source])},
         "outputs": {"pred": _tensor(target, f"synthetic {_UNITS[target]}")},
@@ -149,8 +148,8 @@ def check_metadata(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     if metadata["version"] not in metadata["changelog"]:
         refuse(path, "changelog", f"does not name version {metadata['version']}")
     for to in content["generators"]:
-        if f"{DIRECTIONS[to]}_data_format" not in metadata:
-            refuse(path, f"{DIRECTIONS[to]}_data_format", "is missing")
+        if f"{Modality.parse(to).direction}_data_format" not in metadata:
+            refuse(path, f"{Modality.parse(to).direction}_data_format", "is missing")
     for key in metadata:
         if re.fullmatch(r"\w+_data_format", key):
             _check_format(path, key, metadata[key])

@@ -22,10 +22,11 @@ from medtranslate.bundle.load import FORMAT, GENERATORS, MODEL_FILE, file_hash
 from medtranslate.bundle.metadata import make_metadata
 from medtranslate.bundle.workflows import workflow_files
 from medtranslate.errors import OutputExists, OutputFailed
+from medtranslate.modality import TARGETS, Modality
 from medtranslate.transforms import load_recipe
 
-_WEIGHTS = {"mri": "models/ct_to_mri.safetensors", "ct": "models/mri_to_ct.safetensors"}
-_DISCRIMINATORS = {"mri": "discriminators/mri.safetensors", "ct": "discriminators/ct.safetensors"}
+_WEIGHTS = {to: f"models/{Modality.parse(to).direction}.safetensors" for to in TARGETS}
+_DISCRIMINATORS = {to: f"discriminators/{to}.safetensors" for to in TARGETS}
 
 
 @dataclass(frozen=True)

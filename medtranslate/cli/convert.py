@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from medtranslate.files import check_present
+from medtranslate.modality import Modality
 
 
 class Target(StrEnum):
@@ -38,8 +39,6 @@ class Precision(StrEnum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
 
-
-_MODALITY = {Target.CT: "CT", Target.MRI: "MR"}
 
 Inputs = Annotated[
     list[str],
@@ -167,7 +166,7 @@ def convert(
     request = Request(
         to=to.value,
         output=output,
-        modality=_MODALITY[source] if source else "",
+        modality=Modality.parse(source).value if source else "",
         format=format.value if format else "",
         series=series,
         template=template,

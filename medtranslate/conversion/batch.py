@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 
-from medtranslate.bundle.load import LEADS_TO, TARGETS
 from medtranslate.conversion.checks import Loaded
 from medtranslate.conversion.console import Screen
 from medtranslate.conversion.endings import UsageError, exit_code
@@ -26,6 +25,7 @@ from medtranslate.conversion.targets import (
 from medtranslate.conversion.timings import Trace
 from medtranslate.errors import DeviceUnusable, ModelUnusable, WrongModality
 from medtranslate.imaging.folder_modality import vote
+from medtranslate.modality import TARGETS, Modality
 from medtranslate.report.preview import Panel, save_preview
 from medtranslate.translation import Translator
 
@@ -179,9 +179,9 @@ class Batch:
 
     def _vote(self, folder: Path, jobs: Sequence[Job]) -> tuple[str, str]:
         voted = vote(folder, [job.item.path for job in jobs])
-        if voted[0] == TARGETS[self.request.to]:
+        if voted[0] == Modality.parse(self.request.to):
             fault = f"is {voted[0]} already ({voted[1]})"
-            remedy = f"if they are not, say so with --from {LEADS_TO[voted[0]]}"
+            remedy = f"if they are not, say so with --from {Modality(voted[0]).other.target}"
             raise WrongModality(fault, path=folder, remedy=remedy)
         return voted
 

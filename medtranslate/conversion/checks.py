@@ -8,11 +8,11 @@ from typing import Any
 
 from monai.data import MetaTensor
 
-from medtranslate.bundle.load import TARGET_OF, TARGETS
 from medtranslate.conversion.options import Request
 from medtranslate.conversion.timings import Trace
 from medtranslate.device import Progress
 from medtranslate.domain_check import DomainCheck, Judgement, load_domain, refusal
+from medtranslate.modality import Modality
 from medtranslate.quality.coverage import Unseen, find_unseen
 from medtranslate.quality.cycle import CycleError, cycle_error
 from medtranslate.quality.variation import Variation, variation
@@ -77,7 +77,7 @@ class Checks:
     @property
     def goes_back(self) -> bool:
         """Whether the round trip is asked for and the model has a way back."""
-        back = TARGET_OF[self.source["modality"]]
+        back = Modality(self.source["modality"]).target
         return self.request.cycle and back in self.loaded.translator.bundle.generators
 
     def before(self) -> tuple[Unseen, list[str]]:
@@ -95,7 +95,7 @@ class Checks:
         """
         bundle, source = self.loaded.translator.bundle, self.source
         recipe = bundle.recipe(source["modality"], source["kind"])
-        target = bundle.recipe(TARGETS[self.request.to], source["kind"])
+        target = bundle.recipe(Modality.parse(self.request.to), source["kind"])
         self.trace.found["recipes"] = {
             "source": recipe_record(recipe),
             "target": recipe_record(target),

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from medtranslate.bundle.load import OTHER
 from medtranslate.domain_check.anomalies import FAULTS, ON_ITS_SIDE, UNTOLD, Examples, Maker
 from medtranslate.domain_check.check import LIMITS, SEVERAL, Calibrated, DomainCheck
 from medtranslate.domain_check.classifier import Namer, Namers
 from medtranslate.domain_check.features import look
 from medtranslate.domain_check.scale import Scale
+from medtranslate.modality import Modality
 
 _BATCH = 128
 _DRAWS = 30  # scans put together from each slice kept out
@@ -83,7 +83,7 @@ def calibrate(
     effort = effort or Effort()
     made = {}
     for modality, own in slices.items():
-        other = slices[OTHER[modality]]
+        other = slices[Modality(modality).other]
         draws = range(seed, seed + effort.namers)
         namers = Namers(_fit(modality, own.fit, other.fit, effort, each) for each in draws)
         made[modality] = _measured(modality, draws.stop, namers, own.kept_out, effort.variants)

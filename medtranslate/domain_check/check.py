@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from medtranslate.bundle.load import OTHER
 from medtranslate.domain_check.anomalies import FAULTS
 from medtranslate.domain_check.classifier import Namers
 from medtranslate.domain_check.features import halved
 from medtranslate.domain_check.judgement import Judgement, Verdict
 from medtranslate.domain_check.scale import HIGHEST, Scale
+from medtranslate.modality import Modality
 from medtranslate.transforms import Prepared
 
 LIMITS = (1.5, 2.2)
@@ -144,6 +144,6 @@ def _reasons(faults: torch.Tensor, modality: str) -> tuple[str, ...]:
     order = faults.argsort(descending=True).tolist()
     named = [place for place in order if faults[place] >= _ALSO * faults[order[0]]]
     return tuple(
-        told[place].format(modality=modality, other=OTHER[modality])
+        told[place].format(modality=modality, other=Modality(modality).other)
         for place in sorted(named[:_MOST_REASONS])
     )

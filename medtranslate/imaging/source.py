@@ -17,9 +17,7 @@ import torch
 from monai.data import MetaTensor
 
 from medtranslate.errors import Unsupported, UntrustedInput
-
-MODALITIES = ("CT", "MR")
-"""The modalities that are told apart; anything else is ``""``."""
+from medtranslate.modality import Modality
 
 AFFINE_TOLERANCE = 1e-4
 """Largest difference (mm, or mm per voxel) at which an affine still agrees with its source."""
@@ -114,7 +112,7 @@ def make_source(
         "format": format,
         "kind": kind,
         "files": [str(name) for name in files],
-        "modality": modality,
+        "modality": str(modality),
         "modality_basis": modality_basis,
         "shape": [int(length) for length in shape],
         "affine": np.asarray(affine, dtype=np.float64).tolist(),
@@ -250,7 +248,5 @@ def check_shape(shape: tuple[int, ...], path: str | Path | None = None) -> tuple
 
 
 def check_modality(modality: str) -> str:
-    """Give back a modality that a caller named: ``"CT"``, ``"MR"`` or ``""``."""
-    if modality not in (*MODALITIES, ""):
-        raise ValueError(f"modality must be one of {MODALITIES} or '', got {modality!r}")
-    return modality
+    """Return the code of a modality that a caller named, ``"CT"`` or ``"MR"``; ``""`` for none."""
+    return Modality.parse(modality).value if modality else ""

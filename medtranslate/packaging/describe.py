@@ -11,8 +11,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from medtranslate.bundle.load import Bundle
-from medtranslate.bundle.metadata import DIRECTIONS, SIDE
+from medtranslate.bundle.metadata import SIDE
 from medtranslate.bundle.refresh import content_of, facts_of
+from medtranslate.modality import Modality
 
 _TOLD = ("steps", "pairs", "seconds", "processes", "precision")
 
@@ -26,7 +27,7 @@ def describe(bundle: Bundle) -> Iterator[tuple[str, str]]:
         network, spec = bundle.generator(to).network, content["generators"][to]
         parameters = sum(each.numel() for each in network.parameters())
         work = f"{parameters / 1e6:.2f} M parameters, {gigaflops(network):.1f} GFLOP a slice"
-        yield DIRECTIONS[to], f"{_kind(spec['network'])}, {work}"
+        yield Modality.parse(to).direction, f"{_kind(spec['network'])}, {work}"
         yield "", f"{spec['weights']}, SHA-256 {bundle.generator(to).sha256}"
     for key, recipe in bundle.recipes.items():
         parts = (recipe.geometry, recipe.intensity, recipe.head)

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from medtranslate.bundle import Bundle
-from medtranslate.bundle.load import SOURCES
 from medtranslate.errors import OutputFailed
 from medtranslate.files import whole_file
+from medtranslate.modality import Modality
 from medtranslate.packaging.onnx_torchscript import exchange_format, exchange_words
 from medtranslate.packaging.reference import (
     GREY_LEVELS,
@@ -87,7 +87,7 @@ def export_network(
 
 def _phantom_slices(bundle: Bundle, to: str) -> torch.Tensor:
     """Prepare the phantom: float32 (N, 1, 256, 256), N at least 2."""
-    scan = phantom_scan(SOURCES[to], phantom_kind(bundle, to))
+    scan = phantom_scan(Modality.parse(to).other, phantom_kind(bundle, to))
     translator = reference_translator(bundle)
     _, prepared = translator.prepare(scan, scan.meta["source"], to)
     slices = prepared.slices

@@ -18,8 +18,9 @@ from monai.data import save_net_with_metadata
 from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 from torch import nn
 
-from medtranslate.bundle.load import SOURCES, TARGETS, Bundle
+from medtranslate.bundle.load import Bundle
 from medtranslate.errors import OutputFailed
+from medtranslate.modality import Modality
 
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _SLICES = (
@@ -74,13 +75,14 @@ def exchange_words(bundle: Bundle, to: str) -> dict[str, str]:
         ``"MR"``), ``label``, ``input``, ``output``, and ``recipes``: JSON of the recipes that
         prepare its source and restore its target.
     """
-    target, source = TARGETS[to], SOURCES[to]
+    target = Modality.parse(to)
+    source = target.other
     return {
         "model": bundle.name,
         "version": bundle.version,
         "weights_sha256": bundle.generator(to).sha256,
-        "source": source,
-        "target": target,
+        "source": source.value,
+        "target": target.value,
         "label": (
             f"SYNTHETIC {target} from {source}, {bundle.name} {bundle.version}, NOT FOR DIAGNOSIS"
         ),

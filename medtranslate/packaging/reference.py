@@ -19,10 +19,10 @@ import torch
 from monai.data import MetaTensor
 
 from medtranslate.bundle import Bundle
-from medtranslate.bundle.load import SOURCES, TARGETS
 from medtranslate.bundle.refresh import REFERENCE_FILE
 from medtranslate.bundle.save import write_texts
 from medtranslate.errors import MedTranslateError, ModelUnusable
+from medtranslate.modality import Modality
 from medtranslate.phantom import Phantom
 from medtranslate.transforms import read_yaml, refuse
 from medtranslate.translation import Translator
@@ -129,7 +129,7 @@ def reference_translator(bundle: Bundle) -> Translator:
 
 def phantom_kind(bundle: Bundle, to: str) -> str:
     """Say whether a bundle's recipes take the phantom as a volume, or only as a picture."""
-    pair = {f"{SOURCES[to]}-volume", f"{TARGETS[to]}-volume"}
+    pair = {f"{modality}-volume" for modality in Modality}
     return "volume" if pair <= set(bundle.recipes) else "picture"
 
 
@@ -166,7 +166,7 @@ def _compared(to: str, stored: dict[str, Any], here: dict[str, Any], path: Path)
 def _measured(translator: Translator, to: str) -> dict[str, Any]:
     """Translate the phantom and sum the result up."""
     kind = phantom_kind(translator.bundle, to)
-    scan = phantom_scan(SOURCES[to], kind)
+    scan = phantom_scan(Modality.parse(to).other, kind)
     made = translator.translate(scan, to=to).as_tensor()[0].numpy()
     return {
         "source_sha256": _hash(scan.as_tensor()[0].numpy()),
@@ -177,7 +177,7 @@ def _measured(translator: Translator, to: str) -> dict[str, Any]:
 
 
 def _tolerance(bundle: Bundle, to: str, kind: str) -> float:
-    written = bundle.recipe(TARGETS[to], kind).intensity.written
+    written = bundle.recipe(Modality.parse(to), kind).intensity.written
     return round((written.high - written.low) / GREY_LEVELS, 3)
 
 

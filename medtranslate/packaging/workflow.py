@@ -9,9 +9,9 @@ from pathlib import Path
 from monai.bundle import ConfigWorkflow
 
 from medtranslate.bundle import Bundle
-from medtranslate.bundle.load import SOURCES
 from medtranslate.errors import ModelUnusable
 from medtranslate.imaging import read, write
+from medtranslate.modality import Modality
 from medtranslate.packaging.reference import (
     Comparison,
     compare_voxels,
@@ -36,10 +36,11 @@ def check_workflow(bundle: Bundle) -> Comparison:
         The workflow lacks a property that MONAI asks for, fails, or writes nothing.
     """
     to = next(iter(bundle.generators))
+    modality = Modality.parse(to).other
     with tempfile.TemporaryDirectory() as made:
         source, results = Path(made) / "phantom.nii.gz", Path(made) / "results"
-        write(phantom_scan(SOURCES[to], "volume"), source)
-        ours = reference_translator(bundle).translate(source, to=to, modality=SOURCES[to])
+        write(phantom_scan(modality, "volume"), source)
+        ours = reference_translator(bundle).translate(source, to=to, modality=modality)
         run_inference(bundle.folder, source, results, to)
         files = sorted(path for path in results.rglob("*") if path.is_file())
         if len(files) != 1:
@@ -68,7 +69,7 @@ def run_inference(folder: Path, source: Path, results: Path, to: str) -> None:
                 workflow_type="inference",
                 bundle_root=str(folder),
                 input=str(source),
-                source=SOURCES[to],
+                source=Modality.parse(to).other.value,
                 output_dir=str(results),
                 to=to,
                 precision="float32",

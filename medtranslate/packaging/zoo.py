@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from medtranslate.bundle.load import Bundle
-from medtranslate.bundle.metadata import DIRECTIONS
 from medtranslate.bundle.refresh import content_of
 from medtranslate.errors import ModelUnusable
+from medtranslate.modality import Modality
 
 LICENSE_FILE = Path("LICENSE")
 LARGEST_FILE = 25e6
@@ -52,9 +52,9 @@ def add_zoo_files(folder: Path) -> list[Path]:
 
 def state_dicts(folder: Path) -> dict[str, Path]:
     """Say where the Zoo's layout has each direction's state dict, by target."""
-    serves = next(iter(content_of(folder)["generators"]))
-    names = {to: f"model_{DIRECTIONS[to]}.pt" for to in content_of(folder)["generators"]}
-    return {to: folder / "models" / name for to, name in {**names, serves: "model.pt"}.items()}
+    targets = list(content_of(folder)["generators"])
+    names = {to: f"model_{Modality.parse(to).direction}.pt" for to in targets}
+    return {to: folder / "models" / name for to, name in {**names, targets[0]: "model.pt"}.items()}
 
 
 def check_state_dicts(folder: Path, bundle: Bundle) -> list[str]:

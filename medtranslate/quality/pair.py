@@ -15,7 +15,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from medtranslate.bundle.load import LEADS_TO, TARGET_OF, TARGETS
+from medtranslate.modality import Modality
 from medtranslate.transforms import Prepared, Recipe
 from medtranslate.transforms.geometry import Placement
 from medtranslate.transforms.intensity import Limits
@@ -93,7 +93,7 @@ class Pair:
         to, back = _ways(source)
         if prepared is None:
             _, prepared = translator.prepare(image, source, to)
-        target: Recipe = translator.bundle.recipe(TARGETS[to], source["kind"])
+        target: Recipe = translator.bundle.recipe(Modality.parse(to), source["kind"])
         return cls(
             prepared,
             result.as_tensor()[0].detach().to("cpu", torch.float32),
@@ -114,7 +114,7 @@ class Pair:
         """The translation's: ``"HU"``, ``"arbitrary units"`` or ``"grey levels"``."""
         if self.source["kind"] == "picture":
             return "grey levels"
-        return "HU" if TARGETS[self.to] == "CT" else "arbitrary units"
+        return Modality.parse(self.to).unit
 
     @property
     def holds(self) -> Indices:
@@ -187,8 +187,8 @@ def units_of(source: Mapping[str, Any]) -> str:
 
 def _ways(source: Mapping[str, Any]) -> tuple[str, str]:
     """Give what a scan is translated to, and what leads back."""
-    modality = source["modality"]
-    return LEADS_TO[modality], TARGET_OF[modality]
+    modality = Modality(source["modality"])
+    return modality.other.target, modality.target
 
 
 def _undone(placement: Placement) -> Placement:

@@ -26,8 +26,8 @@ def source_of(image: MetaTensor, modality: str = "") -> dict[str, Any]:
         A copy; ``docs/architecture.md`` has the keys.
     """
     source = dict(image.meta.get("source") or _from_array(image))
-    if check_modality(modality):
-        source |= {"modality": modality, "modality_basis": "given"}
+    if given := check_modality(modality):
+        source |= {"modality": given, "modality_basis": "given"}
     return source
 
 

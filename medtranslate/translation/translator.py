@@ -13,12 +13,12 @@ from monai.data import MetaTensor
 from torch import nn
 
 from medtranslate.bundle import Bundle
-from medtranslate.bundle.load import LEADS_TO, OTHER, TARGETS
 from medtranslate.device import Device, Progress
 from medtranslate.errors import OutOfDomain, Unsupported, WrongModality
 from medtranslate.imaging import read
 from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
 from medtranslate.imaging.source import first_file
+from medtranslate.modality import Modality
 from medtranslate.transforms import Prepared, Recipe
 from medtranslate.transforms.recipe import full_white
 from medtranslate.translation.source import source_of
@@ -249,9 +249,9 @@ class Translator:
             raise WrongModality("cannot tell whether this is CT or MR", path=path, remedy=hint)
         if given == wanted:
             basis = source["modality_basis"]
-            remedy = f"make {OTHER[given]} of it with --to {LEADS_TO[given]}"
+            remedy = f"make {wanted.other} of it with --to {wanted.other.target}"
             if basis.startswith("guess"):
-                remedy += f", or say what it is with --from {LEADS_TO[given]}"
+                remedy += f", or say what it is with --from {wanted.other.target}"
             raise WrongModality(f"is {wanted} already ({basis})", path=path, remedy=remedy)
         try:
             prepared = self.bundle.recipe(given, source["kind"]).prepare(image)
@@ -265,24 +265,23 @@ class Translator:
         self, frames: torch.Tensor, *, to: str, progress: Progress = lambda done, of: None
     ) -> torch.Tensor:
         """Send network frames (N, 1, 256, 256) in [-1, 1] through a generator; the same back."""
-        self._made(to)
-        return self.device.run(self.networks[to], frames, progress)
+        return self.device.run(self.networks[self._made(to).target], frames, progress)
 
     def synthesis(self, source: Mapping[str, Any], to: str, target: Recipe) -> dict[str, Any]:
         """Say in builtins which model makes what (``docs/architecture.md``)."""
-        bundle, made = self.bundle, TARGETS[to]
+        bundle, made = self.bundle, Modality.parse(to)
         model = f"{bundle.name} {bundle.version}"
         volume = source["kind"] == "volume"
         limits = target.intensity.written
         return {
-            "modality": made,
+            "modality": made.value,
             "model": bundle.name,
             "version": bundle.version,
-            "weights_sha256": bundle.generator(to).sha256,
+            "weights_sha256": bundle.generator(made.target).sha256,
             "label": f"SYNTHETIC {made} from {source['modality']}, {model}, NOT FOR DIAGNOSIS",
             "dtype": "int16" if volume else "uint8",
             "background": target.intensity.background,
-            "window": [limits.low, limits.high] if volume and made == "CT" else [],
+            "window": [limits.low, limits.high] if volume and made is Modality.CT else [],
         }
 
     def _translated(self, prepared: Prepared, to: str, progress: Progress) -> torch.Tensor:
@@ -290,12 +289,11 @@ class Translator:
         frames = prepared.slices[prepared.holds]
         return self.laid_out(self.translate_frames(frames, to=to, progress=progress), prepared)
 
-    def _made(self, to: str) -> str:
+    def _made(self, to: str) -> Modality:
         """Return the modality that a target is, if this model makes it."""
-        if to not in TARGETS:
-            raise ValueError(f"to must be one of {', '.join(TARGETS)}, got {to!r}")
-        self.bundle.generator(to)
-        return TARGETS[to]
+        made = Modality.parse(to, "to")
+        self.bundle.generator(made.target)
+        return made
 
 
 def _opened(image: str | Path | MetaTensor, modality: str) -> MetaTensor:

@@ -1,0 +1,79 @@
+"""CT and MR: the two modalities, and everything that follows from which one a value is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from medtranslate.errors import InvalidOption
+
+
+class Modality(StrEnum):
+    """A modality, by its DICOM code.
+
+    Members equal their codes, so ``image.meta["source"]["modality"] == Modality.CT`` holds although
+    metadata are kept in builtins; write ``modality.value`` into metadata and files.
+
+    Examples
+    --------
+    >>> Modality.parse("mri")
+    <Modality.MR: 'MR'>
+    >>> Modality.CT.other.target
+    'mri'
+    >>> Modality.MR.direction
+    'ct_to_mri'
+    """
+
+    CT = "CT"
+    MR = "MR"
+
+    @classmethod
+    def parse(cls, text: str, name: str = "modality") -> Modality:
+        """Return the modality that a user names: CT, MR or MRI, in any case.
+
+        Parameters
+        ----------
+        text : str
+            What the user wrote.
+        name : str
+            What the value is called, for the message.
+
+        Raises
+        ------
+        InvalidOption
+            It names neither; this is a `ValueError` too.
+
+        Examples
+        --------
+        >>> Modality.parse("Ct") is Modality.CT
+        True
+        """
+        code = text.upper() if isinstance(text, str) else ""
+        if code not in _CODES:
+            raise InvalidOption(f"{name} must be one of ct, mri (or CT, MR), got {text!r}")
+        return _CODES[code]
+
+    @property
+    def other(self) -> Modality:
+        """The other modality: what this one is translated to, and what it is made from."""
+        return Modality.MR if self is Modality.CT else Modality.CT
+
+    @property
+    def target(self) -> str:
+        """The name as a target, as ``--to`` and a bundle's generators have it: ct or mri."""
+        return "ct" if self is Modality.CT else "mri"
+
+    @property
+    def direction(self) -> str:
+        """The translation that makes this modality, in names of files and keys."""
+        return f"{self.other.target}_to_{self.target}"
+
+    @property
+    def unit(self) -> str:
+        """The unit of synthetic values: HU for CT, arbitrary units for MR."""
+        return "HU" if self is Modality.CT else "arbitrary units"
+
+
+_CODES = {"CT": Modality.CT, "MR": Modality.MR, "MRI": Modality.MR}
+
+TARGETS = (Modality.MR.target, Modality.CT.target)
+"""Every target, in the order in which bundles list their generators."""
