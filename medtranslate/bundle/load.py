@@ -21,15 +21,16 @@ from torch import nn
 from medtranslate.errors import InputMissing, ModelUnusable
 from medtranslate.files import shipped
 from medtranslate.modality import TARGETS
-from medtranslate.networks import Compact, GreyThroughRGB, ResNet9, UNet256
+from medtranslate.networks import Compact, GrayThroughRGB, ResNet9, UNet256
 from medtranslate.transforms import Recipe, build, line_of, load_recipe, read_yaml, refuse
 
 FORMAT = 1
 MODEL_FILE = Path("configs/model.yaml")
 GENERATORS: dict[str, type] = {
     f"medtranslate.networks.{kind.__name__}": kind
-    for kind in (Compact, GreyThroughRGB, ResNet9, UNet256)
+    for kind in (Compact, GrayThroughRGB, ResNet9, UNet256)
 }
+GENERATORS["medtranslate.networks.GreyThroughRGB"] = GrayThroughRGB  # as bundles of 0.1 name it
 
 _TRAIN = "train one: medtranslate train CT_FOLDER MR_FOLDER -o RUN; then give --bundle RUN/bundle"
 

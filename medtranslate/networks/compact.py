@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from medtranslate.networks.blocks import ResidualBlock, mirrored, normalised
+from medtranslate.networks.blocks import ResidualBlock, mirrored, normalized
 
 
 class Compact(nn.Module):
@@ -37,14 +37,14 @@ class Compact(nn.Module):
             raise ValueError(f"width is {width}, not a multiple of 8")
         half, full = width // 4, width // 8
         self.fold = nn.Sequential(
-            nn.PixelUnshuffle(4), *mirrored(16 * in_channels, width, 3), *normalised(width)
+            nn.PixelUnshuffle(4), *mirrored(16 * in_channels, width, 3), *normalized(width)
         )
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         self.unfold = nn.Sequential(
             *mirrored(width, half, 3),
             _Double(),
             *mirrored(half, half, 3),
-            *normalised(half),
+            *normalized(half),
             _Double(),
             *mirrored(half, full, 3),
             nn.ReLU(inplace=True),

@@ -1,17 +1,15 @@
-"""A colour generator on grey pictures."""
+"""A color generator on gray images."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-_LUMINANCE = (0.299, 0.587, 0.114)
 
+class GrayThroughRGB(nn.Module):
+    """Run a generator that was trained on red, green and blue on gray images.
 
-class GreyThroughRGB(nn.Module):
-    """Grey in and grey out, through a generator that was trained on red, green and blue.
-
-    Grey goes in as equal channels, as a grey picture opened as RGB has them. Three channels that
+    Gray goes in as equal channels, as a gray image opened as RGB has them. Three channels that
     come out become their luminance (ITU-R BT.601, section 2.5.1), which is what Pillow's
     ``convert("L")`` gives for them.
 
@@ -19,6 +17,18 @@ class GreyThroughRGB(nn.Module):
     ----------
     network : nn.Module
         A generator of one or three channels in and one or three out.
+
+    Raises
+    ------
+    ValueError
+        The network is no generator, or has another number of channels.
+
+    Examples
+    --------
+    >>> from medtranslate.networks import GrayThroughRGB, ResNet9
+    >>> network = GrayThroughRGB(ResNet9(3, 3, width=8, blocks=1))
+    >>> network(torch.zeros(2, 1, 64, 64)).shape
+    torch.Size([2, 1, 64, 64])
     """
 
     in_channels = out_channels = 1
@@ -33,12 +43,13 @@ class GreyThroughRGB(nn.Module):
                 raise ValueError(f"the network's {end} are {channels}, not 1 or 3")
         self.network = network
         self.multiple: int = network.multiple  # type: ignore[assignment]
-        self.colours_in: int = network.in_channels  # type: ignore[assignment]
-        self.colours_out: int = network.out_channels  # type: ignore[assignment]
+        self.colors_in: int = network.in_channels  # type: ignore[assignment]
+        self.colors_out: int = network.out_channels  # type: ignore[assignment]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Map ``(N, 1, H, W)`` in [-1, 1] to ``(N, 1, H, W)`` in (-1, 1)."""
-        colours: torch.Tensor = self.network(image.expand(-1, self.colours_in, -1, -1))
-        if self.colours_out == 1:
-            return colours
-        return sum(w * c for w, c in zip(_LUMINANCE, colours.split(1, dim=1), strict=True))
+        colors: torch.Tensor = self.network(image.expand(-1, self.colors_in, -1, -1))
+        if self.colors_out == 1:
+            return colors
+        red, green, blue = colors[:, :1], colors[:, 1:2], colors[:, 2:]
+        return 0.299 * red + 0.587 * green + 0.114 * blue

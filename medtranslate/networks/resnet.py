@@ -6,7 +6,7 @@ import torch
 from monai.networks.blocks import Convolution
 from torch import nn
 
-from medtranslate.networks.blocks import ResidualBlock, mirrored, normalised
+from medtranslate.networks.blocks import ResidualBlock, mirrored, normalized
 
 
 class ResNet9(nn.Module):
@@ -34,7 +34,7 @@ class ResNet9(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.encoder = nn.Sequential(
             *mirrored(in_channels, width, 7),
-            *normalised(width),
+            *normalized(width),
             _halve(width, 2 * width),
             _halve(2 * width, 4 * width),
         )
@@ -54,7 +54,7 @@ def _halve(in_channels: int, out_channels: int) -> nn.Module:
     halve = Convolution(
         2, in_channels, out_channels, strides=2, kernel_size=3, padding=1, conv_only=True
     )
-    return nn.Sequential(halve, *normalised(out_channels))
+    return nn.Sequential(halve, *normalized(out_channels))
 
 
 def _double(in_channels: int, out_channels: int) -> nn.Module:
@@ -62,4 +62,4 @@ def _double(in_channels: int, out_channels: int) -> nn.Module:
         2, in_channels, out_channels, strides=2, kernel_size=3, padding=1, output_padding=1,
         is_transposed=True, conv_only=True,
     )  # fmt: skip
-    return nn.Sequential(double, *normalised(out_channels))
+    return nn.Sequential(double, *normalized(out_channels))

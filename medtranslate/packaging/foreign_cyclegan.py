@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from medtranslate.errors import ModelUnusable
-from medtranslate.networks import GreyThroughRGB, ResNet9, UNet256
+from medtranslate.networks import GrayThroughRGB, ResNet9, UNet256
 from medtranslate.packaging.foreign_file import State, read_state
 
 _RESNET_FIRST, _UNET_FIRST = "model.1.weight", "model.model.0.weight"
@@ -47,7 +47,7 @@ class ForeignGenerator:
 def read_cyclegan(path: str | Path) -> ForeignGenerator:
     """Read ``latest_net_G_A.pth`` or ``latest_net_G_B.pth``.
 
-    A generator of three channels is wrapped in `GreyThroughRGB`, so that it takes and makes grey.
+    A generator of three channels is wrapped in `GrayThroughRGB`, so that it takes and makes grey.
 
     Raises
     ------
@@ -63,8 +63,8 @@ def read_cyclegan(path: str | Path) -> ForeignGenerator:
     _fill(network, names, state, path)
     spec = {"_target_": f"medtranslate.networks.{kind.__name__}", **arguments}
     if (network.in_channels, network.out_channels) != (1, 1):
-        network = GreyThroughRGB(network)
-        spec = {"_target_": "medtranslate.networks.GreyThroughRGB", "network": spec}
+        network = GrayThroughRGB(network)
+        spec = {"_target_": "medtranslate.networks.GrayThroughRGB", "network": spec}
     return ForeignGenerator(network.eval().requires_grad_(False), spec)
 
 

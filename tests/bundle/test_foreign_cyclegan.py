@@ -12,7 +12,7 @@ from torch import nn
 
 from medtranslate.bundle import Bundle
 from medtranslate.errors import InputMissing, ModelUnusable, OutputExists
-from medtranslate.networks import GreyThroughRGB
+from medtranslate.networks import GrayThroughRGB
 from medtranslate.packaging.foreign import import_cyclegan, recipes_in, whole_picture_recipes
 from medtranslate.packaging.foreign_cyclegan import read_cyclegan, resnet_names, unet_names
 from medtranslate.phantom import Phantom
@@ -81,7 +81,7 @@ def test_one_channel(saved, picture, make):
 def test_three_channels_give_the_luminance_of_equal_channels(saved, picture, make):
     network = make(3)
     read = read_cyclegan(saved(foreign(network)))
-    assert isinstance(read.network, GreyThroughRGB)
+    assert isinstance(read.network, GrayThroughRGB)
     red, green, blue = network(picture.expand(-1, 3, -1, -1)).unbind(1)
     expected = 0.299 * red + 0.587 * green + 0.114 * blue
     torch.testing.assert_close(read.network(picture)[:, 0], expected, atol=1e-6, rtol=0)
@@ -89,7 +89,7 @@ def test_three_channels_give_the_luminance_of_equal_channels(saved, picture, mak
 
 def test_what_is_told_from_the_file(saved):
     assert read_cyclegan(saved(foreign(resnet(3, blocks=6)))).spec == {
-        "_target_": "medtranslate.networks.GreyThroughRGB",
+        "_target_": "medtranslate.networks.GrayThroughRGB",
         "network": {
             "_target_": "medtranslate.networks.ResNet9",
             "in_channels": 3,
@@ -218,7 +218,7 @@ def bundle(saved, tmp_path):
 
 
 def test_the_bundle_gives_what_the_generator_gave(bundle, picture):
-    loaded, network = Bundle.load(bundle), GreyThroughRGB(resnet(3))
+    loaded, network = Bundle.load(bundle), GrayThroughRGB(resnet(3))
     assert (loaded.name, loaded.version) == ("theirs", "1.0.0")
     assert torch.equal(loaded.generator("mri").network(picture), network(picture))
     assert loaded.generator("mri").stored == torch.float32

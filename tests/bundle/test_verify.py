@@ -20,7 +20,7 @@ from medtranslate.bundle.metadata import check_metadata, same_metadata
 from medtranslate.bundle.refresh import content_of, facts_of, refresh
 from medtranslate.bundle.save import generated_files
 from medtranslate.errors import InputMissing, ModelUnusable, OutputExists
-from medtranslate.networks import GreyThroughRGB, ResNet9
+from medtranslate.networks import GrayThroughRGB, ResNet9
 from medtranslate.packaging.reference import compare_reference, write_reference
 from medtranslate.packaging.verify import verify
 from medtranslate.training.handover import Handover, hand_over, renew
@@ -288,8 +288,8 @@ def test_an_imported_colour_generator_has_no_train_yaml(tmp_path) -> None:
     inner = {"_target_": "medtranslate.networks.ResNet9", "in_channels": 3, "out_channels": 3,
              "width": 8, "blocks": 1}  # fmt: skip
     torch.manual_seed(0)
-    network = GreyThroughRGB(ResNet9(3, 3, width=8, blocks=1))
-    spec = {"_target_": "medtranslate.networks.GreyThroughRGB", "network": inner}
+    network = GrayThroughRGB(ResNet9(3, 3, width=8, blocks=1))
+    spec = {"_target_": "medtranslate.networks.GrayThroughRGB", "network": inner}
     bundle = save_bundle(
         tmp_path / "model", Networks({"mri": spec}, {"mri": network}), shipped_recipes(),
         name="imported", version="1",

@@ -8,7 +8,7 @@ import torch
 from made_foreign import foreign, resnet
 from PIL import Image
 
-from medtranslate.networks import GreyThroughRGB
+from medtranslate.networks import GrayThroughRGB
 from medtranslate.phantom import Phantom
 
 
@@ -35,7 +35,7 @@ def test_a_picture_is_converted_as_the_generator_would(command, weights, tmp_pat
 
     with torch.inference_mode():
         unit = torch.from_numpy(grey / 127.5 - 1).float()[None, None]
-        made = GreyThroughRGB(resnet(3))(unit)[0, 0]
+        made = GrayThroughRGB(resnet(3))(unit)[0, 0]
     there = ((made + 1) / 2 * 255).numpy().astype(np.uint8)  # cut, as the other program does
     here = np.asarray(Image.open(tmp_path / "mri.png"))
     assert there.std() > 5

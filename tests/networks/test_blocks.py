@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medtranslate.networks.blocks import InstanceNorm, ResidualBlock, standardised
+from medtranslate.networks.blocks import InstanceNorm, ResidualBlock, standardized
 
 
 @pytest.mark.parametrize("channels", [1, 5, 16])
@@ -26,7 +26,7 @@ def test_both_kernels_are_instance_normalisation(channels, layout):
 )
 def test_written_out_it_is_instance_normalisation(layout, numbers, off):
     features = (torch.randn(3, 5, 12, 10) * 7 + 3).to(numbers).to(memory_format=layout)
-    written_out = standardised(features)
+    written_out = standardized(features)
     expected = nn.InstanceNorm2d(5)(features.double())
     torch.testing.assert_close(written_out.double(), expected, atol=off, rtol=off)
     assert written_out.dtype == numbers
@@ -54,7 +54,7 @@ def test_it_has_no_weights():
 def test_its_gradient():
     features = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(InstanceNorm(2), features)
-    assert torch.autograd.gradcheck(standardised, features)
+    assert torch.autograd.gradcheck(standardized, features)
 
 
 def test_a_residual_block_adds_to_its_input():

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from medtranslate.networks import GreyThroughRGB, ResNet9, draw_weights
+from medtranslate.networks import GrayThroughRGB, ResNet9, draw_weights
 
 
 def small(ends):
@@ -16,7 +16,7 @@ def small(ends):
 
 def test_three_in_three_out_is_what_pillow_makes_of_the_colours():
     network, image = small((3, 3)), torch.rand(1, 1, 32, 32) * 2 - 1
-    grey = ((GreyThroughRGB(network)(image)[0, 0] + 1) * 127.5).numpy()
+    grey = ((GrayThroughRGB(network)(image)[0, 0] + 1) * 127.5).numpy()
     colours = ((network(image.expand(-1, 3, -1, -1))[0] + 1) * 127.5).numpy()
     shown = Image.fromarray(np.rint(colours).astype(np.uint8).transpose(1, 2, 0))
     assert np.abs(grey - np.asarray(shown.convert("L"), dtype=float)).max() <= 1
@@ -24,7 +24,7 @@ def test_three_in_three_out_is_what_pillow_makes_of_the_colours():
 
 @pytest.mark.parametrize("ends", [(1, 1), (3, 1), (1, 3), (3, 3)])
 def test_grey_in_and_out(ends):
-    network = GreyThroughRGB(small(ends))
+    network = GrayThroughRGB(small(ends))
     assert network(torch.zeros(2, 1, 32, 36)).shape == (2, 1, 32, 36)
     assert (network.in_channels, network.out_channels) == (1, 1)
 
@@ -32,13 +32,13 @@ def test_grey_in_and_out(ends):
 def test_equal_channels_in_and_one_out():
     network, image = small((3, 1)), torch.rand(1, 1, 32, 32)
     expected = network(image.expand(-1, 3, -1, -1))
-    assert torch.equal(GreyThroughRGB(network)(image), expected)
+    assert torch.equal(GrayThroughRGB(network)(image), expected)
 
 
 def test_it_adds_no_weights():
     network = small((3, 3))
     names = {f"network.{name}" for name in network.state_dict()}
-    assert set(GreyThroughRGB(network).state_dict()) == names
+    assert set(GrayThroughRGB(network).state_dict()) == names
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_it_adds_no_weights():
 )
 def test_what_is_refused(network, said):
     with pytest.raises(ValueError, match=said):
-        GreyThroughRGB(network)
+        GrayThroughRGB(network)
 
 
 def test_a_network_that_is_no_generator():
     with pytest.raises(ValueError, match="no generator"):
-        GreyThroughRGB(nn.Identity())
+        GrayThroughRGB(nn.Identity())
