@@ -87,7 +87,7 @@ def export(
     model_zoo: ModelZoo = False,
 ) -> None:
     """Write a bundle that stands alone, from a run, one of its checkpoints or another bundle."""
-    from medtranslate.training.handover import Handover, hand_over
+    from medtranslate.packaging.handover import Handover, hand_over
 
     wanted = Handover(name, version, to.value if to else "", license, model_zoo)
     large = hand_over(source, output, wanted)
@@ -106,7 +106,7 @@ def refresh(
     With --weights, also its weights, recipes and training facts. Its card, its licence and the
     words in configs/metadata.json stay; figures of evaluation go with the weights they were of.
     """
-    from medtranslate.training.handover import renew
+    from medtranslate.packaging.handover import renew
 
     for gone in renew(folder, weights, version=version, note=note):
         typer.echo(f"gone: {gone}")

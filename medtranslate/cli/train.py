@@ -199,6 +199,7 @@ def train(
     from rich.console import Console
 
     from medtranslate.evaluation import KidScore
+    from medtranslate.packaging import RunPackager
     from medtranslate.training import Cadence, Settings, Training
     from medtranslate.training.handlers import Preparing, ProgressBar
 
@@ -259,7 +260,7 @@ def train(
             score=KidScore.find(inception_weights, device=device) if validate else None,
             handlers=[ProgressBar(console)],
             preparing=preparing,
-            name=name,
+            on_finished=RunPackager(name),
         ).run()
     _say(outcome, Console(quiet=quiet))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,14 +11,11 @@ from typing import Any
 
 import torch
 
-from medtranslate.bundle import attach_domain
 from medtranslate.errors import TrainingFailed
 from medtranslate.files import whole_file
 from medtranslate.imaging.file_lists import FileList
 from medtranslate.training.checkpoints import Checkpoint, restore, start_from
 from medtranslate.training.distributed import World, joined
-from medtranslate.training.domain import domain_numbers
-from medtranslate.training.export import export
 from medtranslate.training.models import Models
 from medtranslate.training.precision import choose_device, choose_precision
 from medtranslate.training.preparation import Preparation, Progress, RecipeBook, default_cache
@@ -31,7 +28,7 @@ from medtranslate.training.validation import Score
 
 @dataclass(frozen=True)
 class Training:
-    """Train both directions on unpaired scans.
+    """Train both directions on unpaired scans, up to a checkpoint.
 
     Parameters
     ----------
@@ -69,8 +66,9 @@ class Training:
         MONAI's or Ignite's, attached to the trainer.
     preparing : callable
         Told scans prepared and scans in all.
-    name, version : str
-        Of the bundle.
+    on_finished : callable
+        Given the run's folder and its data when all epochs are done, in the first process; it makes
+        the bundle (`medtranslate.packaging.RunPackager`).
     """
 
     ct: Path
@@ -91,8 +89,7 @@ class Training:
     score: Score | None = None
     handlers: Sequence[Any] = ()
     preparing: Progress = lambda done, total: None
-    name: str = "trained"
-    version: str = "1.0.0"
+    on_finished: Callable[[RunFolder, Data], None] = lambda run, data: None
 
     def __post_init__(self) -> None:
         for name in ("ct", "mri", "output", "recipes", "cache", "init_from"):  # text in YAML
@@ -132,11 +129,8 @@ class Training:
             stack.enter_context(interrupts.listening())
             session = self._session(run, world, data, Models(self.settings, device))
             outcome = session.run(interrupts)
-            if outcome.finished and world.leads and not run.bundle.exists():
-                numbers = domain_numbers(data, self.settings.seed)
-                export(run, run.bundle, self.name, self.version)
-                if numbers is not None:
-                    attach_domain(run.bundle, numbers)
+            if outcome.finished and world.leads:
+                self.on_finished(run, data)
             return outcome
 
     def data(self, book: RecipeBook) -> Data:

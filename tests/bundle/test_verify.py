@@ -21,9 +21,9 @@ from medtranslate.bundle.refresh import content_of, facts_of, refresh
 from medtranslate.bundle.save import generated_files
 from medtranslate.errors import InputMissing, ModelUnusable, OutputExists
 from medtranslate.networks import GrayThroughRGB, ResNet9
+from medtranslate.packaging.handover import Handover, hand_over, renew
 from medtranslate.packaging.reference import compare_reference, write_reference
 from medtranslate.packaging.verify import verify
-from medtranslate.training.handover import Handover, hand_over, renew
 
 SCHEMA = "meta_schema_20240725.json"
 

@@ -29,9 +29,9 @@ from medtranslate.errors import InputMissing, OutOfDomain, TrainingFailed, Unrea
 from medtranslate.evaluation.folders import FolderEvaluation
 from medtranslate.imaging import write
 from medtranslate.packaging.reference import phantom_scan
+from medtranslate.packaging.training_workflow import TrainingSlices
 from medtranslate.training import RunFolder, Settings, Training
 from medtranslate.training.settings import NETWORKS
-from medtranslate.training.workflow import TrainingSlices
 from medtranslate.translation.workflow import Scans
 
 

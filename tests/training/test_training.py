@@ -18,6 +18,7 @@ from training.phantoms import TINY, phantom, prepared, same_tensors
 
 from medtranslate.bundle import Bundle
 from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unreadable
+from medtranslate.packaging import RunPackager
 from medtranslate.training import Cadence, RunFolder, Settings, Training
 from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.checkpoints import Checkpoint, start_from
@@ -33,7 +34,7 @@ QUIET = Cadence(record_steps=2, picture_steps=0)
 @pytest.fixture
 def order(ct_slices: Path, mri_slices: Path, tmp_path: Path) -> Any:
     def make(name: str = "run", settings: Settings = TINY, **more: Any) -> Training:
-        more = {"cadence": QUIET, "device": "cpu", **more}
+        more = {"cadence": QUIET, "device": "cpu", "on_finished": RunPackager(), **more}
         return Training(ct_slices, mri_slices, tmp_path / name, settings, **more)
 
     return make
@@ -52,7 +53,8 @@ def test_two_folders_become_a_run_and_a_bundle(
 
     outcome = Training(
         ct_folder, mri_folder, tmp_path / "run", TINY, validate=[held_out], cache=cache,
-        score=score, cadence=Cadence(record_steps=2, picture_steps=4), device="cpu", name="tiny",
+        score=score, cadence=Cadence(record_steps=2, picture_steps=4), device="cpu",
+        on_finished=RunPackager("tiny"),
     ).run()  # fmt: skip
 
     run = RunFolder(tmp_path / "run")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from medtranslate.errors import TrainingFailed
+from medtranslate.packaging.export import RunPackager
 from medtranslate.training.preparation import RecipeBook
 from medtranslate.training.prepared import Data
 from medtranslate.training.run import Training
@@ -20,17 +21,19 @@ from medtranslate.training.session import Outcome
 class TrainingSlices(Dataset[dict[str, torch.Tensor]]):
     """The slices that a run trains on, prepared when first asked for.
 
-    Item ``i`` is ``{"ct": uint8 (1, 256, 256), "mri": uint8 (1, 256, 256)}``: grey 0 is outside the
+    Item ``i`` is ``{"ct": uint8 (1, 256, 256), "mri": uint8 (1, 256, 256)}``: gray 0 is outside the
     head, 1 to 255 are -1 to 1. The sets are unpaired, and the smaller one starts again.
 
     Parameters
     ----------
     training : Training
         The run.
+    data : mapping of str to path, optional
+        ``"ct"`` and ``"mri"``: folders to train on, instead of those of the run.
     """
 
-    def __init__(self, training: Training) -> None:
-        self.training = training
+    def __init__(self, training: Training, data: Mapping[str, Any] | None = None) -> None:
+        self.training = replace(training, **(data or {}))
 
     @cached_property
     def data(self) -> Data:
@@ -59,16 +62,19 @@ class TrainingEngine:
         The run's.
     train_handlers : sequence
         MONAI's or Ignite's, attached to the `CycleGANTrainer` of the run.
+    packager : RunPackager
+        Makes the bundle of the finished run.
 
     Raises
     ------
     TrainingFailed
-        The number of epochs is said in two ways.
+        The number of epochs is given twice, and differs.
     """
 
     training: Training
     max_epochs: int
     train_handlers: Sequence[Any] = ()
+    packager: RunPackager = field(default_factory=RunPackager)
 
     def __post_init__(self) -> None:
         epochs = self.training.settings.epochs
@@ -79,6 +85,6 @@ class TrainingEngine:
             )
 
     def run(self) -> Outcome:
-        """Train until all epochs are done or there is a reason to stop; see `Training.run`."""
+        """Train, then make the bundle of a finished run; see `Training.run`."""
         handlers = (*self.training.handlers, *self.train_handlers)
-        return replace(self.training, handlers=handlers).run()
+        return replace(self.training, handlers=handlers, on_finished=self.packager).run()

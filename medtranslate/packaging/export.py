@@ -1,22 +1,57 @@
-"""From a run to a bundle that ``convert`` uses."""
+"""Export a training run or one of its checkpoints as a bundle."""
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from medtranslate.bundle import Networks, save_bundle
+from medtranslate.bundle import Networks, attach_domain, save_bundle
 from medtranslate.bundle.facts import Facts
 from medtranslate.errors import TrainingFailed
+from medtranslate.packaging.domain import domain_numbers
 from medtranslate.packaging.reference import write_reference
 from medtranslate.training.checkpoints import Checkpoint, load_weights
 from medtranslate.training.models import Models, generator_config
+from medtranslate.training.prepared import Data
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class RunPackager:
+    """Make the bundle of a training run when it is finished: `Training.on_finished`.
+
+    The bundle also gets a domain check, calibrated on the run's slices, where there are enough of
+    them (`domain_numbers`). A run that has its bundle already is left alone.
+
+    Parameters
+    ----------
+    name, version : str
+        Of the model.
+    """
+
+    name: str = "trained"
+    version: str = "1.0.0"
+
+    def __call__(self, run: RunFolder, data: Data) -> None:
+        """Write ``RUN/bundle``.
+
+        Raises
+        ------
+        TrainingFailed, OutputFailed
+            As `export`.
+        """
+        if run.bundle.exists():
+            return
+        seed = Checkpoint.load(run.last).about["settings"]["seed"]
+        numbers = domain_numbers(data, seed)
+        export(run, run.bundle, self.name, self.version)
+        if numbers is not None:
+            attach_domain(run.bundle, numbers)
 
 
 def export(run: RunFolder, folder: Path, name: str, version: str) -> Path:

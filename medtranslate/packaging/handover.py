@@ -17,9 +17,9 @@ from medtranslate.bundle.refresh import content_of, facts_of, refresh
 from medtranslate.bundle.save import new_folder, write_texts
 from medtranslate.errors import InputMissing
 from medtranslate.files import whole_folder
+from medtranslate.packaging.export import export, export_checkpoint
 from medtranslate.packaging.reference import write_reference
 from medtranslate.packaging.zoo import LICENSE_FILE, add_zoo_files
-from medtranslate.training.export import export, export_checkpoint
 from medtranslate.training.run_folder import RunFolder
 
 _PASSED_OVER = shutil.ignore_patterns("__pycache__", ".*", "eval", "evaluation", "run")
