@@ -140,7 +140,7 @@ def peak(bundle: Path, scan: Path, *options: str) -> float:
     """Peak resident MB of one call of ``convert`` (Linux's VmHWM)."""
     code = (
         "import sys\nfrom pathlib import Path\nfrom medtranslate.cli.app import app\n"
-        "from medtranslate.conversion.endings import run\nassert run(app, sys.argv[1:]) == 0\n"
+        "from medtranslate.cli.endings import run\nassert run(app, sys.argv[1:]) == 0\n"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     always = ["--to", "mri", "--from", "ct", "--no-preview", "--overwrite", "--force"]

@@ -14,6 +14,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "convert": "medtranslate.conversion",
+    "convert_many": "medtranslate.conversion",
+    "Conversion": "medtranslate.conversion",
+    "ConversionOptions": "medtranslate.conversion",
+    "inspect": "medtranslate.conversion.inspection",
     "Translator": "medtranslate.translation",
     "TranslateModalityd": "medtranslate.translation",
     "RandTranslateModalityd": "medtranslate.translation",

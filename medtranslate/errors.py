@@ -6,6 +6,7 @@ branch on them, so a number is never reused for another meaning.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -44,7 +45,7 @@ def _rebuild(
 
 
 class InvalidOption(MedTranslateError, ValueError):
-    """An option is unknown, an argument is missing, or one has a value that it cannot take."""
+    """An option is unknown or missing, has a value it cannot take, or contradicts another."""
 
     exit_code = 2
 
@@ -131,3 +132,28 @@ class SomeFailed(MedTranslateError):
     """Several inputs were given and they failed for different reasons."""
 
     exit_code = 20
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of a failure; an unexpected one has that of `MedTranslateError`."""
+    kind = error if isinstance(error, MedTranslateError) else MedTranslateError
+    return kind.exit_code
+
+
+def common_exit_code(codes: Iterable[int]) -> int:
+    """Return one exit code for several outcomes.
+
+    Returns
+    -------
+    int
+        0 if none failed, the code that all failures share, or that of `SomeFailed`.
+
+    Examples
+    --------
+    >>> common_exit_code([0, 4, 4]), common_exit_code([4, 6])
+    (4, 20)
+    """
+    failures = {code for code in codes if code}
+    if len(failures) > 1:
+        return SomeFailed.exit_code
+    return failures.pop() if failures else 0

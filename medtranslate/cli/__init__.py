@@ -12,6 +12,6 @@ import sys
 def main() -> None:
     """Run ``medtranslate`` with the arguments of this process, and exit with its code."""
     from medtranslate.cli.app import app
-    from medtranslate.conversion.endings import run
+    from medtranslate.cli.endings import run
 
     sys.exit(run(app, sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""The commands of ``medtranslate``, gathered from the files beside this one."""
+"""The program ``medtranslate``: its commands, gathered from the files beside this one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ COMMANDS = ("convert", "inspect", "demo", "train", "evaluate", "data", "bundle")
 app = typer.Typer(
     name="medtranslate",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtranslate.cli.convert import Target
+from medtranslate.cli import options as shared
 
 bundle = typer.Typer(no_args_is_help=True, help="Look into, check and export bundles.")
 
@@ -42,8 +42,8 @@ License = Annotated[
 ]
 ModelZoo = Annotated[bool, typer.Option("--model-zoo", help="In the layout of MONAI's Model Zoo.")]
 Serves = Annotated[
-    Target | None,
-    typer.Option("--to", help="What its configs make unless told; the source's by default."),
+    str | None,
+    shared.modality("--to", help="Modality that its configs make; by default that of the source."),
 ]
 
 
@@ -89,7 +89,7 @@ def export(
     """Write a bundle that stands alone, from a run, one of its checkpoints or another bundle."""
     from medtranslate.packaging.handover import Handover, hand_over
 
-    wanted = Handover(name, version, to.value if to else "", license, model_zoo)
+    wanted = Handover(name, version, to or "", license, model_zoo)
     large = hand_over(source, output, wanted)
     typer.echo(f"{output}: written")
     if model_zoo:
@@ -157,17 +157,16 @@ def import_cyclegan(
     typer.echo(f"{output}: makes {' and '.join(files)}")
 
 
-To = Annotated[Target, typer.Option("--to", help="Which generator: what it makes.")]
+To = Annotated[str, shared.modality("--to", help="Generator to export, by what it makes.")]
 NetworkFile = Annotated[
     Path,
     typer.Option("--output", "-o", metavar="FILE", help="A .ts (TorchScript) or .onnx to write."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
 
 
 @bundle.command()
 def export_network(
-    to: To, output: NetworkFile, folder: Folder = None, overwrite: Overwrite = False
+    to: To, output: NetworkFile, folder: Folder = None, overwrite: shared.Overwrite = False
 ) -> None:
     """Write one generator as TorchScript or ONNX, and say how far its picture is from its own.
 
@@ -177,7 +176,7 @@ def export_network(
     from medtranslate.bundle import Bundle
     from medtranslate.packaging.exchange import export_network as write
 
-    found = write(Bundle.load(folder), to.value, output, overwrite=overwrite)
+    found = write(Bundle.load(folder), to, output, overwrite=overwrite)
     typer.echo(
         f"{output}: off by at most {found.largest:.4f}, on average {found.mean:.5f} of 255 grey "
         f"levels from float32, over {found.slices} slices of a made head"

@@ -1,4 +1,4 @@
-"""``medtranslate demo``: a made head, converted with the shipped model; no download."""
+"""``medtranslate demo``: a synthetic head phantom and its conversion; no download."""
 
 from __future__ import annotations
 
@@ -6,29 +6,24 @@ from typing import Annotated
 
 import typer
 
-Output = Annotated[
-    str, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files will be.")
-]
-BundleOption = Annotated[
-    str, typer.Option("--bundle", metavar="FOLDER", help="A model; by default the shipped one.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show tracebacks.")]
+from medtranslate.cli import options as shared
+
+Output = Annotated[str, shared.output("Folder to write.", metavar="FOLDER")]
 
 
 def demo(
     output: Output = "medtranslate-demo",
-    bundle: BundleOption = "",
-    overwrite: Overwrite = False,
-    verbose: Verbose = False,
+    bundle: shared.Bundle = "",
+    overwrite: shared.Overwrite = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
-    """Make a head phantom (a CT volume and a picture), convert it to MRI, say where the files are.
+    """Convert a synthetic head phantom (a CT volume and a 2D image) to MRI, and list the files.
 
     Nothing is downloaded; the phantom is computed and shows nobody.
     """
-    from pathlib import Path
+    from medtranslate.conversion.demo import demo as make
 
-    from medtranslate.conversion.demo import demonstrate
-
-    for line in demonstrate(Path(output), bundle, overwrite=overwrite):
-        typer.echo(line)
+    for path, what in make(output, bundle=bundle, overwrite=overwrite).items():
+        if not quiet:
+            typer.echo(f"{path}: {what}")

@@ -1,37 +1,163 @@
-"""``medtranslate inspect``: what a file, folder or zip is."""
+"""``medtranslate inspect``: what a file, folder or zip is; a table, or JSON."""
 
 from __future__ import annotations
 
+import json as json_format
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medtranslate.cli import options as shared
 from medtranslate.files import check_present
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from medtranslate.conversion.inspection import Inspection
+    from medtranslate.imaging import Finding
+
+_PIPE_WIDTH = 200
+
+_ROWS = 40
+"""More scans than this are counted by kind instead of listed."""
+
 Input = Annotated[
-    str, typer.Argument(metavar="INPUT", help="A file, a folder or a zip, as convert takes it.")
+    str,
+    typer.Argument(
+        metavar="INPUT", parser=shared.given, help="A file, a folder or a zip, as convert takes it."
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="As JSON, for machines.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show tracebacks.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def inspect(path: Input, json: Json = False, verbose: Verbose = False) -> None:
-    """Say what an input is: format, modality, shape, spacing, orientation, values, series, faults.
+def inspect(
+    path: Input,
+    json: Json = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
+) -> None:
+    """Show format, modality, shape, spacing, orientation, values and faults of scans.
 
-    A single scan is read whole; of several, the headers alone. Series are numbered as convert's
-    --series takes them.
+    A single scan is read whole; of several, the headers alone. Series are numbered as the option
+    --series of convert takes them.
     """
-    if not path:  # which as a path would be the current folder
-        raise typer.BadParameter("INPUT is empty; is a variable unset?")
     check_present(Path(path))  # before what takes seconds to import
-    from medtranslate.cli.inspect_output import as_json, show
-    from medtranslate.conversion.inspection import look
+    from medtranslate.conversion.inspection import inspect as look
 
-    seen = look(Path(path))
+    seen = look(path)
     if json:
-        typer.echo(as_json(seen))
-    else:
-        show(seen)
+        typer.echo(json_format.dumps(seen.as_builtins(), indent=2, ensure_ascii=False))
+    elif not quiet:
+        _show(seen)
     if seen.refusal is not None:
         raise seen.refusal
+
+
+def _show(seen: Inspection) -> None:
+    """Print a table on stdout: by property for one scan, by scan for several."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    if len(seen.findings) == 1:
+        console.print(_one(seen.findings[0], seen))
+    elif len(seen.findings) <= _ROWS:
+        console.print(_several(seen))
+        for finding in seen.findings:
+            for fault in finding.faults:
+                console.print(f"{_name(finding, seen.path)}: {fault}", markup=False)
+    else:
+        console.print(_counted(seen.findings))
+    if seen.folder_modality[1]:
+        console.print(
+            f"all: {seen.folder_modality[0] or 'unknown modality'} ({seen.folder_modality[1]})"
+        )
+
+
+def _one(finding: Finding, seen: Inspection) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = {
+        "path": finding.path,
+        "format": " ".join(dict.fromkeys(filter(None, (finding.format, finding.kind)))),
+        "modality": _modality(finding),
+        "series": finding.series,
+        "description": finding.description,
+        "shape": _by(finding.shape),
+        "spacing": f"{_by(finding.spacing)} mm" if finding.spacing else "",
+    }
+    if seen.values is not None:
+        low, high = seen.values.low, seen.values.high
+        rows |= {
+            "orientation": seen.values.orientation,
+            "values": f"{low:g} to {high:g}, stored as {seen.values.dtype}",
+        }
+    for number, fault in enumerate(finding.faults):
+        rows[f"note{f' {number + 1}' if number else ''}"] = fault
+    rows["fault"] = finding.error
+    for key, value in rows.items():
+        if value:
+            table.add_row(key, escape(value))
+    return table
+
+
+def _several(seen: Inspection) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("no.", "scan", "format", "modality", "shape", "spacing mm", "fault"):
+        table.add_column(column, overflow="fold")
+    numbers = seen.series_numbers
+    for finding in seen.findings:
+        table.add_row(
+            str(numbers.get(finding.series, "")),
+            escape(_name(finding, seen.path)),
+            finding.format,
+            finding.modality,
+            _by(finding.shape),
+            _by(finding.spacing),
+            escape(finding.error),
+        )
+    return table
+
+
+def _counted(findings: Sequence[Finding]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("scans", "format", "modality", "shape", "fault"):
+        table.add_column(column, overflow="fold")
+    kinds = Counter((one.format, one.modality, _by(one.shape), one.error) for one in findings)
+    most = kinds.most_common(_ROWS)
+    rest = len(findings) - sum(count for _, count in most)
+    for (format, modality, shape, error), count in most:
+        table.add_row(str(count), format, modality, shape, escape(error))
+    if rest:
+        table.add_row(str(rest), "others")
+    return table
+
+
+def _name(finding: Finding, root: Path) -> str:
+    if finding.series:
+        return f"{finding.description or 'series'} {finding.series}"
+    path = Path(finding.path)
+    return str(path.relative_to(root)) if path.is_relative_to(root) else finding.path
+
+
+def _modality(finding: Finding) -> str:
+    basis = f" ({finding.modality_basis})" if finding.modality_basis else ""
+    return f"{finding.modality or 'unknown'}{basis}"
+
+
+def _by(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{number:.4g}" if number % 1 else f"{number:g}" for number in numbers)

@@ -1,6 +1,27 @@
-"""What ``convert`` does, in the order in which it does it.
+"""Convert scans from file to file, with checks, report and preview.
 
-``request`` (what was asked for) -> ``inputs`` (which scans lie at each input) -> ``outputs`` (where
-each result goes, refused before time is spent) -> ``scan`` (one scan from file to file) ->
-``batch`` (all of them, with one model) -> ``record`` (what the report tells).
+``options`` (what is asked for) -> ``inputs`` (the scans of each input) -> ``outputs`` (where
+results go; what cannot be written is refused before any work) -> ``scan`` (one scan from file to
+file, with its ``checks``) -> ``batch`` (`convert` and `convert_many`: all scans with one model, and
+the report).
+``inspection`` looks at an input without converting it; ``demo`` converts a synthetic head phantom.
 """
+
+from medtranslate.conversion.batch import (
+    Conversion,
+    Conversions,
+    Observer,
+    convert,
+    convert_many,
+)
+from medtranslate.conversion.options import FORMATS, ConversionOptions
+
+__all__ = [
+    "FORMATS",
+    "Conversion",
+    "ConversionOptions",
+    "Conversions",
+    "Observer",
+    "convert",
+    "convert_many",
+]

@@ -1,291 +1,525 @@
-"""All inputs of one call: the model loads once, and one failure does not stop the rest."""
+"""Convert scans from file to file: one with `convert`, any number with `convert_many`.
+
+The model is loaded once, and only if there is something to convert. A scan that fails does not stop
+the others.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
 from pathlib import Path
-from statistics import mean
+from typing import Any
 
-from medtranslate.conversion.checks import Loaded
-from medtranslate.conversion.console import Screen
-from medtranslate.conversion.endings import UsageError, exit_code
+from medtranslate.conversion.checks import Loaded, Trace
 from medtranslate.conversion.inputs import Input, find
-from medtranslate.conversion.options import Request
-from medtranslate.conversion.outputs import Job, Plan, check_options, place
-from medtranslate.conversion.scan import Converted, convert_scan
-from medtranslate.conversion.targets import (
+from medtranslate.conversion.options import ConversionOptions, is_page
+from medtranslate.conversion.outputs import (
+    Job,
+    Plan,
     check_apart,
     check_collisions,
     check_free,
+    check_options,
+    check_reports,
     check_sheet,
+    place,
 )
-from medtranslate.conversion.timings import Trace
-from medtranslate.errors import DeviceUnusable, ModelUnusable, WrongModality
+from medtranslate.conversion.scan import UNKNOWN, Converted, ModalityBasis, convert_scan
+from medtranslate.errors import (
+    AmbiguousInput,
+    DeviceUnusable,
+    InvalidOption,
+    ModelUnusable,
+    WrongModality,
+    common_exit_code,
+    exit_code,
+)
 from medtranslate.imaging.folder_modality import vote
 from medtranslate.modality import TARGETS, Modality
+from medtranslate.quality.worst_slices import Look
 from medtranslate.report.preview import Panel, save_preview
+from medtranslate.report.record import conversion, report, write_report
 from medtranslate.translation import Translator
 
 _ON_A_SHEET = _ON_A_PAGE = 24
 
+_Path = str | PathLike[str]
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one scan, or one input that could not even be looked into, ended.
+
+class Observer:
+    """Receive progress and notes while scans are converted; a subclass overrides what it needs."""
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Take progress on the scan, or the folder of 2D images, called `name`.
+
+        `total` is 0 until it is known.
+        """
+
+    def note(self, message: str) -> None:
+        """Take a note that concerns a whole input: what was skipped in a folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """The outcome of one scan, or of one input that could not be searched for scans.
 
     Parameters
     ----------
     given : Path
-        The argument.
-    job : Job or None
-        The scan, where it was found.
-    converted : Converted or None
-        What was made.
+        The input, as given.
+    path : Path
+        The file or folder read; `given` where no scan was found.
+    output, preview, error_map, variation_map : Path or None
+        Files or folders written.
+    source : mapping
+        ``meta["source"]`` of the scan without its header; empty where it was not read.
+    synthesis : mapping
+        ``meta["synthesis"]`` of the result: the model and what the values mean; empty where the
+        scan was not converted.
+    checks : mapping
+        What the checks found, as the report has it: ``"domain"``, ``"unseen"``, ``"cycle_error"``,
+        ``"variation"`` and ``"recipes"``; checks that were not made are absent.
+    notes : tuple of str
+        What was noticed, a sentence each.
+    seconds : mapping of str to float
+        Time by stage.
     error : Exception or None
-        Why nothing was made.
-    trace : Trace
-        What was learnt of it on the way.
+        Why the scan was not converted.
+    folder : Path or None
+        For a 2D image of a folder, the folder of results.
+    of : int
+        Number of scans found at the same input.
     """
 
     given: Path
-    job: Job | None = None
-    converted: Converted | None = None
+    path: Path
+    output: Path | None = None
+    preview: Path | None = None
+    error_map: Path | None = None
+    variation_map: Path | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+    synthesis: Mapping[str, Any] = field(default_factory=dict)
+    checks: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
     error: Exception | None = None
-    trace: Trace = field(default_factory=Trace)
+    folder: Path | None = None
+    of: int = 1
 
     @property
-    def code(self) -> int:
-        """The exit code of this one alone."""
+    def exit_code(self) -> int:
+        """Exit code of this conversion alone; 0 where it succeeded."""
         return exit_code(self.error) if self.error else 0
 
+    def __repr__(self) -> str:
+        outcome = f"failed: {self.error}" if self.error else f"-> {self.output}"
+        return f"<Conversion {self.path} {outcome}>"
 
-@dataclass
-class Batch:
-    """The scans of one call.
+    def as_builtins(self) -> dict[str, Any]:
+        """Return the conversion as one of the report's ``"conversions"``."""
+        written = {
+            "output": self.output,
+            "preview": self.preview,
+            "error_map": self.error_map,
+            "variation_map": self.variation_map,
+        }
+        return conversion(
+            self.given,
+            read=self.path,
+            written=written,
+            source=self.source,
+            synthesis=self.synthesis,
+            found=self.checks,
+            notes=self.notes,
+            seconds=self.seconds,
+            error=self.error,
+        )
+
+
+def convert(
+    path: _Path,
+    *,
+    to: str = "",
+    options: ConversionOptions | None = None,
+    translator: Translator | None = None,
+    observer: Observer | None = None,
+    **fields: Any,
+) -> Conversion:
+    """Convert one scan from file to file, with all checks of ``medtranslate convert``.
 
     Parameters
     ----------
-    request : Request
-        What was asked for.
-    screen : Screen
-        Where it is told.
-    load : function
-        Gives the model; called once, and only if there is something to convert.
+    path : path
+        A file, a folder with one DICOM series, or a zip of one scan.
+    to : str
+        ``"mri"`` or ``"ct"``.
+    options : ConversionOptions, optional
+        All options in one object; `to` and `fields` replace its fields.
+    translator : Translator, optional
+        A loaded model to use instead of loading the one that the options name.
+    observer : Observer, optional
+        Receives progress and notes.
+    **fields
+        Fields of `ConversionOptions`, such as ``output="mri.nii.gz"`` or ``map=True``.
+
+    Returns
+    -------
+    Conversion
+        What was written and what the checks found.
+
+    Raises
+    ------
+    InvalidOption
+        Options contradict each other.
+    AmbiguousInput
+        The input holds several scans; `convert_many` converts them all.
+    MedTranslateError
+        The scan cannot be converted; nothing is written then but the reports asked for.
+
+    Examples
+    --------
+    >>> from medtranslate import convert
+    >>> done = convert("head-ct.nii.gz", to="mri", overwrite=True)  # doctest: +SKIP
+    >>> done.output, done.checks["cycle_error"]["error"]  # doctest: +SKIP
+    (PosixPath('head-ct_mri.nii.gz'), 4.2)
+    """
+    run = Conversions([path], _merged(options, to, fields), translator, observer)
+    found = sum(len(plan.jobs) for plan in run.plans)
+    if found > 1:
+        remedy = "convert_many converts them all"
+        raise AmbiguousInput(f"holds {found} scans", path=Path(path), remedy=remedy)
+    done = list(run)
+    for one in done:
+        if one.error:
+            raise one.error
+    return done[0]
+
+
+def convert_many(
+    paths: _Path | Iterable[_Path],
+    *,
+    to: str = "",
+    options: ConversionOptions | None = None,
+    translator: Translator | None = None,
+    observer: Observer | None = None,
+    **fields: Any,
+) -> Conversions:
+    """Convert any number of scans, and yield each when it is done.
+
+    Parameters
+    ----------
+    paths : path or iterable of paths
+        Files, folders and zips; all scans that they hold are converted.
+    to, options, translator, observer, **fields
+        As `convert`.
+
+    Returns
+    -------
+    Conversions
+        An iterator of `Conversion`. A scan that cannot be converted is yielded with its `error`
+        and does not end the stream. Reports are written at the end of the stream.
+
+    Raises
+    ------
+    InvalidOption
+        Options contradict each other, or ``output`` names one file for several scans.
+    OutputExists, OutputFailed
+        A report cannot be written.
+
+    Examples
+    --------
+    >>> from medtranslate import convert_many
+    >>> for done in convert_many(["a.nii.gz", "study/"], to="mri"):  # doctest: +SKIP
+    ...     print(done.path, done.error or done.output)
+    """
+    several = [paths] if isinstance(paths, str | PathLike) else paths
+    return Conversions(several, _merged(options, to, fields), translator, observer)
+
+
+def _merged(
+    options: ConversionOptions | None, to: str, fields: Mapping[str, Any]
+) -> ConversionOptions:
+    chosen = {**fields, "to": to} if to else dict(fields)
+    if options is not None:
+        return replace(options, **chosen)
+    if not to:
+        raise InvalidOption("to is missing: 'mri' or 'ct'")
+    return ConversionOptions(**chosen)
+
+
+class Conversions(Iterator[Conversion]):
+    """The conversions of one call, made one by one as they are asked for.
+
+    Parameters
+    ----------
+    paths : iterable of paths
+        Files, folders and zips.
+    options : ConversionOptions
+    translator : Translator, optional
+        A loaded model.
+    observer : Observer, optional
+        Receives progress and notes.
+
+    Attributes
+    ----------
+    plans : list of Plan
+        For each input with scans, what will be written where.
     """
 
-    request: Request
-    screen: Screen
-    load: Callable[[], Translator]
-    plans: list[Plan] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
-    loaded: Loaded | None = None
-    loading_seconds: float = 0.0
+    def __init__(
+        self,
+        paths: Iterable[_Path],
+        options: ConversionOptions,
+        translator: Translator | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.options, self._translator = options, translator
+        self._observer = observer or Observer()
+        self._start, self._loading = time.perf_counter(), 0.0
+        self._given = [Path(path) for path in paths]
+        self._loaded: Loaded | None = None
+        self._done: list[Conversion] = []
+        self._worst: dict[int, tuple[Look, ...]] = {}
+        self._report: dict[str, Any] | None = None
+        check_options(options)
+        check_reports(options.report_files, overwrite=options.overwrite)
+        self.plans, self._refused = self._planned()
+        check_apart(options.report_files, self.plans)
+        self._stream = self._converted()
 
-    def run(self, given: Sequence[Path]) -> list[Outcome]:
-        """Convert all inputs; failures are told and kept, not raised.
+    def __next__(self) -> Conversion:
+        return next(self._stream)
 
-        Raises
-        ------
-        typer.BadParameter
-            The command line contradicts itself.
-        OutputExists
-            A report has the name of a result.
-        """
-        check_options(self.request)
-        self.plans = self._plans(given)
-        check_apart(self.request.report_files, self.plans)
-        ready = self._ready(self.plans)
-        begun = [
-            (plan, jobs) for plan in self.plans if (jobs := [j for j in plan.jobs if j in ready])
-        ]
-        if begun and self._load(begun):
-            for plan, jobs in begun:
-                self._convert(plan, jobs)
-        return self.outcomes
+    def __repr__(self) -> str:
+        scans = sum(len(plan.jobs) for plan in self.plans)
+        return f"<Conversions: {len(self._done)} done, {scans} scans found>"
 
-    def _load(self, begun: Sequence[tuple[Plan, Sequence[Job]]]) -> bool:
-        """Load the model, and say whether it can be used; if not, that is how each scan ends."""
-        start = time.perf_counter()
-        try:
-            self.loaded = self._usable()
-        except (ModelUnusable, DeviceUnusable) as error:
-            self.screen.error(error)
-            self.outcomes += [
-                Outcome(plan.source.given, job, error=error) for plan, jobs in begun for job in jobs
-            ]
-        self.loading_seconds = time.perf_counter() - start
-        return self.loaded is not None
+    @property
+    def exit_code(self) -> int:
+        """Exit code of what was converted so far: 0, the code all failures share, or 20."""
+        return common_exit_code(one.exit_code for one in self._done)
 
-    def _usable(self) -> Loaded:
-        loaded = Loaded.of(self.load())
-        bundle = loaded.translator.bundle
-        bundle.generator(self.request.to)
-        one_way = len(bundle.generators) < len(TARGETS)
-        if one_way and self.request.map and self.request.cycle:
-            fault = "leads one way, so there is no round trip to map"
-            raise ModelUnusable(fault, path=bundle.folder, remedy="leave out --map")
-        return loaded
+    @property
+    def report(self) -> dict[str, Any]:
+        """Report of what was converted so far, in builtins (`medtranslate.report`)."""
+        if self._report is not None:
+            return self._report
+        options = {**asdict(self.options), "inputs": [str(path) for path in self._given]}
+        return report(
+            [one.as_builtins() for one in self._done],
+            options,
+            self._loaded.translator if self._loaded else None,
+            exit_code=self.exit_code,
+            seconds={"load": self._loading, "total": time.perf_counter() - self._start},
+        )
 
-    def _plans(self, given: Sequence[Path]) -> list[Plan]:
+    def _planned(self) -> tuple[list[Plan], list[Conversion]]:
+        """Find the scans and place their results, and keep what is refused."""
+        plans: list[Plan] = []
+        refused: list[Conversion] = []
+        inputs = list(_once(self._given))
         sources: list[Input] = []
-        given = _once(given)
-        for path in given:
-            with self._kept(path):
-                sources.append(find(path, self.request.series))
-        plans = []
+        for path in inputs:
+            try:
+                sources.append(find(path, self.options.series))
+            except Exception as error:
+                refused.append(Conversion(path, path, error=error))
         for source in sources:
             for note in source.notes:
-                self.screen.note(f"{source.given}: {note}")
-            with self._kept(source.given):
-                plans.append(place(source, self.request, alone=len(given) == 1))
-        return plans
+                self._observer.note(f"{source.given}: {note}")
+            try:
+                plans.append(place(source, self.options, alone=len(inputs) == 1))
+            except InvalidOption:
+                raise
+            except Exception as error:
+                refused.append(Conversion(source.given, source.given, error=error))
+        return plans, refused
 
-    def _ready(self, plans: Sequence[Plan]) -> set[Job]:
-        """Give the jobs whose results can be written; tell the others."""
-        clashes = check_collisions(plans)
-        sources = {job.item.path.resolve() for plan in plans for job in plan.jobs}
-        ready = set()
-        for plan in plans:
-            with self._kept(plan.source.given):
-                check_sheet(plan, overwrite=self.request.overwrite)
-                for job in plan.jobs:
-                    with self._kept(plan.source.given, job):
-                        if job in clashes:
-                            raise clashes[job]
-                        check_free(job, overwrite=self.request.overwrite, sources=sources)
-                        ready.add(job)
-        return ready
+    def _converted(self) -> Iterator[Conversion]:
+        for one in self._refused:
+            yield self._recorded(one)
+        ready: list[tuple[Plan, list[Job]]] = []
+        for plan, jobs, refused in self._checked():
+            for one in refused:
+                yield self._recorded(one)
+            if jobs:
+                ready.append((plan, jobs))
+        error = self._load() if ready else None
+        for plan, jobs in ready:
+            if error is None:
+                yield from self._of_plan(plan, jobs)
+            else:
+                for job in jobs:
+                    yield self._recorded(_failed(plan, job, error))
+        self._write_reports()
 
-    def _convert(self, plan: Plan, jobs: Sequence[Job]) -> None:
-        voted: tuple[str, str] | None = ("", "")
-        if plan.source.together and not self.request.modality:
-            voted = None
-            with self._kept(plan.source.given):
-                voted = self._vote(plan.source.given, jobs)
-        if voted is None:
-            return
-        start, together = time.perf_counter(), plan.source.together
-        before = len(self.outcomes)
-        bar = self.screen.bar(plan.source.given.name, len(jobs)) if together else None
-        for number, job in enumerate(jobs, 1):
-            self._convert_one(plan, job, voted)
-            if bar:
-                bar(number, len(jobs))
-        if together:
-            self._show_folder(plan, self.outcomes[before:], time.perf_counter() - start)
+    def _checked(self) -> Iterator[tuple[Plan, list[Job], list[Conversion]]]:
+        """Yield for each plan the jobs whose results can be written, and those refused."""
+        options = self.options
+        clashes = check_collisions(self.plans)
+        sources = {job.item.path.resolve() for plan in self.plans for job in plan.jobs}
+        for plan in self.plans:
+            jobs: list[Job] = []
+            refused: list[Conversion] = []
+            try:
+                check_sheet(plan, overwrite=options.overwrite)
+            except Exception as error:
+                refused.append(_failed(plan, None, error))
+                yield plan, jobs, refused
+                continue
+            for job in plan.jobs:
+                try:
+                    if job in clashes:
+                        raise clashes[job]
+                    check_free(job, overwrite=options.overwrite, sources=sources)
+                    jobs.append(job)
+                except Exception as error:
+                    refused.append(_failed(plan, job, error))
+            yield plan, jobs, refused
 
-    def _vote(self, folder: Path, jobs: Sequence[Job]) -> tuple[str, str]:
-        voted = vote(folder, [job.item.path for job in jobs])
-        if voted[0] == Modality.parse(self.request.to):
-            fault = f"is {voted[0]} already ({voted[1]})"
-            remedy = f"if they are not, say so with --from {Modality(voted[0]).other.target}"
-            raise WrongModality(fault, path=folder, remedy=remedy)
-        return voted
-
-    def _convert_one(self, plan: Plan, job: Job, voted: tuple[str, str]) -> None:
-        assert self.loaded is not None
-        trace, together = Trace(), plan.source.together
-        bar = (lambda done, of: None) if together else self.screen.bar(job.item.path.name)
+    def _load(self) -> Exception | None:
+        """Load the model; return why it cannot be used, which is how each scan ends."""
+        start, options = time.perf_counter(), self.options
         try:
-            with self._kept(plan.source.given, job, trace):
-                converted = convert_scan(job, self.loaded, self.request, trace, bar, voted)
-                outcome = Outcome(plan.source.given, job, converted, trace=trace)
-                self.outcomes.append(outcome)
-                self._keep_the_worst()
-                if not together or self.screen.verbose:
-                    for note in converted.notes:
-                        self.screen.note(f"{job.item.path}: {note}")
-                if not together:
-                    self.screen.result(summary(outcome))
+            translator = self._translator or Translator.load(
+                options.bundle or None,
+                device=options.device,
+                precision=options.precision,
+                batch_size=options.batch_size,
+            )
+            self._loaded = _usable(Loaded.of(translator), options)
+        except (ModelUnusable, DeviceUnusable) as error:
+            return error
         finally:
-            bar(1, 1)
+            self._loading = time.perf_counter() - start
+        return None
 
-    def _keep_the_worst(self) -> None:
-        """Keep a page one that can be looked at: pictures of those scans that lost most."""
-        shown = [o for o in self.outcomes if o.converted and o.converted.looks]
-        if len(shown) <= _ON_A_PAGE:
-            return
-        least = min(shown, key=lambda one: one.trace.found["cycle_error"]["share_of_range"])
-        assert least.converted is not None
-        plain = replace(least, converted=replace(least.converted, looks=()))
-        self.outcomes[self.outcomes.index(least)] = plain
-
-    def _show_folder(self, plan: Plan, done: Sequence[Outcome], seconds: float) -> None:
-        converted = [one for one in done if one.converted]
-        made = [one.converted for one in converted if one.converted]
-        if not made:
-            return
-        source, synthesis = made[0].source, made[0].synthesis
-        self.screen.result(
-            f"{plan.source.given} -> {plan.home}: {len(made)} of {len(plan.jobs)} pictures, "
-            f"{source['modality']} ({source['modality_basis']}) to synthetic "
-            f"{synthesis['modality']}, {told_trip(converted)}{seconds:.1f} s"
-        )
-        warned = sum(one.trace.found["domain"]["verdict"] == "warned" for one in converted)
-        if warned and not self.screen.verbose:
-            self.screen.note(
-                f"{plan.source.given}: the domain check warns of {warned} of {len(made)} pictures; "
-                "--verbose and the report say which"
-            )
-        if plan.sheet is None:
-            return
-        with self._kept(plan.source.given):
-            save_preview(
-                _spread([panel for one in made for panel in one.panels]),
-                plan.sheet,
-                str(synthesis["label"]),
-                overwrite=self.request.overwrite,
-            )
-
-    @contextmanager
-    def _kept(
-        self, given: Path, job: Job | None = None, trace: Trace | None = None
-    ) -> Iterator[None]:
-        """Tell and keep what goes wrong in the block, so that the rest goes on."""
+    def _of_plan(self, plan: Plan, jobs: Sequence[Job]) -> Iterator[Conversion]:
+        together, name = plan.source.together, plan.source.given.name
         try:
-            yield
-        except UsageError:
-            raise
+            modality = self._folder_modality(plan, jobs)
         except Exception as error:
-            self.outcomes.append(Outcome(given, job, error=error, trace=trace or Trace()))
-            self.screen.error(error)
+            yield self._recorded(_failed(plan, None, error))
+            return
+        panels: list[Panel] = []
+        label = ""
+        for number, job in enumerate(jobs, 1):
+            done, converted = self._of_job(plan, job, modality)
+            if together:
+                self._observer.progress(name, number, len(jobs))
+                if converted is not None:
+                    panels += converted.panels
+                    label = str(converted.synthesis["label"])
+            yield self._recorded(done, converted.worst if converted else ())
+        if plan.sheet is not None and panels:
+            try:
+                save_preview(_spread(panels), plan.sheet, label, overwrite=self.options.overwrite)
+            except Exception as error:
+                yield self._recorded(_failed(plan, None, error))
+
+    def _folder_modality(self, plan: Plan, jobs: Sequence[Job]) -> ModalityBasis:
+        """Return what a folder of 2D images shows, for all of them."""
+        if not plan.source.together or self.options.modality:
+            return UNKNOWN
+        folder = plan.source.given
+        modality, basis = vote(folder, [job.item.path for job in jobs])
+        if modality == Modality.parse(self.options.to):
+            remedy = f"if they are not, say so with --from {Modality(modality).other.target}"
+            raise WrongModality(f"is {modality} already ({basis})", path=folder, remedy=remedy)
+        return modality, basis
+
+    def _of_job(
+        self, plan: Plan, job: Job, modality: ModalityBasis
+    ) -> tuple[Conversion, Converted | None]:
+        assert self._loaded is not None
+        trace, name, together = Trace(), job.item.path.name, plan.source.together
+
+        def progress(done: int, total: int) -> None:
+            if not together:
+                self._observer.progress(name, done, total)
+
+        progress(0, 0)
+        try:
+            converted = convert_scan(job, self._loaded, self.options, trace, progress, modality)
+        except Exception as error:
+            return _failed(plan, job, error, trace), None
+        done = replace(
+            _failed(plan, job, None, trace),
+            output=job.output,
+            preview=job.preview,
+            error_map=job.error_map if "cycle_error" in trace.found else None,
+            variation_map=job.variation_map,
+            synthesis=converted.synthesis,
+            notes=converted.notes,
+        )
+        return done, converted
+
+    def _recorded(self, done: Conversion, worst: tuple[Look, ...] = ()) -> Conversion:
+        """Keep what the exit code and the report need."""
+        if worst:
+            self._worst[len(self._done)] = worst
+        self._done.append(done)
+        if len(self._worst) > _ON_A_PAGE:  # a page shows those scans that lost most
+            shares = {
+                number: self._done[number].checks["cycle_error"]["share_of_range"]
+                for number in self._worst
+            }
+            del self._worst[min(shares, key=lambda number: shares[number])]
+        return done
+
+    def _write_reports(self) -> None:
+        if not self.options.reports:
+            return
+        self._report = self.report
+        for path in self.options.report_files:
+            if is_page(path.name):
+                from medtranslate.report.page import write_page
+
+                worst = [self._worst.get(number, ()) for number in range(len(self._done))]
+                write_page(self._report, worst, path, overwrite=self.options.overwrite)
+            else:
+                write_report(self._report, path, overwrite=self.options.overwrite)
 
 
-def summary(outcome: Outcome) -> str:
-    """Say in one line what was converted into what, and what the round trip lost."""
-    assert outcome.job is not None and outcome.converted is not None
-    source, made = outcome.converted.source, outcome.converted.synthesis["modality"]
-    shape = "x".join(map(str, source["shape"]))
-    seconds = sum(outcome.trace.seconds.values())
-    return (
-        f"{outcome.job.item.path} -> {outcome.job.output}: {source['modality']} "
-        f"({source['modality_basis']}) to synthetic {made}, {shape}, {told_trip([outcome])}"
-        f"{seconds:.1f} s"
+def _usable(loaded: Loaded, options: ConversionOptions) -> Loaded:
+    bundle = loaded.translator.bundle
+    bundle.generator(options.to)
+    one_way = len(bundle.generators) < len(TARGETS)
+    if one_way and options.map and options.cycle:
+        fault = "has no generator back, so there is no cycle error to map"
+        raise ModelUnusable(fault, path=bundle.folder, remedy="leave out --map")
+    return loaded
+
+
+def _failed(
+    plan: Plan, job: Job | None, error: Exception | None, trace: Trace | None = None
+) -> Conversion:
+    trace = trace or Trace()
+    source = {key: value for key, value in trace.source.items() if key != "header"}  # is large
+    return Conversion(
+        plan.source.given,
+        job.item.path if job else plan.source.given,
+        source=source,
+        checks=trace.found,
+        seconds=trace.seconds,
+        error=error,
+        folder=plan.home,
+        of=len(plan.jobs),
     )
 
 
-def told_trip(outcomes: Sequence[Outcome]) -> str:
-    """Say what the round trip lost, on average over conversions; nothing if none was made."""
-    found = [o.trace.found["cycle_error"] for o in outcomes if "cycle_error" in o.trace.found]
-    if not found:
-        return ""
-    error, share = (mean(one[key] for one in found) for key in ("error", "share_of_range"))
-    shown = f"{error:.1f}" if error >= 1 else f"{error:.2g}"
-    return f"round trip {shown} {found[0]['units']} ({share:.1%} of the range), "
-
-
-def _once(given: Sequence[Path]) -> list[Path]:
+def _once(given: Iterable[Path]) -> Iterable[Path]:
     """Leave out what was given before, under whatever name."""
     first: dict[Path, Path] = {}
     for path in given:
         first.setdefault(path.resolve(), path)
-    return list(first.values())
+    return first.values()
 
 
 def _spread(panels: Sequence[Panel]) -> list[Panel]:
-    """Choose panels evenly, so that a sheet stays one that can be looked at."""
+    """Choose panels evenly, so that a contact sheet stays readable."""
     step = max(1, -(-len(panels) // _ON_A_SHEET))
     return list(panels[::step])

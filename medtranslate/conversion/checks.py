@@ -1,15 +1,16 @@
-"""The checks of one scan: is it one to translate, what could not be seen, what was lost."""
+"""The checks of one scan: domain, coverage, cycle error and variation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from monai.data import MetaTensor
 
-from medtranslate.conversion.options import Request
-from medtranslate.conversion.timings import Trace
+from medtranslate.conversion.options import ConversionOptions
 from medtranslate.device import Progress
 from medtranslate.domain_check import DomainCheck, Judgement, load_domain, refusal
 from medtranslate.modality import Modality
@@ -24,9 +25,38 @@ from medtranslate.translation import Translator
 NO_CALIBRATION = "the model carries no calibration for it"
 
 
-@dataclass(frozen=True)
+@dataclass
+class Trace:
+    """Record what is learned of a scan on its way, also where the conversion fails.
+
+    Parameters
+    ----------
+    seconds : dict of str to float
+        By stage.
+    found : dict of str to builtins
+        What the checks found, for the report: ``"recipes"``, ``"domain"``, ``"unseen"``,
+        ``"cycle_error"``, ``"variation"``; checks that were not reached are absent.
+    source : mapping
+        ``meta["source"]`` of the scan; empty until it is read.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time that the block takes to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True, eq=False)
 class Loaded:
-    """A model and what checks its scans.
+    """A model and the domain check that it carries.
 
     Parameters
     ----------
@@ -40,13 +70,13 @@ class Loaded:
 
     @classmethod
     def of(cls, translator: Translator) -> Loaded:
-        """Load the check that a model carries."""
+        """Load the domain check that a model carries."""
         return cls(translator, load_domain(translator.bundle))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checks:
-    """One scan, prepared, with its own slices, which translating takes the place of.
+    """Check one prepared scan before and after it is translated.
 
     Parameters
     ----------
@@ -55,17 +85,16 @@ class Checks:
     image : MetaTensor (1, X, Y, Z)
         The scan.
     prepared : Prepared
-        As the network is to see it.
-    request : Request
-        What was asked for.
+        The scan as the network sees it.
+    options : ConversionOptions
     trace : Trace
-        Is told what was found.
+        Takes what is found.
     """
 
     loaded: Loaded
     image: MetaTensor
     prepared: Prepared
-    request: Request
+    options: ConversionOptions
     trace: Trace
 
     @property
@@ -75,10 +104,10 @@ class Checks:
         return source
 
     @property
-    def goes_back(self) -> bool:
-        """Whether the round trip is asked for and the model has a way back."""
+    def measures_cycle(self) -> bool:
+        """Whether the cycle error is asked for and the model has the reverse generator."""
         back = Modality(self.source["modality"]).target
-        return self.request.cycle and back in self.loaded.translator.bundle.generators
+        return self.options.cycle and back in self.loaded.translator.bundle.generators
 
     def before(self) -> tuple[Unseen, list[str]]:
         """Judge the scan before it is translated.
@@ -86,16 +115,16 @@ class Checks:
         Returns
         -------
         (Unseen, list of str)
-            What could not be seen, and what a user should be told, a sentence each.
+            What is outside the model's view, and notes for the user, a sentence each.
 
         Raises
         ------
         OutOfDomain
-            The domain check refuses the scan, and nobody forces it.
+            The domain check refuses the scan, and `force` is not set.
         """
         bundle, source = self.loaded.translator.bundle, self.source
         recipe = bundle.recipe(source["modality"], source["kind"])
-        target = bundle.recipe(Modality.parse(self.request.to), source["kind"])
+        target = bundle.recipe(Modality.parse(self.options.to), source["kind"])
         self.trace.found["recipes"] = {
             "source": recipe_record(recipe),
             "target": recipe_record(target),
@@ -103,8 +132,8 @@ class Checks:
         judgement, notes = self._judged()
         unseen = find_unseen(self.prepared, self.image, recipe, _unlike(judgement))
         self.trace.found["unseen"] = unseen.as_builtins()
-        if self.request.cycle and not self.goes_back:
-            notes.append("no round trip is made: the model leads one way")
+        if self.options.cycle and not self.measures_cycle:
+            notes.append("no cycle error is measured: the model has no generator back")
         if unseen.outside_field:
             notes.append(
                 f"{unseen.outside_field} voxels that are not air lie outside the model's field of "
@@ -113,24 +142,24 @@ class Checks:
         return unseen, notes
 
     def kept(self) -> Checks:
-        """Give the same with a copy of the slices, to be looked at after the translation."""
+        """Return the same with a copy of the slices, which the translation would replace."""
         prepared = replace(self.prepared, slices=self.prepared.slices.clone())
         return replace(self, prepared=prepared)
 
-    def round_trip(
+    def measure_cycle(
         self, result: MetaTensor, unseen: Unseen, progress: Progress
     ) -> tuple[CycleError, list[Look]]:
-        """Measure the cycle error; with pictures of the worst slices, where a page wants them."""
+        """Measure the cycle error, and cut out the worst slices where a page shows them."""
         translator = self.loaded.translator
         found = cycle_error(translator, self.image, result, self.prepared, progress=progress)
         self.trace.found["cycle_error"] = found.as_builtins()
-        if not self.request.wants_page:
+        if not self.options.wants_page:
             return found, []
         odd = {*(unseen.below_skull_base or ()), *unseen.unlike}
         looks = worst_looks(translator, self.image, result, found, self.prepared, passed_over=odd)
         return found, looks
 
-    def second_opinion(self, result: MetaTensor, progress: Progress) -> Variation:
+    def measure_variation(self, result: MetaTensor, progress: Progress) -> Variation:
         """Measure the variation."""
         translator = self.loaded.translator
         found = variation(translator, self.image, result, self.prepared, progress=progress)
@@ -142,7 +171,7 @@ class Checks:
             self.trace.found["domain"] = {"verdict": "not checked", "reasons": [NO_CALIBRATION]}
             return None, []
         judgement = self.loaded.domain.judge(self.prepared, self.source)
-        forced = judgement.verdict == "refused" and self.request.force
+        forced = judgement.verdict == "refused" and self.options.force
         self.trace.found["domain"] = {**judgement.as_builtins(), "forced": forced}
         if judgement.verdict == "passed":
             return judgement, []
@@ -155,7 +184,7 @@ class Checks:
 
 
 def _unlike(judgement: Judgement | None) -> list[int]:
-    """Give the network slices that are as odd as a scan that would be refused."""
+    """Return the network slices whose anomaly score alone would refuse a scan."""
     if judgement is None or judgement.slices is None or len(judgement.slices) == 1:
         return []
     refuse = judgement.limits[1]

@@ -1,74 +1,87 @@
-"""A phantom, converted: a folder of files that is whole or absent."""
+"""Convert a synthetic head phantom: a folder of files that is complete or absent."""
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 
-from medtranslate.conversion.checks import Loaded
+from medtranslate.conversion.checks import Loaded, Trace
 from medtranslate.conversion.inputs import find
-from medtranslate.conversion.options import Request
-from medtranslate.conversion.outputs import Job, place
+from medtranslate.conversion.options import ConversionOptions
+from medtranslate.conversion.outputs import Job, check_path, place
 from medtranslate.conversion.scan import convert_scan
-from medtranslate.conversion.targets import check_path
-from medtranslate.conversion.timings import Trace
 from medtranslate.errors import OutputExists
 from medtranslate.files import whole_folder
 from medtranslate.imaging import write
 from medtranslate.phantom import Phantom
 from medtranslate.translation import Translator
 
-VOLUME, PICTURE = "head-ct.nii.gz", "head-ct-slice.png"
+VOLUME, IMAGE_2D = "head-ct.nii.gz", "head-ct-slice.png"
 
 
-def demonstrate(folder: Path, bundle: str = "", *, overwrite: bool = False) -> list[str]:
-    """Write a phantom and its conversions into a folder.
+def demo(
+    folder: str | PathLike[str] = "medtranslate-demo",
+    *,
+    translator: Translator | None = None,
+    bundle: str | PathLike[str] = "",
+    overwrite: bool = False,
+) -> dict[Path, str]:
+    """Write a synthetic head phantom (a CT volume and a 2D image) and its conversion to MRI.
 
     Parameters
     ----------
-    folder : Path
-        The folder to be.
-    bundle : str
-        The model's folder; ``""`` for the shipped one.
+    folder : path
+        Folder to write.
+    translator : Translator, optional
+        A loaded model.
+    bundle : path
+        Folder of the model to load otherwise; ``""`` for the shipped one.
     overwrite : bool
         Replace an earlier demo; a folder that holds anything else is never replaced.
 
     Returns
     -------
-    list of str
-        What lies where, a line each.
+    dict of Path to str
+        The files written, and what each is.
 
     Raises
     ------
     ModelUnusable, OutputExists, OutputFailed
         Nothing is written.
+
+    Examples
+    --------
+    >>> from medtranslate.conversion.demo import demo
+    >>> files = demo("shown", overwrite=True)  # doctest: +SKIP
     """
+    folder = Path(folder)
     check_path(folder, overwrite=overwrite, folder=True)
     _refuse_foreign(folder)
-    loaded = Loaded.of(Translator.load(bundle or None))
+    loaded = Loaded.of(translator or Translator.load(str(bundle) or None))
+    files: dict[Path, str] = {}
     with whole_folder(folder, overwrite=overwrite) as temporary:
-        lines = []
         for name, image, what in (
-            (VOLUME, Phantom().volume(), "head phantom in HU"),
-            (PICTURE, Phantom().picture(), "one slice as a picture"),
+            (VOLUME, Phantom().volume(), "synthetic head phantom in HU"),
+            (IMAGE_2D, Phantom().picture(), "one slice of it as a 2D image"),
         ):
-            source = write(image, temporary / name)
-            job = _convert(source, loaded)
-            lines.append(f"{folder / name}: {what}")
-            lines.append(f"{folder / job.output.name}: the same as synthetic MRI")
+            job = _convert(write(image, temporary / name), loaded)
+            files[folder / name] = what
+            files[folder / job.output.name] = "the same as synthetic MRI"
             if job.preview:
-                lines.append(f"{folder / job.preview.name}: both side by side")
-    return lines
+                files[folder / job.preview.name] = "both side by side"
+    return files
 
 
 def _convert(source: Path, loaded: Loaded) -> Job:
-    request = Request(to="mri", modality="CT", force=True)  # a phantom need not look like a head
-    (job,) = place(find(source), request, alone=True).jobs
-    convert_scan(job, loaded, request, Trace(), lambda done, of: None)
+    # A phantom need not look like a head to the domain check.
+    options = ConversionOptions(to="mri", modality="CT", force=True)
+    (job,) = place(find(source), options, alone=True).jobs
+    convert_scan(job, loaded, options, Trace())
     return job
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Keep --overwrite from removing what no demo wrote."""
+    """Keep `overwrite` from removing what no demo wrote."""
     if not folder.is_dir():
         return
     foreign = [one.name for one in folder.iterdir() if not one.name.startswith("head-ct")]

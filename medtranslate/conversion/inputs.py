@@ -1,4 +1,4 @@
-"""Which scans lie at an input: a file, a folder or a zip."""
+"""The scans of an input: a file, a folder or a zip, from headers alone."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Item:
     path : Path
         What `medtranslate.read` takes.
     name : Path
-        What the result is called after: without suffix, relative to the folder of results.
+        Stem of the result's name, relative to the folder of results.
     format : str
-        In which the result is written unless another is asked for: as ``Request.format``, or
-        ``"pictures"`` for a stack of pictures that becomes a folder.
+        Format of the result unless another is asked for: as ``ConversionOptions.format``, or
+        ``"pictures"`` for a stack of 2D images that becomes a folder.
     kind : str
         ``"volume"`` or ``"picture"``.
     series : str
@@ -42,18 +42,18 @@ class Item:
 
 @dataclass(frozen=True)
 class Input:
-    """What lies at one argument.
+    """The scans of one input.
 
     Parameters
     ----------
     given : Path
-        The argument.
+        The input, as given.
     items : tuple of Item
         Its scans.
     together : bool
-        True for a folder of pictures, which become a folder of pictures.
+        Whether it is a folder of 2D images, which becomes a folder of 2D images.
     notes : tuple of str
-        What was left out, a sentence each.
+        What was skipped, a sentence each.
     """
 
     given: Path
@@ -63,14 +63,15 @@ class Input:
 
 
 def find(given: Path, series: str = "") -> Input:
-    """Find the scans of one argument, from headers alone.
+    """Find the scans of one input, from headers alone.
 
     Parameters
     ----------
     given : Path
         File, folder or zip.
     series : str
-        UID or number (from 1, as ``inspect`` lists them) of a DICOM series, or ``"all"``.
+        UID or number (from 1, as `medtranslate.inspect` lists them) of a DICOM series, or
+        ``"all"``.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def find(given: Path, series: str = "") -> Input:
 
 
 def stem(path: Path) -> str:
-    """Name a file without the suffix of its format: ``scan`` for ``scan.nii.gz``."""
+    """Return the name of a file without the suffix of its format: ``scan`` for ``scan.nii.gz``."""
     suffix = next((one for one in _NAMES if path.name.lower().endswith(one)), "")
     return path.name.removesuffix(path.name[len(path.name) - len(suffix) :]) or path.name
 
@@ -114,16 +115,16 @@ def _in_folder(folder: Path, found: Sequence[Finding], series: str) -> Input:
     volumes = [one for one in found if one.kind == "volume" and one.format != "dicom"]
     if dicom and not volumes:
         return _of_series(folder, dicom, series)
-    pictures = [one for one in found if one.kind == "picture"]
-    if dicom or not (volumes or pictures):
+    images = [one for one in found if one.kind == "picture"]
+    if dicom or not (volumes or images):
         raise _fault(folder)
     _refuse_series(folder, series)
     unknown = [one for one in found if not one.kind]
     together = not volumes
-    kept, passed = _pass_over_synthetic(volumes or pictures)
-    notes = [f"{passed} files that say they are synthetic are passed over"] if passed else []
-    if volumes and pictures:
-        notes.append(f"{len(pictures)} pictures beside the volumes are passed over")
+    kept, synthetic = _real(volumes or images)
+    notes = [_skipped(synthetic, "file", "labeled as synthetic")] if synthetic else []
+    if volumes and images:
+        notes.append(_skipped(len(images), "2D image", "beside the volumes"))
     items = []
     for path in dict.fromkeys(Path(one.path.split("!/")[0]) for one in [*kept, *unknown]):
         mine = [one for one in found if Path(one.path.split("!/")[0]) == path]
@@ -141,8 +142,8 @@ def _of_series(given: Path, dicom: Sequence[Finding], wanted: str) -> Input:
     if not series:
         raise _fault(given)
     name = Path(stem(given))
-    real, passed = _pass_over_synthetic(series)
-    notes = (f"{passed} series that say they are synthetic are passed over",) if passed else ()
+    real, synthetic = _real(series)
+    notes = (_skipped(synthetic, "series", "labeled as synthetic"),) if synthetic else ()
     if wanted != "all" and (wanted or len(real) > 1):
         uid = _choose(given, series, wanted)
         return Input(given, (Item(given, name, "dicom", "volume", uid),))
@@ -174,14 +175,20 @@ def _refuse_series(given: Path, series: str) -> None:
         raise Unsupported(f"holds no DICOM, so no series {series!r}", path=given)
 
 
-def _pass_over_synthetic(found: Sequence[Finding]) -> tuple[list[Finding], int]:
-    """Leave out earlier results that lie among real scans; count them."""
+def _skipped(count: int, what: str, which: str) -> str:
+    """Say that so many files are skipped: ``2 files labeled as synthetic are skipped``."""
+    several = f"{what}s" if count > 1 and not what.endswith("s") else what
+    return f"{count} {several} {which} {'is' if count == 1 else 'are'} skipped"
+
+
+def _real(found: Sequence[Finding]) -> tuple[list[Finding], int]:
+    """Skip earlier results that lie among real scans; count them."""
     real = [one for one in found if not one.description.startswith(_LABEL)]
     return (real, len(found) - len(real)) if real else (list(found), 0)
 
 
 def _fault(given: Path) -> Exception:
-    """Give the reader's own word on what cannot be read."""
+    """Return the reader's own error about what cannot be read."""
     try:
         read(given)
     except Exception as error:

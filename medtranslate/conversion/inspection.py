@@ -1,9 +1,11 @@
-"""Look at an input: every scan by its header, a single one by its voxels too."""
+"""Inspect an input without converting it: every scan by its header, a single one by its voxels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,7 @@ class Values:
     Parameters
     ----------
     orientation : str
-        Directions of the axes, such as ``"LPS"``; ``""`` for a picture.
+        Directions of the axes, such as ``"LPS"``; ``""`` for a 2D image.
     low, high : float
         Least and greatest value, in physical units.
     dtype : str
@@ -34,46 +36,81 @@ class Values:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What lies at a path.
+class Inspection:
+    """The scans at a path.
 
     Parameters
     ----------
     path : Path
         As given.
     findings : tuple of Finding
-        One a scan, or a file that cannot be read.
+        One for each scan, and for each file that cannot be read.
     values : Values or None
         Of the scan, where there is just one and it can be read.
-    voted : (modality, basis)
-        What a folder of pictures shows, as `convert` will take it.
+    folder_modality : (modality, basis)
+        What a folder of 2D images shows, as a conversion takes it; empty for any other input.
     refusal : MedTranslateError or None
-        Why nothing at all can be read.
+        Why nothing can be read.
     """
 
     path: Path
     findings: tuple[Finding, ...]
     values: Values | None = None
-    voted: tuple[str, str] = ("", "")
+    folder_modality: tuple[str, str] = ("", "")
     refusal: MedTranslateError | None = None
 
+    @property
+    def series_numbers(self) -> dict[str, int]:
+        """The number of each DICOM series, by UID: what the option ``series`` takes."""
+        uids = [one.series for one in self.findings if one.format == "dicom" and one.kind]
+        return {uid: number for number, uid in enumerate(uids, 1)}
 
-def look(path: Path) -> Seen:
-    """Find out what lies at a path.
+    def as_builtins(self) -> dict[str, Any]:
+        """Return everything found, for JSON; ``number`` is what the option ``series`` takes."""
+        scans = []
+        for finding in self.findings:
+            scan = finding.as_dict()
+            if finding.series in self.series_numbers:
+                scan["number"] = self.series_numbers[finding.series]
+            scans.append(scan)
+        if self.values is not None:
+            scans[0] |= asdict(self.values)
+        content: dict[str, Any] = {"path": str(self.path), "scans": scans}
+        if self.folder_modality[1]:
+            content["modality"], content["modality_basis"] = self.folder_modality
+        return content
+
+
+def inspect(path: str | PathLike[str]) -> Inspection:
+    """Find out which scans lie at a path, and what they are.
+
+    A single scan is read whole; of several, the headers alone.
+
+    Parameters
+    ----------
+    path : path
+        A file, a folder or a zip.
 
     Raises
     ------
     InputMissing, UntrustedInput
-        As `medtranslate.survey`.
+        As `medtranslate.survey`. What is damaged is not raised, but kept as `Inspection.refusal`.
+
+    Examples
+    --------
+    >>> from medtranslate import inspect
+    >>> inspect("study/").findings[0].modality  # doctest: +SKIP
+    'CT'
     """
+    path = Path(path)
     found = tuple(survey(path))
     scans = [one for one in found if one.kind]
     if len(scans) > 1:
-        return Seen(path, found, voted=_vote(path, scans))
+        return Inspection(path, found, folder_modality=_folder_modality(path, scans))
     try:
         image = read(path)
     except MedTranslateError as error:
-        return Seen(path, _refused(found, error), refusal=error)
+        return Inspection(path, _refused(found, error), refusal=error)
     source = image.meta["source"]
     voxels = image.as_tensor().numpy()
     values = Values(
@@ -82,18 +119,18 @@ def look(path: Path) -> Seen:
         float(np.max(voxels)),
         source["dtype"],
     )
-    told = replace(
+    scan = replace(
         scans[0] if scans else Finding(str(path)),
         modality=source["modality"],
         modality_basis=source["modality_basis"],
         faults=tuple(source["faults"]),
     )
     others = (one for one in found if not one.kind)
-    return Seen(path, (told, *others), values)
+    return Inspection(path, (scan, *others), values)
 
 
-def _vote(path: Path, scans: list[Finding]) -> tuple[str, str]:
-    if not path.is_dir() or any(one.kind != "picture" for one in scans):
+def _folder_modality(path: Path, scans: list[Finding]) -> tuple[str, str]:
+    if not path.is_dir() or any(one.kind == "volume" for one in scans):
         return "", ""
     try:
         return vote(path, [Path(one.path) for one in scans])
@@ -102,7 +139,7 @@ def _vote(path: Path, scans: list[Finding]) -> tuple[str, str]:
 
 
 def _refused(found: tuple[Finding, ...], error: MedTranslateError) -> tuple[Finding, ...]:
-    """Keep what the headers told, and say what the voxels then refused."""
+    """Keep what the header says, and add what the voxels are refused for."""
     if len(found) == 1 and not found[0].error:
         return (replace(found[0], error=error.fault),)
     return found

@@ -1,52 +1,91 @@
-"""What a user asked ``convert`` for."""
+"""The options of a conversion: everything that changes a result, in one frozen object."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-TO_STDOUT = "-"
+from medtranslate.errors import InvalidOption
+from medtranslate.modality import Modality
+
+FORMATS = ("nii.gz", "nii", "mha", "nrrd", "png", "jpg", "tif", "dicom")
+"""What a result may be written as."""
+
+_PRECISIONS = {
+    "auto": "auto",
+    "float32": "float32",
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+}
 
 
 @dataclass(frozen=True)
-class Request:
-    """The options of ``convert`` that concern scans and their results.
+class ConversionOptions:
+    """Say what to convert scans to, where results go and what is checked and written.
+
+    Every field is an option of ``medtranslate convert``, with the same default. Names of
+    modalities and precisions are accepted in any case and spelling (``"MRI"``, ``"mr"``,
+    ``"bf16"``) and kept in one.
 
     Parameters
     ----------
     to : str
-        ``"mri"`` or ``"ct"``.
-    output : str
-        A file or folder as typed (a trailing slash means a folder); ``""`` for beside the source.
+        ``"mri"`` or ``"ct"``: the modality to make.
+    output : str or path
+        A file, whose suffix is the format, or a folder of results (a trailing slash means a
+        folder); ``""`` writes beside the source.
     modality : str
-        ``"CT"`` or ``"MR"`` where the user says what the source is, else ``""``.
+        ``"CT"`` or ``"MR"`` to state what the source is, or ``""`` to take it from the header, or
+        to guess it.
     format : str
-        ``"nii.gz"``, ``"nii"``, ``"mha"``, ``"nrrd"``, ``"png"``, ``"jpg"``, ``"tif"``,
-        ``"dicom"``, or ``""`` for the source's own.
+        One of `FORMATS`, or ``""`` for the format of the source.
     series : str
-        UID or number of a DICOM series, ``"all"``, or ``""``.
-    template : str
-        Folder of the DICOM series whose headers the result takes, or ``""``.
+        DICOM series to convert: its number (from 1, as `medtranslate.inspect` lists them), its
+        SeriesInstanceUID, or ``"all"``.
+    template : str or path
+        Folder of a DICOM series on the same grid, whose headers a DICOM result takes.
     untilt, regrid : bool
-        Undo a gantry tilt; lay slices at even steps.
+        Undo a gantry tilt; resample unevenly spaced slices to even steps.
     uid_seed : str
-        From which new DICOM UIDs follow; ``""`` for random ones.
+        Text that the new DICOM UIDs are derived from; ``""`` for random UIDs.
     keep_private : bool
-        Copy private DICOM attributes.
+        Copy private DICOM attributes, which may identify the patient.
     overwrite : bool
-        Replace outputs.
+        Replace existing results. A source is never replaced.
     force : bool
-        Believe `modality` over what a header says, and convert what the domain check refuses.
+        Believe `modality` over a header, and convert what the domain check refuses.
     preview : bool
-        Write a picture of source and result.
+        Write an image of source and result side by side.
     cycle : bool
-        Translate results back and say what was lost.
+        Translate the result back and measure the cycle error.
     variation : bool
-        Translate the scan again, mirrored and shifted, and say what changed.
+        Translate the scan mirrored and shifted too, and measure how far the results differ.
     map : bool
-        Write what `cycle` and `variation` find as maps beside the result.
-    reports : tuple of str
-        Files, ``"-"`` for stdout.
+        Write the cycle error and the variation as images beside the result.
+    reports : sequence of (str or path)
+        Reports to write: a page if the name ends in ``.html``, else JSON. One name alone is
+        accepted too.
+    bundle : str or path
+        Folder of the model; ``""`` for the shipped one.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+    precision : str
+        ``"auto"``, ``"float32"`` or ``"bf16"``.
+    batch_size : int or None
+        Slices per pass through the network; by default 4 on a CPU and 32 on a GPU.
+
+    Raises
+    ------
+    InvalidOption
+        A value is none of those that an option takes.
+
+    Examples
+    --------
+    >>> ConversionOptions(to="MR", modality="ct", precision="BF16")
+    ConversionOptions(to='mri', modality='CT', precision='bfloat16')
     """
 
     to: str
@@ -65,19 +104,69 @@ class Request:
     cycle: bool = True
     variation: bool = False
     map: bool = False
-    reports: tuple[str, ...] = ()
+    reports: Sequence[str] = ()
+    bundle: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        reports = [self.reports] if isinstance(self.reports, str | Path) else self.reports
+        modality = Modality.parse(self.modality).value if self.modality else ""
+        self._set(
+            to=Modality.parse(self.to, "to").target,
+            output=_path(self.output),
+            modality=modality,
+            format=_chosen("format", self.format, dict(zip(FORMATS, FORMATS, strict=True)))
+            if self.format
+            else "",
+            series=str(self.series),
+            template=_path(self.template),
+            reports=tuple(_path(one) for one in reports),
+            bundle=_path(self.bundle),
+            precision=_chosen("precision", self.precision, _PRECISIONS),
+        )
+        if self.output == "-":
+            raise InvalidOption("-o - is not supported: results are files or folders")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InvalidOption(f"a batch of {self.batch_size} slices is not possible")
+
+    def __repr__(self) -> str:
+        """Show the options that are not at their default."""
+        told = (
+            f"{name}={getattr(self, name)!r}"
+            for name, field in self.__dataclass_fields__.items()
+            if name == "to" or getattr(self, name) != field.default
+        )
+        return f"{type(self).__name__}({', '.join(told)})"
 
     @property
     def report_files(self) -> tuple[Path, ...]:
-        """The reports that are files."""
-        return tuple(Path(one) for one in self.reports if one != TO_STDOUT)
+        """Reports to write, as paths."""
+        return tuple(Path(one) for one in self.reports)
 
     @property
     def wants_page(self) -> bool:
-        """Whether a report is a page with pictures."""
+        """Whether one of the reports is an HTML page."""
         return any(is_page(one) for one in self.reports)
+
+    def _set(self, **values: object) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 def is_page(report: str) -> bool:
-    """Say whether a report's name asks for a page to read rather than JSON."""
+    """Tell whether the name of a report asks for an HTML page instead of JSON."""
     return report.lower().endswith((".html", ".htm"))
+
+
+def _chosen(name: str, value: str, choices: dict[str, str]) -> str:
+    try:
+        return choices[str(value).lower()]
+    except KeyError:
+        known = ", ".join(dict.fromkeys(choices.values()))
+        raise InvalidOption(f"{name} {value!r} is not one of {known}") from None
+
+
+def _path(value: str | os.PathLike[str] | None) -> str:
+    return os.fspath(value) if value else ""

@@ -1,16 +1,22 @@
-"""Where each result goes, in which format."""
+"""Where each result goes and in which format; what cannot be written is refused before any work."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 from medtranslate.conversion.inputs import Input, Item
-from medtranslate.conversion.options import Request
-from medtranslate.errors import Unsupported
+from medtranslate.conversion.options import ConversionOptions
+from medtranslate.errors import (
+    InvalidOption,
+    MedTranslateError,
+    OutputExists,
+    OutputFailed,
+    Unsupported,
+)
+from medtranslate.files import check_target, check_target_folder
 
 SUFFIXES = {
     ".nii.gz": "nii.gz",
@@ -25,32 +31,34 @@ SUFFIXES = {
 }
 """What the name of an output says about its format."""
 
-PICTURES = ("png", "jpg", "tif")
+IMAGES_2D = ("png", "jpg", "tif")
 FOLDERS = ("dicom", "pictures")
 
 _MAP_FORMATS = {"dicom": "nii.gz", "jpg": "png"}
-"""Where a map cannot have the result's format: JPEG changes values, and no DICOM object that
-viewers show holds them."""
+"""What a map is written as where it cannot have the format of the result: JPEG changes values, and
+no DICOM object that viewers show holds them."""
+
+_REPORT_STARTS = (b"{", b"<", b"")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One scan, where its result goes and what goes beside it.
+    """One scan to convert, where its result goes and what is written beside it.
 
     Parameters
     ----------
     item : Item
         The scan.
     output : Path
-        The file or folder to be.
+        File or folder to write.
     format : str
         As ``Item.format``.
     home : Path or None
-        A folder of results, made if it is missing.
+        Folder of results, created if it is missing.
     preview : Path or None
-        The picture to be; None where none is asked for, or one sheet shows all of a folder.
+        Image to write; None where none is asked for, or one contact sheet shows a whole folder.
     error_map, variation_map : Path or None
-        The maps to be; None where none is asked for. A folder for a folder of pictures.
+        Maps to write; None where none is asked for. A folder for a folder of 2D images.
     beside : tuple of Path
         Preview and maps, whether asked for or not.
     """
@@ -66,18 +74,18 @@ class Job:
 
     @property
     def maps(self) -> tuple[Path, ...]:
-        """The maps to be."""
+        """Maps to write."""
         return tuple(one for one in (self.error_map, self.variation_map) if one is not None)
 
     @property
     def targets(self) -> tuple[Path, ...]:
-        """All that is to be written."""
+        """Everything to write."""
         preview = () if self.preview is None else (self.preview,)
         return (self.output, *preview, *self.maps)
 
     @property
     def outdated(self) -> tuple[Path, ...]:
-        """What lies beside the result and is not of it, but of an earlier one of its name."""
+        """Files beside the result that are left over from an earlier result of its name."""
         return tuple(one for one in self.beside if one not in self.targets and one.exists())
 
 
@@ -92,9 +100,9 @@ class Plan:
     jobs : tuple of Job
         Its scans.
     home : Path or None
-        For a folder of pictures, the folder of results.
+        For a folder of 2D images, the folder of results.
     sheet : Path or None
-        For a folder of pictures, the contact sheet to be.
+        For a folder of 2D images, the contact sheet to write.
     """
 
     source: Input
@@ -104,12 +112,14 @@ class Plan:
 
 
 def format_by_name(output: str) -> str:
-    """Return the format that an output's name says, ``""`` where it names a folder.
+    """Return the format that the name of an output asks for, ``""`` where it names a folder.
+
+    A suffix of digits alone is none: folders are named after UIDs and dates.
 
     Raises
     ------
     Unsupported
-        It ends like a file of a format that is not written.
+        The suffix is that of a format that is not written.
     """
     path, name = Path(output), output.lower()
     if not output or output.endswith(("/", os.sep)) or path.is_dir():
@@ -117,72 +127,71 @@ def format_by_name(output: str) -> str:
     for suffix, format in SUFFIXES.items():
         if name.endswith(suffix):
             return format
-    if path.suffix:
+    if path.suffix and not path.suffix[1:].isdecimal():
         known = " ".join(SUFFIXES)
         hint = f"{known}, or a folder" if path.suffix != ".dcm" else "a DICOM result is a folder"
         raise Unsupported(f"no file is written as {path.suffix}", path=output, remedy=hint)
     return ""
 
 
-def check_options(request: Request) -> None:
+def check_options(options: ConversionOptions) -> None:
     """Refuse options that contradict one another.
 
     Raises
     ------
-    typer.BadParameter
-        They do.
+    InvalidOption
+        Two options exclude each other, or one has no effect.
     Unsupported
-        The output's name ends like no format that is written.
+        The suffix of the output is that of no format that is written.
     """
-    named = format_by_name(request.output)
-    if named and request.format and named != request.format:
-        raise typer.BadParameter(f"--format {request.format} contradicts -o {request.output}")
-    format = named or request.format
-    moved = [name for name in ("untilt", "regrid") if getattr(request, name)]
-    if moved and (format == "dicom" or request.template):
-        raise typer.BadParameter(f"--{moved[0]} makes a grid that no DICOM slice has")
-    if request.map and not (request.cycle or request.variation):
-        raise typer.BadParameter("--map draws the round trip, which --no-cycle leaves out")
-    dicom_only = [n for n in ("template", "uid_seed", "keep_private") if getattr(request, n)]
+    named = format_by_name(options.output)
+    if named and options.format and named != options.format:
+        raise InvalidOption(f"--format {options.format} contradicts -o {options.output}")
+    format = named or options.format
+    moved = [name for name in ("untilt", "regrid") if getattr(options, name)]
+    if moved and (format == "dicom" or options.template):
+        raise InvalidOption(f"--{moved[0]} makes a grid that no DICOM slice has")
+    if options.map and not (options.cycle or options.variation):
+        raise InvalidOption("--map draws the cycle error, which --no-cycle leaves out")
+    dicom_only = [n for n in ("template", "uid_seed", "keep_private") if getattr(options, n)]
     if dicom_only and (moved or format not in ("", "dicom")):
         option = dicom_only[0].replace("_", "-")
-        raise typer.BadParameter(f"--{option} is for results in DICOM")
+        raise InvalidOption(f"--{option} is for results in DICOM")
 
 
-def place(source: Input, request: Request, *, alone: bool) -> Plan:
-    """Say where the results of an input go.
+def place(source: Input, options: ConversionOptions, *, alone: bool) -> Plan:
+    """Plan where the results of an input go.
 
     Parameters
     ----------
     source : Input
         The input with its scans.
-    request : Request
-        What was asked for.
+    options : ConversionOptions
     alone : bool
-        It is the only input, so that ``-o`` may name its result.
+        Whether it is the only input, so that ``-o`` may name its result.
 
     Raises
     ------
-    typer.BadParameter
+    InvalidOption
         ``-o`` names one file for several results.
     """
-    named = format_by_name(request.output)
+    named = format_by_name(options.output)
     single = alone and len(source.items) == 1 and not source.together
     if named and not single:
-        raise typer.BadParameter(f"-o {request.output} names one file, but there are several scans")
-    home = _home(source, request, alone)
-    jobs = tuple(_job(item, source, request, home, single=single) for item in source.items)
+        raise InvalidOption(f"-o {options.output} names one file, but there are several scans")
+    home = _home(source, options, alone)
+    jobs = tuple(_job(item, source, options, home, single=single) for item in source.items)
     if not source.together:
         return Plan(source, jobs)
-    sheet = _preview(home) if request.preview else None
+    sheet = _preview(home) if options.preview else None
     return Plan(source, jobs, home, sheet)
 
 
-def _home(source: Input, request: Request, alone: bool) -> Path:
+def _home(source: Input, options: ConversionOptions, alone: bool) -> Path:
     given = source.given
-    own = f"{given.name}_{request.to}"
-    if request.output:
-        out = Path(request.output)
+    own = f"{given.name}_{options.to}"
+    if options.output:
+        out = Path(options.output)
         return out / own if source.together and not alone else out
     if source.together:
         return given.with_name(own)
@@ -190,14 +199,15 @@ def _home(source: Input, request: Request, alone: bool) -> Path:
     return given.parent if one_scan else given
 
 
-def _job(item: Item, source: Input, request: Request, home: Path, *, single: bool) -> Job:
-    format = _format(item, request)
-    check_pair(item, format, request)
+def _job(item: Item, source: Input, options: ConversionOptions, home: Path, *, single: bool) -> Job:
+    format = _format(item, options)
+    check_pair(item, format, options)
     series_itself = format in FOLDERS
-    if single and request.output and (format_by_name(request.output) or series_itself):
-        output, made = Path(request.output), None
+    if single and options.output and (format_by_name(options.output) or series_itself):
+        output = Path(options.output)
+        made = output.parent if series_itself else None
     else:
-        last = item.name.name if source.together else f"{item.name.name}_{request.to}"
+        last = item.name.name if source.together else f"{item.name.name}_{options.to}"
         ending = "" if format in FOLDERS else f".{format}"
         output, made = home / item.name.with_name(last + ending), home
     together = home if source.together else None
@@ -208,43 +218,45 @@ def _job(item: Item, source: Input, request: Request, home: Path, *, single: boo
         output,
         format,
         made,
-        preview if request.preview else None,
-        error if request.map and request.cycle else None,
-        variation if request.map and request.variation else None,
+        preview if options.preview else None,
+        error if options.map and options.cycle else None,
+        variation if options.map and options.variation else None,
         beside=tuple(one for one in (preview, error, variation) if one is not None),
     )
 
 
-def _format(item: Item, request: Request) -> str:
-    asked = format_by_name(request.output) or request.format
+def _format(item: Item, options: ConversionOptions) -> str:
+    asked = format_by_name(options.output) or options.format
     if asked:
         return asked
-    if request.template:
+    if options.template:
         return "dicom"
-    return "nii.gz" if request.untilt or request.regrid else item.format
+    return "nii.gz" if options.untilt or options.regrid else item.format
 
 
-def check_pair(item: Item, format: str, request: Request) -> None:
+def check_pair(item: Item, format: str, options: ConversionOptions) -> None:
     """Refuse a format that cannot hold a scan.
 
     Raises
     ------
     Unsupported
-        A volume as a picture, a picture as DICOM, or DICOM without headers to derive from.
+        A volume as a 2D image, a 2D image as DICOM, or DICOM without headers to derive from.
     """
-    if item.kind == "volume" and format in PICTURES:
-        fault = "a volume would lose its spacing and its units in a picture"
+    if item.kind == "volume" and format in IMAGES_2D:
+        fault = "a volume would lose its spacing and its units in a 2D image"
         raise Unsupported(fault, path=item.path, remedy="write nii.gz, nii, mha, nrrd or dicom")
     if item.kind == "picture" and format == "dicom":
-        raise Unsupported("a picture has no place in space, which DICOM asks for", path=item.path)
+        raise Unsupported(
+            "a 2D image has no position in space, which DICOM requires", path=item.path
+        )
     if item.format == "pictures" and format in ("png", "jpg"):
-        fault = "several pictures do not fit into one file of this format"
+        fault = "several 2D images do not fit into one file of this format"
         raise Unsupported(fault, path=item.path, remedy="write a folder or a .tif")
-    dicom_only = [n for n in ("uid_seed", "keep_private") if getattr(request, n)]
+    dicom_only = [n for n in ("uid_seed", "keep_private") if getattr(options, n)]
     if format != "dicom" and dicom_only:
         option = dicom_only[0].replace("_", "-")
         raise Unsupported(f"--{option} is for results in DICOM", path=item.path)
-    if format == "dicom" and item.format != "dicom" and not request.template:
+    if format == "dicom" and item.format != "dicom" and not options.template:
         fault = "has no DICOM headers that a series can be derived from"
         raise Unsupported(fault, path=item.path, remedy="give the --template series")
 
@@ -265,3 +277,134 @@ def _map(output: Path, format: str, what: str, folder: Path | None) -> Path:
 def _beside(output: Path, what: str, ending: str) -> Path:
     suffix = next((s for s in SUFFIXES if output.name.lower().endswith(s)), "")
     return output.with_name(f"{output.name[: len(output.name) - len(suffix)]}_{what}{ending}")
+
+
+def check_free(job: Job, *, overwrite: bool, sources: Set[Path]) -> None:
+    """Refuse, before any work, an output that is in the way or cannot be written.
+
+    Parameters
+    ----------
+    job : Job
+        What is to be written.
+    overwrite : bool
+        Whether existing outputs are replaced.
+    sources : set of Path
+        All files and folders that this call converts, resolved.
+
+    Raises
+    ------
+    OutputExists
+        The output exists, or is a source.
+    OutputFailed
+        It cannot be written there.
+    """
+    for path in job.targets:
+        if path.resolve() in sources:
+            raise OutputExists("is a source itself", path=path, remedy="choose another -o")
+    folders = {job.output} if job.format in FOLDERS else set()
+    folders.update(job.maps if job.format == "pictures" else ())
+    for path in job.targets:
+        if job.home is None or not will_be_made(path.parent):
+            check_path(path, overwrite=overwrite, folder=path in folders)
+
+
+def check_sheet(plan: Plan, *, overwrite: bool) -> None:
+    """Refuse, before any work, a contact sheet that is in the way or cannot be written.
+
+    Raises
+    ------
+    OutputExists, OutputFailed
+        As `check_free`.
+    """
+    if plan.sheet is not None and not will_be_made(plan.sheet.parent):
+        check_path(plan.sheet, overwrite=overwrite)
+
+
+def check_path(path: Path, *, overwrite: bool, folder: bool = False) -> None:
+    """Refuse an output that exists or cannot be written; the remedy names the option.
+
+    Raises
+    ------
+    OutputExists, OutputFailed
+        As `check_free`.
+    """
+    try:
+        (check_target_folder if folder else check_target)(path, overwrite)
+    except OutputExists as error:
+        remedy = "give --overwrite to replace it"
+        raise OutputExists(error.fault, path=path, remedy=remedy) from error
+
+
+def check_reports(reports: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse, before any work, reports that cannot be written, or that would replace a scan.
+
+    Nothing but an earlier report is replaced, whatever `overwrite` says.
+
+    Raises
+    ------
+    OutputExists, OutputFailed
+        As `check_free`.
+    """
+    for number, path in enumerate(reports):
+        check_path(path, overwrite=overwrite)
+        if path.resolve() in (other.resolve() for other in reports[:number]):
+            raise OutputExists("is asked for twice as a report", path=path)
+        if path.is_file() and not _is_report(path):
+            remedy = "choose another --report"
+            raise OutputExists("is no report, so none replaces it", path=path, remedy=remedy)
+
+
+def check_apart(reports: Sequence[Path], plans: Sequence[Plan]) -> None:
+    """Refuse, before any work, a report whose place is that of a result.
+
+    Raises
+    ------
+    OutputExists
+        It has the name of a result, or lies in a folder that is one.
+    """
+    sheets = {plan.sheet.resolve() for plan in plans if plan.sheet is not None}
+    results = {path.resolve() for plan in plans for job in plan.jobs for path in job.targets}
+    for path in reports:
+        if results.union(sheets) & {path.resolve(), *path.resolve().parents}:
+            remedy = "choose another --report"
+            raise OutputExists("is for a result already", path=path, remedy=remedy)
+
+
+def will_be_made(folder: Path) -> bool:
+    """Tell whether a folder of results is still missing, so that nothing can be in the way there.
+
+    Raises
+    ------
+    OutputFailed
+        It cannot be created or written into: a file is in its place, or there is no permission.
+    """
+    existing = _first_existing(folder)
+    if not existing.is_dir():
+        raise OutputFailed("is a file, a folder was to be written", path=existing)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputFailed("cannot be written: no permission in this folder", path=existing)
+    return not folder.exists()
+
+
+def check_collisions(plans: Sequence[Plan]) -> dict[Job, MedTranslateError]:
+    """Find the jobs that would write where an earlier job writes."""
+    taken: dict[Path, Job] = {}
+    clashes: dict[Job, MedTranslateError] = {}
+    for job in (job for plan in plans for job in plan.jobs):
+        for path in job.targets:
+            first = taken.setdefault(path.resolve(), job)
+            if first is not job and job not in clashes:
+                fault = f"is the result of {first.item.path}: {job.item.path} needs another name"
+                remedy = "convert them apart, or without -o"
+                clashes[job] = OutputExists(fault, path=path, remedy=remedy)
+    return clashes
+
+
+def _is_report(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) in _REPORT_STARTS
+
+
+def _first_existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    return next(one for one in (folder, *folder.parents) if os.path.lexists(one))

@@ -1,21 +1,30 @@
-"""One scan from file to file: read, check, translate, check, write, show."""
+"""One scan from file to file: read, check, translate, check, write, preview."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from monai.data import MetaTensor
 
-from medtranslate.conversion.checks import Checks, Loaded
-from medtranslate.conversion.options import Request
-from medtranslate.conversion.outputs import Job
-from medtranslate.conversion.reading import read_scan
-from medtranslate.conversion.timings import Trace
-from medtranslate.conversion.writing import folder_made, mended, write_result
+from medtranslate.conversion.checks import Checks, Loaded, Trace
+from medtranslate.conversion.options import ConversionOptions
+from medtranslate.conversion.outputs import FOLDERS, Job
 from medtranslate.device import Progress
+from medtranslate.errors import OutputFailed, Unsupported, WrongModality
+from medtranslate.imaging import read, write
+from medtranslate.imaging.dicom import (
+    adopt_template,
+    check_replaceable,
+    regrid,
+    repairs,
+    untilt,
+    write_series,
+)
+from medtranslate.imaging.image2d import write_stack
 from medtranslate.quality.coverage import Unseen, marked
 from medtranslate.quality.cycle import CycleError
 from medtranslate.quality.error_map import Measure
@@ -23,8 +32,13 @@ from medtranslate.quality.maps import write_map
 from medtranslate.quality.worst_slices import Look
 from medtranslate.report.preview import Panel, panels, save_preview
 
+ModalityBasis = tuple[str, str]
+"""A modality and its basis, as in ``meta["source"]``; empty strings where it is not known."""
 
-@dataclass(frozen=True)
+UNKNOWN: ModalityBasis = ("", "")
+
+
+@dataclass(frozen=True, eq=False)
 class Converted:
     """What is known of a scan that was converted.
 
@@ -36,59 +50,57 @@ class Converted:
         What was noticed, a sentence each.
     panels : tuple of Panel
         Source beside result.
-    looks : tuple of Look
-        The slices that lost most on the round trip, where a page shows them.
+    worst : tuple of Look
+        The slices of largest cycle error, where a page shows them.
     """
 
     source: Mapping[str, Any]
     synthesis: Mapping[str, Any]
     notes: tuple[str, ...]
     panels: tuple[Panel, ...]
-    looks: tuple[Look, ...]
+    worst: tuple[Look, ...]
 
 
 def convert_scan(
     job: Job,
     loaded: Loaded,
-    request: Request,
+    options: ConversionOptions,
     trace: Trace,
-    progress: Progress,
-    voted: tuple[str, str] = ("", ""),
+    progress: Progress = lambda done, total: None,
+    folder_modality: ModalityBasis = UNKNOWN,
 ) -> Converted:
-    """Convert one scan; the result is whole or absent.
+    """Convert one scan; the result is complete or absent.
 
     Parameters
     ----------
     job : Job
-        Where from and where to.
+        Where the scan is and where the result goes.
     loaded : Loaded
         The model.
-    request : Request
-        What was asked for.
+    options : ConversionOptions
     trace : Trace
-        Takes the time and what is found.
+        Takes the seconds by stage and what the checks find.
     progress : function
         Called with the slices done and the slices in all, over all passes through the network.
-    voted : (modality, basis)
-        What the folder of a picture was found to show.
+    folder_modality : (modality, basis)
+        The modality that the folder of a 2D image was found to have.
 
     Raises
     ------
     MedTranslateError
-        The file and the fault are in the message.
+        The message names the file and the fault.
     """
-    translator, to = loaded.translator, request.to
+    translator, to = loaded.translator, options.to
     with trace.stage("read"):
-        image = read_scan(job, request, voted)
+        image = _read(job, options, folder_modality)
     trace.source = source = image.meta["source"]
     with trace.stage("prepare"):
         _, prepared = translator.prepare(image, source, to)
     with trace.stage("check"):
-        checks = Checks(loaded, image, prepared, request, trace)
+        checks = Checks(loaded, image, prepared, options, trace)
         unseen, notes = checks.before()
-    goes_back = checks.goes_back
-    passes = _Passes(progress, 1 + goes_back + request.variation)
-    if goes_back or request.variation:
+    passes = _Passes(progress, 1 + checks.measures_cycle + options.variation)
+    if checks.measures_cycle or options.variation:
         checks = checks.kept()
     with trace.stage("translate"):
         result = translator.translate_prepared(
@@ -96,44 +108,134 @@ def convert_scan(
         )
         del prepared  # its slices are the result's now, which has its own voxels
     cycle: CycleError | None = None
-    looks: list[Look] = []
-    if goes_back:
-        with trace.stage("round trip"):
-            cycle, looks = checks.round_trip(result, unseen, passes.next())
+    worst: list[Look] = []
+    if checks.measures_cycle:
+        with trace.stage("cycle"):
+            cycle, worst = checks.measure_cycle(result, unseen, passes.next())
         if job.error_map is None:
-            cycle = None  # its figures are kept; its map would only take room
-    with trace.stage("write"), folder_made(job.home and job.output.parent):
-        write_result(result, job, request)
+            cycle = None  # its figures are kept; its map would only take memory
+    with trace.stage("write"), folder_created(job.home and job.output.parent):
+        _write(result, job, options)
         if cycle and job.error_map:
             _write_map(cycle, job.error_map, checks, unseen, result)
             cycle = None  # one map at a time
-    if request.variation:
+    if options.variation:
         with trace.stage("variation"):
-            other = checks.second_opinion(result, passes.next())
+            variation = checks.measure_variation(result, passes.next())
         with trace.stage("write"):
             if job.variation_map:
-                _write_map(other, job.variation_map, checks, unseen, result)
-    shown = _preview(image, result, job, request, trace)
+                _write_map(variation, job.variation_map, checks, unseen, result)
+    shown = _preview(image, result, job, options, trace)
     notes = [*result.meta["source"]["faults"], *notes]
     if job.format == "dicom":
-        notes += mended(result, request)
+        notes += _repaired(result, options)
     notes += [f"{one.name} beside it is of an earlier result" for one in job.outdated]
     return Converted(
-        result.meta["source"], result.meta["synthesis"], tuple(notes), shown, tuple(looks)
+        result.meta["source"], result.meta["synthesis"], tuple(notes), shown, tuple(worst)
     )
 
 
+@contextmanager
+def folder_created(folder: Path | None) -> Iterator[None]:
+    """Create a folder of results if it is missing; remove it again if the block fails."""
+    if folder is None:
+        yield
+        return
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFailed(f"cannot be created: {error.strerror}", path=folder) from error
+    try:
+        yield
+    except BaseException:
+        for one in missing:
+            if not any(one.iterdir()):
+                one.rmdir()
+        raise
+
+
 class _Passes:
-    """One bar over several passes through the network."""
+    """Show several passes through the network as one progress."""
 
     def __init__(self, progress: Progress, count: int) -> None:
         self._progress, self._count, self._begun = progress, count, 0
 
     def next(self) -> Progress:
-        """Give the progress of the next pass."""
+        """Return the progress of the next pass."""
         before = self._begun
         self._begun += 1
-        return lambda done, of: self._progress(before * of + done, self._count * of)
+        return lambda done, total: self._progress(before * total + done, self._count * total)
+
+
+def _read(job: Job, options: ConversionOptions, folder_modality: ModalityBasis) -> MetaTensor:
+    """Read a scan as it will be translated, and refuse now what could not be written."""
+    image = read(job.item.path, series=job.item.series)
+    _settle_modality(image.meta["source"], job.item.path, options, folder_modality)
+    if options.untilt:
+        image = untilt(image)
+    if options.regrid:
+        image = regrid(image)
+    if not image.meta["source"]["even"]:
+        _check_even(job)
+    if job.format == "dicom":
+        placed = adopt_template(image, options.template) if options.template else image
+        check_replaceable(job.output, placed.meta["source"]["files"])
+    return image
+
+
+def _check_even(job: Job) -> None:
+    fault = "its slices are not evenly spaced, which {} cannot express"
+    if job.format != "dicom":
+        remedy = "write --format dicom, or an even grid with --regrid"
+        raise Unsupported(fault.format(job.format), path=job.item.path, remedy=remedy)
+    if job.maps:
+        remedy = "leave out --map (the report has a figure a slice), or make a grid with --regrid"
+        raise Unsupported(fault.format("a map"), path=job.item.path, remedy=remedy)
+
+
+def _settle_modality(
+    source: dict[str, Any], path: Path, options: ConversionOptions, folder_modality: ModalityBasis
+) -> None:
+    """Decide in a source record which modality the scan has: header, user, folder, guess."""
+    found, basis = source["modality"], source["modality_basis"]
+    stated = bool(found) and not basis.startswith("guess")
+    if options.modality:
+        if stated and found != options.modality:
+            fault = f"{basis} says {found}, --from says {options.modality}"
+            if not options.force:
+                remedy = "--force believes --from"
+                raise WrongModality(fault, path=path, remedy=remedy)
+            source["faults"] = [*source["faults"], f"{fault}, which is believed (--force)"]
+        source |= {"modality": options.modality, "modality_basis": "given"}
+    elif folder_modality[0] and not stated:
+        expected, folder_basis = folder_modality
+        if found not in ("", expected):
+            fault = f"looks like {found} among 2D images that look like {expected} ({basis})"
+            raise WrongModality(fault, path=path, remedy="say which: --from ct or --from mri")
+        source |= {"modality": expected, "modality_basis": folder_basis}
+
+
+def _write(result: MetaTensor, job: Job, options: ConversionOptions) -> None:
+    if job.format == "dicom":
+        write_series(
+            result,
+            job.output,
+            overwrite=options.overwrite,
+            template=options.template or None,
+            uid_seed=options.uid_seed,
+            keep_private=options.keep_private,
+        )
+    elif job.format in FOLDERS:
+        write_stack(result, job.output, overwrite=options.overwrite)
+    else:
+        write(result, job.output, overwrite=options.overwrite)
+
+
+def _repaired(result: MetaTensor, options: ConversionOptions) -> list[str]:
+    """Say what the derived series adds to or repairs in the attributes that it carries over."""
+    placed = adopt_template(result, options.template) if options.template else result
+    return [f"In the result: {note}" for note in repairs(placed)]
 
 
 def _write_map(
@@ -141,19 +243,19 @@ def _write_map(
 ) -> None:
     if checks.source["kind"] == "volume":
         marked(measure, checks.prepared, unseen)
-    with folder_made(path.parent):
+    with folder_created(path.parent):
         synthesis = result.meta["synthesis"]
-        write_map(measure, synthesis, path, overwrite=checks.request.overwrite)
+        write_map(measure, synthesis, path, overwrite=checks.options.overwrite)
 
 
 def _preview(
-    image: MetaTensor, result: MetaTensor, job: Job, request: Request, trace: Trace
+    image: MetaTensor, result: MetaTensor, job: Job, options: ConversionOptions, trace: Trace
 ) -> tuple[Panel, ...]:
-    if not request.preview:
+    if not options.preview:
         return ()
     with trace.stage("preview"):
         shown = panels(image, result)
         if job.preview is not None:
             label = str(result.meta["synthesis"]["label"])
-            save_preview(shown, job.preview, label, overwrite=request.overwrite)
+            save_preview(shown, job.preview, label, overwrite=options.overwrite)
     return shown

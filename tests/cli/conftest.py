@@ -13,7 +13,7 @@ from imaging.dicom import factory
 from PIL import Image
 
 from medtranslate.cli.app import app
-from medtranslate.conversion.endings import run
+from medtranslate.cli.endings import run
 from medtranslate.phantom import Phantom
 
 SHAPE, SPACING = (48, 52, 5), (4.5, 4.25, 26.0)

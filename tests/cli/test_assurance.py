@@ -71,7 +71,7 @@ def test_the_line_says_what_the_round_trip_lost(convert, ct, tmp_path) -> None:
 
     (one,) = reported(tmp_path / "r.json")["conversions"]
     found = one["cycle_error"]
-    assert f"round trip {found['error']:.1f} HU ({found['share_of_range']:.1%}" in done.out
+    assert f"cycle error {found['error']:.1f} HU ({found['share_of_range']:.1%}" in done.out
     assert found["range"] == [-20, 100] and 0 < found["error"] < 120
     assert [each["index"] for each in found["slices"]] == list(range(5))
     assert found["slice_axis"] == "Z"
@@ -92,7 +92,7 @@ def test_without_a_round_trip_nothing_is_said_of_it(convert, ct, tmp_path, monke
 
     done = convert(ct, "--to", "mri", "--no-cycle", "--report", tmp_path / "r.json")
 
-    assert done.code == 0 and "round trip" not in done.out
+    assert done.code == 0 and "cycle error" not in done.out
     assert set(asked) == {"mri"}
     (one,) = reported(tmp_path / "r.json")["conversions"]
     assert one["cycle_error"] is None and one["unseen"]["outside_field_voxels"] == 0
@@ -156,7 +156,7 @@ def test_pictures_have_maps_in_a_folder_beside(convert, pictures, tmp_path) -> N
     told = reported(tmp_path / "r.json")["conversions"]
     assert {one["cycle_error"]["units"] for one in told} == {"grey levels"}
     mean = np.mean([one["cycle_error"]["error"] for one in told])
-    assert f"round trip {mean:.1f} grey levels" in done.out
+    assert f"cycle error {mean:.1f} grey levels" in done.out
 
     (maps / "a2.png").unlink()
     Path(tmp_path / "slices_mri" / "a2.png").unlink()
@@ -226,9 +226,13 @@ def test_a_map_of_nothing_is_a_wrong_command_line(convert, ct, listed) -> None:
 def test_a_model_of_one_direction_has_no_round_trip(one_way, ct, tmp_path) -> None:
     done = one_way(ct, "--to", "mri", "--report", tmp_path / "r.json")
 
-    assert done.code == 0 and "no round trip is made" in done.err and "round trip" not in done.out
+    assert (
+        done.code == 0
+        and "no cycle error is measured" in done.err
+        and "cycle error" not in done.out
+    )
     (one,) = reported(tmp_path / "r.json")["conversions"]
-    assert one["cycle_error"] is None and "one way" in one["warnings"][-1]
+    assert one["cycle_error"] is None and "no generator back" in one["warnings"][-1]
     mapped = one_way(ct, "--to", "mri", "--map", "-o", tmp_path / "other.nii")
     assert mapped.code == ModelUnusable.exit_code and "leave out --map" in mapped.err
     assert not (tmp_path / "other.nii").exists()
@@ -313,7 +317,7 @@ def test_a_warning_is_a_note(convert, ct, pictures, judged, tmp_path) -> None:
     assert one["domain"]["verdict"] == "warned" and one["domain"]["forced"] is False
 
     done = convert(pictures, "--to", "mri", "--from", "ct")
-    assert "the domain check warns of 3 of 3 pictures" in done.err and done.err.count("\n") == 1
+    assert "the domain check warns of 3 of 3 images" in done.err and done.err.count("\n") == 1
 
 
 def test_every_kind_of_ending_is_in_the_schema(convert, ct, pictures, tmp_path) -> None:

@@ -173,14 +173,14 @@ def test_a_volume_does_not_become_a_picture_nor_a_picture_dicom(convert, ct, pic
     assert done.code == 5 and "would lose its spacing" in done.err
 
     done = convert(pictures / "a1.png", "--to", "mri", "--from", "ct", "--format", "dicom")
-    assert done.code == 5 and "no place in space" in done.err
+    assert done.code == 5 and "no position in space" in done.err
 
 
 @pytest.mark.parametrize("arguments", [("convert", "--to", "mri", ""), ("inspect", "")])
 def test_an_empty_name_is_not_the_current_folder(command, arguments) -> None:
     done = command(*arguments)
 
-    assert done.code == 2 and "INPUT is empty" in done.err
+    assert done.code == 2 and "is empty; is a variable unset?" in done.err
 
 
 def test_only_dicom_has_series_to_choose_from(convert, ct, pictures, tmp_path) -> None:

@@ -112,19 +112,19 @@ def test_a_folder_of_volumes_is_converted_one_by_one(convert, save, ct_voxels, t
     assert made == {"a_mri.nii.gz", "sub/b_mri.nii"}
 
 
-def test_earlier_results_in_a_folder_are_passed_over(convert, save, ct_voxels, tmp_path) -> None:
+def test_earlier_results_in_a_folder_are_skipped(convert, save, ct_voxels, tmp_path) -> None:
     save(ct_voxels, "in/a.nii.gz")
     convert(tmp_path / "in", "--to", "mri")
 
     again = convert(tmp_path / "in", "--to", "mri", "--overwrite")
 
     assert again.code == 0, again.err
-    assert "1 files that say they are synthetic are passed over" in again.err
+    assert "1 file labeled as synthetic is skipped" in again.err
     assert not list((tmp_path / "in").glob("*_mri_mri*"))
 
 
 @pytest.mark.parametrize("format", ["mha", "nrrd"])
-def test_earlier_results_of_other_formats_are_passed_over(
+def test_earlier_results_of_other_formats_are_skipped(
     convert, save, ct_voxels, tmp_path, format
 ) -> None:
     import SimpleITK as sitk
@@ -140,23 +140,21 @@ def test_earlier_results_of_other_formats_are_passed_over(
     again = convert(tmp_path / "in", "--to", "mri", "--no-cycle", "--overwrite")
 
     assert again.code == 0, again.err
-    assert "1 files that say they are synthetic are passed over" in again.err
+    assert "1 file labeled as synthetic is skipped" in again.err
 
 
 @pytest.mark.parametrize("format", ["jpg", "tif"])
-def test_earlier_pictures_of_other_formats_are_passed_over(
-    convert, pictures, tmp_path, format
-) -> None:
+def test_earlier_images_of_other_formats_are_skipped(convert, pictures, tmp_path, format) -> None:
     made = convert(pictures / "a1.png", "--to", "mri", "--format", format, "--no-cycle")
     assert (pictures / f"a1_mri.{format}").is_file(), made.err
 
     again = convert(pictures, "--to", "mri", "-o", tmp_path / "out", "--no-cycle")
 
     assert again.code == 0, again.err
-    assert "2 files that say they are synthetic are passed over" in again.err  # and its preview
+    assert "2 files labeled as synthetic are skipped" in again.err  # and its preview
 
 
-def test_an_earlier_series_is_passed_over_unless_it_is_chosen(convert, ct_series) -> None:
+def test_an_earlier_series_is_skipped_unless_it_is_chosen(convert, ct_series) -> None:
     convert(ct_series, "--to", "mri", "-o", ct_series / "made", "--no-cycle")
 
     for chosen in ([], ["--series", "all"]):
@@ -164,7 +162,7 @@ def test_an_earlier_series_is_passed_over_unless_it_is_chosen(convert, ct_series
             ct_series, "--to", "mri", "-o", ct_series.parent / f"again{len(chosen)}", *chosen
         )
         assert again.code == 0, again.err
-        assert "1 series that say they are synthetic are passed over" in again.err
+        assert "1 series labeled as synthetic is skipped" in again.err
     itself = convert(ct_series, "--to", "mri", "-o", ct_series.parent / "no", "--series", "2")
     assert itself.code == WrongModality.exit_code
 
@@ -187,7 +185,7 @@ def test_a_folder_of_pictures_keeps_names_and_sizes(convert, pictures, tmp_path)
         assert made.size == Image.open(source).size and made.mode == "L"
         assert made.info["Description"].startswith("SYNTHETIC MR from CT")
     assert Image.open(tmp_path / "slices_mri_preview.png").info["Description"].startswith("SYNTH")
-    assert "3 of 3 pictures" in done.out
+    assert "3 of 3 images" in done.out
 
 
 def test_a_folder_of_pictures_has_one_modality(convert, pictures, tmp_path, monkeypatch) -> None:
@@ -224,7 +222,7 @@ def test_pictures_and_a_volume_share_a_folder_of_results(convert, pictures, ct, 
 
 
 def test_a_stranger_among_pictures_is_refused(convert, pictures, monkeypatch) -> None:
-    from medtranslate.conversion import reading
+    from medtranslate.conversion import scan
     from medtranslate.imaging import folder_modality as vote
 
     def stranger(path: Path, **options: object) -> object:
@@ -234,13 +232,13 @@ def test_a_stranger_among_pictures_is_refused(convert, pictures, monkeypatch) ->
         return image
 
     monkeypatch.setattr(vote, "_look", lambda path: "CT")
-    monkeypatch.setattr(reading, "read", stranger)
+    monkeypatch.setattr(scan, "read", stranger)
 
     done = convert(pictures, "--to", "mri")
 
     assert done.code == WrongModality.exit_code
-    assert "a2.png: looks like MR among pictures that look like CT" in done.err
-    assert "2 of 3 pictures" in done.out
+    assert "a2.png: looks like MR among 2D images that look like CT" in done.err
+    assert "2 of 3 images" in done.out
     assert convert(pictures, "--to", "mri", "--from", "ct", "--overwrite").code == 0
 
 
@@ -394,7 +392,7 @@ def test_two_inputs_with_one_name_do_not_overwrite_each_other(convert, save, ct_
 
     done = convert(first, second, "--to", "mri", "-o", tmp_path / "out")
 
-    assert done.code == OutputExists.exit_code and "b/scan.nii.gz needs another" in done.err
+    assert done.code == OutputExists.exit_code and "scan_mri.nii.gz: is the result of" in done.err
     assert (tmp_path / "out" / "scan_mri.nii.gz").is_file()
 
 
@@ -439,7 +437,7 @@ def test_the_report_names_files_model_and_times(convert, ct, tmp_path, tiny_bund
     assert report["model"]["weights_sha256"]["mri"] == weights
     assert one["synthesis"]["weights_sha256"] == weights
     assert list(one["seconds"]) == [
-        *("read", "prepare", "check", "translate", "round trip", "write", "preview"),
+        *("read", "prepare", "check", "translate", "cycle", "write", "preview"),
     ]
     assert one["source"]["modality"] == "CT" and one["source"]["modality_basis"].startswith("guess")
     assert one["source"]["shape"] == [48, 52, 5] and one["source"]["orientation"] == "LPS"

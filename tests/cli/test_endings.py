@@ -77,7 +77,7 @@ except BaseException:
     program = """
 import signal, time, typer
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from medtranslate.conversion.endings import run
+from medtranslate.cli.endings import run
 
 app = typer.Typer()
 

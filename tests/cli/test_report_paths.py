@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import pytest
 
+from medtranslate.conversion import ConversionOptions
 from medtranslate.errors import OutputExists
 
 
@@ -80,7 +82,8 @@ def test_an_earlier_report_is_replaced(convert, ct, tmp_path, name) -> None:
 
 
 def test_a_report_has_every_option(convert, ct, tmp_path) -> None:
-    convert(ct, "--to", "mri", "--quiet", "--report", tmp_path / "r.json")
+    convert(ct, "--to", "mri", "--force", "--report", tmp_path / "r.json")
 
     options = json.loads((tmp_path / "r.json").read_text())["options"]
-    assert options["quiet"] is True and options["verbose"] is False
+    assert set(options) == {"inputs", *(one.name for one in fields(ConversionOptions))}
+    assert options["inputs"] == [str(ct)] and options["force"] is True

@@ -1,4 +1,4 @@
-"""How a run ends: what went wrong in one line on stderr, and the exit code that says it.
+"""How a command ends: what went wrong as one line on stderr, and the exit code.
 
 Refusals (`MedTranslateError`) carry their code; a wrong command line is 2, an interrupt 130, a
 SIGTERM 143, anything else, which is a bug, 1.
@@ -11,24 +11,24 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, ClassVar
 
 import typer
 
-from medtranslate.errors import MedTranslateError, SomeFailed
+from medtranslate.errors import MedTranslateError, exit_code
 
 INTERRUPTED, TERMINATED = 130, 143
 _ENDINGS: dict[int, tuple[int, str]] = {
     signal.SIGINT: (INTERRUPTED, "interrupted"),
     signal.SIGTERM: (TERMINATED, "terminated"),
 }
-UNEXPECTED = MedTranslateError.exit_code
 
 # Typer names BadParameter only; its base, wherever typer takes it from, is any wrong command line.
 UsageError: Any = typer.BadParameter.__base__
 _NO_ARGUMENTS = "NoArgsIsHelpError"
+_VERBOSE = {"--verbose", "-v"}
 
 
 class Terminated(BaseException):
@@ -43,7 +43,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     app : typer.Typer
         The commands.
     arguments : sequence of str
-        Without the program's name. ``--verbose`` among them asks for tracebacks.
+        Without the name of the program. ``--verbose`` among them asks for tracebacks.
     """
     with _Signals() as signals:
         try:
@@ -64,25 +64,12 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         except Exception as error:
             if signals.met:  # and made into this error by what it was raised in
                 return _ended(signals.met)
-            complain(sentence(error, verbose="--verbose" in arguments))
+            complain(sentence(error, verbose=not _VERBOSE.isdisjoint(arguments)))
             return exit_code(error)
 
 
-def exit_code(error: BaseException) -> int:
-    """Return the exit code of a failure."""
-    return error.exit_code if isinstance(error, MedTranslateError) else UNEXPECTED
-
-
-def common_code(codes: Iterable[int]) -> int:
-    """Return the code for several inputs: 0, the one that all failures share, or SomeFailed's."""
-    failures = {code for code in codes if code}
-    if len(failures) > 1:
-        return SomeFailed.exit_code
-    return failures.pop() if failures else 0
-
-
 def sentence(error: BaseException, *, verbose: bool = False) -> str:
-    """Say what went wrong: one line, or with `verbose` the traceback before it."""
+    """Return what went wrong as one line, after the traceback where `verbose` asks for it."""
     if isinstance(error, MedTranslateError):
         line = " ".join(str(error).split())
     else:

@@ -1,0 +1,131 @@
+"""Option types that commands share, so that an option is spelled and explained alike everywhere.
+
+Names of choices are accepted in any case, with the usual other spellings: ``--to MR``,
+``--precision bfloat16``. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import typer
+
+from medtranslate.errors import DeviceUnusable
+from medtranslate.modality import TARGETS, Modality
+
+PRECISIONS = ("auto", "float32", "bf16")
+
+FORMATS = ("nii.gz", "nii", "mha", "nrrd", "png", "jpg", "tif", "dicom")
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+def choice(
+    known: Sequence[str],
+    *names: str,
+    help: str,
+    aliases: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
+    """Return an option that takes one of several names, in any case, and completes them.
+
+    Parameters
+    ----------
+    known : sequence of str
+        The names, in lower case.
+    *names : str
+        Of the option, such as ``"--to"``.
+    help : str
+        Help text.
+    aliases : mapping of str to str
+        Other spellings in lower case, and the name that each stands for.
+    """
+
+    def parse(text: str) -> str:
+        name = aliases.get(text.lower(), text.lower())
+        if name not in known:
+            raise typer.BadParameter(f"{text!r} is not one of {', '.join(map(repr, known))}.")
+        return name
+
+    return typer.Option(
+        *names,
+        help=help,
+        parser=parse,
+        metavar=f"[{'|'.join(known)}]",
+        autocompletion=_completion(known),
+    )
+
+
+def modality(*names: str, help: str) -> Any:
+    """Return an option that takes ``ct`` or ``mri``."""
+    return choice(TARGETS, *names, help=help, aliases={"mr": Modality.MR.target})
+
+
+def output(help: str, metavar: str = "PATH") -> Any:
+    """Return the option ``--output``/``-o``."""
+    return typer.Option("--output", "-o", metavar=metavar, help=help)
+
+
+def given(text: str) -> str:
+    """Parse an input path: refuse an empty one, which would be the current folder."""
+    if not text:
+        raise typer.BadParameter("is empty; is a variable unset?")
+    return text
+
+
+def given_path(text: str) -> Path:
+    """Parse an input path, as `given`."""
+    return Path(given(text))
+
+
+def _device(text: str) -> str:
+    """Refuse at once what no machine has; what this one has takes torch to know."""
+    if not _DEVICE.fullmatch(text.lower()):
+        raise DeviceUnusable(f"no device {text!r}", remedy="auto, cpu, cuda or cuda:N")
+    return text.lower()
+
+
+def _completion(known: Sequence[str]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [one for one in known if one.startswith(incomplete.lower())]
+
+    return complete
+
+
+Bundle = Annotated[
+    str,
+    typer.Option("--bundle", metavar="FOLDER", help="Model to use; by default the shipped one."),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        parser=_device,
+        autocompletion=_completion(["auto", "cpu", "cuda"]),
+        help="auto (a GPU if there is one), cpu, cuda or cuda:N.",
+    ),
+]
+Precision = Annotated[
+    str,
+    choice(
+        PRECISIONS,
+        "--precision",
+        help="Precision that the networks compute in.",
+        aliases={"bfloat16": "bf16", "fp32": "float32"},
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", min=1, help="Slices per pass; by default 4 on a CPU, 32 on a GPU."
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print every note, and a traceback with an error.")
+]
