@@ -85,7 +85,7 @@ Variation = Annotated[
     bool,
     typer.Option(
         "--variation",
-        help="Translate mirrored and shifted too, and measure the variation; takes 2.5 times longer.",
+        help="Translate mirrored and shifted too, and measure the variation (2.5 times longer).",
     ),
 ]
 Map = Annotated[

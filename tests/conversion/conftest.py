@@ -1,0 +1,27 @@
+"""Scans to convert, and options that convert them with the tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scan_fixtures import (  # noqa: F401
+    affine,
+    ct,
+    ct_series,
+    ct_voxels,
+    listed,
+    mr,
+    mr_voxels,
+    pictures,
+    save,
+    two_series,
+    uneven_series,
+)
+
+
+@pytest.fixture
+def tiny(tiny_bundle: Path) -> dict[str, Any]:
+    """Options that name the tiny model, on the processor."""
+    return {"to": "mri", "bundle": tiny_bundle, "device": "cpu"}

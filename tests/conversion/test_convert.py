@@ -1,0 +1,214 @@
+"""convert and convert_many: the library does what the command does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medtranslate import ConversionOptions, convert, convert_many
+from medtranslate.cli.app import app
+from medtranslate.cli.endings import run
+from medtranslate.conversion import Observer
+from medtranslate.errors import (
+    AmbiguousInput,
+    InputMissing,
+    OptionError,
+    OutputExists,
+    SomeFailed,
+    WrongModality,
+)
+from medtranslate.translation import Translator
+
+VARYING = {"created", "seconds", "peak_memory_bytes"}
+
+
+def comparable(report: Any, folder: Path) -> Any:
+    """Leave out of a report what differs from call to call, and the folder's name."""
+    if isinstance(report, dict):
+        items = report.items()
+        return {key: comparable(one, folder) for key, one in items if key not in VARYING}
+    if isinstance(report, list):
+        return [comparable(one, folder) for one in report]
+    return report.replace(str(folder), "") if isinstance(report, str) else report
+
+
+def test_python_and_the_command_line_give_the_same_voxels_and_report(
+    tiny, ct, mr, tmp_path, tiny_bundle
+) -> None:
+    for name in ("python", "command"):
+        (tmp_path / name).mkdir()
+    python, command = tmp_path / "python", tmp_path / "command"
+    inputs = [ct, mr, tmp_path / "gone.nii"]
+
+    done = list(
+        convert_many(
+            inputs, **tiny, output=f"{python}/", map=True, variation=True, reports=python / "r.json"
+        )
+    )
+    arguments = ["convert", *map(str, inputs), "--to", "mri", "--bundle", str(tiny_bundle)]
+    asked = ["--map", "--variation", "--report", f"{command}/r.json", "-o", f"{command}/"]
+    code = run(app, [*arguments, *asked, "--device", "cpu", "--quiet"])
+
+    reports = [json.loads((folder / "r.json").read_text()) for folder in (python, command)]
+    assert comparable(reports[0], python) == comparable(reports[1], command)
+    assert [type(one.error) for one in done] == [InputMissing, type(None), WrongModality]
+    assert code == reports[0]["exit_code"] == SomeFailed.exit_code
+    names = {path.name for path in python.iterdir()}
+    assert names == {path.name for path in command.iterdir()}
+    assert {"scan_mri.nii.gz", "scan_mri_error.nii.gz", "scan_mri_variation.nii.gz"} < names
+    for name in (one for one in names if one.endswith(".nii.gz")):
+        ours, theirs = (nib.load(folder / name) for folder in (python, command))
+        assert np.array_equal(np.asarray(ours.dataobj), np.asarray(theirs.dataobj))
+        assert np.array_equal(ours.affine, theirs.affine)
+
+
+def test_a_conversion_says_what_was_written_and_found(tiny, ct, tmp_path) -> None:
+    done = convert(ct, **tiny, map=True)
+
+    assert (done.given, done.path, done.output) == (ct, ct, tmp_path / "scan_mri.nii.gz")
+    assert done.preview == tmp_path / "scan_mri_preview.png" and done.preview.is_file()
+    assert done.error_map == tmp_path / "scan_mri_error.nii.gz" and done.variation_map is None
+    assert done.source["modality"] == "CT" and "header" not in done.source
+    assert done.synthesis["label"].startswith("SYNTHETIC MR from CT")
+    assert done.checks["cycle_error"]["error"] > 0 and "variation" not in done.checks
+    assert done.error is None and done.exit_code == 0
+    assert repr(done) == f"<Conversion {ct} -> {tmp_path / 'scan_mri.nii.gz'}>"
+
+
+def test_a_scan_that_cannot_be_converted_is_raised_with_its_report(tiny, mr, tmp_path) -> None:
+    with pytest.raises(WrongModality, match="is MR already"):
+        convert(mr, **tiny, reports=tmp_path / "r.json")
+
+    (one,) = json.loads((tmp_path / "r.json").read_text())["conversions"]
+    assert one["error"]["exit_code"] == WrongModality.exit_code
+
+
+def test_several_scans_are_for_convert_many(tiny, pictures, tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Translator, "load", lambda *a, **k: pytest.fail("the model was loaded"))
+        with pytest.raises(AmbiguousInput, match=r"holds 3 scans \(convert_many"):
+            convert(pictures, **tiny, modality="ct")
+
+    done = list(convert_many(pictures, **tiny, modality="ct"))
+    assert [one.of for one in done] == [3, 3, 3]
+    assert {one.folder for one in done} == {tmp_path / "slices_mri"}
+    assert len(list((tmp_path / "slices_mri").iterdir())) == 3
+
+
+def test_results_come_one_by_one_and_a_failure_ends_nothing(tiny, save, ct_voxels, mr) -> None:
+    first, second = save(ct_voxels, "a.nii.gz"), save(ct_voxels, "b.nii.gz")
+    conversions = convert_many([first, mr, second], **tiny, cycle=False)
+
+    done = next(conversions)
+    assert done.output is not None and done.output.is_file()
+    assert not second.with_name("b_mri.nii.gz").exists()
+    assert isinstance(next(conversions).error, WrongModality)
+    assert next(conversions).path == second
+    with pytest.raises(StopIteration):
+        next(conversions)
+    assert conversions.exit_code == WrongModality.exit_code
+    assert [one["status"] for one in conversions.report["conversions"]] == [
+        *("converted", "failed", "converted"),
+    ]
+
+
+def test_nothing_is_begun_where_the_result_is_in_the_way(tiny, ct, tmp_path, monkeypatch) -> None:
+    (tmp_path / "scan_mri.nii.gz").write_bytes(b"precious")
+    monkeypatch.setattr(Translator, "load", lambda *a, **k: pytest.fail("the model was loaded"))
+
+    with pytest.raises(OutputExists, match="exists already"):
+        convert(ct, **tiny)
+
+
+def test_a_loaded_model_serves_several_calls(tiny, ct, mr, tiny_bundle, monkeypatch) -> None:
+    translator = Translator.load(tiny_bundle, device="cpu")
+    monkeypatch.setattr(Translator, "load", lambda *a, **k: pytest.fail("loaded again"))
+
+    convert(ct, to="mri", translator=translator, cycle=False)
+    convert(mr, to="ct", translator=translator, cycle=False)
+
+
+def test_an_observer_sees_progress_and_notes(tiny, save, ct_voxels, tmp_path) -> None:
+    class Recorder(Observer):
+        def __init__(self) -> None:
+            self.steps: list[tuple[str, int, int]] = []
+            self.notes: list[str] = []
+
+        def progress(self, name: str, done: int, total: int) -> None:
+            self.steps.append((name, done, total))
+
+        def note(self, message: str) -> None:
+            self.notes.append(message)
+
+    save(ct_voxels, "in/a.nii.gz")
+    list(convert_many(tmp_path / "in", **tiny))
+    recorder = Recorder()
+    list(convert_many(tmp_path / "in", **tiny, overwrite=True, observer=recorder))
+
+    assert recorder.steps[0] == ("a.nii.gz", 0, 0)
+    assert recorder.steps[-1][1] == recorder.steps[-1][2] > 0
+    assert recorder.notes == [
+        f"{tmp_path / 'in'}: 1 file labeled as synthetic is skipped",
+        f"{tmp_path / 'in'}: 1 2D image beside the volumes is skipped",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"to": "pet"}, "to 'pet' is not one of mri, ct"),
+        ({}, "to is missing"),
+        ({"to": "mri", "map": True, "cycle": False}, "--no-cycle leaves out"),
+        ({"to": "mri", "output": "-"}, "not supported"),
+        ({"to": "mri", "batch_size": 0}, "batch of 0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(fields, fault, ct) -> None:
+    with pytest.raises(OptionError, match=fault) as caught:
+        convert_many(ct, **fields)
+
+    assert caught.value.exit_code == 2
+
+
+def test_options_are_kept_in_one_spelling_and_replaced_field_by_field(tiny, ct) -> None:
+    options = ConversionOptions(to="MR", modality="ct", precision="BF16", reports=Path("r.html"))
+
+    assert (options.to, options.modality, options.reports) == ("mri", "CT", ("r.html",))
+    assert options.wants_page and options == ConversionOptions(
+        to="mri", modality="CT", precision="bfloat16", reports=["r.html"]
+    )
+    done = convert(ct, options=ConversionOptions(**tiny), cycle=False, preview=False)
+    assert done.preview is None and done.seconds.keys() == {
+        *("read", "prepare", "check", "translate", "write"),
+    }
+
+
+@pytest.mark.parametrize("name", ["1.2.826.0.1", "2024.11"])
+def test_a_folder_may_be_called_like_a_uid(tiny, ct, ct_series, tmp_path, name) -> None:
+    done = convert(ct, **tiny, output=tmp_path / "new" / name, cycle=False)
+    assert done.output == tmp_path / "new" / name / "scan_mri.nii.gz"
+
+    series = convert(ct_series, **tiny, output=tmp_path / "other" / name, cycle=False)
+    assert series.output == tmp_path / "other" / name
+    assert len(list(series.output.iterdir())) == 5
+
+
+def test_the_library_needs_no_command_line() -> None:
+    code = (
+        "import sys, pkgutil, importlib, medtranslate\n"
+        "for one in pkgutil.walk_packages(medtranslate.__path__, 'medtranslate.'):\n"
+        "    if not one.name.startswith(('medtranslate.cli', 'medtranslate.__main__')):\n"
+        "        importlib.import_module(one.name)\n"
+        "print('typer' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"
