@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medtranslate import errors
-from medtranslate.errors import MedTranslateError, OptionError
+from medtranslate.errors import InvalidOption, MedTranslateError
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "exit-codes.md"
 KINDS = [
@@ -44,7 +44,7 @@ def test_no_two_errors_share_a_code_and_none_takes_a_reserved_one() -> None:
     codes = [kind.exit_code for kind in KINDS]
 
     assert len(set(codes)) == len(codes)
-    assert OptionError.exit_code == 2  # as of a wrong command line
+    assert InvalidOption.exit_code == 2  # as of a wrong command line
     assert 0 not in codes
     assert max(codes) < 126  # from there on the shell's own: not executable, not found, signals
 

@@ -19,7 +19,7 @@ from medtranslate.conversion import Observer
 from medtranslate.errors import (
     AmbiguousInput,
     InputMissing,
-    OptionError,
+    InvalidOption,
     OutputExists,
     SomeFailed,
     WrongModality,
@@ -163,7 +163,7 @@ def test_an_observer_sees_progress_and_notes(tiny, save, ct_voxels, tmp_path) ->
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
-        ({"to": "pet"}, "to 'pet' is not one of mri, ct"),
+        ({"to": "pet"}, "to must be one of"),
         ({}, "to is missing"),
         ({"to": "mri", "map": True, "cycle": False}, "--no-cycle leaves out"),
         ({"to": "mri", "output": "-"}, "not supported"),
@@ -171,7 +171,7 @@ def test_an_observer_sees_progress_and_notes(tiny, save, ct_voxels, tmp_path) ->
     ],
 )
 def test_options_that_cannot_be_are_refused(fields, fault, ct) -> None:
-    with pytest.raises(OptionError, match=fault) as caught:
+    with pytest.raises(InvalidOption, match=fault) as caught:
         convert_many(ct, **fields)
 
     assert caught.value.exit_code == 2
