@@ -1,20 +1,145 @@
-"""Where and how precisely a generator runs."""
+"""Device, precision and batch size: one choice for translating, training and evaluating.
+
+Torch is imported where it is used, so that a command line refuses a wrong name at once.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+from medtranslate.errors import DeviceUnusable, InvalidOption
 
-from medtranslate.errors import DeviceUnusable
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 Progress = Callable[[int, int], None]
-"""Called with the slices done and the slices in all."""
+"""Called with the number of slices done and the number of all slices."""
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+ALIASES: Mapping[str, str] = MappingProxyType({"bfloat16": "bf16", "fp32": "float32"})
+"""Other spellings of precisions, in lower case, and the precision that each stands for."""
+
+_NAMES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_KNOWN = "auto, cpu, cuda, cuda:N or mps"
+
+
+class Precision(StrEnum):
+    """The number type that networks compute in.
+
+    Examples
+    --------
+    >>> Precision.parse("bfloat16")
+    <Precision.BF16: 'bf16'>
+    """
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BF16 = "bf16"
+
+    @classmethod
+    def parse(cls, text: str) -> Precision:
+        """Return the precision of a name in any case, or of its long or short form (`ALIASES`).
+
+        Raises
+        ------
+        InvalidOption
+            There is no such precision.
+        """
+        name = ALIASES.get(text.lower(), text.lower())
+        if name not in tuple(cls):
+            raise InvalidOption(f"precision must be one of {', '.join(cls)}, got {text!r}")
+        return cls(name)
+
+
+def check_device_name(name: str) -> str:
+    """Return the name of a device in lower case if it can be one; torch is not asked.
+
+    Raises
+    ------
+    DeviceUnusable
+        The name means nothing.
+
+    Examples
+    --------
+    >>> check_device_name("cuda:1")
+    'cuda:1'
+    """
+    if not _NAMES.fullmatch(name.lower()):
+        raise DeviceUnusable(f"no device {name!r}", remedy=_KNOWN)
+    return name.lower()
+
+
+def choose_device(name: str = "auto", local_rank: int | None = None) -> torch.device:
+    """Return the device of a name.
+
+    Parameters
+    ----------
+    name : str
+        ``"auto"`` (CUDA where there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or
+        ``"mps"``.
+    local_rank : int, optional
+        The GPU that ``"cuda"`` means in one of several processes.
+
+    Raises
+    ------
+    DeviceUnusable
+        The name means nothing, or this machine has no such device.
+    """
+    import torch
+
+    name = check_device_name(name)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is None and local_rank is not None:
+        device = torch.device("cuda", local_rank)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        fault = f"no device {name!r} on this machine: {reason}"
+        raise DeviceUnusable(fault, remedy="--device cpu") from error
+    return device
+
+
+def choose_precision(precision: str, device: torch.device) -> Precision:
+    """Return the precision to compute in: for ``"auto"`` what the device computes faster.
+
+    Where a processor lacks instructions for it, bfloat16 is emulated and slower than float32.
+    """
+    import torch
+
+    chosen = Precision.parse(precision)
+    if chosen is not Precision.AUTO:
+        return chosen
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return Precision.BF16 if fast else Precision.FLOAT32
+
+
+def choose_layout(name: str, device: torch.device) -> torch.memory_format:
+    """Return the memory format of a name; for ``"auto"`` what the device trains faster in."""
+    import torch
+
+    if name == "auto":
+        name = "channels-last" if device.type == "cuda" else "contiguous"
+    return torch.channels_last if name == "channels-last" else torch.contiguous_format
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which networks are trained: bfloat16 where that loses nothing."""
+    import torch
+
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == Precision.BF16)
 
 
 @dataclass(frozen=True)
@@ -24,10 +149,10 @@ class Device:
     Parameters
     ----------
     processor : torch.device
-        CPU or one CUDA device.
+        The CPU or one GPU.
     dtype : torch.dtype
-        bfloat16 where the processor multiplies in it, else float32. Against float32 the picture
-        moves by less than one grey level of 255 on average (``benchmarks/conversion.py``).
+        bfloat16 where the processor multiplies in it, else float32. Against float32 the result
+        moves by less than one gray level of 255 on average (``benchmarks/conversion.py``).
     batch : int
         Slices at once.
     """
@@ -38,49 +163,70 @@ class Device:
 
     @classmethod
     def pick(cls, name: str = "auto", precision: str = "auto", batch: int | None = None) -> Device:
-        """Pick a device.
+        """Pick a device for translating.
 
         Parameters
         ----------
         name : str
-            ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+            As `choose_device` takes it.
         precision : str
-            ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+            As `choose_precision` takes it: ``"auto"``, ``"float32"`` or ``"bf16"``.
         batch : int, optional
             Slices at once; by default 4 on a CPU and 32 on a GPU.
 
         Raises
         ------
         DeviceUnusable
-            If there is no such device or precision, or `batch` is below 1.
+            There is no such device.
+        InvalidOption
+            There is no such precision, or `batch` is below 1.
+
+        Examples
+        --------
+        >>> print(Device.pick("cpu", "float32"))
+        cpu (float32)
         """
-        device = _device(name)
-        if precision not in ("auto", *PRECISIONS):
-            raise DeviceUnusable(f"no precision {precision!r}", remedy="auto, float32 or bfloat16")
+        import torch
+
+        device = choose_device(name)
         if batch is not None and batch < 1:
-            raise DeviceUnusable(f"a batch of {batch} slices is none")
-        dtype = _fastest(device) if precision == "auto" else PRECISIONS[precision]
+            raise InvalidOption(f"batch size must be at least 1, got {batch}")
+        chosen = choose_precision(precision, device)
+        dtype = torch.bfloat16 if chosen is Precision.BF16 else torch.float32
         return cls(device, dtype, batch or (32 if device.type == "cuda" else 4))
 
     @property
+    def precision(self) -> Precision:
+        """The precision that generators are computed in."""
+        import torch
+
+        return Precision.BF16 if self.dtype is torch.bfloat16 else Precision.FLOAT32
+
+    @property
     def kept(self) -> torch.dtype:
-        """What slices are kept in on their way: float16 where the device computes in bfloat16.
+        """The type that slices are kept in: float16 where the device computes in bfloat16.
 
         A long series then takes half the memory; with 11 bits to bfloat16's 8, nothing is lost.
         """
+        import torch
+
         return torch.float32 if self.dtype is torch.float32 else torch.float16
 
     def settle(self, network: nn.Module) -> nn.Module:
-        """Return a copy of a network on this device, in its numbers, in its fastest layout.
+        """Return a copy of a network on this device, in its precision and its fastest layout.
 
-        Channels last, but for float32 on a CPU: there it gains a tenth, and torch's normalisation
+        Channels last, but for float32 on a CPU: there it gains a tenth, and torch's normalization
         over it takes the variance as E[x^2] - E[x]^2, which loses its digits where a channel's mean
-        is large beside its spread: up to 14 grey levels with weights drawn for a test.
+        is large beside its spread: up to 14 gray levels with weights drawn for a test.
         """
+        import torch
+
         settled = copy.deepcopy(network).to(self.processor, self.dtype)
         if self.processor.type == "cpu" and self.dtype == torch.float32:
             return settled
-        return settled.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        laid_out: nn.Module
+        laid_out = settled.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return laid_out
 
     def run(
         self,
@@ -97,13 +243,15 @@ class Device:
         slices : float tensor (N, 1, H, W)
             In [-1, 1], on any device.
         progress : function
-            Called with the slices done and the slices in all.
+            Called with the number of slices done and the number of all slices.
 
         Raises
         ------
         DeviceUnusable
             If the device runs out of memory.
         """
+        import torch
+
         out = torch.empty(slices.shape, dtype=torch.float32)
         try:
             with torch.inference_mode():
@@ -118,25 +266,4 @@ class Device:
         return out
 
     def __str__(self) -> str:
-        return f"{self.processor} ({str(self.dtype).removeprefix('torch.')})"
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-        )
-    except RuntimeError as error:
-        raise DeviceUnusable(f"no device {name!r}", remedy="auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise DeviceUnusable(f"no device {name!r}", remedy="auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceUnusable(f"no device {name!r} on this machine", remedy="--device cpu")
-    return device
-
-
-def _fastest(device: torch.device) -> torch.dtype:
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    # Without the instruction bfloat16 is emulated, slower than float32.
-    return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
+        return f"{self.processor} ({self.precision})"

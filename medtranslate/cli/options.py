@@ -6,7 +6,6 @@ Names of choices are accepted in any case, with the usual other spellings: ``--t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,14 +13,13 @@ from typing import Annotated, Any
 
 import typer
 
-from medtranslate.errors import DeviceUnusable
+from medtranslate.device import ALIASES, check_device_name
+from medtranslate.device import Precision as Precisions
 from medtranslate.modality import TARGETS, Modality
 
-PRECISIONS = ("auto", "float32", "bf16")
+PRECISIONS = tuple(precision.value for precision in Precisions)
 
 FORMATS = ("nii.gz", "nii", "mha", "nrrd", "png", "jpg", "tif", "dicom")
-
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 def choice(
@@ -81,13 +79,6 @@ def given_path(text: str) -> Path:
     return Path(given(text))
 
 
-def _device(text: str) -> str:
-    """Refuse at once what no machine has; what this one has takes torch to know."""
-    if not _DEVICE.fullmatch(text.lower()):
-        raise DeviceUnusable(f"no device {text!r}", remedy="auto, cpu, cuda or cuda:N")
-    return text.lower()
-
-
 def _completion(known: Sequence[str]) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
         return [one for one in known if one.startswith(incomplete.lower())]
@@ -104,9 +95,9 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="DEVICE",
-        parser=_device,
+        parser=check_device_name,
         autocompletion=_completion(["auto", "cpu", "cuda"]),
-        help="auto (a GPU if there is one), cpu, cuda or cuda:N.",
+        help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
     ),
 ]
 Precision = Annotated[
@@ -115,7 +106,7 @@ Precision = Annotated[
         PRECISIONS,
         "--precision",
         help="Precision that the networks compute in.",
-        aliases={"bfloat16": "bf16", "fp32": "float32"},
+        aliases=ALIASES,
     ),
 ]
 BatchSize = Annotated[

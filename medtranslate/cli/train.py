@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medtranslate.device import Precision
+
 if TYPE_CHECKING:
     from medtranslate.training import Outcome
 
@@ -42,14 +44,6 @@ class Layout(StrEnum):
     AUTO = "auto"
     CONTIGUOUS = "contiguous"
     CHANNELS_LAST = "channels-last"
-
-
-class Precision(StrEnum):
-    """What the networks compute in."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BF16 = "bf16"
 
 
 def _option(help: str, *names: str, **more: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
+from medtranslate.device import choose_device
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.data import RealData
 from medtranslate.evaluation.evaluated_model import Candidate
@@ -18,7 +19,6 @@ from medtranslate.evaluation.inception import default_cache, find_weights
 from medtranslate.evaluation.protocol import MODALITIES, PROTOCOLS, Modality
 from medtranslate.evaluation.results import Evaluation
 from medtranslate.evaluation.scans import holds_pictures
-from medtranslate.evaluation.score import extractor_device
 from medtranslate.translation import Translator
 
 
@@ -98,7 +98,7 @@ class FolderEvaluation:
         return Evaluator(
             _candidates(translators),
             data,
-            FeatureExtractor(weights, extractor_device(self.device), cache),
+            FeatureExtractor(weights, str(choose_device(self.device)), cache),
             protocol=framing.named(),
             seed=self.seed,
             lesions=self.lesions,

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
+from medtranslate.device import choose_device
 from medtranslate.evaluation.distances import kid
 from medtranslate.evaluation.features import FeatureExtractor
 from medtranslate.evaluation.frames import Frames
@@ -53,11 +52,4 @@ class KidScore:
 
     @cached_property
     def _extractor(self) -> FeatureExtractor:
-        return FeatureExtractor(self.weights, extractor_device(self.device), self.cache)
-
-
-def extractor_device(device: str) -> str:
-    """Return where the Inception network runs: as given, or for "auto" a GPU where there is one."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+        return FeatureExtractor(self.weights, str(choose_device(self.device)), self.cache)

@@ -228,7 +228,7 @@ def _device(translator: Translator | None) -> dict[str, Any]:
     return {
         "processor": str(device.processor),
         "name": name,
-        "precision": str(device.dtype).removeprefix("torch."),
+        "precision": device.precision.value,
         "batch_size": device.batch,
         "threads": torch.get_num_threads(),
     }

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from medtranslate.device import choose_layout
 from medtranslate.networks import PatchGAN, draw_weights
-from medtranslate.training.precision import choose_layout
 from medtranslate.training.settings import NETWORKS, WHICH, Settings
 
 SIDES = WHICH["both"]

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
+from medtranslate.device import choose_device, choose_precision
 from medtranslate.errors import TrainingFailed
 from medtranslate.files import whole_file
 from medtranslate.imaging.file_lists import FileList
 from medtranslate.training.checkpoints import Checkpoint, restore, start_from
 from medtranslate.training.distributed import World, joined
 from medtranslate.training.models import Models
-from medtranslate.training.precision import choose_device, choose_precision
 from medtranslate.training.preparation import Preparation, Progress, RecipeBook, default_cache
 from medtranslate.training.prepared import Data, PreparedSet
 from medtranslate.training.run_folder import RunFolder

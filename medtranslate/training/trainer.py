@@ -15,12 +15,12 @@ from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
 from torch import nn
 
+from medtranslate.device import autocast
 from medtranslate.training.augmentation import Augmentation, draw
 from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.distributed import World
 from medtranslate.training.models import SIDES, Models
 from medtranslate.training.objective import DiscriminatorObjective, GeneratorObjective, Losses
-from medtranslate.training.precision import autocast
 from medtranslate.training.randomness import generator, reseed
 from medtranslate.training.settings import Settings
 

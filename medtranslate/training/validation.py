@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from medtranslate.device import autocast
 from medtranslate.files import whole_file
 from medtranslate.training.objective import in_head
-from medtranslate.training.precision import autocast
 from medtranslate.training.prepared import PreparedSet, from_grey
 from medtranslate.training.randomness import generator
 
