@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from medtranslate.imaging import make_source
 from medtranslate.imaging.image2d import PICTURE_AFFINE
+from medtranslate.imaging.source import SourceRecord
 
 Grid = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 Place = tuple[float, float, float]
@@ -194,5 +195,5 @@ def _image(
         modality="CT",
         modality_basis="given",
     )
-    meta = {"source": source, "affine": torch.from_numpy(affine)}
+    meta = {"source": SourceRecord.of(source), "affine": torch.from_numpy(affine)}
     return MetaTensor(torch.from_numpy(voxels)[None], meta=meta)

@@ -25,6 +25,7 @@ from medtranslate.imaging.dicom import (
     write_series,
 )
 from medtranslate.imaging.image2d import write_stack
+from medtranslate.imaging.source import SourceRecord
 from medtranslate.quality.coverage import Unseen, marked
 from medtranslate.quality.cycle import CycleError
 from medtranslate.quality.error_map import Measure
@@ -171,7 +172,9 @@ class _Passes:
 def _read(job: Job, options: ConversionOptions, folder_modality: ModalityBasis) -> MetaTensor:
     """Read a scan as it will be translated, and refuse now what could not be written."""
     image = read(job.item.path, series=job.item.series)
-    _settle_modality(image.meta["source"], job.item.path, options, folder_modality)
+    source = dict(image.meta["source"])
+    _settle_modality(source, job.item.path, options, folder_modality)
+    image.meta["source"] = SourceRecord.of(source)
     if options.untilt:
         image = untilt(image)
     if options.regrid:

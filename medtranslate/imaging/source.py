@@ -1,13 +1,15 @@
 """Where an image came from: building ``meta["source"]`` and holding writers to it.
 
-The keys are fixed in ``docs/architecture.md``. Everything in it is a builtin, because MONAI's
-collation and ``LoadImage`` accept nothing else.
+The keys are fixed in ``docs/architecture.md``. Everything in it is a builtin, because ``LoadImage``
+accepts nothing else, and images carry it as one piece of text (`SourceRecord`), because collation
+takes lists and dictionaries apart.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import ItemsView, Iterable, KeysView, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,72 @@ AFFINE_TOLERANCE = 1e-4
 
 LARGEST_VOLUME = 2**31
 """Most voxels that a volume may claim (8 GiB as float32): a header is only a claim."""
+
+
+class SourceRecord(str):
+    """``meta["source"]``: a read-only mapping that torch and MONAI batch as one piece of text.
+
+    What two scans say of themselves differs in length (files, anomalies, headers of different
+    formats), and collation transposes lists and dictionaries found in metadata. Text it leaves
+    alone, in both directions; so the record is its own JSON, read by key like the dictionary that
+    it was made from. To change it, make a `dict` of it and a new record of that.
+
+    Parameters
+    ----------
+    text : str
+        JSON of the record; `SourceRecord.of` writes it.
+
+    Examples
+    --------
+    >>> record = SourceRecord.of({"modality": "CT", "files": ["a.dcm", "b.dcm"]})
+    >>> record["files"]
+    ['a.dcm', 'b.dcm']
+    >>> dict(record) | {"modality": "MR"}
+    {'modality': 'MR', 'files': ['a.dcm', 'b.dcm']}
+    """
+
+    _parsed: dict[str, Any]
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any] | SourceRecord) -> SourceRecord:
+        """Return a mapping of builtins as a record."""
+        return record if isinstance(record, SourceRecord) else cls(json.dumps(dict(record)))
+
+    def _mapping(self) -> dict[str, Any]:
+        if "_parsed" not in self.__dict__:
+            self._parsed = json.loads(str.__str__(self))
+        return self._parsed
+
+    def __getitem__(self, key: str) -> Any:  # type: ignore[override]
+        return self._mapping()[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key, or the default."""
+        return self._mapping().get(key, default)
+
+    def keys(self) -> KeysView[str]:
+        """Return the keys, so that `dict` takes the record for a mapping."""
+        return self._mapping().keys()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return keys and values."""
+        return self._mapping().items()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._mapping()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, SourceRecord):
+            return self._mapping() == other._mapping()
+        return self._mapping() == other if isinstance(other, Mapping) else str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SourceRecord:
+        return self  # MONAI copies metadata at every operation
+
+    def __reduce__(self) -> tuple[type[SourceRecord], tuple[str]]:
+        return SourceRecord, (str.__str__(self),)
 
 
 @dataclass(frozen=True)
@@ -51,7 +119,7 @@ class Scan:
             "spatial_shape": np.asarray(self.source["shape"], dtype=np.int64),
             "original_channel_dim": float("nan"),
             "space": "RAS",
-            "source": self.source,
+            "source": SourceRecord.of(self.source),
         }
 
     def image(self) -> MetaTensor:
@@ -149,7 +217,7 @@ def check_source(image: MetaTensor, path: str | Path | None = None) -> dict[str,
     Returns
     -------
     dict
-        ``image.meta["source"]``.
+        A copy of ``image.meta["source"]``.
 
     Raises
     ------
@@ -168,7 +236,7 @@ def check_source(image: MetaTensor, path: str | Path | None = None) -> dict[str,
             f"the affine no longer agrees with its source (differs by up to {drift.max():.3g})",
             path=path,
         )
-    return source
+    return dict(source)
 
 
 def affine_of(image: MetaTensor) -> np.ndarray:

@@ -22,6 +22,7 @@ from medtranslate.bundle import Bundle
 from medtranslate.bundle.refresh import REFERENCE_FILE
 from medtranslate.bundle.save import write_texts
 from medtranslate.errors import MedTranslateError, ModelUnusable
+from medtranslate.imaging.source import SourceRecord
 from medtranslate.modality import Modality
 from medtranslate.phantom import Phantom
 from medtranslate.transforms import read_yaml, refuse
@@ -151,7 +152,7 @@ def phantom_scan(modality: str, kind: str) -> MetaTensor:
         made = np.where(voxels > 0, 255 - 0.6 * voxels, 0).round().astype(np.float32)
     image = MetaTensor(torch.from_numpy(made), meta=dict(scan.meta))
     source = dict(scan.meta["source"]) | {"modality": "MR", "modality_basis": "given"}
-    image.meta["source"] = source
+    image.meta["source"] = SourceRecord.of(source)
     return image
 
 

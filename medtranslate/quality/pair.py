@@ -15,6 +15,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
+from medtranslate.imaging.source import SourceRecord
 from medtranslate.modality import Modality
 from medtranslate.transforms import Prepared, Recipe
 from medtranslate.transforms.geometry import Placement
@@ -174,7 +175,7 @@ def like_scan(voxels: torch.Tensor, image: MetaTensor, source: Mapping[str, Any]
     made = MetaTensor(voxels[None])
     made.copy_meta_from(image)
     made.affine = image.affine.clone()
-    made.meta["source"] = dict(source)
+    made.meta["source"] = SourceRecord.of(source)
     return made
 
 

@@ -17,7 +17,7 @@ from medtranslate.device import Device, Progress
 from medtranslate.errors import OutOfDomain, Unsupported, WrongModality
 from medtranslate.imaging import read
 from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
-from medtranslate.imaging.source import first_file
+from medtranslate.imaging.source import SourceRecord, first_file
 from medtranslate.modality import Modality
 from medtranslate.transforms import Prepared, Recipe
 from medtranslate.transforms.recipe import full_white
@@ -212,7 +212,7 @@ class Translator:
         # All of it, so that MONAI's inverses and savers know the image again.
         result.copy_meta_from(image)
         result.affine = image.affine.clone()
-        result.meta["source"] = dict(source)
+        result.meta["source"] = SourceRecord.of(source)
         result.meta["synthesis"] = self.synthesis(source, to, target)
         return result
 

@@ -227,8 +227,9 @@ def test_a_stranger_among_pictures_is_refused(convert, pictures, monkeypatch) ->
 
     def stranger(path: Path, **options: object) -> object:
         image = read(path)
-        image.meta["source"]["modality"] = "MR" if path.name == "a2.png" else "CT"
-        image.meta["source"]["modality_basis"] = "guess: as it seems"
+        seems = {"modality": "MR" if path.name == "a2.png" else "CT"}
+        basis = {"modality_basis": "guess: as it seems"}
+        image.meta["source"] = dict(image.meta["source"]) | seems | basis
         return image
 
     monkeypatch.setattr(vote, "_look", lambda path: "CT")

@@ -220,7 +220,7 @@ def test_a_sheared_affine_from_elsewhere_is_told_by_the_sform_alone(nifti_file, 
 
 def test_uneven_slices_are_refused(nifti_file, voxels, tmp_path, left_over):
     image = read(nifti_file(voxels))
-    image.meta["source"]["even"] = False
+    image.meta["source"] = {**image.meta["source"], "even": False}
 
     with pytest.raises(Unsupported, match=r"out.nii.gz: the slices are not evenly spaced"):
         write(image, tmp_path / "out.nii.gz")

@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 
 from medtranslate.errors import Unsupported
 from medtranslate.imaging.dicom.geometry import LPS_TO_RAS, TILTED
-from medtranslate.imaging.source import check_source, first_file
+from medtranslate.imaging.source import SourceRecord, check_source, first_file
 
 _LEAVE_OUT = "leave out --untilt"
 
@@ -182,7 +182,7 @@ def _remade(
         "faults": [*source["faults"], note],
         "header": header,
     }
-    meta = {**image.meta, "source": remade, "affine": torch.as_tensor(affine)}
+    meta = {**image.meta, "source": SourceRecord.of(remade), "affine": torch.as_tensor(affine)}
     return MetaTensor(torch.from_numpy(voxels)[None], meta=meta)
 
 

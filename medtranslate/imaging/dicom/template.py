@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from medtranslate.errors import Unsupported, WrongModality
 from medtranslate.imaging.dicom.grouping import choose, look, volume
 from medtranslate.imaging.dicom.reader import source_of
+from medtranslate.imaging.source import SourceRecord
 
 SAME_GRID = 1e-2
 """Farthest that a voxel centre may be from the template's, mm."""
@@ -55,7 +56,11 @@ def adopt_template(image: MetaTensor, template: str | Path, series: str = "") ->
     if not stacked.even:
         raise Unsupported("its slices are not even, so no affine can equal them", path=template)
     turned = turn(image, np.asarray(stacked.affine), stacked.shape, template)
-    meta = {**image.meta, "source": source, "affine": torch.as_tensor(stacked.affine)}
+    meta = {
+        **image.meta,
+        "source": SourceRecord.of(source),
+        "affine": torch.as_tensor(stacked.affine),
+    }
     return MetaTensor(turned, meta=meta)
 
 

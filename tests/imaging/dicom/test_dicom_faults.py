@@ -426,4 +426,4 @@ def test_source_is_builtins_only(tmp_path, read):
         for inner in value if isinstance(value, list) else []:
             walk(inner)
 
-    walk(read(write(tmp_path / "s", series())).meta["source"])
+    walk(dict(read(write(tmp_path / "s", series())).meta["source"]))
