@@ -171,8 +171,8 @@ def millimetres(translator: Translator, image: MetaTensor, axis: int) -> float:
     """Return the size of a pixel; of a picture by the scale that its recipe gives it."""
     source = image.meta["source"]
     if source["kind"] == "picture":
-        geometry = translator.bundle.recipe(source["modality"], "picture").geometry
-        return PIXEL * geometry.size * geometry.fill / max(image.shape)
+        grid = translator.bundle.recipe(source["modality"], "picture").grid
+        return PIXEL * grid.size * grid.fill / max(image.shape)
     sizes = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)
     return float(np.delete(sizes, axis).mean())
 

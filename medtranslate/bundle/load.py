@@ -216,7 +216,7 @@ def _check_sizes(bundle: Bundle, path: Path) -> None:
     for to, generator in bundle.generators.items():
         multiple: int = generator.network.multiple  # type: ignore[assignment]
         for name, recipe in bundle.recipes.items():
-            size = recipe.geometry.size
+            size = recipe.grid.size
             if size % multiple:
                 fault = f"takes sides that {multiple} divides, but {name} makes {size}x{size}"
                 refuse(path, f"generators.{to}.network", fault)

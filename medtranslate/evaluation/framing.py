@@ -18,7 +18,7 @@ from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.frames import FrameSet, read_frames
 from medtranslate.evaluation.protocol import Modality, Protocol
 from medtranslate.evaluation.scans import TAGS, read_scan_pairs, read_scans
-from medtranslate.transforms import PictureFrame, Recipe
+from medtranslate.transforms import ImageFrame, Recipe
 
 Names = Sequence[str] | None  # file names, or all
 
@@ -111,5 +111,5 @@ def framing_of(protocol: Protocol, bundles: Sequence[Bundle], *, kind: str) -> F
 
 def takes_whole_pictures(recipe: Recipe) -> bool:
     """Say whether a recipe is the paper's: no head, longer side to the whole frame."""
-    geometry = recipe.geometry
-    return recipe.head is None and isinstance(geometry, PictureFrame) and geometry.fill == 1
+    grid = recipe.grid
+    return recipe.tissue is None and isinstance(grid, ImageFrame) and grid.fill == 1

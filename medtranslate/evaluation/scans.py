@@ -177,8 +177,8 @@ def _check_one_grid(name: str, ct: MetaTensor, mri: MetaTensor, folder: Path) ->
 
 def _on_the_grid_of(prepared: Prepared, image: MetaTensor, recipe: Recipe) -> torch.Tensor:
     """Return an image's slices at another's place, by its own intensity inside the other's head."""
-    frames = prepared.placement.to_network(image.as_tensor()[0], recipe.intensity.clip)
-    slices = recipe.intensity.measure(frames[prepared.head].numpy(), 255.0).to_unit(frames)
+    frames = prepared.placement.to_network(image.as_tensor()[0], recipe.grid.clipped)
+    slices = recipe.scale.measure(frames[prepared.head].numpy(), 255.0).to_unit(frames)
     slices[~prepared.head] = -1
     return slices[:, None]
 
@@ -210,7 +210,7 @@ class _Collected:
         if not self.frames:
             why = f"; left out: {self.left_out[0]}" if self.left_out else ""
             raise EvaluationFailed(f"no scan in it shows a head{why}", path=self.folder)
-        written = self.recipe.intensity.written
+        written = self.recipe.written
         in_hounsfield = self.recipe.kind == "volume" and self.modality == "ct"
         return FrameSet(
             self.modality,

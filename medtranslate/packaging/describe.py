@@ -30,8 +30,7 @@ def describe(bundle: Bundle) -> Iterator[tuple[str, str]]:
         yield Modality.parse(to).direction, f"{_kind(spec['network'])}, {work}"
         yield "", f"{spec['weights']}, SHA-256 {bundle.generator(to).sha256}"
     for key, recipe in bundle.recipes.items():
-        parts = (recipe.geometry, recipe.intensity, recipe.head)
-        yield f"recipe {key}", ", ".join(type(part).__name__ for part in parts if part)
+        yield f"recipe {key}", ", ".join(type(each).__name__ for each in recipe.transforms)
     yield "domain check", "yes" if bundle.domain else "no"
     yield "training", _training(facts.training) or "not stated"
     yield "data", facts.data_source

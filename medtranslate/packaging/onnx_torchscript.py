@@ -88,7 +88,7 @@ def exchange_words(bundle: Bundle, to: str) -> dict[str, str]:
         ),
         "input": f"image: {_SLICES}",
         "output": f"translated: {_SLICES}",
-        "recipes": json.dumps({name: repr(recipe) for name, recipe in bundle.recipes.items()}),
+        "recipes": json.dumps({name: recipe.content for name, recipe in bundle.recipes.items()}),
     }
 
 

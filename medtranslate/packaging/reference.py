@@ -178,7 +178,7 @@ def _measured(translator: Translator, to: str) -> dict[str, Any]:
 
 
 def _tolerance(bundle: Bundle, to: str, kind: str) -> float:
-    written = bundle.recipe(Modality.parse(to), kind).intensity.written
+    written = bundle.recipe(Modality.parse(to), kind).written
     return round((written.high - written.low) / GREY_LEVELS, 3)
 
 

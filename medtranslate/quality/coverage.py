@@ -17,8 +17,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from medtranslate.quality.error_map import Measure
-from medtranslate.transforms import Prepared, Recipe
-from medtranslate.transforms.geometry import Placement
+from medtranslate.transforms import Placement, Prepared, Recipe
 
 _SATURATED = 1 - 1e-6
 
@@ -133,10 +132,10 @@ def _outside_field(place: Placement, image: MetaTensor, recipe: Recipe) -> int:
     """Count voxels that the network's field does not cover, above the level of tissue."""
     volume = image.as_tensor()[0].detach().cpu()
     beyond = ~place.seen
-    if recipe.head is None or recipe.kind == "picture" or not beyond.any():
+    if recipe.tissue is None or recipe.kind == "picture" or not beyond.any():
         return 0
     coarse = volume[tuple(slice(None, None, max(1, n // 64)) for n in volume.shape)]
-    level = recipe.head.level(coarse.float().numpy())
+    level = recipe.tissue.threshold.level(coarse.float().numpy())
     stack = volume.permute(place.axes)
     return sum(int((stack[at][beyond] > level).sum()) for at in place.slices.tolist())
 

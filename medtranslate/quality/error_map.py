@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from medtranslate.device import Progress
 from medtranslate.quality.pair import Indices, Pair, like_scan
 from medtranslate.quality.peak_error import peaks
-from medtranslate.transforms.intensity import Limits
+from medtranslate.transforms import Limits
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from medtranslate.imaging.source import SourceRecord
 from medtranslate.modality import Modality
-from medtranslate.transforms import Prepared, Recipe
-from medtranslate.transforms.geometry import Placement
-from medtranslate.transforms.intensity import Limits
+from medtranslate.transforms import Limits, Placement, Prepared, Recipe
 from medtranslate.translation import Translator
 from medtranslate.translation.source import source_of
 
@@ -99,7 +97,7 @@ class Pair:
             prepared,
             result.as_tensor()[0].detach().to("cpu", torch.float32),
             _undone(prepared.placement),
-            target.intensity.written,
+            target.written,
             to,
             back,
             source,
@@ -161,11 +159,10 @@ class Pair:
             it returns is stored.
         """
         whole, heads = self.prepared.placement, self.prepared.head[chosen]
-        part, seen = replace(whole, slices=whole.slices[chosen]), whole.seen
+        part = replace(whole, slices=whole.slices[chosen])
 
         def laid(planes: torch.Tensor, chunk: slice) -> torch.Tensor:
-            inside = whole.rows_back @ heads[chunk].float() @ whole.columns_back.T >= 0.5
-            return change(planes, inside & seen)
+            return change(planes, whole.inside(heads[chunk]))
 
         part.from_network(frames[:, 0], out, laid)
 

@@ -7,7 +7,6 @@ import json
 import platform
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -123,7 +122,7 @@ def conversion(
 
 def recipe_record(recipe: Recipe) -> dict[str, Any]:
     """Say which recipe prepared or restored a scan: its name, its content, the content's hash."""
-    content = _plain(recipe)
+    content = dict(recipe.content)
     text = json.dumps(content, sort_keys=True)
     return {
         "name": f"{recipe.modality}-{recipe.kind}",
@@ -191,14 +190,6 @@ def orientation(affine: Any) -> str:
 
 def _file(path: Path | None) -> dict[str, Any] | None:
     return None if path is None else {"path": str(path), "files": hashes([path])}
-
-
-def _plain(value: Any) -> Any:
-    """Give a recipe or a part of one as builtins; what kind of part it is under ``type``."""
-    if not is_dataclass(value):
-        return list(value) if isinstance(value, tuple) else value
-    parts = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    return {"type": type(value).__name__, **parts}
 
 
 def _source(source: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,27 +1,56 @@
-"""Recipes: geometry, head and intensity of one kind of input, each with its inverse."""
+"""Preprocessing as MONAI transforms, each with its inverse, and recipes made of them in YAML."""
 
-from medtranslate.transforms.bias import N4
-from medtranslate.transforms.geometry import AxialSlices, PictureFrame, Placement
-from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
-from medtranslate.transforms.intensity import Grey, Limits, Percentiles, Window
+from medtranslate.transforms.bias import N4BiasCorrection
+from medtranslate.transforms.dictionary import (
+    AxialSlicesd,
+    FindTissued,
+    HeadMaskd,
+    ImageFramed,
+    N4BiasCorrectiond,
+    ScaleGrayd,
+    ScaleHeadPercentilesd,
+    ScaleWindowd,
+    ToUnitsd,
+)
+from medtranslate.transforms.geometry import AxialSlices, ImageFrame
+from medtranslate.transforms.head import FindTissue, HeadMask
+from medtranslate.transforms.intensity import (
+    Limits,
+    ScaleGray,
+    ScaleHeadPercentiles,
+    ScaleWindow,
+    ToUnits,
+)
 from medtranslate.transforms.load import build, line_of, load_recipe, read_yaml, refuse
+from medtranslate.transforms.placement import Placement
 from medtranslate.transforms.recipe import Prepared, Recipe
+from medtranslate.transforms.traced import head_of
 
 __all__ = [
-    "N4",
     "AxialSlices",
-    "FixedThreshold",
-    "Grey",
+    "AxialSlicesd",
+    "FindTissue",
+    "FindTissued",
+    "HeadMask",
+    "HeadMaskd",
+    "ImageFrame",
+    "ImageFramed",
     "Limits",
-    "OtsuThreshold",
-    "Percentiles",
-    "PictureFrame",
+    "N4BiasCorrection",
+    "N4BiasCorrectiond",
     "Placement",
     "Prepared",
     "Recipe",
-    "Window",
+    "ScaleGray",
+    "ScaleGrayd",
+    "ScaleHeadPercentiles",
+    "ScaleHeadPercentilesd",
+    "ScaleWindow",
+    "ScaleWindowd",
+    "ToUnits",
+    "ToUnitsd",
     "build",
-    "heads",
+    "head_of",
     "line_of",
     "load_recipe",
     "read_yaml",

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import SimpleITK as sitk
 import torch
+from monai.data import MetaTensor
+
+from medtranslate.transforms.placement import Affine
+from medtranslate.transforms.traced import ImageTransform, as_image, like
 
 
-@dataclass(frozen=True)
-class N4:
+class N4BiasCorrection(ImageTransform):
     """Even out the slow shading of an MR (Tustison et al., IEEE TMI 29, 2010).
+
+    The inverse changes nothing: a translated image has no bias to be given back.
 
     Parameters
     ----------
     shrink : int
         The field is estimated on a grid this many times coarser in the slice plane; it is smooth,
         so little is lost and much time won.
-    iterations : list of int
+    iterations : sequence of int
         Most iterations at each of the field's resolutions.
+
+    Examples
+    --------
+    >>> flat = MetaTensor(torch.full((1, 16, 16, 4), 300.0))
+    >>> N4BiasCorrection(iterations=[5])(flat).shape
+    torch.Size([1, 16, 16, 4])
     """
 
-    shrink: int = 4
-    iterations: tuple[int, ...] = (50, 50, 30)
+    def __init__(self, shrink: int = 4, iterations: Sequence[int] = (50, 50, 30)) -> None:
+        self.shrink, self.iterations = shrink, tuple(int(n) for n in iterations)
 
-    def correct(self, volume: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
+    def __call__(self, image: torch.Tensor) -> MetaTensor:
+        """Return a non-negative MR (1, X, Y, Z), float32, divided by its bias field."""
+        image = as_image(image)
+        volume = image.as_tensor()[0].detach().to("cpu", torch.float32)
+        affine = np.asarray(image.affine, dtype=np.float64)
+        return self.note(like(self.correct(volume, affine)[None], image), image)
+
+    def correct(self, volume: torch.Tensor, affine: Affine) -> torch.Tensor:
         """Return a float32 (X, Y, Z) volume divided by its bias field, in the same units.
 
         Parameters
@@ -43,7 +61,7 @@ class N4:
         coarse = sitk.Shrink(image, factors)
         mask = sitk.OtsuThreshold(coarse, 0, 1, 200)
         estimator = sitk.N4BiasFieldCorrectionImageFilter()
-        estimator.SetMaximumNumberOfIterations([int(n) for n in self.iterations])
+        estimator.SetMaximumNumberOfIterations(list(self.iterations))
         estimator.Execute(coarse, mask)
         field = sitk.Exp(estimator.GetLogBiasFieldAsImage(image))
         corrected = sitk.Cast(image / sitk.Cast(field, sitk.sitkFloat32), sitk.sitkFloat32)

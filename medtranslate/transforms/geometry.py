@@ -1,159 +1,178 @@
-"""Geometry: from a scan's own grid to upright 256x256 slices for the network, and back.
-
-A network slice is axial; its rows run from anterior to posterior and its columns from the
-patient's right to left. Slices stay where they are: nothing is resampled across them.
-"""
+"""Geometry: from a scan's own grid to upright slices for the network, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from abc import abstractmethod
+from collections.abc import Sequence
 
 import nibabel.orientations as orientations
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from medtranslate.errors import Unsupported
-from medtranslate.transforms.resample import cubic, resampling, triangle
+from medtranslate.transforms.placement import Affine, Field, Layout, Placement, Shape
+from medtranslate.transforms.traced import (
+    HEAD,
+    TISSUE,
+    ImageTransform,
+    as_image,
+    head_of,
+    like,
+    pack_mask,
+)
 
-_CHUNK = 2  # slices resampled at once: more are no faster, and leave more memory behind
-
-Affine = NDArray[np.float64]
-Shape = tuple[int, int, int]
+Point = Sequence[float]
 
 
-@dataclass(frozen=True)
-class Placement:
-    """How one image lies on the network's grid.
+class SliceGeometry(ImageTransform):
+    """What `AxialSlices` and `ImageFrame` share.
 
     Parameters
     ----------
-    shape : (X, Y, Z)
-        The image's own grid.
-    axes : (slice, row, column)
-        Which image axis each network axis runs along.
-    slices : int array (N,)
-        Image index of each network slice, from inferior to superior.
-    rows, columns : float32 arrays (size, n)
-        Image to network, along the row and the column axis.
-    rows_back, columns_back : float32 arrays (n, size)
-        Network to image.
+    size : int
+        Side of the network's grid in pixels; a multiple of 4.
+    clip : (low, high), optional
+        Values are clipped to this range before they are resampled, in the image's units.
     """
 
-    shape: Shape
-    axes: tuple[int, int, int]
-    slices: NDArray[np.int64]
-    rows: torch.Tensor
-    columns: torch.Tensor
-    rows_back: torch.Tensor
-    columns_back: torch.Tensor
+    def __init__(self, size: int, clip: Sequence[float] | None) -> None:
+        if size % 4:
+            raise ValueError(f"size is {size}, not a multiple of 4, which every generator needs")
+        if clip is not None and (len(clip) != 2 or not clip[0] < clip[1]):
+            raise ValueError(f"clip is {list(clip)}, not (low, high)")
+        self.size = size
+        self.clip = None if clip is None else (float(clip[0]), float(clip[1]))
 
-    @property
-    def seen(self) -> torch.Tensor:
-        """Bool (rows, columns) of the image's plane: what the network's field covers."""
-        rows, columns = (m.any(1) for m in (self.rows_back, self.columns_back))
-        return rows[:, None] & columns[None, :]
+    @abstractmethod
+    def layout(self, shape: Shape, affine: Affine, center: Point) -> Layout:
+        """Lay the network's grid over an image of this shape and affine (RAS mm)."""
 
-    @property
-    def covered(self) -> torch.Tensor:
-        """Bool (size, size) of the network's grid: what the image covers; padding is not."""
-        rows, columns = (m.any(1) for m in (self.rows, self.columns))
-        return rows[:, None] & columns[None, :]
+    def clipped(self, values: torch.Tensor) -> torch.Tensor:
+        """Return values clipped, so that what lies far outside cannot bleed in."""
+        return values if self.clip is None else values.clamp(*self.clip)
 
-    def to_network(
-        self, volume: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
-        """Resample an image to the network's grid.
+    def __call__(self, image: torch.Tensor) -> MetaTensor:
+        """Take an image to the network's grid.
 
         Parameters
         ----------
-        volume : tensor (X, Y, Z)
-            The image.
-        change : function
-            Applied to each chunk of slices before it is resampled.
+        image : MetaTensor (1, X, Y, Z)
+            In physical units, affine in RAS mm. ``meta["tissue"]``, where `FindTissue` wrote it,
+            says what to center on, and is taken to the new grid as well.
 
         Returns
         -------
-        float32 tensor (N, size, size)
-            0 where the image does not reach (`covered`).
-        """
-        size = len(self.rows)
-        frames = torch.empty(len(self.slices), size, size)
-        stack = volume.permute(self.axes)
-        for chunk in self._chunks():
-            picked = change(stack[self.slices[chunk]].to(torch.float32))
-            frames[chunk] = self.rows @ picked @ self.columns.T
-        return frames
+        MetaTensor (1, rows, columns, slices)
+            Float32 on the CPU, in the image's units; 0 where the image does not reach.
 
-    def from_network(
-        self, frames: torch.Tensor, out: torch.Tensor, change: Callable[..., torch.Tensor]
-    ) -> None:
-        """Resample the network's grid back into an image.
+        Raises
+        ------
+        Unsupported
+            If the geometry cannot be cut into axial slices.
+        """
+        image = as_image(image)
+        affine = np.asarray(image.affine, dtype=np.float64)
+        volume = image.as_tensor()[0].detach().to("cpu", torch.float32)
+        x, y, z = volume.shape
+        tissue = dict(image.meta.get(TISSUE, {}))
+        center = tissue.get("center") or [(n - 1) / 2 for n in volume.shape]
+        layout = self.layout((x, y, z), affine, center)
+        placement = layout.placement()
+        slices = placement.to_network(volume, self.clipped)
+        out = like(slices.permute(1, 2, 0)[None], image)
+        out.affine = torch.from_numpy(layout.network_affine(affine))
+        if tissue:
+            found = self._tissue(volume, slices, tissue["level"], placement)
+            out.meta[TISSUE] = tissue | {"mask": pack_mask(found.permute(1, 2, 0))}
+        return self.note(out, image, layout=layout.as_builtins(), affine=affine.tolist())
+
+    def inverse(self, image: torch.Tensor) -> MetaTensor:
+        """Take slices back to the grid and the affine of the image that they came from.
 
         Parameters
         ----------
-        frames : float tensor (N, size, size)
-            On the network's grid.
-        out : tensor (X, Y, Z)
-            Filled.
-        change : function
-            ``change(values, chunk)`` is applied to each chunk (n, rows, columns) on the image's
-            plane before it is stored; ``chunk`` is the slice of ``frames`` it came from.
+        image : MetaTensor (1, rows, columns, slices)
+            On the network's grid. ``meta["head"]``, where `HeadMask` wrote it, is taken back too.
+
+        Returns
+        -------
+        MetaTensor (1, X, Y, Z)
+            Float32 on the CPU; the affine is the image's own to the last bit. ``meta["head"]`` is
+            where the image shows the head within the network's field.
         """
-        stack = out.permute(self.axes)
-        for chunk in self._chunks():
-            plane = self.rows_back @ frames[chunk].to(torch.float32) @ self.columns_back.T
-            stack[self.slices[chunk]] = change(plane, chunk).to(out.dtype)
+        image = as_image(image)
+        kept = self.noted(image)
+        placement = Layout.from_builtins(kept["layout"]).placement()
+        slices = image.as_tensor()[0].detach().cpu().permute(2, 0, 1)
+        shape = (len(placement.slices), self.size, self.size)
+        if slices.shape != shape:
+            raise ValueError(f"{tuple(slices.shape)} slices for {shape}")
+        voxels, inside = placement.empty(), placement.empty(torch.bool)
+        placement.from_network(slices, voxels, lambda plane, chunk: plane)
+        head = head_of(image)
+        heads = torch.ones(()).expand(shape) if head is None else head.permute(2, 0, 1)
+        placement.from_network(heads, inside, lambda plane, chunk: (plane >= 0.5) & placement.seen)
+        out = like(voxels[None], image)
+        out.affine = torch.tensor(kept["affine"], dtype=torch.float64)
+        out.meta[HEAD] = pack_mask(inside)
+        return out
 
-    def empty(self) -> torch.Tensor:
-        """Float32 (X, Y, Z) with whole slices contiguous, so that they are written in one go."""
-        blank = torch.empty([self.shape[axis] for axis in self.axes])
-        return blank.permute([self.axes.index(axis) for axis in range(3)])
-
-    def _chunks(self) -> Iterator[slice]:
-        for start in range(0, len(self.slices), _CHUNK):
-            yield slice(start, start + _CHUNK)
-
-
-class Geometry(Protocol):
-    """What a recipe asks of its geometry half."""
-
-    @property
-    def size(self) -> int:
-        """Side of the network's grid in pixels."""
-
-    def place(self, shape: Shape, affine: Affine, centre: tuple[float, float, float]) -> Placement:
-        """Place an image on the network's grid."""
+    def _tissue(
+        self, volume: torch.Tensor, slices: torch.Tensor, level: float, placement: Placement
+    ) -> torch.Tensor:
+        if self.clip is None or self.clip[0] <= level <= self.clip[1]:
+            return (slices > level) & placement.covered  # scaled MR may have its air below 0
+        # The level lies outside the clipped range, so the slices no longer show it.
+        return placement.to_network(volume, lambda v: (v > level).float()) > 0.5
 
 
-@dataclass(frozen=True)
-class AxialSlices:
-    """Volumes: axial slices at a fixed spacing.
+class AxialSlices(SliceGeometry):
+    """Cut a volume into axial slices at a fixed spacing.
+
+    Slices stay where they are; nothing is resampled across them, and the shear of a tilted gantry
+    is kept.
 
     Parameters
     ----------
     pixel : float
         Spacing in the slice plane, mm.
     size : int
-        Side of the network's grid in pixels.
+        Side of the network's grid in pixels; a multiple of 4.
     recut : float
         A volume acquired in another plane is cut anew into axial slices only when its slices are
         at most this far apart, mm.
+    clip : (low, high), optional
+        Values are clipped to this range before they are resampled: bone of 1000 HU would otherwise
+        shine into the brain beside it.
+
+    Examples
+    --------
+    >>> volume = MetaTensor(torch.rand(1, 64, 80, 5), affine=np.diag([2.0, 2.0, 5.0, 1.0]))
+    >>> cut = AxialSlices(pixel=2.0, size=96)
+    >>> slices = cut(volume)
+    >>> slices.shape
+    torch.Size([1, 96, 96, 5])
+    >>> back = cut.inverse(slices)
+    >>> back.shape, bool((back.affine == volume.affine).all())
+    (torch.Size([1, 64, 80, 5]), True)
     """
 
-    pixel: float = 0.9
-    size: int = 256
-    recut: float = 1.5
+    def __init__(
+        self,
+        pixel: float = 0.9,
+        size: int = 256,
+        recut: float = 1.5,
+        clip: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(size, clip)
+        if pixel <= 0:
+            raise ValueError(f"pixel is {pixel} mm, not above 0")
+        self.pixel, self.recut = pixel, recut
 
-    def __post_init__(self) -> None:
-        _check_size(self.size)
-        if self.pixel <= 0:
-            raise ValueError(f"pixel is {self.pixel} mm, not above 0")
-
-    def place(self, shape: Shape, affine: Affine, centre: tuple[float, float, float]) -> Placement:
-        """Place a volume on the network's grid.
+    def layout(self, shape: Shape, affine: Affine, center: Point) -> Layout:
+        """Lay the network's grid over a volume.
 
         Parameters
         ----------
@@ -161,9 +180,9 @@ class AxialSlices:
             The volume's grid.
         affine : float array (4, 4)
             Voxels to RAS millimetres; oblique and sheared ones too.
-        centre : (x, y, z)
-            Voxel coordinates of the head's middle: the field is centred on it along an axis that
-            is longer than the field, else on the middle of the grid.
+        center : (x, y, z)
+            Voxel coordinates of the head's center: the field is centered on it along an axis that
+            is longer than the field, else on the center of the grid.
 
         Raises
         ------
@@ -175,24 +194,17 @@ class AxialSlices:
         axes = (_axis(order, 2), _axis(order, 1), _axis(order, 0))
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         self._check(spacing, axes, affine)
-        return Placement(
-            shape,
-            axes,
-            _indices(shape[axes[0]], order[axes[0], 1] < 0),
-            *_both_ways(
-                self._field(shape, spacing, centre, axes[1], order[axes[1], 1] < 0),
-                self._field(shape, spacing, centre, axes[2], order[axes[2], 1] < 0),
-            ),
+        rows, columns = (
+            self._field(shape, spacing, center, axis, bool(order[axis, 1] < 0)) for axis in axes[1:]
         )
+        return Layout(shape, axes, bool(order[axes[0], 1] < 0), rows, columns)
 
-    def _field(
-        self, shape: Shape, spacing: Affine, centre: tuple[float, ...], axis: int, flip: bool
-    ) -> _Field:
+    def _field(self, shape: Shape, spacing: Affine, center: Point, axis: int, flip: bool) -> Field:
         step = self.pixel / float(spacing[axis])
         middle = (shape[axis] - 1) / 2
         room = max(0.0, (shape[axis] - self.size * step) / 2)
-        middle += float(np.clip(centre[axis] - middle, -room, room))
-        return _Field(shape[axis], self.size, step, middle, flip)
+        middle += float(np.clip(center[axis] - middle, -room, room))
+        return Field(shape[axis], self.size, step, middle, flip)
 
     def _check(self, spacing: Affine, axes: tuple[int, int, int], affine: Affine) -> None:
         acquired = int(np.argmax(spacing))
@@ -209,83 +221,47 @@ class AxialSlices:
             raise Unsupported(f"rows and columns are {skew:.1f} degrees from a right angle")
 
 
-@dataclass(frozen=True)
-class PictureFrame:
-    """Pictures, which have no spacing: the longer side fills a share of the grid.
+class ImageFrame(SliceGeometry):
+    """Frame a 2D image, which has no spacing: its longer side fills a share of the grid.
 
     Parameters
     ----------
     fill : float
         Share of the grid that the longer side fills: 1 for CT; 0.92 for MR, whose heads fill more
-        of their pictures than those of CT do.
+        of their images than those of CT do.
     size : int
-        Side of the network's grid in pixels.
+        Side of the network's grid in pixels; a multiple of 4.
+    clip : (low, high), optional
+        Values are clipped to this range before they are resampled.
+
+    Examples
+    --------
+    >>> ImageFrame(size=64)(MetaTensor(torch.rand(1, 100, 80, 1))).shape
+    torch.Size([1, 64, 64, 1])
     """
 
-    fill: float = 1.0
-    size: int = 256
+    def __init__(
+        self, fill: float = 1.0, size: int = 256, clip: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(size, clip)
+        if not 0 < fill <= 1:
+            raise ValueError(f"fill is {fill}, not a share")
+        self.fill = fill
 
-    def __post_init__(self) -> None:
-        _check_size(self.size)
-        if not 0 < self.fill <= 1:
-            raise ValueError(f"fill is {self.fill}, not a share")
+    def layout(self, shape: Shape, affine: Affine, center: Point) -> Layout:
+        """Lay the network's grid over an image or a stack of images (X columns, Y rows, Z).
 
-    def place(self, shape: Shape, affine: Affine, centre: tuple[float, float, float]) -> Placement:
-        """Place a picture or a stack of pictures (X columns, Y rows, Z) on the network's grid.
-
-        Centre and affine are not asked: a picture is shown as a radiologist looks at it.
+        Center and affine are not asked: an image is shown as a radiologist looks at it.
         """
         step = max(shape[:2]) / (self.size * self.fill)
-        return Placement(
-            shape,
-            (2, 1, 0),
-            np.arange(shape[2]),
-            *_both_ways(
-                *(_Field(n, self.size, step, (n - 1) / 2, False) for n in (shape[1], shape[0]))
-            ),
+        rows, columns = (
+            Field(n, self.size, step, (n - 1) / 2, False) for n in (shape[1], shape[0])
         )
-
-
-@dataclass(frozen=True)
-class _Field:
-    """One axis of the network's field laid over one axis of the image."""
-
-    length: int
-    size: int
-    step: float
-    middle: float
-    flip: bool
-
-    def to_network(self) -> NDArray[np.float32]:
-        offsets = (np.arange(self.size) - (self.size - 1) / 2) * self.step
-        positions = self.middle + (-offsets if self.flip else offsets)
-        return resampling(positions, self.length, self.step, triangle)
-
-    def from_network(self) -> NDArray[np.float32]:
-        offsets = (np.arange(self.length) - self.middle) / self.step
-        positions = (self.size - 1) / 2 + (-offsets if self.flip else offsets)
-        weights = resampling(positions, self.size, 1 / self.step, cubic)
-        # Beyond the image's end the network saw padding, which says nothing about the image.
-        weights[:, ~self.to_network().any(axis=1)] = 0
-        total = weights.sum(axis=1, keepdims=True)
-        return (weights / np.where(total > 0, total, 1)).astype(np.float32)
-
-
-def _both_ways(
-    rows: _Field, columns: _Field
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    there = (rows.to_network(), columns.to_network())
-    back = (rows.from_network(), columns.from_network())
-    return tuple(torch.from_numpy(m) for m in (*there, *back))  # type: ignore[return-value]
-
-
-def _check_size(size: int) -> None:
-    if size % 4:
-        raise ValueError(f"size is {size}, not a multiple of 4, which every generator needs")
+        return Layout(shape, (2, 1, 0), False, rows, columns)
 
 
 def _upright(affine: Affine) -> NDArray[np.float64]:
-    """Orientation of each image axis against (left, posterior, superior): axis and sign."""
+    """Return the orientation of each image axis against (left, posterior, superior)."""
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) == 0:
         raise Unsupported("the affine is not finite or an axis of it is zero: it places no voxels")
     labels = orientations.axcodes2ornt(("L", "P", "S"))
@@ -295,8 +271,3 @@ def _upright(affine: Affine) -> NDArray[np.float64]:
 
 def _axis(order: NDArray[np.float64], network_axis: int) -> int:
     return int(np.flatnonzero(order[:, 0] == network_axis)[0])
-
-
-def _indices(length: int, flip: bool) -> NDArray[np.int64]:
-    indices = np.arange(length)
-    return indices[::-1].copy() if flip else indices

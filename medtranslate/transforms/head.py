@@ -1,4 +1,4 @@
-"""Where the head is: the part of a slice that the model may speak about.
+"""The head mask: the part of a slice that the model may speak about.
 
 Everything outside is background on both sides of a translation: head rests, cushions, tubes, text
 at the rim and noise in the air are not anatomy, and a generator asked to translate them invents.
@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
 from numpy.typing import NDArray
+
+from medtranslate.transforms.traced import (
+    HEAD,
+    TISSUE,
+    ImageTransform,
+    as_image,
+    like,
+    pack_mask,
+    unpack_mask,
+)
 
 Mask = NDArray[np.bool_]
 
@@ -60,6 +73,108 @@ class OtsuThreshold:
         otsu = sitk.OtsuThresholdImageFilter()
         otsu.Execute(sitk.GetImageFromArray(np.ascontiguousarray(usual).reshape(-1, 1)))
         return lowest + self.share * (float(otsu.GetThreshold()) - lowest)
+
+
+class FindTissue(ImageTransform):
+    """Measure above which level a voxel is tissue, and where the head's center is.
+
+    Voxels stay as they are. ``meta["tissue"]`` says ``"level"``, in the image's units, and
+    ``"center"``, in voxels; it is what `AxialSlices` centers on and what `HeadMask` starts from.
+
+    Parameters
+    ----------
+    above : float, optional
+        Tissue is what lies above this value: CT, whose values have a meaning (-300 HU lies between
+        air and fat).
+    otsu : float, optional
+        Tissue is what lies above this share of Otsu's threshold: MR, whose values mean nothing
+        alone. Exactly one of the two is given.
+    of_white : bool
+        The values are gray levels of a 2D image: `above` is a share of full white.
+
+    Examples
+    --------
+    >>> image = MetaTensor(torch.full((1, 8, 8, 3), 40.0))
+    >>> FindTissue(above=-300.0)(image).meta["tissue"]
+    {'level': -300.0, 'center': [3.5, 3.5, 1.0]}
+    """
+
+    def __init__(
+        self, above: float | None = None, otsu: float | None = None, of_white: bool = False
+    ) -> None:
+        if (above is None) == (otsu is None):
+            raise ValueError("either above or otsu says what is tissue")
+        self.threshold = FixedThreshold(above) if above is not None else OtsuThreshold(otsu or 0.0)
+        self.of_white = of_white
+
+    def __call__(self, image: torch.Tensor) -> MetaTensor:
+        """Return the image (1, X, Y, Z) with what was measured in ``meta["tissue"]``."""
+        image = as_image(image)
+        volume = image.as_tensor()[0].detach().to("cpu", torch.float32)
+        level = self.level(volume, full_white(image))
+        out = like(image.as_tensor(), image)
+        out.meta[TISSUE] = {"level": float(level), "center": _center(volume, level)}
+        return self.note(out, image)
+
+    def level(self, volume: torch.Tensor, white: float = 255.0) -> float:
+        """Return the level of tissue in a volume (X, Y, Z), in its units."""
+        if self.of_white:
+            return self.threshold.level(volume.numpy() / white) * white
+        return self.threshold.level(volume[tuple(_coarse(n) for n in volume.shape)].numpy())
+
+
+class HeadMask(ImageTransform):
+    """Find the head in axial slices: solid, without head rest, tubes and printed frames.
+
+    Voxels stay as they are. ``meta["head"]`` holds the mask, packed as text; scaling leaves
+    nothing outside it, and the inverse of the geometry takes it to the scan's own grid.
+
+    Examples
+    --------
+    >>> slices = MetaTensor(torch.zeros(1, 64, 64, 2))
+    >>> slices[0, 16:48, 20:44] = 500.0
+    >>> masked = HeadMask()(FindTissue(otsu=0.45)(slices))
+    >>> from medtranslate.transforms import head_of
+    >>> head_of(masked).shape, int(head_of(masked)[32].sum())
+    (torch.Size([64, 64, 2]), 48)
+    """
+
+    def __call__(self, image: torch.Tensor) -> MetaTensor:
+        """Return slices (1, rows, columns, slices) with their head mask in ``meta["head"]``.
+
+        Raises
+        ------
+        ValueError
+            `FindTissue` has not measured what tissue is.
+        """
+        image = as_image(image)
+        tissue: dict[str, Any] | None = image.meta.get(TISSUE)
+        if not tissue:
+            raise ValueError("what tissue is was not measured: FindTissue comes before HeadMask")
+        if "mask" in tissue:
+            found = unpack_mask(tissue["mask"], tuple(image.shape[1:]))
+        else:
+            found = image.as_tensor()[0].detach().cpu() > tissue["level"]
+        masks = torch.from_numpy(heads(found.permute(2, 0, 1).contiguous().numpy()))
+        out = like(image.as_tensor(), image)
+        del out.meta[TISSUE]
+        out.meta[HEAD] = pack_mask(masks.permute(1, 2, 0))
+        return self.note(out, image)
+
+
+def full_white(image: MetaTensor) -> float:
+    """Return full white of a 2D image, from the stored type: 65535 for 16 bit, else 255."""
+    source: Any = image.meta.get("source") or {}
+    return 65535.0 if source.get("dtype") == "uint16" else 255.0
+
+
+def without_rim(head: torch.Tensor) -> torch.Tensor:
+    """Take the outermost pixels of heads (N, H, W) away, which are part air, part skin."""
+    core = torch.empty_like(head)
+    for one, inner in zip(head, core, strict=True):  # of a long series, no floats at once
+        outside = (~one).float()[None]
+        torch.eq(torch.nn.functional.max_pool2d(outside, 3, 1, 1)[0], 0, out=inner)
+    return core
 
 
 def heads(tissue: Mask) -> Mask:
@@ -128,6 +243,34 @@ def _labels(mask: Mask) -> NDArray[np.integer]:
 def _share_of_box(mask: Mask) -> float:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return float(mask.sum() / (np.ptp(rows) + 1) / (np.ptp(columns) + 1))
+
+
+def _center(volume: torch.Tensor, level: float) -> list[float]:
+    """Return voxel coordinates of the center of the tissue's box, outliers left out."""
+    axes = tuple(_coarse(n) for n in volume.shape)
+    tissue = volume[axes] > level
+    return [
+        axis.start + axis.step * _middle(tissue.sum([a for a in range(3) if a != index]).numpy())
+        for index, axis in enumerate(axes)
+    ]
+
+
+def _coarse(length: int) -> slice:
+    """Sample an axis coarsely: enough for a threshold and for where the head is.
+
+    It starts as far from one end as it stops from the other, give or take a voxel, so that a scan
+    and its mirror image are sampled alike.
+    """
+    step = 4 if length > 64 else 1
+    return slice((length - 1) % step // 2, length, step)
+
+
+def _middle(profile: NDArray[np.int64]) -> float:
+    total = np.cumsum(profile)
+    if total[-1] == 0:
+        return (len(profile) - 1) / 2
+    low, high = np.searchsorted(total, [0.02 * total[-1], 0.98 * total[-1]])
+    return float(low + high) / 2
 
 
 # The shapes below are SimpleITK's, pixel for pixel, at a tenth of the time: a conversion may not

@@ -1,17 +1,21 @@
 """Intensity: from physical units to [-1, 1] for the network, and from [-1, 1] to units.
 
-Each kind of intensity measures its limits once an image, records them, and inverts by them;
-MONAI's scaling transforms have no inverse and keep no record of the limits that they used.
+Each scaling measures its limits once an image, notes them, and inverts by them; MONAI's scaling
+transforms have no inverse and keep no record of the limits that they used.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from numpy.typing import NDArray
+
+from medtranslate.transforms.head import full_white, without_rim
+from medtranslate.transforms.traced import HEAD, ImageTransform, as_image, head_of, like
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,11 @@ class Limits:
     ----------
     low, high : float
         In the image's units, ``low < high``.
+
+    Examples
+    --------
+    >>> Limits(-20, 100).to_unit(torch.tensor([-1000.0, 40, 100]))
+    tensor([-1.,  0.,  1.])
     """
 
     low: float
@@ -37,91 +46,88 @@ class Limits:
         return (unit + 1).mul_(half).add_(self.low).clamp_(self.low, self.high)
 
 
-class Intensity(Protocol):
-    """What a recipe asks of its intensity half."""
+class Scale(ImageTransform):
+    """What the scalings share: the head becomes [-1, 1], the rest -1."""
 
-    @property
-    def background(self) -> float:
-        """The value of nothing, in the image's units."""
-
-    @property
-    def written(self) -> Limits:
-        """The limits of a translated image, in the units of the target."""
-
-    def clip(self, values: torch.Tensor) -> torch.Tensor:
-        """Clip before resampling, so that what lies far outside cannot bleed in."""
-
+    @abstractmethod
     def measure(self, values: NDArray[np.floating], white: float) -> Limits:
-        """Find the limits of one image from its values inside the head, 1-D, in units."""
+        """Return the limits of one image.
+
+        Parameters
+        ----------
+        values : float array
+            The image's values inside the head, 1-D, in its units.
+        white : float
+            Full white, where it is a 2D image.
+        """
+
+    def __call__(self, image: torch.Tensor) -> MetaTensor:
+        """Scale slices (1, rows, columns, slices) to [-1, 1]; -1 outside ``meta["head"]``."""
+        image = as_image(image)
+        slices = image.as_tensor()[0].permute(2, 0, 1)
+        mask = head_of(image)
+        head = None if mask is None else mask.permute(2, 0, 1).to(slices.device)
+        limits = self.measure(_inside(slices, head).numpy(force=True), full_white(image))
+        scaled = limits.to_unit(slices)
+        if head is not None:
+            scaled[~head] = -1
+        out = like(scaled.permute(1, 2, 0)[None], image)
+        return self.note(out, image, limits=[limits.low, limits.high])
+
+    def inverse(self, image: torch.Tensor) -> MetaTensor:
+        """Return values in [-1, 1] in the units that they were scaled from."""
+        image = as_image(image)
+        limits = Limits(*self.noted(image)["limits"])
+        return like(limits.from_unit(image.as_tensor()), image)
 
 
-@dataclass(frozen=True)
-class Window:
-    """A CT window in HU.
+class ScaleWindow(Scale):
+    """Scale CT by a window in HU, which mean the same in every scan.
 
     Parameters
     ----------
     level, width : float
-        Centre and width in HU (DICOM PS3.3 C.11.2.1.2): 40 and 120 are the brain window.
-    background : float
-        HU of what is not there (-1000, air).
+        Center and width in HU (DICOM PS3.3 C.11.2.1.2): 40 and 120 are the brain window.
+
+    Examples
+    --------
+    >>> slices = MetaTensor(torch.tensor([-1000.0, -20, 40, 100]).reshape(1, 2, 2, 1))
+    >>> ScaleWindow(40, 120)(slices).flatten().tolist()
+    [-1.0, -1.0, 0.0, 1.0]
     """
 
-    level: float
-    width: float
-    background: float = -1000.0
-
-    def __post_init__(self) -> None:
-        if self.width <= 0:
-            raise ValueError(f"a window {self.width} wide shows nothing")
-
-    @property
-    def written(self) -> Limits:
-        """The window's ends in HU: a translated CT holds nothing beyond them."""
-        return Limits(self.level - self.width / 2, self.level + self.width / 2)
-
-    def clip(self, values: torch.Tensor) -> torch.Tensor:
-        """Clip HU to the window: bone of 1000 HU would otherwise shine into the brain beside it."""
-        return values.clamp(self.written.low, self.written.high)
+    def __init__(self, level: float, width: float) -> None:
+        if width <= 0:
+            raise ValueError(f"a window {width} wide shows nothing")
+        self.level, self.width = level, width
 
     def measure(self, values: NDArray[np.floating], white: float) -> Limits:
-        """Return the window: HU mean the same in every scan."""
-        return self.written
+        """Return the window's ends, whatever the values."""
+        return Limits(self.level - self.width / 2, self.level + self.width / 2)
 
 
-@dataclass(frozen=True)
-class Percentiles:
-    """MR in scanner units, which mean nothing alone: scaled by percentiles over the head.
+class ScaleHeadPercentiles(Scale):
+    """Scale MR by percentiles over the head: scanner units mean nothing alone.
+
+    One scale for the whole volume; the head's outermost pixels, which are part air, do not count.
 
     Parameters
     ----------
     lower, upper : float
-        Percentiles in [0, 100] that become -1 and 1; one scale for the whole volume.
-    high : float
-        A translated MR is written from 0 to this, in arbitrary units.
-    background : float
-        The value of air.
+        Percentiles in [0, 100] that become -1 and 1.
+
+    Examples
+    --------
+    >>> slices = MetaTensor(torch.arange(101.0).reshape(1, 101, 1, 1))
+    >>> scaled = ScaleHeadPercentiles(5, 95)(slices)
+    >>> scaled[0, [5, 50, 95]].flatten().tolist()
+    [-1.0, 0.0, 1.0]
     """
 
-    lower: float
-    upper: float
-    high: float = 4095.0
-    background: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.lower < self.upper <= 100:
-            raise ValueError(f"percentiles {self.lower} and {self.upper} are not in order")
-        if self.high <= 0:
-            raise ValueError(f"high is {self.high}, not above 0")
-
-    @property
-    def written(self) -> Limits:
-        """The arbitrary units of a translated MR."""
-        return Limits(0.0, self.high)
-
-    def clip(self, values: torch.Tensor) -> torch.Tensor:
-        """Leave the values: what is too bright is known only once the head is found."""
-        return values
+    def __init__(self, lower: float, upper: float) -> None:
+        if not 0 <= lower < upper <= 100:
+            raise ValueError(f"percentiles {lower} and {upper} are not in order")
+        self.lower, self.upper = lower, upper
 
     def measure(self, values: NDArray[np.floating], white: float) -> Limits:
         """Return the percentiles of the values inside the head; widened where they coincide."""
@@ -129,27 +135,67 @@ class Percentiles:
         return Limits(low, high if high > low else low + 1.0)
 
 
-@dataclass(frozen=True)
-class Grey:
-    """A picture's grey levels, from black to full white: taken as already windowed.
+class ScaleGray(Scale):
+    """Scale a 2D image's gray levels, taken as already windowed, from black to full white.
+
+    Examples
+    --------
+    >>> ScaleGray()(MetaTensor(torch.tensor([0.0, 255.0]).reshape(1, 2, 1, 1))).flatten().tolist()
+    [-1.0, 1.0]
+    """
+
+    def measure(self, values: NDArray[np.floating], white: float) -> Limits:
+        """Return black and full white of the image's own depth (255 or 65535)."""
+        return Limits(0.0, white)
+
+
+class ToUnits(ImageTransform):
+    """Give [-1, 1] units: what a conversion applies of the target's recipe.
 
     Parameters
     ----------
+    low, high : float
+        What -1 and 1 are written as: HU for CT, arbitrary units for MR, gray levels for 2D images.
     background : float
-        The grey level of air.
+        What is written outside ``meta["head"]``.
+
+    Examples
+    --------
+    >>> image = MetaTensor(torch.tensor([-1.2, 0.0, 1.0]).reshape(1, 3, 1, 1))
+    >>> ToUnits(-20, 100, background=-1000)(image).flatten().tolist()
+    [-20.0, 40.0, 100.0]
     """
 
-    background: float = 0.0
+    def __init__(self, low: float, high: float, background: float) -> None:
+        if not low < high:
+            raise ValueError(f"from {low} to {high} is no range")
+        self.limits, self.background = Limits(float(low), float(high)), float(background)
 
-    @property
-    def written(self) -> Limits:
-        """Eight bits."""
-        return Limits(0.0, 255.0)
+    def __call__(self, image: torch.Tensor) -> MetaTensor:
+        """Return (1, X, Y, Z) in whole units within the range, background outside the head."""
+        image = as_image(image)
+        inside = head_of(image)
+        out = like(self.written(image.as_tensor(), inside), image)
+        out.meta.pop(HEAD, None)
+        return self.note(out, image, head=image.meta.get(HEAD, ""))
 
-    def clip(self, values: torch.Tensor) -> torch.Tensor:
-        """Leave the values: they are windowed."""
-        return values
+    def inverse(self, image: torch.Tensor) -> MetaTensor:
+        """Return units as [-1, 1]; -1 outside the head."""
+        image = as_image(image)
+        if text := self.noted(image)["head"]:
+            image.meta[HEAD] = text
+        unit = self.limits.to_unit(image.as_tensor())
+        inside = head_of(image)
+        return like(unit if inside is None else unit.where(inside.to(unit.device), -1), image)
 
-    def measure(self, values: NDArray[np.floating], white: float) -> Limits:
-        """Return black and full white of the picture's own depth (255 or 65535)."""
-        return Limits(0.0, white)
+    def written(self, unit: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
+        """Return values of any shape as they are written; `inside` is where the head is."""
+        values = self.limits.from_unit(unit).round_()
+        return values if inside is None else values.where(inside.to(unit.device), self.background)
+
+
+def _inside(slices: torch.Tensor, head: torch.Tensor | None) -> torch.Tensor:
+    if head is None:
+        return slices.flatten()
+    inside = slices[without_rim(head)]
+    return inside if len(inside) else slices.flatten()

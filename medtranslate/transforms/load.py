@@ -1,39 +1,80 @@
 """Recipes from YAML: data, never code.
 
-A recipe file is in MONAI's config syntax, but only plain values and the classes named here may
-appear in it; MONAI's own parser would import whatever a ``_target_`` names.
+A recipe is a MONAI config that ``ConfigParser`` runs as it is, but only plain values and the
+classes named here may appear in it; MONAI's parser would import whatever a ``_target_`` names.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import monai.transforms
 import yaml
+from monai.transforms import Compose, MapTransform
 
 from medtranslate.errors import ModelUnusable
-from medtranslate.transforms.bias import N4
-from medtranslate.transforms.geometry import AxialSlices, PictureFrame
-from medtranslate.transforms.head import FixedThreshold, OtsuThreshold
-from medtranslate.transforms.intensity import Grey, Percentiles, Window
-from medtranslate.transforms.recipe import Recipe
+from medtranslate.transforms import dictionary
+from medtranslate.transforms.geometry import SliceGeometry
+from medtranslate.transforms.head import FindTissue, HeadMask
+from medtranslate.transforms.intensity import Scale
+from medtranslate.transforms.recipe import IMAGE, Recipe
+from medtranslate.transforms.traced import KeyedTransform
 
-PARTS: dict[str, dict[str, type]] = {
-    name: {f"medtranslate.transforms.{kind.__name__}": kind for kind in kinds}
-    for name, kinds in {
-        "geometry": (AxialSlices, PictureFrame),
-        "intensity": (Window, Percentiles, Grey),
-        "head": (FixedThreshold, OtsuThreshold),
-        "bias": (N4,),
-    }.items()
+OURS = (
+    "AxialSlicesd",
+    "FindTissued",
+    "HeadMaskd",
+    "ImageFramed",
+    "N4BiasCorrectiond",
+    "ScaleGrayd",
+    "ScaleHeadPercentilesd",
+    "ScaleWindowd",
+)
+"""Our transforms that prepare an image."""
+
+MONAIS = (
+    "AdjustContrastd",
+    "CenterSpatialCropd",
+    "ClipIntensityPercentilesd",
+    "EnsureChannelFirstd",
+    "EnsureTyped",
+    "Flipd",
+    "GaussianSmoothd",
+    "HistogramNormalized",
+    "MedianSmoothd",
+    "NormalizeIntensityd",
+    "Orientationd",
+    "ResizeWithPadOrCropd",
+    "Resized",
+    "Rotate90d",
+    "ScaleIntensityRangePercentilesd",
+    "ScaleIntensityRanged",
+    "ScaleIntensityd",
+    "ShiftIntensityd",
+    "SpatialPadd",
+    "ThresholdIntensityd",
+)
+"""MONAI's transforms that may stand beside them: none takes a function, a file or a dotted name."""
+
+_FROM_MONAI = {name: getattr(monai.transforms, name) for name in ("Compose", *MONAIS)}
+_PREPARING: dict[str, type] = {
+    **{f"medtranslate.transforms.{name}": getattr(dictionary, name) for name in OURS},
+    **_FROM_MONAI,
+    **{f"monai.transforms.{name}": kind for name, kind in _FROM_MONAI.items()},
 }
-"""The classes that each part of a recipe may be."""
+_UNITS: dict[str, type] = {"medtranslate.transforms.ToUnitsd": dictionary.ToUnitsd}
+_PREPROCESSING = {"_target_": "Compose", "transforms": ["@geometry", "@intensity"]}
+_SECTIONS = ("modality", "kind", "geometry", "intensity", "preprocessing", "units")
 
 LARGEST = 4096
 """The largest whole number that an argument may be: a config from somebody else could otherwise
 ask for a network that no machine can hold."""
+
+_LARGEST_SIDE = 1024  # of a list, such as the sides that a volume is resized to
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -47,19 +88,59 @@ def load_recipe(path: str | Path) -> Recipe:
     """
     path = Path(path)
     content = read_yaml(path)
-    built = {str(key): _part(value, path, str(key)) for key, value in content.items()}
-    for key, allowed in (("modality", ("CT", "MR")), ("kind", ("volume", "picture"))):
-        if built.get(key) not in allowed:
-            refuse(path, key, f"must be one of {', '.join(allowed)}")
-    return _call(Recipe, built, path, "")
+    for key in content:
+        if key not in _SECTIONS:
+            refuse(path, str(key), f"is no section of a recipe ({', '.join(_SECTIONS)})")
+    for key, known in (("modality", ("CT", "MR")), ("kind", ("volume", "picture"))):
+        value = build(content.get(key), {}, path, key)
+        if value not in known:
+            refuse(path, key, f"must be one of {', '.join(known)}")
+    if content.get("preprocessing") != _PREPROCESSING:
+        refuse(path, "preprocessing", 'must be a Compose of "@geometry" and "@intensity"')
+    geometry = _section(content, "geometry", _PREPARING, path)
+    if not isinstance(geometry, Compose):
+        refuse(path, "geometry", "must be a Compose")
+    recipe = Recipe(
+        content["modality"],
+        content["kind"],
+        geometry,
+        _section(content, "intensity", _PREPARING, path),
+        _section(content, "units", _UNITS, path),
+        content,
+    )
+    _check(recipe, path)
+    return recipe
 
 
-def _part(value: Any, path: Path, name: str) -> Any:
-    allowed = PARTS.get(name, {})
-    part = build(value, allowed, path, name)
-    if allowed and not isinstance(part, tuple(allowed.values())):
-        refuse(path, name, f"needs a _target_: {', '.join(allowed)}")
-    return part
+def _section(content: dict[str, Any], name: str, allowed: dict[str, type], path: Path) -> Any:
+    built = build(content.get(name), allowed, path, name)
+    if not isinstance(built, (Compose, MapTransform)):
+        refuse(path, name, "needs a _target_")
+    return built
+
+
+def _check(recipe: Recipe, path: Path) -> None:
+    """Refuse a recipe that no image could go through."""
+    for section, key in (("geometry", IMAGE), ("intensity", IMAGE), ("units", "pred")):
+        for each in _flat(getattr(recipe, section)):
+            if isinstance(each, MapTransform) and each.keys != (key,):
+                refuse(path, section, f"the keys of {type(each).__name__} are not {key!r}")
+    in_geometry = [each.transform for each in _flat(recipe.geometry) if _ours(each)]
+    if sum(isinstance(each, SliceGeometry) for each in in_geometry) != 1:
+        refuse(path, "geometry", "holds not exactly one AxialSlicesd or ImageFramed")
+    if sum(isinstance(each, Scale) for each in recipe.transforms) != 1:
+        refuse(path, "intensity", "holds not exactly one transform that scales to [-1, 1]")
+    order = [type(each) for each in recipe.transforms]
+    if HeadMask in order and FindTissue not in order[: order.index(HeadMask)]:
+        refuse(path, "geometry", "HeadMaskd needs a FindTissued before it")
+
+
+def _flat(transform: Any) -> Iterable[Any]:
+    return transform.flatten().transforms if isinstance(transform, Compose) else (transform,)
+
+
+def _ours(transform: Any) -> bool:
+    return isinstance(transform, KeyedTransform)
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -152,34 +233,74 @@ def line_of(path: Path, where: str) -> int | None:
 
 def _call(kind: type, arguments: dict[str, Any], path: Path, where: str) -> Any:
     """Build an instance from arguments of the types that its signature names."""
+    if kind is Compose:
+        return _compose(arguments, path, where)
     parameters = inspect.signature(kind).parameters
     for name, value in arguments.items():
         place = f"{where}.{name}".lstrip(".")
-        if name not in parameters:
+        if name not in parameters or parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
             refuse(path, place, f"{kind.__name__} has no such argument")
         wanted = _unfit(value, str(parameters[name].annotation))
         if wanted:
             refuse(path, place, f"{value!r} is not {wanted}")
     for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in arguments:
+        required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
+        if required and name not in arguments:
             refuse(path, f"{where}.{name}".lstrip("."), "is missing")
     try:
         return kind(**arguments)
-    except ValueError as error:
-        refuse(path, where, str(error))
+    except (ValueError, TypeError) as error:
+        refuse(path, where, " ".join(str(error).split()))
+
+
+_VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+def _compose(arguments: dict[str, Any], path: Path, where: str) -> Compose:
+    transforms = arguments.pop("transforms", None)
+    if arguments:
+        refuse(path, f"{where}.{next(iter(arguments))}", "Compose takes transforms alone")
+    if not isinstance(transforms, tuple) or not transforms:
+        refuse(path, f"{where}.transforms", "is no list of transforms")
+    for index, each in enumerate(transforms):
+        if not isinstance(each, (Compose, MapTransform)):
+            refuse(path, f"{where}.transforms.{index}", "needs a _target_")
+    return Compose(transforms)
 
 
 def _unfit(value: Any, annotation: str) -> str:
     """Say what a value should have been; nothing if it fits what a signature says."""
-    if annotation == "int":
+    if value is None and annotation.endswith("| None"):
+        return ""
+    kind = annotation.removesuffix("| None").strip()
+    if kind == "int":
         return "" if _whole(value) else f"a whole number from 1 to {LARGEST}"
-    if annotation == "float":
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return "" if number and math.isfinite(value) else "a number"
-    if annotation == "tuple[int, ...]":
+    if kind == "float":
+        return "" if _number(value) else "a number"
+    if kind == "bool":
+        return "" if isinstance(value, bool) else "true or false"
+    if kind in ("tuple[int, ...]", "Sequence[int]"):
         fits = isinstance(value, tuple) and value and all(_whole(each) for each in value)
         return "" if fits else f"a list of whole numbers from 1 to {LARGEST}"
-    return ""
+    if kind == "Sequence[float]":
+        fits = isinstance(value, tuple) and value and all(_number(each) for each in value)
+        return "" if fits else "a list of numbers"
+    return "" if _plain(value) else "a plain value"
+
+
+def _plain(value: Any) -> bool:
+    """Tell whether a value is text, a number of modest size, or a list of these."""
+    if isinstance(value, tuple):
+        sides = (each for each in value if isinstance(each, int))
+        return all(_plain(each) for each in value) and all(each <= _LARGEST_SIDE for each in sides)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return math.isfinite(value) and abs(value) <= 1e9
+    return value is None or isinstance(value, str | bool)
+
+
+def _number(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
 
 
 def _whole(value: Any) -> bool:

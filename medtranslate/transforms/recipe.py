@@ -1,23 +1,34 @@
-"""A recipe: how one kind of input is prepared for the network, and how it is given back."""
+"""A recipe: how one kind of input is prepared for the network, and how it is given back.
+
+The file is a MONAI config whose sections are ``Compose`` transforms; a `Recipe` is a typed view of
+them, and runs those same objects.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose, MapTransform
+from monai.utils import TraceKeys
 
-from medtranslate.transforms.bias import N4
-from medtranslate.transforms.geometry import Geometry, Placement
-from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
-from medtranslate.transforms.intensity import Intensity, Limits
+from medtranslate.errors import Unsupported
+from medtranslate.transforms.geometry import AxialSlices, ImageFrame
+from medtranslate.transforms.head import FindTissue, HeadMask
+from medtranslate.transforms.intensity import Limits, Scale, ToUnits
+from medtranslate.transforms.placement import Layout, Placement
+from medtranslate.transforms.traced import ImageTransform, KeyedTransform, as_image, head_of
+
+IMAGE = "image"
+"""Key of the image in recipes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prepared:
-    """A scan as the network sees it, and what the way back needs.
+    """A scan as the network sees it, and what its inverse needs.
 
     Parameters
     ----------
@@ -37,15 +48,39 @@ class Prepared:
     limits: Limits
     placement: Placement
 
+    def __repr__(self) -> str:
+        return f"Prepared({len(self.slices)} slices, {self.limits}, {self.placement})"
+
     @property
     def holds(self) -> torch.Tensor:
         """Which slices show some head: bool (N,)."""
         return self.head.flatten(1).any(1)
 
+    @classmethod
+    def of(cls, image: MetaTensor) -> Prepared:
+        """Read what a recipe's ``preprocessing`` made (1, rows, columns, slices), and its trace.
 
-@dataclass(frozen=True)
+        Voxels are shared with the image.
+        """
+        slices = image.as_tensor()[0].permute(2, 0, 1)
+        mask = head_of(image)
+        if mask is None:
+            head = torch.ones(slices.shape, dtype=torch.bool)
+        else:
+            head = mask.permute(2, 0, 1).contiguous()
+        return cls(
+            slices[:, None].contiguous(),
+            head,
+            Limits(*_traced(image, "limits")),
+            Layout.from_builtins(_traced(image, "layout")).placement(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Recipe:
-    """How one kind of input is prepared: geometry and intensity, each with its inverse.
+    """How one kind of input is prepared: a typed view of the transforms in its file.
+
+    Two recipes are equal if their files say the same.
 
     Parameters
     ----------
@@ -53,22 +88,74 @@ class Recipe:
         ``"CT"`` or ``"MR"``.
     kind : str
         ``"volume"`` or ``"picture"``.
-    geometry : AxialSlices or PictureFrame
-        Axes, spacing in the slice plane, crop and pad.
-    intensity : Window, Percentiles or Grey
-        Units to [-1, 1].
-    head : FixedThreshold or OtsuThreshold, optional
-        What counts as tissue; without it the whole frame is the head, as in the paper.
-    bias : N4, optional
-        Bias-field correction before everything else (MR volumes).
+    geometry : Compose
+        From the scan's grid to the network's; what a conversion undoes of its source.
+    intensity : MapTransform
+        From units to [-1, 1].
+    units : ToUnitsd
+        From [-1, 1] to units; what a conversion applies of its target, under the key ``"pred"``.
+    content : mapping
+        The file, as builtins.
     """
 
     modality: str
     kind: str
-    geometry: Geometry
-    intensity: Intensity
-    head: FixedThreshold | OtsuThreshold | None = None
-    bias: N4 | None = None
+    geometry: Compose
+    intensity: MapTransform
+    units: KeyedTransform
+    content: Mapping[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.content == other.content
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        parts = [*self.content["geometry"]["transforms"], self.content["intensity"]]
+        return f"Recipe({self.modality} {self.kind}: {', '.join(map(_shown, parts))})"
+
+    @property
+    def preprocessing(self) -> Compose:
+        """Geometry and intensity, as one MONAI ``Compose`` over ``{"image": MetaTensor}``."""
+        return Compose([self.geometry, self.intensity])
+
+    @property
+    def transforms(self) -> tuple[Any, ...]:
+        """The array transforms of `preprocessing`, in order."""
+        flat = self.preprocessing.flatten().transforms
+        return tuple(each.transform if isinstance(each, KeyedTransform) else each for each in flat)
+
+    @property
+    def grid(self) -> AxialSlices | ImageFrame:
+        """The transform that lays the network's grid."""
+        return self._one(AxialSlices, ImageFrame)
+
+    @property
+    def scale(self) -> Scale:
+        """The transform that scales to [-1, 1]."""
+        return self._one(Scale)
+
+    @property
+    def tissue(self) -> FindTissue | None:
+        """The transform that measures what tissue is; None where the whole frame is the head."""
+        if not any(isinstance(each, HeadMask) for each in self.transforms):
+            return None
+        return self._one(FindTissue)
+
+    @property
+    def written(self) -> Limits:
+        """What -1 and 1 are written as."""
+        return self._to_units.limits
+
+    @property
+    def background(self) -> float:
+        """What is written outside the head."""
+        return self._to_units.background
+
+    @property
+    def _to_units(self) -> ToUnits:
+        assert isinstance(self.units.transform, ToUnits)
+        return self.units.transform
 
     def prepare(self, image: MetaTensor) -> Prepared:
         """Take an image to the network's slices.
@@ -83,24 +170,19 @@ class Recipe:
         Unsupported
             If the geometry cannot be cut into axial slices.
         """
-        affine = np.asarray(image.affine, dtype=np.float64)
-        volume = image.as_tensor()[0].detach().to("cpu", torch.float32)
-        if self.bias:
-            volume = self.bias.correct(volume, affine)
-        white = full_white(image)
-        x, y, z = volume.shape
-        level = self._tissue_level(volume, white)
-        centre = _centre(volume, level)
-        placement = self.geometry.place((x, y, z), affine, centre)
-        frames = placement.to_network(volume, self.intensity.clip)
-        head = self._find_head(volume, frames, level, placement)
-        limits = self._measure(frames, head, white)
-        slices = limits.to_unit(frames[:, None])
-        slices[~head[:, None]] = -1
-        return Prepared(slices, head, limits, placement)
+        # The trace starts here: what was done to the image before is not the recipe's to undo.
+        bare = as_image(image.detach())
+        bare.applied_operations = []
+        prepared = Prepared.of(self.preprocessing({IMAGE: bare})[IMAGE])
+        if prepared.placement.shape != tuple(image.shape[1:]):
+            raise Unsupported("the recipe changes the scan's grid before slices are laid on it")
+        return prepared
 
     def restore(self, slices: torch.Tensor, prepared: Prepared) -> MetaTensor:
         """Take slices back: to the geometry of what was prepared, in the units of this recipe.
+
+        The same voxels as ``Invertd`` by the geometry of the source and then `units`, in the
+        memory of one volume.
 
         Parameters
         ----------
@@ -113,91 +195,36 @@ class Recipe:
         Returns
         -------
         MetaTensor (1, X, Y, Z)
-            Float32 whole numbers within `intensity.written` in the head, `intensity.background`
-            elsewhere. The affine is the caller's to copy from the source.
+            Float32 whole numbers within `units` in the head, its background elsewhere. The affine
+            is the caller's to copy from the source.
         """
-        written, background = self.intensity.written, self.intensity.background
-        placement, seen = prepared.placement, prepared.placement.seen
+        placement, units = prepared.placement, self._to_units
         if slices.shape != prepared.slices.shape:
             raise ValueError(f"{tuple(slices.shape)} slices for {tuple(prepared.slices.shape)}")
 
-        def units(plane: torch.Tensor, chunk: slice) -> torch.Tensor:
-            values = written.from_unit(plane).round_()
-            head = placement.rows_back @ prepared.head[chunk].float() @ placement.columns_back.T
-            return values.where((head >= 0.5) & seen, background)
+        def written(plane: torch.Tensor, chunk: slice) -> torch.Tensor:
+            return units.written(plane, placement.inside(prepared.head[chunk]))
 
         out = placement.empty()
-        placement.from_network(slices[:, 0], out, units)
+        placement.from_network(slices[:, 0], out, written)
         return MetaTensor(out[None])
 
-    def with_bias(self, bias: N4) -> Recipe:
-        """Return the same recipe with bias-field correction before everything else."""
-        return replace(self, bias=bias)
-
-    def _tissue_level(self, volume: torch.Tensor, white: float) -> float | None:
-        if self.head is None:
-            return None
-        if self.kind == "picture":
-            return self.head.level(volume.numpy() / white) * white
-        return self.head.level(volume[tuple(_coarse(n) for n in volume.shape)].numpy())
-
-    def _find_head(
-        self, volume: torch.Tensor, frames: torch.Tensor, level: float | None, place: Placement
-    ) -> torch.Tensor:
-        if level is None:
-            return torch.ones(frames.shape, dtype=torch.bool)
-        if torch.equal(self.intensity.clip(torch.tensor(level)), torch.tensor(level)):
-            tissue = (frames > level) & place.covered  # scaled MR may have its air below 0
-        else:  # the level lies outside the window, so the frames no longer show it
-            tissue = place.to_network(volume, lambda v: (v > level).float()) > 0.5
-        return torch.from_numpy(heads(tissue.numpy()))
-
-    def _measure(self, frames: torch.Tensor, head: torch.Tensor, white: float) -> Limits:
-        inside = frames[_without_rim(head)]
-        return self.intensity.measure((inside if len(inside) else frames.flatten()).numpy(), white)
+    def _one(self, *kinds: type[ImageTransform]) -> Any:
+        (found,) = (each for each in self.transforms if isinstance(each, kinds))
+        return found
 
 
-def _without_rim(head: torch.Tensor) -> torch.Tensor:
-    """Take the outermost pixels of heads (N, H, W) away, which are part air, part skin."""
-    core = torch.empty_like(head)
-    for one, inner in zip(head, core, strict=True):  # of a long series, no floats at once
-        outside = (~one).float()[None]
-        torch.eq(torch.nn.functional.max_pool2d(outside, 3, 1, 1)[0], 0, out=inner)
-    return core
+def _shown(part: Mapping[str, Any]) -> str:
+    """Show a transform of a file as a call, without its keys."""
+    left_out = ("_target_", "keys", "transforms")
+    arguments = ", ".join(f"{key}={value}" for key, value in part.items() if key not in left_out)
+    return f"{str(part['_target_']).rpartition('.')[2]}({arguments})"
 
 
-def full_white(image: MetaTensor) -> float:
-    """Return full white of a picture, from the stored type: 65535 for 16 bit, else 255."""
-    source: dict[str, Any] = image.meta.get("source", {})
-    return 65535.0 if source.get("dtype") == "uint16" else 255.0
-
-
-def _centre(volume: torch.Tensor, level: float | None) -> tuple[float, float, float]:
-    """Voxel coordinates of the middle of the tissue's box, outliers left out."""
-    x, y, z = volume.shape
-    if level is None:
-        return (x - 1) / 2, (y - 1) / 2, (z - 1) / 2
-    looks = tuple(_coarse(n) for n in volume.shape)
-    tissue = volume[looks] > level
-    return tuple(
-        look.start + look.step * _middle(tissue.sum([a for a in range(3) if a != axis]).numpy())
-        for axis, look in enumerate(looks)
-    )
-
-
-def _coarse(length: int) -> slice:
-    """A coarse look at an axis: enough for a threshold and for where the head is.
-
-    It starts as far from one end as it stops from the other, give or take a voxel, so that a scan
-    and its mirror image are looked at alike.
-    """
-    step = 4 if length > 64 else 1
-    return slice((length - 1) % step // 2, length, step)
-
-
-def _middle(profile: np.ndarray) -> float:
-    total = np.cumsum(profile)
-    if total[-1] == 0:
-        return (len(profile) - 1) / 2
-    low, high = np.searchsorted(total, [0.02 * total[-1], 0.98 * total[-1]])
-    return float(low + high) / 2
+def _traced(image: MetaTensor, name: str) -> Any:
+    """Return what a transform noted under a name, the latest first."""
+    for operation in reversed(image.applied_operations):
+        kept = operation.get(TraceKeys.EXTRA_INFO, {})
+        if name in kept:
+            return kept[name]
+    raise ValueError(f"no transform of this image noted its {name}")

@@ -20,7 +20,7 @@ from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
 from medtranslate.imaging.source import SourceRecord, first_file
 from medtranslate.modality import Modality
 from medtranslate.transforms import Prepared, Recipe
-from medtranslate.transforms.recipe import full_white
+from medtranslate.transforms.head import full_white
 from medtranslate.translation.source import source_of
 
 
@@ -272,7 +272,7 @@ class Translator:
         bundle, made = self.bundle, Modality.parse(to)
         model = f"{bundle.name} {bundle.version}"
         volume = source["kind"] == "volume"
-        limits = target.intensity.written
+        limits = target.written
         return {
             "modality": made.value,
             "model": bundle.name,
@@ -280,7 +280,7 @@ class Translator:
             "weights_sha256": bundle.generator(made.target).sha256,
             "label": f"SYNTHETIC {made} from {source['modality']}, {model}, NOT FOR DIAGNOSIS",
             "dtype": "int16" if volume else "uint8",
-            "background": target.intensity.background,
+            "background": target.background,
             "window": [limits.low, limits.high] if volume and made is Modality.CT else [],
         }
 

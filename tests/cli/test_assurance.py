@@ -341,8 +341,9 @@ def test_the_report_names_the_recipe_by_its_content(convert, ct, mr, tmp_path) -
 
     (there,), (back,) = (reported(tmp_path / name)["conversions"] for name in ("a.json", "b.json"))
     assert there["recipes"]["source"]["name"] == "CT-volume"
-    window = {"type": "Window", "level": 40.0, "width": 120.0, "background": -1000.0}
-    assert there["recipes"]["source"]["content"]["intensity"] == window
+    window = there["recipes"]["source"]["content"]["intensity"]
+    assert window["_target_"] == "medtranslate.transforms.ScaleWindowd"
+    assert (window["level"], window["width"]) == (40.0, 120.0)
     assert there["recipes"]["source"]["sha256"] == back["recipes"]["target"]["sha256"]
     assert there["recipes"]["source"]["sha256"] != there["recipes"]["target"]["sha256"]
 

@@ -28,7 +28,7 @@ def test_info_says_what_it_is(command, model) -> None:
     assert lines["ct_to_mri"].startswith(
         "Compact (width 16, blocks 1), 0.01 M parameters, 0.1 GFLOP"
     )
-    assert lines["recipe MR-volume"] == "AxialSlices, Percentiles, OtsuThreshold"
+    assert lines["recipe MR-volume"] == "FindTissue, AxialSlices, HeadMask, ScaleHeadPercentiles"
     assert lines["training"] == "not stated"
     assert "models/mri_to_ct.safetensors, SHA-256 " in done.out
 

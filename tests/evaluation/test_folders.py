@@ -26,9 +26,12 @@ from medtranslate.errors import (
 from medtranslate.evaluation import folders
 from medtranslate.evaluation.folders import FolderEvaluation
 from medtranslate.files import shipped
-from medtranslate.transforms import Grey, PictureFrame, Recipe, load_recipe
+from medtranslate.transforms import Recipe, load_recipe
 
-PAPER = {modality: Recipe(modality, "picture", PictureFrame(), Grey()) for modality in ("CT", "MR")}
+PAPER = {
+    modality: load_recipe(shipped(f"transforms/whole-picture/{modality.lower()}-picture.yaml"))
+    for modality in ("CT", "MR")
+}
 
 
 class MadeBundle:
@@ -136,7 +139,7 @@ def test_other_models_pictures_go_through_their_recipes(data: Path) -> None:
 def test_models_that_prepare_pictures_differently_are_refused(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Recipe("MR", "picture", PictureFrame(fill=0.92), Grey())
+    other = load_recipe(shipped("transforms/mr-picture.yaml"))
     load = MadeTranslator.load.__func__
 
     def load_another(cls, bundle: str, *, device: str) -> MadeTranslator:

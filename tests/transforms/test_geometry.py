@@ -6,7 +6,7 @@ import torch
 from made_head import ORIENTATIONS, centred
 
 from medtranslate.errors import Unsupported
-from medtranslate.transforms import AxialSlices, PictureFrame
+from medtranslate.transforms import AxialSlices, ImageFrame
 
 LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -16,7 +16,7 @@ def middle(shape):
 
 
 def place(shape, axes):
-    return AxialSlices().place(shape, centred(axes, shape), middle(shape))
+    return AxialSlices().layout(shape, centred(axes, shape), middle(shape)).placement()
 
 
 def there(placement, volume):
@@ -74,7 +74,7 @@ def test_the_field_is_centred_on_the_head_but_stays_on_the_volume():
     shape = (400, 400, 3)
     affine = centred(np.diag([0.9, 0.9, 5.0]), shape)
     for centre, first in ((199.5, 72), (150.0, 22), (100.0, 0), (390.0, 144)):
-        seen = AxialSlices().place(shape, affine, (centre, 199.5, 1)).seen
+        seen = AxialSlices().layout(shape, affine, (centre, 199.5, 1)).placement().seen
         assert int(seen[200].nonzero()[0]) == pytest.approx(first, abs=1)
         assert int(seen[200].sum()) in (255, 256, 257)
 
@@ -82,9 +82,9 @@ def test_the_field_is_centred_on_the_head_but_stays_on_the_volume():
 def test_a_centre_counts_only_along_axes_longer_than_the_field():
     shape = (100, 400, 3)
     affine = centred(np.diag([0.9, 0.9, 5.0]), shape)
-    a = AxialSlices().place(shape, affine, (20.0, 199.5, 1))
-    b = AxialSlices().place(shape, affine, (80.0, 199.5, 1))
-    assert torch.equal(a.columns, b.columns)
+    a = AxialSlices().layout(shape, affine, (20.0, 199.5, 1))
+    b = AxialSlices().layout(shape, affine, (80.0, 199.5, 1))
+    assert a == b
 
 
 def rotation(degrees, axis):
@@ -147,20 +147,20 @@ def test_an_affine_that_places_nothing_is_refused(axis, value):
     affine = np.diag([1.0, 1.0, 5.0, 1.0])
     affine[axis, axis] = value
     with pytest.raises(Unsupported, match="places no voxels"):
-        AxialSlices().place((64, 64, 4), affine, (31.5, 31.5, 1.5))
+        AxialSlices().layout((64, 64, 4), affine, (31.5, 31.5, 1.5))
 
 
 def test_axes_in_one_plane_are_refused():
     affine = np.eye(4)
     affine[:3, 2] = [1, 1, 0]
     with pytest.raises(Unsupported):
-        AxialSlices().place((64, 64, 4), affine, (31.5, 31.5, 1.5))
+        AxialSlices().layout((64, 64, 4), affine, (31.5, 31.5, 1.5))
 
 
 @pytest.mark.parametrize("shape", [(150, 150), (256, 256), (333, 201), (640, 512), (1920, 1080)])
 @pytest.mark.parametrize("fill", [1.0, 0.92])
 def test_the_longer_side_of_a_picture_fills_its_share(shape, fill):
-    placement = PictureFrame(fill).place((*shape, 1), np.eye(4), (0, 0, 0))
+    placement = ImageFrame(fill).layout((*shape, 1), np.eye(4), (0, 0, 0)).placement()
     frame = there(placement, torch.ones(*shape, 1))[0]
     rows, columns = (int(frame.amax(axis).sum()) for axis in (1, 0))
     assert columns == pytest.approx(256 * fill * shape[0] / max(shape), abs=1)
@@ -170,7 +170,7 @@ def test_the_longer_side_of_a_picture_fills_its_share(shape, fill):
 
 def test_a_picture_of_the_networks_size_is_left_alone():
     picture = torch.rand(256, 256, 2)
-    placement = PictureFrame().place((256, 256, 2), np.eye(4), (0, 0, 0))
+    placement = ImageFrame().layout((256, 256, 2), np.eye(4), (0, 0, 0)).placement()
     frames = there(placement, picture)
     assert torch.equal(frames, picture.permute(2, 1, 0))
     assert torch.equal(back(placement, frames), picture)
@@ -184,7 +184,11 @@ def test_what_no_grid_can_have(wrong):
         AxialSlices(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"size": 254}, {"fill": 0.0}, {"fill": 1.2}], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [{"size": 254}, {"fill": 0.0}, {"fill": 1.2}, {"clip": [1.0, 1.0]}, {"clip": [1.0]}],
+    ids=str,
+)
 def test_what_no_frame_can_have(wrong):
     with pytest.raises(ValueError):
-        PictureFrame(**wrong)
+        ImageFrame(**wrong)

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.data import MetaTensor
 from PIL import Image, ImageDraw
 
-from medtranslate.transforms import FixedThreshold, OtsuThreshold, heads
+from medtranslate.transforms import FindTissue, HeadMask, head_of
+from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
 
 ROWS, COLUMNS = np.mgrid[:256, :256]
 
@@ -145,3 +148,18 @@ def test_one_bright_vessel_does_not_lift_otsu():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(20, 5, 5000), rng.normal(500, 80, 5000), [2e5, 3e5]])
     assert 40 < OtsuThreshold(0.45).level(values) < 300
+
+
+@pytest.mark.parametrize("wrong", [{}, {"above": 1.0, "otsu": 0.5}], ids=str)
+def test_tissue_is_said_in_one_way(wrong):
+    with pytest.raises(ValueError, match="either above or otsu"):
+        FindTissue(**wrong)
+
+
+def test_the_mask_of_slices_that_no_geometry_cut():
+    slices = MetaTensor(torch.from_numpy(HEAD.astype(np.float32) * 700)[None, ..., None])
+    masked = HeadMask()(FindTissue(otsu=0.45)(slices))
+    np.testing.assert_array_equal(head_of(masked)[..., 0], found(HEAD))
+    assert "tissue" not in masked.meta
+    with pytest.raises(ValueError, match="FindTissue comes before"):
+        HeadMask()(slices)

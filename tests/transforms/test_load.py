@@ -1,39 +1,46 @@
 from __future__ import annotations
 
-from pathlib import Path
-
+import monai.transforms
 import pytest
 
+from medtranslate import transforms
 from medtranslate.errors import ModelUnusable
 from medtranslate.files import shipped
-from medtranslate.transforms import (
-    N4,
-    AxialSlices,
-    FixedThreshold,
-    Grey,
-    OtsuThreshold,
-    Percentiles,
-    PictureFrame,
-    Window,
-    load_recipe,
-)
+from medtranslate.transforms import load_recipe
+from medtranslate.transforms.load import MONAIS, OURS
 
 GOOD = """\
 modality: CT
 kind: volume
 geometry:
-  _target_: medtranslate.transforms.AxialSlices
-  pixel: 1
-head:
-  _target_: medtranslate.transforms.FixedThreshold
-  value: -300.0
+  _target_: Compose
+  transforms:
+  - _target_: medtranslate.transforms.N4BiasCorrectiond
+    keys: image
+    iterations: [10, 5]
+  - _target_: medtranslate.transforms.FindTissued
+    keys: image
+    above: -300.0
+  - _target_: medtranslate.transforms.AxialSlicesd
+    keys: image
+    pixel: 1
+    clip: [-20.0, 100]
+  - _target_: medtranslate.transforms.HeadMaskd
+    keys: image
 intensity:
-  _target_: medtranslate.transforms.Window
+  _target_: medtranslate.transforms.ScaleWindowd
+  keys: image
   level: 40.0
   width: 120.0
-bias:
-  _target_: medtranslate.transforms.N4
-  iterations: [10, 5]
+preprocessing:
+  _target_: Compose
+  transforms: ["@geometry", "@intensity"]
+units:
+  _target_: medtranslate.transforms.ToUnitsd
+  keys: pred
+  low: -20
+  high: 100
+  background: -1000.0
 """
 
 
@@ -51,10 +58,20 @@ def recipe(tmp_path):
 def test_what_a_file_says(recipe):
     loaded = recipe()
     assert (loaded.modality, loaded.kind) == ("CT", "volume")
-    assert loaded.geometry == AxialSlices(pixel=1)
-    assert loaded.head == FixedThreshold(-300.0)
-    assert loaded.intensity == Window(40, 120)
-    assert loaded.bias == N4(iterations=(10, 5))
+    names = [type(each).__name__ for each in loaded.transforms]
+    assert names == ["N4BiasCorrection", "FindTissue", "AxialSlices", "HeadMask", "ScaleWindow"]
+    assert loaded.transforms[0].iterations == (10, 5)
+    assert loaded.tissue.threshold.value == -300
+    assert (loaded.grid.pixel, loaded.grid.size, loaded.grid.clip) == (1, 256, (-20, 100))
+    assert (loaded.scale.level, loaded.scale.width) == (40, 120)
+    assert (loaded.written.low, loaded.written.high, loaded.background) == (-20, 100, -1000)
+    assert "AxialSlicesd(pixel=1, clip=[-20.0, 100])" in repr(loaded)
+    assert len(repr(loaded)) < 400
+
+
+def test_recipes_are_equal_where_their_files_say_the_same(recipe):
+    assert recipe() == recipe()
+    assert recipe() != recipe("width: 120.0", "width: 121.0")
 
 
 def test_the_shipped_recipes():
@@ -62,56 +79,89 @@ def test_the_shipped_recipes():
     assert loaded.keys() >= {"ct-volume", "mr-volume", "ct-picture", "mr-picture"}
     for name, recipe in loaded.items():
         assert name.startswith(f"{recipe.modality.lower()}-{recipe.kind}")
-        assert recipe.geometry.size == 256
-        assert recipe.bias is None
-    assert loaded["ct-volume"].intensity == Window(40, 120)
-    assert loaded["ct-volume"].geometry == AxialSlices(0.9)
-    assert loaded["mr-volume"].intensity == Percentiles(0.5, 99.5)
-    assert isinstance(loaded["mr-volume"].head, OtsuThreshold)
-    assert loaded["ct-picture"].geometry == PictureFrame(1.0)
-    assert loaded["mr-picture"].geometry == PictureFrame(0.92)
-    assert loaded["mr-picture"].intensity == Grey()
+        assert recipe.grid.size == 256
+    assert (loaded["ct-volume"].scale.level, loaded["ct-volume"].scale.width) == (40, 120)
+    assert loaded["ct-volume"].grid.pixel == loaded["mr-volume"].grid.pixel == 0.9
+    assert (loaded["mr-volume"].scale.lower, loaded["mr-volume"].scale.upper) == (0.5, 99.5)
+    assert loaded["ct-picture"].grid.fill == 1.0
+    assert loaded["mr-picture"].grid.fill == 0.92
+
+
+@pytest.mark.parametrize("prefix", ["", "monai.transforms."])
+def test_transforms_of_monai_may_stand_among_ours(recipe, prefix):
+    smooth = f"  - _target_: {prefix}GaussianSmoothd\n    keys: image\n    sigma: 0.5\n"
+    first = "  - _target_: medtranslate.transforms.FindTissued\n"
+    loaded = recipe(first, smooth + first)
+    assert type(loaded.transforms[1]).__name__ == "GaussianSmoothd"
+
+
+def test_the_lists_name_what_there_is():
+    assert all(isinstance(getattr(monai.transforms, name), type) for name in MONAIS)
+    assert all(isinstance(getattr(transforms, name), type) for name in OURS)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("level: 40.0", "level: $print(1)", "line 11: intensity.level: the expression"),
-        ("level: 40.0", "level: '@kind'", "line 11: intensity.level: the expression"),
+        ("level: 40.0", "level: $print(1)", "line 21: intensity.level: the expression"),
+        ("level: 40.0", "level: '@kind'", "line 21: intensity.level: the expression"),
         ("modality: CT", "modality: $1", "line 1: modality: the expression"),
-        ("transforms.Window", "transforms.Nothing", "line 10: intensity: the class"),
+        ("transforms.ScaleWindowd", "transforms.Nothing", "line 19: intensity: the class"),
         (
-            "medtranslate.transforms.Window",
+            "medtranslate.transforms.ScaleWindowd",
             "os.system",
-            "line 10: intensity: the class 'os.system'",
+            "line 19: intensity: the class 'os.system'",
         ),
-        ("medtranslate.transforms.Window", "[a]", "the class ('a',) is not allowed"),
-        ("transforms.Window", "transforms.N4", "intensity: the class"),
-        ("transforms.AxialSlices", "transforms.Window", "geometry: the class"),
-        ("width: 120.0", "wide: 120.0", "line 12: intensity.wide: Window has no such argument"),
+        ("medtranslate.transforms.ScaleWindowd", "LoadImaged", "the class 'LoadImaged' is not"),
+        ("medtranslate.transforms.ScaleWindowd", "monai.utils.optional_import", "is not allowed"),
+        ("medtranslate.transforms.ScaleWindowd", "[a]", "the class ('a',) is not allowed"),
+        ("transforms.ScaleWindowd", "transforms.ToUnitsd", "intensity: the class"),
+        ("transforms.ToUnitsd", "transforms.ScaleGrayd", "units: the class"),
+        ("width: 120.0", "wide: 120.0", "line 22: intensity.wide: ScaleWindowd has no such"),
         ("  width: 120.0\n", "", "intensity.width: is missing"),
-        ("width: 120.0", "width: abc", "line 12: intensity.width: 'abc' is not a number"),
+        ("width: 120.0", "width: abc", "line 22: intensity.width: 'abc' is not a number"),
         ("width: 120.0", "width: true", "intensity.width: True is not a number"),
         ("width: 120.0", "width: .nan", "intensity.width: nan is not a number"),
         ("width: 120.0", "width: null", "intensity.width: None is not a number"),
         ("width: 120.0", "width: [1]", "is not a number"),
-        ("width: 120.0", "width: -5.0", "line 10: intensity: a window -5.0 wide"),
-        ("pixel: 1", "size: 256.5", "line 5: geometry.size: 256.5 is not a whole number"),
-        ("pixel: 1", "size: 255", "geometry: size is 255"),
+        ("width: 120.0", "width: -5.0", "line 19: intensity: a window -5.0 wide"),
+        ("pixel: 1", "size: 256.5", "line 14: geometry.transforms.2.size: 256.5 is not a whole"),
+        ("pixel: 1", "size: 255", "geometry.transforms.2: size is 255"),
         ("pixel: 1", "size: 4000000", "is not a whole number from 1 to"),
-        ("[10, 5]", "[10, x]", "bias.iterations: (10, 'x') is not a list of whole numbers"),
-        ("[10, 5]", "[]", "bias.iterations: () is not a list of whole numbers"),
-        ("[10, 5]", "$[10]", "line 15: bias.iterations: the expression"),
-        ("[10, 5]", "[10, $5]", "line 15: bias.iterations.1: the expression"),
+        ("[-20.0, 100]", "[100, 0]", "clip is [100, 0], not (low, high)"),
+        ("[-20.0, 100]", "[a, 0]", "('a', 0) is not a list of numbers"),
+        ("[10, 5]", "[10, x]", "iterations: (10, 'x') is not a list of whole numbers"),
+        ("[10, 5]", "[]", "iterations: () is not a list of whole numbers"),
+        ("[10, 5]", "$[10]", "line 8: geometry.transforms.0.iterations: the expression"),
+        ("[10, 5]", "[10, $5]", "line 8: geometry.transforms.0.iterations.1: the expression"),
+        ("above: -300.0", "otsu: 0.45\n    above: 1.0", "either above or otsu"),
+        ("keys: image\n    above", "keys: label\n    above", "keys of FindTissued are not 'image'"),
+        ("keys: pred", "keys: image", "units: the keys of ToUnitsd are not 'pred'"),
+        ("_target_: Compose\n  transforms:\n", "transforms:\n", "geometry: needs a _target_"),
+        ("transforms:\n", "map_items: false\n  transforms:\n", "Compose takes transforms alone"),
+        ('["@geometry", "@intensity"]', '["@geometry"]', "preprocessing: must be a Compose"),
+        ("medtranslate.transforms.AxialSlicesd", "Resized", "pixel: Resized has no such argument"),
+        (
+            "  - _target_: medtranslate.transforms.AxialSlicesd\n    keys: image\n    pixel: 1\n"
+            "    clip: [-20.0, 100]\n",
+            "",
+            "not exactly one AxialSlicesd or ImageFramed",
+        ),
+        (
+            "  - _target_: medtranslate.transforms.FindTissued\n    keys: image\n"
+            "    above: -300.0\n",
+            "",
+            "HeadMaskd needs a FindTissued before it",
+        ),
         ("modality: CT", "modality: PET", "line 1: modality: must be one of CT, MR"),
         ("modality: CT\n", "", "modality: must be one of"),
         ("kind: volume", "kind: film", "line 2: kind: must be one of volume, picture"),
-        ("kind: volume", "kind: volume\nsecret: 1", "secret: Recipe has no such argument"),
-        ("kind: volume", "kind: volume\n7: 1", "7: Recipe has no such argument"),
-        ("  _target_: medtranslate.transforms.Window\n", "", "intensity: needs a _target_"),
-        ("  pixel: 1\n", "  pixel: 1\n  pixel: [\n", "not readable as YAML"),
+        ("kind: volume", "kind: volume\nsecret: 1", "line 3: secret: is no section of a recipe"),
+        ("kind: volume", "kind: volume\n7: 1", "7: is no section of a recipe"),
+        ("  _target_: medtranslate.transforms.ScaleWindowd\n", "", "intensity: needs a _target_"),
+        ("    pixel: 1\n", "    pixel: 1\n    pixel: [\n", "not readable as YAML"),
         ("pixel: 1", "pixel: !!python/object/apply:os.system [ls]", "not readable as YAML"),
-        ("level: 40.0\n  width: 120.0", "level: &a 40.0\n  width: *a", "line 12, column 10"),
+        ("level: 40.0\n  width: 120.0", "level: &a 40.0\n  width: *a", "line 22, column 10"),
     ],
 )
 def test_what_is_refused_and_where(recipe, old, new, said):
@@ -138,14 +188,3 @@ def test_a_missing_file_and_a_folder(tmp_path):
         load_recipe(tmp_path / "none.yaml")
     with pytest.raises(ModelUnusable, match="not readable"):
         load_recipe(tmp_path)
-
-
-def test_the_docs_show_what_loads(tmp_path):
-    """`bias` as docs/reference/recipes.md gives it, added to the MR recipe."""
-    page = (
-        Path(__file__).parents[2].joinpath("docs/reference/recipes.md").read_text(encoding="utf-8")
-    )
-    shown = page.split("```yaml\nbias:")[1].split("```")[0]
-    path = tmp_path / "mr.yaml"
-    path.write_text(shipped("transforms/mr-volume.yaml").read_text() + "bias:" + shown)
-    assert load_recipe(path).bias == N4()

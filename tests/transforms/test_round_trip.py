@@ -65,7 +65,7 @@ def there_and_back(recipe, scan):
 
 def losses(recipe, prepared, scan, restored):
     """What was lost in each voxel, as a share of the limits' range."""
-    limits, written = prepared.limits, recipe.intensity.written
+    limits, written = prepared.limits, recipe.written
     before = (scan.as_tensor()[0].numpy() - limits.low) / (limits.high - limits.low)
     after = (restored - written.low) / (written.high - written.low)
     return np.abs(after - before.clip(0, 1))
@@ -110,7 +110,7 @@ def test_a_head_comes_back(grid, recipe):
     assert inner.sum() > 1000
     assert losses(recipe, prepared, scan, restored)[inner].max() < TOLERANCE
     outer = (deep > 1.12) | ~seen
-    assert (restored[outer] == recipe.intensity.background).all()
+    assert (restored[outer] == recipe.background).all()
 
 
 @settings(max_examples=8, deadline=None)
@@ -230,7 +230,7 @@ def test_a_constant_image(recipe, value):
     assert prepared.slices.isfinite().all()
     if recipe is MR or value < -300:
         assert not prepared.head.any()
-        assert (restored == recipe.intensity.background).all()
+        assert (restored == recipe.background).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.int16, torch.float64, torch.float16])
@@ -281,7 +281,7 @@ def test_a_stack_of_pictures():
 
 def test_without_a_head_half_the_whole_frame_is_translated():
     """The paper's way: nothing is masked."""
-    paper = type(CT_PICTURE)("CT", "picture", CT_PICTURE.geometry, CT_PICTURE.intensity)
+    paper = load_recipe(shipped("transforms/whole-picture/ct-picture.yaml"))
     noise = np.random.default_rng(0).integers(0, 256, (256, 256)).astype(float)
     prepared, restored = there_and_back(paper, made_picture(noise, "CT"))
     assert prepared.head.all()

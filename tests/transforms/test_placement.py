@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medtranslate.transforms.resample import cubic, resampling, triangle
+from medtranslate.transforms.placement import cubic, resampling, triangle
 
 kernels = pytest.mark.parametrize("kernel", [triangle, cubic])
 
