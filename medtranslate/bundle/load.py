@@ -24,7 +24,7 @@ from medtranslate.modality import TARGETS
 from medtranslate.networks import Compact, GrayThroughRGB, ResNet9, UNet256
 from medtranslate.transforms import Recipe, build, line_of, load_recipe, read_yaml, refuse
 
-FORMAT = 1
+FORMAT = 2
 MODEL_FILE = Path("configs/model.yaml")
 GENERATORS: dict[str, type] = {
     f"medtranslate.networks.{kind.__name__}": kind
@@ -32,6 +32,10 @@ GENERATORS: dict[str, type] = {
 }
 GENERATORS["medtranslate.networks.GreyThroughRGB"] = GrayThroughRGB  # as bundles of 0.1 name it
 
+_UPGRADE = (
+    "write its recipes (configs/recipes) anew as MONAI transforms, or copy those that medtranslate "
+    "ships (docs/reference/recipes.md), then set format: 2"
+)
 _TRAIN = "train one: medtranslate train CT_FOLDER MR_FOLDER -o RUN; then give --bundle RUN/bundle"
 
 
@@ -95,9 +99,9 @@ class Bundle:
         if not path.is_file():
             raise ModelUnusable(f"no bundle here (no {MODEL_FILE})", path=folder, remedy=_TRAIN)
         content = read_yaml(path)
-        if content.get("format") != FORMAT:
-            known = f"this version reads format {FORMAT}"
-            refuse(path, "format", f"{content.get('format')!r}, but {known}")
+        if (found := content.get("format")) != FORMAT:
+            fault = f"{found!r}, but this version reads format {FORMAT}"
+            refuse(path, "format", fault, _UPGRADE if found == 1 else None)
         generators = _mapping(content, "generators", path)
         recipes = _mapping(content, "recipes", path)
         if unknown := [to for to in generators if to not in TARGETS]:

@@ -68,6 +68,7 @@ _PREPARING: dict[str, type] = {
 }
 _UNITS: dict[str, type] = {"medtranslate.transforms.ToUnitsd": dictionary.ToUnitsd}
 _PREPROCESSING = {"_target_": "Compose", "transforms": ["@geometry", "@intensity"]}
+_FIRST = ("medtranslate.transforms.AxialSlices", "medtranslate.transforms.PictureFrame")
 _SECTIONS = ("modality", "kind", "geometry", "intensity", "preprocessing", "units")
 
 LARGEST = 4096
@@ -88,6 +89,9 @@ def load_recipe(path: str | Path) -> Recipe:
     """
     path = Path(path)
     content = read_yaml(path)
+    if isinstance(content.get("geometry"), dict) and content["geometry"].get("_target_") in _FIRST:
+        remedy = "write it as MONAI transforms: docs/reference/recipes.md"
+        refuse(path, "geometry", "this recipe has the form of an earlier version", remedy)
     for key in content:
         if key not in _SECTIONS:
             refuse(path, str(key), f"is no section of a recipe ({', '.join(_SECTIONS)})")
@@ -209,11 +213,11 @@ def build(value: Any, allowed: dict[str, type], path: Path, where: str) -> Any:
     return _call(allowed[name], arguments, path, where)
 
 
-def refuse(path: Path, where: str, fault: str) -> NoReturn:
+def refuse(path: Path, where: str, fault: str, remedy: str | None = None) -> NoReturn:
     """Raise ModelUnusable with the file, the line and the keys that lead to the fault."""
     found = line_of(path, where)
     line = f"line {found}: " if found else ""
-    raise ModelUnusable(f"{line}{where}: {fault}", path=path)
+    raise ModelUnusable(f"{line}{where}: {fault}", path=path, remedy=remedy)
 
 
 def line_of(path: Path, where: str) -> int | None:

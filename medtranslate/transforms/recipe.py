@@ -173,7 +173,11 @@ class Recipe:
         # The trace starts here: what was done to the image before is not the recipe's to undo.
         bare = as_image(image.detach())
         bare.applied_operations = []
-        prepared = Prepared.of(self.preprocessing({IMAGE: bare})[IMAGE])
+        data: Any = {IMAGE: bare}
+        # One by one: Compose would wrap a refusal in an error of its own.
+        for transform in self.preprocessing.flatten().transforms:
+            data = transform(data)
+        prepared = Prepared.of(data[IMAGE])
         if prepared.placement.shape != tuple(image.shape[1:]):
             raise Unsupported("the recipe changes the scan's grid before slices are laid on it")
         return prepared

@@ -187,8 +187,9 @@ def test_an_expression_in_a_recipe(folder):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("format: 1", "format: 2", "line 1: format: 2, but this version reads format 1"),
-        ("format: 1\n", "", "line 1: format: None, but"),
+        ("format: 2", "format: 3", "line 1: format: 3, but this version reads format 2"),
+        ("format: 2", "format: 1", "write its recipes (configs/recipes) anew as MONAI transforms"),
+        ("format: 2\n", "", "line 1: format: None, but"),
         ("version: '0.7'", "name: other", "the key 'name' is there twice line 3"),
         ("width: 16", "width: $16", "generators.mri.network.width: the expression"),
         ("networks.Compact", "networks.PatchGAN", "PatchGAN' is not allowed"),

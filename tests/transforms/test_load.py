@@ -188,3 +188,10 @@ def test_a_missing_file_and_a_folder(tmp_path):
         load_recipe(tmp_path / "none.yaml")
     with pytest.raises(ModelUnusable, match="not readable"):
         load_recipe(tmp_path)
+
+
+def test_a_recipe_of_an_earlier_version_is_named_as_one(tmp_path):
+    path = tmp_path / "ct-volume.yaml"
+    path.write_text("modality: CT\ngeometry:\n  _target_: medtranslate.transforms.AxialSlices\n")
+    with pytest.raises(ModelUnusable, match="line 3: geometry: this recipe has the form of an ear"):
+        load_recipe(path)
