@@ -29,7 +29,7 @@ from scans_without_a_head import WITHOUT_A_HEAD, image, picture, volume
 
 from medtranslate import Translator, read
 from medtranslate.bundle import Bundle
-from medtranslate.domain_check import DomainCheck, Judgement, load_domain
+from medtranslate.domain_check import DomainCheck, Judgment, load_domain
 from medtranslate.errors import MedTranslateError
 from medtranslate.modality import Modality
 from medtranslate.phantom import Phantom
@@ -46,10 +46,10 @@ class Row:
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def add(self, judgement: Judgement) -> None:
-        """Count a judgement."""
-        self.counts[judgement.verdict] += 1
-        self.reasons.update(judgement.reasons[:1])
+    def add(self, judgment: Judgment) -> None:
+        """Count a judgment."""
+        self.counts[judgment.verdict] += 1
+        self.reasons.update(judgment.reasons[:1])
 
     def text(self) -> str:
         """Give it in Markdown."""
@@ -69,7 +69,7 @@ class Judge:
     bundle: Bundle
     check: DomainCheck
 
-    def __call__(self, scan: MetaTensor, modality: str) -> Judgement:
+    def __call__(self, scan: MetaTensor, modality: str) -> Judgment:
         """Judge a scan as of a modality."""
         source = {**scan.meta["source"], "modality": modality}
         prepared = self.bundle.recipe(modality, source["kind"]).prepare(scan)

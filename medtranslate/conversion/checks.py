@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from medtranslate.conversion.options import ConversionOptions
 from medtranslate.device import Progress
-from medtranslate.domain_check import DomainCheck, Judgement, load_domain, refusal
+from medtranslate.domain_check import DomainCheck, Judgment, load_domain
 from medtranslate.modality import Modality
 from medtranslate.quality.coverage import Unseen, find_unseen
 from medtranslate.quality.cycle import CycleError, cycle_error
@@ -129,8 +129,8 @@ class Checks:
             "source": recipe_record(recipe),
             "target": recipe_record(target),
         }
-        judgement, notes = self._judged()
-        unseen = find_unseen(self.prepared, self.image, recipe, _unlike(judgement))
+        judgment, notes = self._judged()
+        unseen = find_unseen(self.prepared, self.image, recipe, _unlike(judgment))
         self.trace.found["unseen"] = unseen.as_builtins()
         if self.options.cycle and not self.measures_cycle:
             notes.append("no cycle error is measured: the model has no generator back")
@@ -166,30 +166,30 @@ class Checks:
         self.trace.found["variation"] = found.as_builtins()
         return found
 
-    def _judged(self) -> tuple[Judgement | None, list[str]]:
+    def _judged(self) -> tuple[Judgment | None, list[str]]:
         if self.loaded.domain is None:
             self.trace.found["domain"] = {"verdict": "not checked", "reasons": [NO_CALIBRATION]}
             return None, []
-        judgement = self.loaded.domain.judge(self.prepared, self.source)
-        forced = judgement.verdict == "refused" and self.options.force
-        self.trace.found["domain"] = {**judgement.as_builtins(), "forced": forced}
-        if judgement.verdict == "passed":
-            return judgement, []
-        if judgement.verdict == "refused" and not forced:
-            raise refusal(judgement, self.source)
-        reasons = "; ".join(judgement.reasons)
+        judgment = self.loaded.domain.judge(self.prepared, self.source)
+        forced = judgment.verdict == "refused" and self.options.force
+        self.trace.found["domain"] = {**judgment.as_builtins(), "forced": forced}
+        if judgment.verdict == "passed":
+            return judgment, []
+        if judgment.verdict == "refused" and not forced:
+            raise judgment.refusal(self.source)
+        reasons = "; ".join(judgment.reasons)
         if forced:
-            return judgement, [f"the domain check refuses it ({reasons}): translated by --force"]
-        return judgement, [f"the domain check warns: {reasons}"]
+            return judgment, [f"the domain check refuses it ({reasons}): translated by --force"]
+        return judgment, [f"the domain check warns: {reasons}"]
 
 
-def _unlike(judgement: Judgement | None) -> list[int]:
+def _unlike(judgment: Judgment | None) -> list[int]:
     """Return the network slices whose anomaly score alone would refuse a scan."""
-    if judgement is None or judgement.slices is None or len(judgement.slices) == 1:
+    if judgment is None or judgment.slices is None or len(judgment.slices) == 1:
         return []
-    refuse = judgement.limits[1]
+    refuse = judgment.limits[1]
     return [
         number
-        for number, score in enumerate(judgement.slices)
+        for number, score in enumerate(judgment.slices)
         if score is not None and score >= refuse
     ]

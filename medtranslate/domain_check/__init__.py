@@ -1,19 +1,17 @@
-"""The domain check: whether a scan is a head, in this modality, upright, as the model knows it."""
+"""The domain check: whether a scan is a head, in its modality, upright, as the model knows it."""
 
-from medtranslate.domain_check.calibration import Effort, Slices, calibrate
-from medtranslate.domain_check.check import DomainCheck
-from medtranslate.domain_check.features import halved
-from medtranslate.domain_check.judgement import Judgement, refusal
-from medtranslate.domain_check.store import as_bytes, load_domain
+from medtranslate.domain_check.calibration import CalibrationSettings, CalibrationSlices, calibrate
+from medtranslate.domain_check.check import DomainCheck, Judgment
+from medtranslate.domain_check.features import half_resolution
+from medtranslate.domain_check.store import load_domain, to_bytes
 
 __all__ = [
+    "CalibrationSettings",
+    "CalibrationSlices",
     "DomainCheck",
-    "Effort",
-    "Judgement",
-    "Slices",
-    "as_bytes",
+    "Judgment",
     "calibrate",
-    "halved",
+    "half_resolution",
     "load_domain",
-    "refusal",
+    "to_bytes",
 ]

@@ -1,7 +1,7 @@
-"""What can be wrong with a scan, in words, and made examples of it to learn from.
+"""Anomalies of a scan: their names, and synthetic examples to train classifiers on.
 
-All work on halved slices (`looks.halved`): float32 (N, 2, 128, 128), brightness and share of head.
-Randomness comes from one generator, so that a calibration can be repeated.
+All functions work on half-resolution slices (`features.half_resolution`): float32 (N, 2, 128, 128),
+brightness and head fraction. Randomness comes from one generator, so a calibration is repeatable.
 """
 
 from __future__ import annotations
@@ -11,58 +11,61 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-UPRIGHT, GENUINE = "upright", "genuine"
+GENUINE = "genuine"
 ON_ITS_SIDE = "on its side"
-TURNS = {
+ORIENTATION_ANOMALIES = {
     "upside down": "upside down: rotated by 180 degrees or mirrored top to bottom",
     ON_ITS_SIDE: "lying on its side: rotated by about 90 degrees",
     "turned": "turned in the slice plane, far from upright",
 }
-"""How a head may lie other than upright, and how that is told."""
+"""Orientations other than upright: name and message."""
 
-CONTENTS = {
+CONTENT_ANOMALIES = {
     "inverted": "dark and bright are exchanged: inverted contrast",
     "other modality": "looks like {other}, not like {modality}",
     "cut off": "only a part of a head: much of it lies outside the field of view",
     "no head": "looks like no head: another body part, a phantom or noise",
 }
-"""What a scan may show other than a head in its modality, and how that is told."""
+"""Contents other than a head in its modality: name and message."""
 
-FAULTS = {**TURNS, **CONTENTS}
-"""All of them, in the order in which `Namers.odds` gives them."""
+ANOMALIES = {**ORIENTATION_ANOMALIES, **CONTENT_ANOMALIES}
+"""All anomalies, in the order in which `AnomalyEnsemble.log_odds` returns them."""
 
-UNTOLD = -100
-"""The label of what says nothing either way; `torch.nn.functional.cross_entropy` leaves it out."""
+IGNORED = -100
+"""Label of an example without a defined class; `torch.nn.functional.cross_entropy` skips it."""
 
-BROADER = {"CT": 1.0, "MR": 1.15}
-"""How much broader than others a head may be and still lie as it should. Large tumours, for which
-many an MR is made, broaden it; in CT breadth is most of what tells a head on its side."""
+BROADENED = {"CT": 1.0, "MR": 1.15}
+"""Largest broadening, left to right, of a head that still lies as it should. Large tumors, for
+which many an MR is acquired, broaden a head; in CT, breadth is most of what shows that it is on
+its side."""
 
-_TURN_SHARES = torch.tensor([0.37, 0.30, 0.15, 0.18])  # upright, then TURNS
-_CONTENT_SHARES = torch.tensor([0.37, 0.13, 0.15, 0.07, 0.18, 0.10])  # ..., the last recoloured
+# Probabilities: upright, then the ORIENTATION_ANOMALIES.
+_ORIENTATION_SHARES = torch.tensor([0.37, 0.30, 0.15, 0.18])
+# Probabilities: genuine, the CONTENT_ANOMALIES, random contrast.
+_CONTENT_SHARES = torch.tensor([0.37, 0.13, 0.15, 0.07, 0.18, 0.10])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Examples:
-    """Made slices and what they are.
+    """Synthetic half-resolution slices with labels.
 
     Attributes
     ----------
-    halves : float32 tensor (N, 2, 128, 128)
-    turns : int64 tensor (N,)
-        0 for upright, else 1 + place in `TURNS`; `UNTOLD` where it is no head.
+    slices : float32 tensor (N, 2, 128, 128)
+    orientations : int64 tensor (N,)
+        0 for upright, else 1 + index in `ORIENTATION_ANOMALIES`; `IGNORED` where there is no head.
     contents : int64 tensor (N,)
-        0 for genuine, else 1 + place in `CONTENTS`; `UNTOLD` where the contrast is nobody's.
+        0 for genuine, else 1 + index in `CONTENT_ANOMALIES`; `IGNORED` for a random contrast.
     """
 
-    halves: torch.Tensor
-    turns: torch.Tensor
+    slices: torch.Tensor
+    orientations: torch.Tensor
     contents: torch.Tensor
 
 
-@dataclass(frozen=True)
-class Maker:
-    """Makes examples of one modality.
+@dataclass(frozen=True, eq=False)
+class AnomalySynthesizer:
+    """Synthesize examples of one modality from genuine slices.
 
     Parameters
     ----------
@@ -76,95 +79,97 @@ class Maker:
 
     def genuine(self, halves: torch.Tensor) -> torch.Tensor:
         """Vary slices as scanners and recipes do: size, tilt, field of view, contrast, noise."""
-        nil = torch.zeros(len(halves), dtype=torch.int64)
-        return self._acquired(self._placed(self._shaded(halves), self._degrees(nil)))
+        upright = torch.zeros(len(halves), dtype=torch.int64)
+        return self._acquired(self._placed(self._shaded(halves), self._degrees(upright)))
 
-    def broader(self, halves: torch.Tensor) -> torch.Tensor:
-        """Make heads broader, from not at all to `BROADER`."""
+    def broadened(self, halves: torch.Tensor) -> torch.Tensor:
+        """Broaden heads by random factors from 1 to `BROADENED`."""
         n = len(halves)
         theta = torch.eye(2, 3).repeat(n, 1, 1)
-        theta[:, 0, 0] = 1 / self.uniform(n, 1, BROADER[self.modality])
+        theta[:, 0, 0] = 1 / self.uniform(n, 1, BROADENED[self.modality])
         return _resampled(halves, theta)
 
     def examples(self, own: torch.Tensor, other: torch.Tensor) -> Examples:
-        """Make one example of each slice, of a kind drawn for it.
+        """Synthesize one example from each slice, with random labels.
 
         Parameters
         ----------
-        own, other : tensors (N, 2, 128, 128)
+        own, other : float32 tensors (N, 2, 128, 128)
             Genuine slices of this modality, and of the other.
         """
         n, random = len(own), self.random
-        turns = torch.multinomial(_TURN_SHARES, n, True, generator=random)
+        orientations = torch.multinomial(_ORIENTATION_SHARES, n, True, generator=random)
         contents = torch.multinomial(_CONTENT_SHARES, n, True, generator=random)
-        kinds = (GENUINE, *CONTENTS, "recoloured")
-        made = torch.empty_like(own)
-        for place, content in enumerate(kinds):
-            here = contents == place
+        kinds = (GENUINE, *CONTENT_ANOMALIES, "random contrast")
+        slices = torch.empty_like(own)
+        for label, content in enumerate(kinds):
+            here = contents == label
             if here.any():
                 base = other if content == "other modality" else own
-                made[here] = self.make(content, base[here], turns[here])
-        turns[contents == kinds.index("no head")] = UNTOLD
-        contents[contents == kinds.index("recoloured")] = UNTOLD
-        return Examples(made, turns, contents)
+                slices[here] = self.synthesize(content, base[here], orientations[here])
+        orientations[contents == kinds.index("no head")] = IGNORED
+        contents[contents == kinds.index("random contrast")] = IGNORED
+        return Examples(slices, orientations, contents)
 
-    def make(self, content: str, halves: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-        """Make examples of one content.
+    def synthesize(
+        self, content: str, halves: torch.Tensor, orientations: torch.Tensor
+    ) -> torch.Tensor:
+        """Synthesize examples of one content.
 
         Parameters
         ----------
         content : str
-            ``"genuine"``, one of `CONTENTS`, or ``"recoloured"`` (any contrast at all).
-        halves : tensor (N, 2, 128, 128)
+            ``"genuine"``, one of `CONTENT_ANOMALIES`, or ``"random contrast"``.
+        halves : float32 tensor (N, 2, 128, 128)
             Genuine slices: of the other modality for ``"other modality"``.
-        turns : int64 tensor (N,)
-            How they shall lie, as in `Examples`.
+        orientations : int64 tensor (N,)
+            As in `Examples`.
         """
         if content == "no head":
             return self._acquired(self._no_head(halves))
         shaded = halves if content == "other modality" else self._shaded(halves)
-        placed = self._placed(shaded, self._degrees(turns))
+        placed = self._placed(shaded, self._degrees(orientations))
         if content == "inverted":
             placed = self._inverted(placed)
         elif content == "other modality":
             placed = self._misread(placed)
         elif content == "cut off":
             placed = self._trimmed(placed, 0.35, 0.7)
-        elif content == "recoloured":
-            placed = self._recoloured(placed)
+        elif content == "random contrast":
+            placed = self._recolored(placed)
         return self._acquired(placed)
 
     def uniform(self, count: int, low: float, high: float) -> torch.Tensor:
-        """Draw (count,) evenly from low to high."""
+        """Draw (count,) numbers uniformly from low to high."""
         return torch.rand(count, generator=self.random) * (high - low) + low
 
-    def chance(self, count: int, share: float) -> torch.Tensor:
-        """Draw bool (count,), True for about a share."""
-        return torch.rand(count, generator=self.random) < share
+    def chance(self, count: int, probability: float) -> torch.Tensor:
+        """Draw (count,) booleans that are True with a probability."""
+        return torch.rand(count, generator=self.random) < probability
 
     def normal(self, *shape: int) -> torch.Tensor:
-        """Draw from the normal distribution."""
+        """Draw from the standard normal distribution."""
         return torch.randn(*shape, generator=self.random)
 
-    # What is wrong with a head ------------------------------------------------------------------
+    # Anomalies of a head ------------------------------------------------------------------------
 
-    def _degrees(self, turns: torch.Tensor) -> torch.Tensor:
-        n = len(turns)
+    def _degrees(self, orientations: torch.Tensor) -> torch.Tensor:
+        n = len(orientations)
         side = torch.where(self.chance(n, 0.5), 90.0, -90.0)
         quarter = torch.randint(0, 4, (n,), generator=self.random) * 90.0
         middle = torch.stack([torch.zeros(n), torch.full((n,), 180.0), side, 45 + quarter])
-        reach = torch.tensor([12.0, 12.0, 12.0, 15.0])[turns]
-        return middle.gather(0, turns[None])[0] + self.uniform(n, -1, 1) * reach
+        reach = torch.tensor([12.0, 12.0, 12.0, 15.0])[orientations]
+        return middle.gather(0, orientations[None])[0] + self.uniform(n, -1, 1) * reach
 
     def _inverted(self, halves: torch.Tensor) -> torch.Tensor:
         shade, cover = halves.unbind(1)
-        # All of the picture, whose bright surroundings then count as head, or the head alone.
-        whole = self.chance(len(halves), 0.5)[:, None, None]
-        frame = torch.where(whole, self._frames(len(halves), shade.shape[1]), cover)
-        return torch.stack([(frame - shade).clamp(min=0), frame], dim=1)
+        # The field of view, whose bright background then counts as head, or the head alone.
+        everywhere = self.chance(len(halves), 0.5)[:, None, None]
+        inside = torch.where(everywhere, self._fields_of_view(len(halves), shade.shape[1]), cover)
+        return torch.stack([(inside - shade).clamp(min=0), inside], dim=1)
 
     def _misread(self, halves: torch.Tensor) -> torch.Tensor:
-        """The other modality: as a picture of it looks, or as its volume's units are misread."""
+        """Return the other modality as its 2D images look, or as its volume units are misread."""
         n = len(halves)
         shade, cover = halves.unbind(1)
         value = shade / cover.clamp(min=0.01)
@@ -181,8 +186,8 @@ class Maker:
         value = torch.where(self.chance(n, 0.4)[:, None, None], strange, value)
         return self._filled(value, cover)
 
-    def _recoloured(self, halves: torch.Tensor) -> torch.Tensor:
-        """Any contrast: a random curve through five points."""
+    def _recolored(self, halves: torch.Tensor) -> torch.Tensor:
+        """Apply a random contrast: a curve through five points."""
         n = len(halves)
         shade, cover = halves.unbind(1)
         at = (shade / cover.clamp(min=0.01)).clamp(0, 1) * 3.999
@@ -193,24 +198,24 @@ class Maker:
         return self._filled(value.view_as(shade), cover)
 
     def _no_head(self, own: torch.Tensor) -> torch.Tensor:
-        makers = (self._organs, self._objects, self._noise, self._shuffled, self._blank)
-        which = torch.randint(0, len(makers), (len(own),), generator=self.random)
-        made = torch.empty_like(own)
-        for place, make in enumerate(makers):
-            chosen = which == place
+        drawers = (self._organs, self._objects, self._noise, self._shuffled, self._blank)
+        which = torch.randint(0, len(drawers), (len(own),), generator=self.random)
+        drawn = torch.empty_like(own)
+        for index, draw in enumerate(drawers):
+            chosen = which == index
             if chosen.any():
-                made[chosen] = make(own[chosen])
-        return made
+                drawn[chosen] = draw(own[chosen])
+        return drawn
 
-    # What is no head --------------------------------------------------------------------------
+    # No head at all -------------------------------------------------------------------------
 
     def _organs(self, own: torch.Tensor) -> torch.Tensor:
-        """A wide body, a round limb or a phantom: a rim, and ellipses of any brightness inside."""
+        """Draw a wide body, a round limb or a phantom: a rim around ellipses of any brightness."""
         n, side = len(own), own.shape[-1]
         limb = self.chance(n, 0.5)
         wide = torch.where(limb, self.uniform(n, 0.7, 1.25), self.uniform(n, 1.25, 1.9))
         half = torch.where(limb, self.uniform(n, 0.15, 0.65), self.uniform(n, 0.6, 0.97))
-        depth = self._superellipse(side, half, half / wide, self.uniform(n, 2, 3), nil=n)
+        depth = self._superellipse(side, half, half / wide, self.uniform(n, 2, 3))
         outline = depth < 1
         value = torch.ones(n, 1, 1) * self.uniform(n, 0.1, 1.0)[:, None, None]
         value = value.expand(n, side, side).clone()
@@ -229,11 +234,11 @@ class Maker:
         return self._filled(self._grainy(value), outline.float())
 
     def _objects(self, own: torch.Tensor) -> torch.Tensor:
-        """A box, a disc, an ellipse: even, or with a slow slope."""
+        """Draw a box, a disc or an ellipse: uniform, or with a slow gradient."""
         n, side = len(own), own.shape[-1]
         half, ratio = self.uniform(n, 0.15, 0.98), self.uniform(n, 0.55, 1.6)
         power = torch.where(self.chance(n, 0.4), 40.0, self.uniform(n, 2, 4))
-        depth = self._superellipse(side, half, (half * ratio).clamp(max=0.99), power, nil=n)
+        depth = self._superellipse(side, half, (half * ratio).clamp(max=0.99), power)
         steps = torch.linspace(-1, 1, side)
         slope = self.normal(n, 2, 1) * 0.15 * self.chance(n, 0.5)[:, None, None]
         value = self.uniform(n, 0.1, 1)[:, None, None] + (
@@ -242,7 +247,7 @@ class Maker:
         return self._filled(self._grainy(value), (depth < 1).float())
 
     def _noise(self, own: torch.Tensor) -> torch.Tensor:
-        """Noise of any grain, over the frame or in an outline."""
+        """Draw noise of any grain size, over the field of view or inside a head outline."""
         n, side = len(own), own.shape[-1]
         grains = [
             F.interpolate(self.normal(n, 1, size, size), (side, side), mode="bilinear")[:, 0]
@@ -256,7 +261,7 @@ class Maker:
         return self._filled(value.clamp(0, 1), cover)
 
     def _shuffled(self, own: torch.Tensor) -> torch.Tensor:
-        """Pieces of a head, out of their places."""
+        """Shuffle pieces of a head."""
         n, side = len(own), own.shape[-1]
         piece = side // 4
         pieces = own.unfold(2, piece, piece).unfold(3, piece, piece)
@@ -271,7 +276,7 @@ class Maker:
         )
 
     def _blank(self, own: torch.Tensor) -> torch.Tensor:
-        """The outline of a head with nothing inside."""
+        """Draw the outline of a head with a uniform inside."""
         even = self.uniform(len(own), 0.1, 1)[:, None, None].expand_as(own[:, 0])
         return self._filled(self._grainy(even), own[:, 1])
 
@@ -283,27 +288,26 @@ class Maker:
         power: torch.Tensor,
         x: torch.Tensor | None = None,
         y: torch.Tensor | None = None,
-        nil: int = 0,
     ) -> torch.Tensor:
-        """Below 1 inside, above 1 outside: (N, side, side)."""
+        """Return (N, side, side): below 1 inside, above 1 outside."""
         steps = torch.linspace(-1, 1, side)
-        x = torch.zeros(nil) if x is None else x
-        y = torch.zeros(nil) if y is None else y
+        x = torch.zeros_like(across) if x is None else x
+        y = torch.zeros_like(along) if y is None else y
         u = (steps[None, None, :] - x[:, None, None]).abs() / across[:, None, None]
         v = (steps[None, :, None] - y[:, None, None]).abs() / along[:, None, None]
         p = power[:, None, None]
         return (u.clamp(max=3) ** p + v.clamp(max=3) ** p) ** (1 / p)
 
     def _grainy(self, value: torch.Tensor) -> torch.Tensor:
-        """Nothing that is measured is quite even."""
+        """Add the slight noise of any measured image."""
         grain = self.uniform(len(value), 0.002, 0.05)[:, None, None]
         return (value + grain * self.normal(*value.shape)).clamp(0, 1)
 
     def _filled(self, value: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
         return torch.stack([value * cover, cover], dim=1)
 
-    def _frames(self, count: int, side: int) -> torch.Tensor:
-        """Bright frames: all of the field, or the upright or lying part that a picture covers."""
+    def _fields_of_view(self, count: int, side: int) -> torch.Tensor:
+        """Return masks: the full square, or the tall or wide part that a 2D image covers."""
         steps = torch.linspace(-1, 1, side).abs()
         reach = torch.where(self.chance(count, 0.5), 1.0, self.uniform(count, 0.7, 1))
         narrow = (steps[None] <= reach[:, None]).float()
@@ -315,16 +319,16 @@ class Maker:
     # Variation --------------------------------------------------------------------------------
 
     def _placed(self, halves: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
-        """Turn, size, mirror, and lose a little of the field of view."""
+        """Rotate, scale and mirror, and cut a little of some."""
         n = len(halves)
         turn, scale = torch.deg2rad(degrees), 1 / self.uniform(n, 0.8, 1.12)
         flip = torch.where(self.chance(n, 0.5), 1.0, -1.0)
         wide = self.uniform(n, 0.95, 1.05)
-        cos, sin, nil = turn.cos() * scale, turn.sin() * scale, torch.zeros(n)
+        cos, sin, zeros = turn.cos() * scale, turn.sin() * scale, torch.zeros(n)
         theta = torch.stack(
             [
-                torch.stack([cos * flip * wide, -sin, nil], dim=1),
-                torch.stack([sin * flip * wide, cos, nil], dim=1),
+                torch.stack([cos * flip * wide, -sin, zeros], dim=1),
+                torch.stack([sin * flip * wide, cos, zeros], dim=1),
             ],
             dim=1,
         )
@@ -333,7 +337,7 @@ class Maker:
         return torch.where(some, self._trimmed(placed, 0.0, 0.08), placed)
 
     def _trimmed(self, halves: torch.Tensor, least: float, most: float) -> torch.Tensor:
-        """Take away a share of each head's box from one side."""
+        """Cut a share of each head's bounding box away at one side."""
         n, side = len(halves), halves.shape[-1]
         share = self.uniform(n, least, most)
         which = torch.randint(0, 4, (n,), generator=self.random)
@@ -351,7 +355,7 @@ class Maker:
         return halves * kept[:, None]
 
     def _shaded(self, halves: torch.Tensor) -> torch.Tensor:
-        """Contrast of another scanner or protocol; a CT's is held by its units."""
+        """Vary the contrast as scanners and protocols do; a CT varies little, having units."""
         n = len(halves)
         shade, cover = halves.unbind(1)
         value = shade / cover.clamp(min=0.01)
@@ -365,12 +369,12 @@ class Maker:
         else:
             gain = self.uniform(n, 0.9, 1.1)[:, None, None]
             soft = 0.4 + (value - 0.4) * gain + self.uniform(n, -0.05, 0.05)[:, None, None]
-            # What lies beyond the window stays beyond it.
+            # Values outside the window stay outside it.
             value = torch.where((value > 0.97) | (value < 0.02), value, soft)
         return torch.stack([value.clamp(0, 1) * cover, cover], dim=1)
 
     def _acquired(self, halves: torch.Tensor) -> torch.Tensor:
-        """Noise and blur."""
+        """Add noise and blur."""
         n = len(halves)
         shade, cover = halves.unbind(1)
         soft = F.avg_pool2d(shade[:, None], 3, 1, 1)[:, 0]

@@ -1,7 +1,7 @@
-"""Calibration: from slices of the training side to a check.
+"""Calibration: from slices of the training data to a domain check.
 
-The networks learn from genuine slices and from made faults; what counts as odd is measured on
-genuine slices that it has not seen.
+The classifiers learn from genuine slices and synthetic anomalies; the scales are measured on
+genuine slices that no classifier has seen.
 """
 
 from __future__ import annotations
@@ -12,173 +12,194 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from medtranslate.domain_check.anomalies import FAULTS, ON_ITS_SIDE, UNTOLD, Examples, Maker
-from medtranslate.domain_check.check import LIMITS, SEVERAL, Calibrated, DomainCheck
-from medtranslate.domain_check.classifier import Namer, Namers
-from medtranslate.domain_check.features import look
-from medtranslate.domain_check.scale import Scale
+from medtranslate.domain_check.anomalies import (
+    ANOMALIES,
+    IGNORED,
+    ON_ITS_SIDE,
+    AnomalySynthesizer,
+)
+from medtranslate.domain_check.check import LIMITS, SEVERAL, DomainCheck, ModalityCheck, Scale
+from medtranslate.domain_check.classifier import AnomalyClassifier, AnomalyEnsemble
+from medtranslate.domain_check.features import extract_features
 from medtranslate.modality import Modality
 
 _BATCH = 128
-_DRAWS = 30  # scans put together from each slice kept out
+_SCANS_PER_SLICE = 30  # random scans put together from each held-out slice
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How much is spent on a calibration.
+class CalibrationSettings:
+    """How much work a calibration does.
 
     Parameters
     ----------
-    namers : int
-        Networks a modality: how well one does hangs on its draws.
+    classifiers : int
+        Networks per modality; single ones vary with their seed.
     examples : int
-        Slices made for each.
+        Synthetic slices to train each on.
     epochs : int
-        Times that the network sees them.
-    rate : float
-        AdamW's highest learning rate; it rises and falls once (Smith and Topin 2017).
-    decay : float
-        AdamW's weight decay.
+        Passes over them.
+    learning_rate : float
+        Highest learning rate of AdamW; it rises and falls once (Smith and Topin 2017).
+    weight_decay : float
+        Of AdamW.
     variants : int
-        Varied copies of each slice kept out of the fit, beside itself, to measure the scale on.
+        Varied copies of each held-out slice, besides itself, to measure the scales on.
     """
 
-    namers: int = 3
+    classifiers: int = 3
     examples: int = 16000
     epochs: int = 18
-    rate: float = 4e-3
-    decay: float = 1e-2
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-2
     variants: int = 4
 
 
-@dataclass(frozen=True)
-class Slices:
-    """Genuine slices of one modality, halved (`looks.halved`).
+@dataclass(frozen=True, eq=False)
+class CalibrationSlices:
+    """Genuine half-resolution slices of one modality (`features.half_resolution`).
 
     Attributes
     ----------
     fit : float tensor (N, 2, 128, 128)
-        To learn from.
-    kept_out : float tensor (M, 2, 128, 128)
-        Of other scans, to measure the scale on.
+        To train on.
+    held_out : float tensor (M, 2, 128, 128)
+        Of other scans, to measure the scales on.
     """
 
     fit: torch.Tensor
-    kept_out: torch.Tensor
+    held_out: torch.Tensor
 
 
 def calibrate(
-    slices: Mapping[str, Slices], seed: int = 0, effort: Effort | None = None
+    slices: Mapping[str, CalibrationSlices],
+    seed: int = 0,
+    settings: CalibrationSettings | None = None,
 ) -> DomainCheck:
-    """Make a check from genuine slices.
+    """Calibrate a domain check on genuine slices.
 
     Parameters
     ----------
-    slices : mapping of str to Slices
+    slices : mapping of str to CalibrationSlices
         By ``"CT"`` and ``"MR"``.
     seed : int
         Of every random choice; the same slices, seed and processor give the same check.
-    effort : Effort, optional
+    settings : CalibrationSettings, optional
     """
-    effort = effort or Effort()
-    made = {}
+    settings = settings or CalibrationSettings()
+    checks = {}
     for modality, own in slices.items():
         other = slices[Modality(modality).other]
-        draws = range(seed, seed + effort.namers)
-        namers = Namers(_fit(modality, own.fit, other.fit, effort, each) for each in draws)
-        made[modality] = _measured(modality, draws.stop, namers, own.kept_out, effort.variants)
-    return DomainCheck(made, LIMITS)
+        seeds = range(seed, seed + settings.classifiers)
+        ensemble = AnomalyEnsemble(
+            _train(modality, own.fit, other.fit, settings, each) for each in seeds
+        )
+        checks[modality] = _measure(modality, seeds.stop, ensemble, own.held_out, settings.variants)
+    return DomainCheck(checks, LIMITS)
 
 
-def _draws(seed: int) -> torch.Generator:
+def anomaly_scale(odds: torch.Tensor, broadened: torch.Tensor) -> Scale:
+    """Measure the scale of each anomaly.
+
+    A head as broad as long looks as if it lay on its side, so this anomaly is measured on broadened
+    heads too. Measured so, the other anomalies, which no broad head resembles, would let more pass.
+
+    Parameters
+    ----------
+    odds, broadened : float tensors (N, anomalies)
+        Log-odds of genuine slices, and of the same broadened (`AnomalySynthesizer.broadened`).
+    """
+    plain = Scale.measure(odds).knots
+    with_broadened = Scale.measure(torch.cat([odds, broadened])).knots
+    side = torch.tensor([anomaly == ON_ITS_SIDE for anomaly in ANOMALIES])
+    return Scale(torch.where(side[:, None], with_broadened, plain))
+
+
+def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _fit(modality: str, own: torch.Tensor, other: torch.Tensor, effort: Effort, seed: int) -> Namer:
-    maker = Maker(modality, _draws(seed))
-    pictures, figures, turns, contents = _examples(maker, own, other, effort.examples)
+def _train(
+    modality: str,
+    own: torch.Tensor,
+    other: torch.Tensor,
+    settings: CalibrationSettings,
+    seed: int,
+) -> AnomalyClassifier:
+    synthesizer = AnomalySynthesizer(modality, _generator(seed))
+    images, scalars, orientations, contents = _examples(synthesizer, own, other, settings.examples)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # drawn weights and dropout
-        namer = Namer()
-        genuine = figures[contents == 0]
-        namer.middle.copy_(genuine.mean(0))
-        namer.spread.copy_(genuine.std(0).clamp(min=1e-3))
-        optimizer = torch.optim.AdamW(namer.parameters(), weight_decay=effort.decay)
-        batches = len(turns) // _BATCH
+        torch.manual_seed(seed)  # initial weights and dropout
+        classifier = AnomalyClassifier()
+        genuine = scalars[contents == 0]
+        classifier.mean.copy_(genuine.mean(0))
+        classifier.std.copy_(genuine.std(0).clamp(min=1e-3))
+        optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, effort.rate, total_steps=effort.epochs * batches
+            optimizer,
+            settings.learning_rate,
+            total_steps=settings.epochs * (len(contents) // _BATCH),
         )
-        for batch in _shuffled(len(turns), effort.epochs, maker.random):
-            turn, content = namer(pictures[batch].float(), figures[batch])
-            loss = _loss(turn, turns[batch]) + _loss(content, contents[batch])
+        for batch in _batches(len(contents), settings.epochs, synthesizer.random):
+            orientation, content = classifier(images[batch].float(), scalars[batch])
+            loss = _loss(orientation, orientations[batch]) + _loss(content, contents[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-    return namer.eval().requires_grad_(False)
+    return classifier.eval().requires_grad_(False)
 
 
 def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(logits, labels, ignore_index=UNTOLD)
+    return F.cross_entropy(logits, labels, ignore_index=IGNORED)
 
 
-def _shuffled(count: int, epochs: int, random: torch.Generator) -> Iterator[torch.Tensor]:
+def _batches(count: int, epochs: int, random: torch.Generator) -> Iterator[torch.Tensor]:
     for _ in range(epochs):
         yield from torch.randperm(count, generator=random)[: count // _BATCH * _BATCH].split(_BATCH)
 
 
 def _examples(
-    maker: Maker, own: torch.Tensor, other: torch.Tensor, count: int
+    synthesizer: AnomalySynthesizer, own: torch.Tensor, other: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Make examples: pictures in half precision, figures, labels of turn and of content."""
-    made = []
+    """Return images in half precision, scalars, and labels of orientation and of content."""
+    parts = []
     for _ in range(max(1, count // _BATCH)):
         drawn = [
-            source[torch.randint(0, len(source), (_BATCH,), generator=maker.random)].float()
+            source[torch.randint(0, len(source), (_BATCH,), generator=synthesizer.random)].float()
             for source in (own, other)
         ]
-        examples: Examples = maker.examples(*drawn)
-        looks = look(examples.halves, maker.modality)
-        made.append((looks.pictures.half(), looks.figures, examples.turns, examples.contents))
-    pictures, figures, turns, contents = (torch.cat(each) for each in zip(*made, strict=True))
-    return pictures, figures, turns, contents
+        examples = synthesizer.examples(*drawn)
+        features = extract_features(examples.slices, synthesizer.modality)
+        parts.append(
+            (features.images.half(), features.scalars, examples.orientations, examples.contents)
+        )
+    images, scalars, orientations, contents = (torch.cat(each) for each in zip(*parts, strict=True))
+    return images, scalars, orientations, contents
 
 
-def _measured(
-    modality: str, seed: int, namers: Namers, kept_out: torch.Tensor, variants: int
-) -> Calibrated:
-    """Measure how odd genuine slices look: by fault, as slices, and as scans of several."""
-    maker, broadener = (Maker(modality, _draws(each)) for each in (seed, seed + 1))
-    found, found_broader = [], []
+def _measure(
+    modality: str, seed: int, ensemble: AnomalyEnsemble, held_out: torch.Tensor, variants: int
+) -> ModalityCheck:
+    """Measure the scales on genuine slices: by anomaly, as slices, and as scans of several."""
+    synthesizer, broadener = (
+        AnomalySynthesizer(modality, _generator(each)) for each in (seed, seed + 1)
+    )
+    plain, broadened = [], []
     with torch.inference_mode():
-        for part in kept_out.split(_BATCH):
+        for part in held_out.split(_BATCH):
             slices = part.float()
-            for shown in (slices, *(maker.genuine(slices) for _ in range(variants))):
-                found.append(namers.odds(shown, modality))
-                found_broader.append(namers.odds(broadener.broader(shown), modality))
-    odds, broader = torch.cat(found), torch.cat(found_broader)
-    faults = fault_scale(odds, broader)
-    scores = faults.score(odds)
+            for shown in (slices, *(synthesizer.genuine(slices) for _ in range(variants))):
+                plain.append(ensemble.log_odds(shown, modality))
+                broadened.append(ensemble.log_odds(broadener.broadened(shown), modality))
+    odds = torch.cat(plain)
+    anomalies = anomaly_scale(odds, torch.cat(broadened))
+    scores = anomalies.score(odds)
     slice_scale = Scale.measure(scores.amax(1, keepdim=True))
     # Slices of a scan are alike: many of them say no more than a few of different scans do.
-    drawn = torch.randint(0, len(scores), (_DRAWS * len(scores), SEVERAL), generator=maker.random)
+    drawn = torch.randint(
+        0, len(scores), (_SCANS_PER_SLICE * len(scores), SEVERAL), generator=synthesizer.random
+    )
     common = scores[drawn].median(dim=1).values
-    return Calibrated(namers, faults, slice_scale, Scale.measure(common.amax(1, keepdim=True)))
-
-
-def fault_scale(odds: torch.Tensor, broader: torch.Tensor) -> Scale:
-    """Measure each fault's scale.
-
-    A head as broad as long looks as if it lay on its side, so that fault is measured on heads that
-    were made broader too. To measure every fault so would let in others that lie otherwise, which
-    no broad head resembles.
-
-    Parameters
-    ----------
-    odds, broader : float tensors (N, faults)
-        Log-odds of genuine slices, and of the same made broader (`Maker.broader`).
-    """
-    as_found = Scale.measure(odds).knots
-    with_broader = Scale.measure(torch.cat([odds, broader])).knots
-    side = torch.tensor([fault == ON_ITS_SIDE for fault in FAULTS])
-    return Scale(torch.where(side[:, None], with_broader, as_found))
+    scan_scale = Scale.measure(common.amax(1, keepdim=True))
+    return ModalityCheck(ensemble, anomalies, slice_scale, scan_scale)

@@ -1,89 +1,202 @@
-"""The domain check: is a scan what the model was trained to translate."""
+"""The domain check: whether a scan is what the model was trained to translate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
-from medtranslate.domain_check.anomalies import FAULTS
-from medtranslate.domain_check.classifier import Namers
-from medtranslate.domain_check.features import halved
-from medtranslate.domain_check.judgement import Judgement, Verdict
-from medtranslate.domain_check.scale import HIGHEST, Scale
+from medtranslate.domain_check.anomalies import ANOMALIES
+from medtranslate.domain_check.classifier import AnomalyEnsemble
+from medtranslate.domain_check.features import half_resolution
+from medtranslate.errors import OutOfDomain
 from medtranslate.modality import Modality
 from medtranslate.transforms import Prepared
 
+Verdict = Literal["passed", "warned", "refused"]
+
 LIMITS = (1.5, 2.2)
-"""Scores to warn from and to refuse from: 1 in 32 and 1 in 160 genuine scans."""
+"""Anomaly scores to warn from and to refuse from: 1 in 32 and 1 in 160 genuine scans."""
 
-LOOKED_AT = 24
-"""Most slices of a scan that are looked at, evenly spread over those that show a head."""
+MAX_SCORE = 9.0
+"""No score is higher: one genuine scan in a thousand million is as good as none."""
 
-FEWEST_HEAD = 0.02
-"""Share of the field that a head must fill in a slice to be looked at."""
+RATES = (0.5, 0.2, 0.1, 0.05, 0.02)
+"""False-alarm rates at which a scale is measured; it is extrapolated beyond the last."""
+
+MAX_SLICES = 24
+"""Most slices of a scan that are checked, evenly spread over those that show a head."""
+
+MIN_HEAD_FRACTION = 0.02
+"""Fraction of the field of view that the head must fill in a slice to be checked."""
 
 SEVERAL = 5
-"""From so many slices a scan is judged by what its slices have in common."""
+"""Number of slices from which a scan is judged by what its slices have in common."""
 
 _NO_HEAD = "there is no head in it"
-_ALL_ONE = "there is nothing in it: all of it has one brightness"
-_EVEN = 0.01  # of the 2 from darkest to brightest: little more than a grey level
-_MOST_REASONS = 2
-_ALSO = 0.9  # of the oddest fault's score, so much makes another worth telling
+_UNIFORM = "there is nothing in it: all of it has one brightness"
+_MIN_RANGE = 0.01  # of the 2 from darkest to brightest: little more than a gray level
+_MAX_REASONS = 2
+_COMPARABLE = 0.9  # of the highest anomaly score: another as high is a reason too
+# The extrapolation follows the slope from this rate to the last: rarer values of a training folder
+# may be scans that do not belong there, and must not stretch the scale.
+_TAIL = 2
 
 
-@dataclass(frozen=True)
-class Calibrated:
-    """The check of one modality.
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Convert values to anomaly scores: one genuine scan in ``10 ** score`` has as high a value.
 
     Attributes
     ----------
-    namers : Namers
-        In evaluation mode.
-    faults : Scale
-        Of the log-odds of each fault in a slice.
-    slice : Scale
-        Of the highest fault score of a slice.
-    scan : Scale
-        Of the highest median of a fault over the slices of a scan.
+    knots : float32 tensor (K, len(RATES))
+        For each of K values, the quantiles that these shares of genuine scans exceed; rising.
     """
 
-    namers: Namers
-    faults: Scale
-    slice: Scale
-    scan: Scale
+    knots: torch.Tensor
 
-    def judge(self, halves: torch.Tensor, modality: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give scores (N,) of halved slices, and of each fault in them (N, faults)."""
-        with torch.inference_mode():
-            faults = self.faults.score(self.namers.odds(halves, modality))
-            return self.slice.score(faults.amax(1, keepdim=True))[:, 0], faults
+    @classmethod
+    def measure(cls, genuine: torch.Tensor) -> Scale:
+        """Measure the scale on the values (N, K) of genuine scans."""
+        shares = 1 - torch.tensor(RATES)
+        knots = torch.quantile(genuine.float(), shares, dim=0).T
+        step = torch.arange(len(RATES)) * 1e-4  # so that it rises where values coincide
+        return cls((knots + step).contiguous())
+
+    def score(self, values: torch.Tensor) -> torch.Tensor:
+        """Return scores (N, K) of values (N, K), from 0 to `MAX_SCORE`.
+
+        Log-linear between the rates, and beyond the last as between the third and the last: the
+        tail of an exponential distribution.
+
+        Examples
+        --------
+        >>> scale = Scale.measure(torch.linspace(0, 1, 1001)[:, None])
+        >>> scale.score(torch.tensor([[0.9]]))  # one genuine scan in ten is as high
+        tensor([[1.]])
+        """
+        levels = -torch.tensor(RATES).log10()
+        knots = self.knots.T  # (rates, K)
+        slope = (levels[1:, None] - levels[:-1, None]) / (knots[1:] - knots[:-1])
+        within = (values[:, None] - knots[:-1]).clamp(min=0).minimum(knots[1:] - knots[:-1])
+        tail = (levels[-1] - levels[_TAIL]) / (knots[-1] - knots[_TAIL])
+        beyond = (values - knots[-1]).clamp(min=0) * tail
+        below = (values - knots[0]).clamp(max=0) * slope[0]
+        return (levels[0] + below + (within * slope).sum(1) + beyond).clamp(0, MAX_SCORE)
 
 
 @dataclass(frozen=True)
-class DomainCheck:
-    """A calibrated check.
+class Judgment:
+    """The result of a domain check.
 
     Parameters
     ----------
-    modalities : mapping of str to Calibrated
-        By ``"CT"`` and ``"MR"``.
+    verdict : {"passed", "warned", "refused"}
+    score : float
+        Anomaly score, 0 to `MAX_SCORE`: one genuine scan in ``10 ** score`` has as high a score.
     limits : (warn, refuse)
-        Scores.
+        Scores from which a scan is warned of, and from which it is refused.
+    reasons : tuple of str
+        What is anomalous, as messages; empty where it passed.
+    slices : tuple of (float or None), or None
+        Score of each network slice; None for a slice that was not checked. None in place of the
+        tuple where there was nothing to check.
     """
 
-    modalities: Mapping[str, Calibrated]
+    verdict: Verdict
+    score: float
+    limits: tuple[float, float]
+    reasons: tuple[str, ...] = ()
+    slices: tuple[float | None, ...] | None = None
+
+    def as_builtins(self) -> dict[str, Any]:
+        """Return the result as builtins, for JSON and for ``meta["quality"]``.
+
+        Examples
+        --------
+        >>> Judgment("passed", 0.25, LIMITS).as_builtins()["limits"]
+        {'warn': 1.5, 'refuse': 2.2}
+        """
+        warn, refuse = self.limits
+        return {
+            "verdict": self.verdict,
+            "score": round(self.score, 3),
+            "limits": {"warn": warn, "refuse": refuse},
+            "reasons": list(self.reasons),
+            "slices": self.slices
+            and [None if each is None else round(each, 3) for each in self.slices],
+        }
+
+    def refusal(self, source: Mapping[str, Any]) -> OutOfDomain:
+        """Return the error that refuses a scan.
+
+        Parameters
+        ----------
+        source : mapping
+            The scan's source record; its first file is named.
+        """
+        files = source.get("files") or [None]
+        path = None if files[0] is None else Path(files[0])
+        modality = source.get("modality") or "scan"
+        fault = f"is no head {modality} that this model can translate: {'; '.join(self.reasons)}"
+        return OutOfDomain(fault, path=path, remedy="--force translates it all the same")
+
+
+@dataclass(frozen=True, eq=False)
+class ModalityCheck:
+    """The calibrated check of one modality.
+
+    Attributes
+    ----------
+    classifiers : AnomalyEnsemble
+        In evaluation mode.
+    anomalies : Scale
+        Of the log-odds of each anomaly in a slice.
+    slice : Scale
+        Of the highest anomaly score of a slice.
+    scan : Scale
+        Of the highest median of an anomaly score over the slices of a scan.
+    """
+
+    classifiers: AnomalyEnsemble
+    anomalies: Scale
+    slice: Scale
+    scan: Scale
+
+    def scores(self, halves: torch.Tensor, modality: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return scores (N,) of half-resolution slices, and of each anomaly (N, anomalies)."""
+        with torch.inference_mode():
+            anomalies = self.anomalies.score(self.classifiers.log_odds(halves, modality))
+            return self.slice.score(anomalies.amax(1, keepdim=True))[:, 0], anomalies
+
+
+@dataclass(frozen=True, eq=False)
+class DomainCheck:
+    """A calibrated domain check.
+
+    Parameters
+    ----------
+    modalities : mapping of str to ModalityCheck
+        By ``"CT"`` and ``"MR"``.
+    limits : (warn, refuse)
+        Anomaly scores.
+    """
+
+    modalities: Mapping[str, ModalityCheck]
     limits: tuple[float, float] = LIMITS
 
-    def judge(self, prepared: Prepared, source: Mapping[str, Any]) -> Judgement:
+    def __repr__(self) -> str:
+        return f"DomainCheck({', '.join(self.modalities)}; limits={self.limits})"
+
+    def judge(self, prepared: Prepared, source: Mapping[str, Any]) -> Judgment:
         """Judge a scan by its prepared slices.
 
-        A scan of several slices is judged by the fault that most of them share: the highest of the
-        faults' medians, weighted by how much head a slice shows. So the skull's base and the
-        vertex, which look odd in any scan, do not decide.
+        A scan of several slices is judged by the anomaly that most of them share: the highest of
+        the anomalies' medians, weighted by head area. So the skull base and the vertex, which look
+        anomalous in any scan, do not decide.
 
         Parameters
         ----------
@@ -91,59 +204,68 @@ class DomainCheck:
             By the recipe of the modality that the scan is said to be.
         source : mapping
             Its source record; ``modality`` (``"CT"`` or ``"MR"``) is read.
+
+        Examples
+        --------
+        >>> from medtranslate import Bundle
+        >>> from medtranslate.domain_check import load_domain
+        >>> from medtranslate.phantom import Phantom
+        >>> bundle, scan = Bundle.load(), Phantom().volume()
+        >>> prepared = bundle.recipe("CT", "volume").prepare(scan)
+        >>> load_domain(bundle).judge(prepared, scan.meta["source"]).verdict
+        'passed'
         """
         modality = source["modality"]
         area = prepared.head.flatten(1).float().mean(1)
-        places = _spread(torch.nonzero(area >= FEWEST_HEAD)[:, 0])
-        if not len(places):
-            return Judgement("refused", HIGHEST, self.limits, (_NO_HEAD,))
-        slices, head = prepared.slices[places], prepared.head[places]
-        if _even(slices[:, 0], head):
-            return Judgement("refused", HIGHEST, self.limits, (_ALL_ONE,))
+        indices = _evenly(torch.nonzero(area >= MIN_HEAD_FRACTION)[:, 0])
+        if not len(indices):
+            return Judgment("refused", MAX_SCORE, self.limits, (_NO_HEAD,))
+        slices, head = prepared.slices[indices], prepared.head[indices]
+        if _is_uniform(slices[:, 0], head):
+            return Judgment("refused", MAX_SCORE, self.limits, (_UNIFORM,))
         check = self.modalities[modality]
-        halves = halved(slices, head)
-        scores, faults = check.judge(halves, modality)
-        common = _median(faults, area[places])
-        scale = check.scan if len(places) >= SEVERAL else check.slice
-        score = scale.score(common.max()[None, None])[0]
-        verdict = self._verdict(float(score))
+        scores, anomalies = check.scores(half_resolution(slices, head), modality)
+        common = _median(anomalies, area[indices])
+        scale = check.scan if len(indices) >= SEVERAL else check.slice
+        score = float(scale.score(common.max()[None, None])[0])
+        verdict = self._verdict(score)
         reasons = () if verdict == "passed" else _reasons(common, modality)
         by_slice: list[float | None] = [None] * len(area)
-        for place, one in zip(places.tolist(), scores.tolist(), strict=True):
-            by_slice[place] = one
-        return Judgement(verdict, float(score), self.limits, reasons, tuple(by_slice))
+        for index, one in zip(indices.tolist(), scores.tolist(), strict=True):
+            by_slice[index] = one
+        return Judgment(verdict, score, self.limits, reasons, tuple(by_slice))
 
     def _verdict(self, score: float) -> Verdict:
         warn, refuse = self.limits
         return "refused" if score >= refuse else "warned" if score >= warn else "passed"
 
 
-def _even(slices: torch.Tensor, head: torch.Tensor) -> bool:
-    """Whether slices and heads (N, H, W) show one brightness inside the heads."""
+def _is_uniform(slices: torch.Tensor, head: torch.Tensor) -> bool:
+    """Return whether slices (N, H, W) have one brightness inside the head masks (N, H, W)."""
     low = torch.where(head, slices, torch.inf).min()
-    return float(torch.where(head, slices, -torch.inf).max() - low) < _EVEN
+    return float(torch.where(head, slices, -torch.inf).max() - low) < _MIN_RANGE
 
 
-def _spread(places: torch.Tensor) -> torch.Tensor:
-    """Take at most `LOOKED_AT` of some places, evenly."""
-    count = min(LOOKED_AT, len(places))
-    return places[((torch.arange(count) + 0.5) * len(places) / max(count, 1)).long()]
+def _evenly(indices: torch.Tensor) -> torch.Tensor:
+    """Select at most `MAX_SLICES` of the indices, evenly spread."""
+    count = min(MAX_SLICES, len(indices))
+    return indices[((torch.arange(count) + 0.5) * len(indices) / max(count, 1)).long()]
 
 
 def _median(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Give the weighted median (K,) of each column of values (N, K)."""
+    """Return the weighted median (K,) of each column of values (N, K)."""
     ranked, order = values.sort(dim=0)
     share = weights[order].cumsum(0) / weights.sum()
     at = (share < 0.5).sum(0).clamp(max=len(values) - 1)
     return ranked.gather(0, at[None])[0]
 
 
-def _reasons(faults: torch.Tensor, modality: str) -> tuple[str, ...]:
-    """Tell the oddest fault, and others that are about as odd, in the order of `FAULTS`."""
-    told = list(FAULTS.values())
-    order = faults.argsort(descending=True).tolist()
-    named = [place for place in order if faults[place] >= _ALSO * faults[order[0]]]
+def _reasons(scores: torch.Tensor, modality: str) -> tuple[str, ...]:
+    """Return the messages of the highest score and of those comparable, as `ANOMALIES` orders."""
+    messages = list(ANOMALIES.values())
+    order = scores.argsort(descending=True).tolist()
+    named = [index for index in order if scores[index] >= _COMPARABLE * scores[order[0]]]
     return tuple(
-        told[place].format(modality=modality, other=Modality(modality).other)
-        for place in sorted(named[:_MOST_REASONS])
+        messages[index].format(modality=modality, other=Modality(modality).other)
+        for index in sorted(named[:_MAX_REASONS])
     )

@@ -1,116 +1,98 @@
-"""Small networks that name what is wrong with a slice."""
+"""Small networks that classify the anomaly of a slice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from medtranslate.domain_check.anomalies import CONTENTS, TURNS
-from medtranslate.domain_check.features import FIGURES, SIDE, look, moved
+from medtranslate.domain_check.anomalies import CONTENT_ANOMALIES, ORIENTATION_ANOMALIES
+from medtranslate.domain_check.features import (
+    IMAGE_SIZE,
+    SCALARS,
+    Features,
+    augmented,
+    extract_features,
+)
 
-_SEEN = 40
-_CONVOLUTIONS = 6  # first layers of `Namer.see`: convolutions, each followed by its ReLU
+_ENCODED = 40
 
 
-class Namer(nn.Module):
-    """Says of each slice how it lies, and what it shows."""
+class AnomalyClassifier(nn.Module):
+    """Classify the orientation and the content of a slice from its features."""
 
-    middle: torch.Tensor
-    spread: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.see = nn.Sequential(
+        self.encoder = nn.Sequential(
             nn.Conv2d(2, 16, 5, 2, 2), nn.ReLU(),
             nn.Conv2d(16, 24, 3, 2, 1), nn.ReLU(),
             nn.Conv2d(24, 32, 3, 2, 1), nn.ReLU(),
             nn.Flatten(), nn.Dropout(0.1),
-            nn.Linear(32 * (SIDE // 8) ** 2, _SEEN), nn.ReLU(),
+            nn.Linear(32 * (IMAGE_SIZE // 8) ** 2, _ENCODED), nn.ReLU(),
         )  # fmt: skip
-        self.register_buffer("middle", torch.zeros(FIGURES))
-        self.register_buffer("spread", torch.ones(FIGURES))
-        self.turn = _answer(1 + len(TURNS))
-        self.content = _answer(1 + len(CONTENTS))
+        self.register_buffer("mean", torch.zeros(SCALARS))
+        self.register_buffer("std", torch.ones(SCALARS))
+        self.orientation = _head(1 + len(ORIENTATION_ANOMALIES))
+        self.content = _head(1 + len(CONTENT_ANOMALIES))
 
     def forward(
-        self, pictures: torch.Tensor, figures: torch.Tensor
+        self, images: torch.Tensor, scalars: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give logits (N, 1 + turns) and (N, 1 + contents), the first of each for what is right.
+        """Return logits of the orientations and of the contents, the first of each for normal.
 
         Parameters
         ----------
-        pictures : tensor (N, 2, SIDE, SIDE)
-        figures : tensor (N, FIGURES)
+        images : float32 tensor (N, 2, IMAGE_SIZE, IMAGE_SIZE)
+        scalars : float32 tensor (N, SCALARS)
+
+        Returns
+        -------
+        (tensor (N, 1 + orientations), tensor (N, 1 + contents))
         """
-        return self.answers(self.see(pictures), figures)
+        normalized = ((scalars - self.mean) / self.std).clamp(-5, 5)
+        known = torch.cat([self.encoder(images), normalized], dim=1)
+        return self.orientation(known), self.content(known)
 
-    def answers(
-        self, seen: torch.Tensor, figures: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give what `forward` does, from what `see` made of the pictures."""
-        figures = ((figures - self.middle) / self.spread).clamp(-5, 5)
-        known = torch.cat([seen, figures], dim=1)
-        return self.turn(known), self.content(known)
+    def log_odds(self, features: Features) -> torch.Tensor:
+        """Return the log-odds (N, anomalies) of each anomaly against normal."""
+        logits = self(features.images, features.scalars)
+        return torch.cat([each[:, 1:] - each[:, :1] for each in logits], dim=1)
 
 
-class Namers(nn.Module):
-    """Several namers, fitted from different draws: what one says by chance, the others do not.
-
-    An ensemble (Lakshminarayanan et al. 2017) over slices that are moved a little (`looks.moved`).
+class AnomalyEnsemble(nn.Module):
+    """Average classifiers trained from different seeds (Lakshminarayanan et al. 2017).
 
     Parameters
     ----------
-    each : iterable of Namer
+    members : iterable of AnomalyClassifier
     """
 
-    def __init__(self, each: Iterable[Namer]) -> None:
+    def __init__(self, members: Iterable[AnomalyClassifier]) -> None:
         super().__init__()
-        self.each = nn.ModuleList(each)
+        self.members = nn.ModuleList(members)
 
-    def odds(self, halves: torch.Tensor, modality: str) -> torch.Tensor:
-        """Give the mean log-odds (N, faults) of each fault against what is right.
+    def log_odds(self, halves: torch.Tensor, modality: str) -> torch.Tensor:
+        """Return the mean log-odds (N, anomalies) of each anomaly, in the order of `ANOMALIES`.
 
-        Turns come first, then contents. A slice and its mirror image get the same.
+        The mean runs over the members, the augmented slices and their mirror images, so a slice and
+        its mirror image get the same.
 
         Parameters
         ----------
-        halves : tensor (N, 2, 128, 128)
-            Halved slices (`looks.halved`).
+        halves : float32 tensor (N, 2, 128, 128)
+            From `features.half_resolution`.
         modality : {"CT", "MR"}
         """
-        looks = look(moved(halves).flatten(0, 1), modality).with_mirrored()
-        namers = [cast("Namer", namer) for namer in self.each]
-        answers = [
-            namer.answers(seen, looks.figures)
-            for namer, seen in zip(namers, _seen(namers, looks.pictures), strict=True)
-        ]
-        odds = torch.stack([_odds(*each) for each in answers])
+        features = extract_features(augmented(halves).flatten(0, 1), modality).with_mirrored()
+        odds = torch.stack([member.log_odds(features) for member in self.members])
         return odds.view(-1, len(halves), odds.shape[-1]).mean(0)
 
 
-def _seen(namers: list[Namer], pictures: torch.Tensor) -> list[torch.Tensor]:
-    """Give what each namer sees: their convolutions as one in groups take half the time."""
-    seen, groups = pictures, 1
-    for alike in zip(*(namer.see[:_CONVOLUTIONS:2] for namer in namers), strict=True):
-        first = cast("nn.Conv2d", alike[0])
-        weight = torch.cat([each.weight for each in alike])
-        bias = torch.cat([each.bias for each in alike])
-        seen = F.conv2d(seen, weight, bias, first.stride, first.padding, groups=groups).relu()
-        groups = len(namers)
-    parts = seen.chunk(len(namers), dim=1)
-    return [namer.see[_CONVOLUTIONS:](part) for namer, part in zip(namers, parts, strict=True)]
-
-
-def _odds(*answers: torch.Tensor) -> torch.Tensor:
-    """Give log-odds (N, faults) from logits whose first column is what is right."""
-    return torch.cat([each[:, 1:] - each[:, :1] for each in answers], dim=1)
-
-
-def _answer(kinds: int) -> nn.Module:
+def _head(classes: int) -> nn.Module:
     return nn.Sequential(
-        nn.Linear(_SEEN + FIGURES, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, kinds)
+        nn.Linear(_ENCODED + SCALARS, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, classes)
     )

@@ -1,7 +1,7 @@
-"""The numbers of a domain check: safetensors, nothing that runs.
+"""The file of a domain check: safetensors, nothing that runs.
 
-By modality: the weights of a few networks of some 60,000 numbers each, and their scales; no picture
-and no slice is kept. Under the metadata key ``medtranslate``: format, limits, how many networks.
+By modality: the weights of a few networks of some 60,000 numbers each, and their scales; no image
+and no slice is stored. Under the metadata key ``medtranslate``: format, limits, number of networks.
 """
 
 from __future__ import annotations
@@ -13,29 +13,37 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from medtranslate.bundle import Bundle
-from medtranslate.domain_check.check import Calibrated, DomainCheck
-from medtranslate.domain_check.classifier import Namer, Namers
-from medtranslate.domain_check.scale import Scale
+from medtranslate.domain_check.check import DomainCheck, ModalityCheck, Scale
+from medtranslate.domain_check.classifier import AnomalyClassifier, AnomalyEnsemble
 from medtranslate.errors import ModelUnusable
 
 FORMAT = 2
 _KEY = "medtranslate"
-_ANEW = "remove the bundle in its run and go on with `train --resume`, which makes it anew"
-_SCALES = ("faults", "slice", "scan")
+_REMEDY = "remove the bundle in its run and go on with `train --resume`, which makes it anew"
+# Names of format 2 in the file, by names in the code.
+_SCALES = {"anomalies": "faults", "slice": "slice", "scan": "scan"}
+_WEIGHTS = {
+    "members": "each",
+    "encoder": "see",
+    "mean": "middle",
+    "std": "spread",
+    "orientation": "turn",
+}
 
 
-def as_bytes(check: DomainCheck) -> bytes:
-    """Give a check as a safetensors file; weights in 16 bit."""
+def to_bytes(check: DomainCheck) -> bytes:
+    """Serialize a domain check as a safetensors file, with weights in 16 bit."""
     tensors = {}
     for modality, part in check.modalities.items():
-        for name, value in part.namers.state_dict().items():
-            tensors[f"{modality}.namers.{name}"] = value.to(torch.float16).contiguous()
-        for name in _SCALES:
-            tensors[f"{modality}.{name}"] = getattr(part, name).knots.contiguous()
+        for name, value in part.classifiers.state_dict().items():
+            stored = _renamed(name, _WEIGHTS)
+            tensors[f"{modality}.namers.{stored}"] = value.to(torch.float16).contiguous()
+        for name, stored in _SCALES.items():
+            tensors[f"{modality}.{stored}"] = getattr(part, name).knots.contiguous()
     about = {
         "format": FORMAT,
         "limits": list(check.limits),
-        "namers": {name: len(part.namers.each) for name, part in check.modalities.items()},
+        "namers": {name: len(part.classifiers.members) for name, part in check.modalities.items()},
     }
     return save(tensors, metadata={_KEY: json.dumps(about)})
 
@@ -47,6 +55,12 @@ def load_domain(bundle: Bundle) -> DomainCheck | None:
     ------
     ModelUnusable
         If the file is damaged or of another format.
+
+    Examples
+    --------
+    >>> from medtranslate import Bundle
+    >>> load_domain(Bundle.load())
+    DomainCheck(CT, MR; limits=(1.5, 2.2))
     """
     if bundle.domain is None:
         return None
@@ -56,7 +70,7 @@ def load_domain(bundle: Bundle) -> DomainCheck | None:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         if about["format"] != FORMAT:
             fault = f"a domain check of format {about['format']}, but this version reads {FORMAT}"
-            raise ModelUnusable(fault, path=bundle.domain, remedy=_ANEW)
+            raise ModelUnusable(fault, path=bundle.domain, remedy=_REMEDY)
         warn, refuse = (float(limit) for limit in about["limits"])
         parts = {name: _part(tensors, name, about["namers"][name]) for name in ("CT", "MR")}
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
@@ -64,16 +78,21 @@ def load_domain(bundle: Bundle) -> DomainCheck | None:
     return DomainCheck(parts, (warn, refuse))
 
 
-def _part(tensors: dict[str, torch.Tensor], modality: str, count: int) -> Calibrated:
+def _part(tensors: dict[str, torch.Tensor], modality: str, count: int) -> ModalityCheck:
     prefix = f"{modality}.namers."
     if not all(bool(value.isfinite().all()) for value in tensors.values()):
         raise ValueError("numbers that are not finite")
+    names = {stored: name for name, stored in _WEIGHTS.items()}
     state = {
-        name.removeprefix(prefix): value.float()
+        _renamed(name.removeprefix(prefix), names): value.float()
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
-    namers = Namers(Namer() for _ in range(count))
-    namers.load_state_dict(state)
-    scales = [Scale(tensors[f"{modality}.{name}"].float()) for name in _SCALES]
-    return Calibrated(namers.eval().requires_grad_(False), *scales)
+    ensemble = AnomalyEnsemble(AnomalyClassifier() for _ in range(count))
+    ensemble.load_state_dict(state)
+    scales = [Scale(tensors[f"{modality}.{stored}"].float()) for stored in _SCALES.values()]
+    return ModalityCheck(ensemble.eval().requires_grad_(False), *scales)
+
+
+def _renamed(dotted: str, names: dict[str, str]) -> str:
+    return ".".join(names.get(part, part) for part in dotted.split("."))

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from medtranslate.domain_check import Effort, Slices, as_bytes, calibrate, halved
+from medtranslate.domain_check import (
+    CalibrationSettings,
+    CalibrationSlices,
+    calibrate,
+    half_resolution,
+    to_bytes,
+)
 from medtranslate.training.prepared import Data, PreparedSet, from_grey
 
 FEWEST = 100
@@ -15,7 +21,9 @@ _KEPT_OUT = 6  # one scan in so many measures what is odd, instead of teaching
 _CHUNK = 64
 
 
-def domain_numbers(data: Data, seed: int = 0, effort: Effort | None = None) -> bytes | None:
+def domain_numbers(
+    data: Data, seed: int = 0, settings: CalibrationSettings | None = None
+) -> bytes | None:
     """Calibrate a domain check on a run's slices.
 
     One scan in six is kept out of the fit and, with the slices that the run was validated on,
@@ -26,7 +34,7 @@ def domain_numbers(data: Data, seed: int = 0, effort: Effort | None = None) -> b
     data : Data
     seed : int
         Of every random choice.
-    effort : Effort, optional
+    settings : CalibrationSettings, optional
 
     Returns
     -------
@@ -41,12 +49,12 @@ def domain_numbers(data: Data, seed: int = 0, effort: Effort | None = None) -> b
         "CT": _slices(data.ct, data.ct_held_out, random),
         "MR": _slices(data.mri, data.mri_held_out, random),
     }
-    return as_bytes(calibrate(slices, seed, effort))
+    return to_bytes(calibrate(slices, seed, settings))
 
 
 def _slices(
     trained_on: PreparedSet, held_out: PreparedSet | None, random: torch.Generator
-) -> Slices:
+) -> CalibrationSlices:
     scans = torch.randperm(len(trained_on.records), generator=random)
     kept_out = scans[: max(1, len(scans) // _KEPT_OUT)]
     apart = torch.isin(trained_on.scans, kept_out.to(trained_on.scans.dtype))
@@ -55,7 +63,9 @@ def _slices(
     measured = [trained_on.slices[apart]]
     if held_out is not None:
         measured.append(held_out.slices)
-    return Slices(_halved(trained_on.slices[~apart], random), _halved(torch.cat(measured), random))
+    return CalibrationSlices(
+        _halved(trained_on.slices[~apart], random), _halved(torch.cat(measured), random)
+    )
 
 
 def _halved(grey: torch.Tensor, random: torch.Generator) -> torch.Tensor:
@@ -63,5 +73,5 @@ def _halved(grey: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     parts = []
     for part in chosen.split(_CHUNK):
         slices, head = from_grey(grey[part])
-        parts.append(halved(slices, head[:, 0]).half())
+        parts.append(half_resolution(slices, head[:, 0]).half())
     return torch.cat(parts)

@@ -18,7 +18,7 @@ from made_bundle import tiny_networks
 from PIL import Image
 
 from medtranslate import read
-from medtranslate.domain_check import Judgement
+from medtranslate.domain_check import Judgment
 from medtranslate.errors import (
     DeviceUnusable,
     ModelUnusable,
@@ -41,10 +41,10 @@ class Stub:
 
     def __init__(self, verdict: str, slices: tuple[float | None, ...] | None = None) -> None:
         reasons = () if verdict == "passed" else ("it stands on its head",)
-        self.judgement = Judgement(verdict, 3.0, (1.5, 2.5), reasons, slices)  # type: ignore[arg-type]
+        self.judgment = Judgment(verdict, 3.0, (1.5, 2.5), reasons, slices)  # type: ignore[arg-type]
 
-    def judge(self, prepared: object, source: object) -> Judgement:
-        return self.judgement
+    def judge(self, prepared: object, source: object) -> Judgment:
+        return self.judgment
 
 
 @pytest.fixture

@@ -3,39 +3,45 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medtranslate.domain_check.anomalies import CONTENTS, GENUINE, TURNS, UNTOLD, Maker
+from medtranslate.domain_check.anomalies import (
+    CONTENT_ANOMALIES,
+    GENUINE,
+    IGNORED,
+    ORIENTATION_ANOMALIES,
+    AnomalySynthesizer,
+)
 
 
-def maker(modality: str = "CT", seed: int = 0) -> Maker:
-    return Maker(modality, torch.Generator().manual_seed(seed))
+def synthesizer(modality: str = "CT", seed: int = 0) -> AnomalySynthesizer:
+    return AnomalySynthesizer(modality, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_examples_are_slices_with_labels(halves: torch.Tensor, modality: str) -> None:
     own = halves.repeat(12, 1, 1, 1)
-    examples = maker(modality).examples(own, own)
-    shade, cover = examples.halves.unbind(1)
+    examples = synthesizer(modality).examples(own, own)
+    shade, cover = examples.slices.unbind(1)
 
-    assert examples.halves.isfinite().all()
+    assert examples.slices.isfinite().all()
     assert shade.min() >= 0 and bool((shade <= cover + 1e-6).all())
-    assert set(examples.turns.tolist()) <= {UNTOLD, *range(1 + len(TURNS))}
-    assert set(examples.contents.tolist()) <= {UNTOLD, *range(1 + len(CONTENTS))}
-    no_head = examples.contents == 1 + list(CONTENTS).index("no head")
-    assert bool((examples.turns[no_head] == UNTOLD).all())
+    assert set(examples.orientations.tolist()) <= {IGNORED, *range(1 + len(ORIENTATION_ANOMALIES))}
+    assert set(examples.contents.tolist()) <= {IGNORED, *range(1 + len(CONTENT_ANOMALIES))}
+    no_head = examples.contents == 1 + list(CONTENT_ANOMALIES).index("no head")
+    assert bool((examples.orientations[no_head] == IGNORED).all())
 
 
 def test_the_same_seed_makes_the_same_examples(halves: torch.Tensor) -> None:
-    one, same = (maker(seed=3).examples(halves, halves) for _ in range(2))
-    other = maker(seed=4).examples(halves, halves)
+    one, same = (synthesizer(seed=3).examples(halves, halves) for _ in range(2))
+    other = synthesizer(seed=4).examples(halves, halves)
 
-    assert torch.equal(one.halves, same.halves)
-    assert not torch.equal(one.halves, other.halves)
+    assert torch.equal(one.slices, same.slices)
+    assert not torch.equal(one.slices, other.slices)
 
 
 def test_upside_down_lies_as_the_head_turned_over(halves: torch.Tensor) -> None:
-    nil = torch.zeros(len(halves), dtype=torch.int64)
-    upright = maker().make(GENUINE, halves, nil)
-    turned = maker().make(GENUINE, halves, nil + 1)
+    upright_labels = torch.zeros(len(halves), dtype=torch.int64)
+    upright = synthesizer().synthesize(GENUINE, halves, upright_labels)
+    turned = synthesizer().synthesize(GENUINE, halves, upright_labels + 1)
 
     # The same draws, half a turn apart; some lose another side, or have other noise.
     difference = (turned - upright.flip((2, 3))).abs().mean((1, 2, 3))
@@ -44,8 +50,11 @@ def test_upside_down_lies_as_the_head_turned_over(halves: torch.Tensor) -> None:
 
 
 def test_a_part_of_a_head_is_smaller_than_all_of_it(halves: torch.Tensor) -> None:
-    nil = torch.zeros(len(halves), dtype=torch.int64)
-    whole, part = (maker().make(kind, halves, nil)[:, 1] for kind in (GENUINE, "cut off"))
+    upright_labels = torch.zeros(len(halves), dtype=torch.int64)
+    whole, part = (
+        synthesizer().synthesize(kind, halves, upright_labels)[:, 1]
+        for kind in (GENUINE, "cut off")
+    )
 
     assert float(part.mean()) < 0.75 * float(whole.mean())
 
@@ -54,8 +63,10 @@ def test_a_head_in_mr_may_be_broader_by_a_seventh_and_one_in_ct_is_as_it_is() ->
     block = torch.zeros(40, 2, 128, 128)
     block[:, :, 34:94, 44:84] = 1.0  # 60 rows, 40 columns, in the middle
 
-    rows, columns = ((maker("MR").broader(block)[:, 1] >= 0.5).any(axis).sum(1) for axis in (2, 1))
+    rows, columns = (
+        (synthesizer("MR").broadened(block)[:, 1] >= 0.5).any(axis).sum(1) for axis in (2, 1)
+    )
 
     assert rows.tolist() == [60] * 40
     assert columns.min() >= 40 and 44 <= columns.max() <= 46
-    torch.testing.assert_close(maker("CT").broader(block), block)
+    torch.testing.assert_close(synthesizer("CT").broadened(block), block)

@@ -12,16 +12,22 @@ import yaml
 from safetensors.torch import load, save
 
 from medtranslate.bundle import Bundle, attach_domain
-from medtranslate.domain_check import DomainCheck, Effort, Slices, as_bytes, calibrate
-from medtranslate.domain_check import anomalies as faults
-from medtranslate.domain_check.anomalies import FAULTS, ON_ITS_SIDE
-from medtranslate.domain_check.calibration import fault_scale
-from medtranslate.domain_check.features import look, moved
+from medtranslate.domain_check import (
+    CalibrationSettings,
+    CalibrationSlices,
+    DomainCheck,
+    anomalies,
+    calibrate,
+    to_bytes,
+)
+from medtranslate.domain_check.anomalies import ANOMALIES, ON_ITS_SIDE
+from medtranslate.domain_check.calibration import anomaly_scale
+from medtranslate.domain_check.features import augmented, extract_features
 from medtranslate.domain_check.store import FORMAT, load_domain
 from medtranslate.errors import ModelUnusable
 from medtranslate.transforms import Prepared
 
-QUICK = Effort(namers=2, examples=256, epochs=1, variants=1)
+QUICK = CalibrationSettings(classifiers=2, examples=256, epochs=1, variants=1)
 
 
 def of_format(number: int) -> dict[str, str]:
@@ -31,9 +37,9 @@ def of_format(number: int) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def quick(slices: dict[str, Slices]) -> DomainCheck:
+def quick(slices: dict[str, CalibrationSlices]) -> DomainCheck:
     """A check that knows little, but is one."""
-    return calibrate(slices, effort=QUICK)
+    return calibrate(slices, settings=QUICK)
 
 
 @pytest.fixture
@@ -41,7 +47,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path, quick: DomainCheck) -> Path:
     """A bundle with a check."""
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
-    attach_domain(folder, as_bytes(quick))
+    attach_domain(folder, to_bytes(quick))
     return folder
 
 
@@ -59,7 +65,7 @@ def test_a_bundle_gives_back_the_check_that_it_was_given(
 
 
 def test_its_numbers_are_few(quick: DomainCheck) -> None:
-    assert len(as_bytes(quick)) < 300_000 * QUICK.namers
+    assert len(to_bytes(quick)) < 300_000 * QUICK.classifiers
 
 
 def test_a_bundle_without_a_check_has_none(tiny_bundle: Path) -> None:
@@ -67,66 +73,68 @@ def test_a_bundle_without_a_check_has_none(tiny_bundle: Path) -> None:
 
 
 def test_the_same_slices_and_seed_make_the_same_check(
-    slices: dict[str, Slices], quick: DomainCheck
+    slices: dict[str, CalibrationSlices], quick: DomainCheck
 ) -> None:
-    assert as_bytes(calibrate(slices, effort=QUICK)) == as_bytes(quick)
+    assert to_bytes(calibrate(slices, settings=QUICK)) == to_bytes(quick)
 
 
 def test_networks_of_a_check_are_fitted_from_different_draws(
-    slices: dict[str, Slices], quick: DomainCheck
+    slices: dict[str, CalibrationSlices], quick: DomainCheck
 ) -> None:
-    alone = calibrate(slices, effort=replace(QUICK, namers=1))
-    first, second = quick.modalities["CT"].namers.each
-    only = alone.modalities["CT"].namers.each[0]
+    alone = calibrate(slices, settings=replace(QUICK, classifiers=1))
+    first, second = quick.modalities["CT"].classifiers.members
+    only = alone.modalities["CT"].classifiers.members[0]
 
-    assert torch.equal(first.turn[0].weight, only.turn[0].weight)
-    assert not torch.equal(first.turn[0].weight, second.turn[0].weight)
+    assert torch.equal(first.orientation[0].weight, only.orientation[0].weight)
+    assert not torch.equal(first.orientation[0].weight, second.orientation[0].weight)
 
 
-def test_what_networks_say_is_averaged_over_them_and_over_the_moves(
+def test_log_odds_are_averaged_over_the_members_and_the_augmented_slices(
     quick: DomainCheck, halves: torch.Tensor
 ) -> None:
-    namers = quick.modalities["CT"].namers
+    ensemble = quick.modalities["CT"].classifiers
 
-    odds = namers.odds(halves[:2], "CT")
+    odds = ensemble.log_odds(halves[:2], "CT")
 
-    shown = [each.flip(3) if flip else each for each in moved(halves[:2]) for flip in (False, True)]
-    looks = [look(each, "CT") for each in shown]
-    answers = [namer(each.pictures, each.figures) for namer in namers.each for each in looks]
+    shown = [
+        each.flip(3) if flip else each for each in augmented(halves[:2]) for flip in (False, True)
+    ]
+    features = [extract_features(each, "CT") for each in shown]
+    answers = [one(each.images, each.scalars) for one in ensemble.members for each in features]
     by_hand = [torch.cat([said[:, 1:] - said[:, :1] for said in each], 1) for each in answers]
     torch.testing.assert_close(odds, torch.stack(by_hand).mean(0), rtol=1e-4, atol=1e-4)
 
 
 def test_what_lies_on_its_side_is_measured_on_broader_heads_too() -> None:
-    odds = torch.linspace(0, 1, 201)[:, None].expand(-1, len(FAULTS))
+    odds = torch.linspace(0, 1, 201)[:, None].expand(-1, len(ANOMALIES))
 
-    knots = fault_scale(odds, odds + 10).knots
+    knots = anomaly_scale(odds, odds + 10).knots
 
-    for fault, found in zip(FAULTS, knots.tolist(), strict=True):
-        broad = fault == ON_ITS_SIDE
+    for anomaly, found in zip(ANOMALIES, knots.tolist(), strict=True):
+        broad = anomaly == ON_ITS_SIDE
         expected = [5.5, 10.6, 10.8, 10.9, 10.96] if broad else [0.5, 0.8, 0.9, 0.95, 0.98]
         assert found == pytest.approx(expected, abs=2e-3)
 
 
 def test_broader_heads_change_that_scale_alone(
-    slices: dict[str, Slices], quick: DomainCheck, monkeypatch: pytest.MonkeyPatch
+    slices: dict[str, CalibrationSlices], quick: DomainCheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "BROADER", {"CT": 1.0, "MR": 1.6})
+    monkeypatch.setattr(anomalies, "BROADENED", {"CT": 1.0, "MR": 1.6})
 
-    other = calibrate(slices, effort=QUICK)
+    other = calibrate(slices, settings=QUICK)
 
-    for modality, fault in (("CT", None), ("MR", ON_ITS_SIDE)):
-        before, after = (each.modalities[modality].faults.knots for each in (quick, other))
+    for modality, anomaly in (("CT", None), ("MR", ON_ITS_SIDE)):
+        before, after = (each.modalities[modality].anomalies.knots for each in (quick, other))
         kept = (before == after).all(1).tolist()
-        changed = [name for name, same in zip(FAULTS, kept, strict=True) if not same]
-        assert changed == ([fault] if fault else [])
+        changed = [name for name, same in zip(ANOMALIES, kept, strict=True) if not same]
+        assert changed == ([anomaly] if anomaly else [])
 
 
-def test_a_calibration_leaves_the_random_state_alone(slices: dict[str, Slices]) -> None:
+def test_a_calibration_leaves_the_random_state_alone(slices: dict[str, CalibrationSlices]) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
 
-    calibrate(slices, effort=QUICK)
+    calibrate(slices, settings=QUICK)
 
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -177,7 +185,7 @@ def test_numbers_may_not_lie_outside_the_bundle(bundle: Path) -> None:
 
 
 def test_weights_that_are_not_finite_are_refused(bundle: Path, quick: DomainCheck) -> None:
-    tensors = load(as_bytes(quick))
+    tensors = load(to_bytes(quick))
     tensors["CT.slice"] = torch.full_like(tensors["CT.slice"], math.nan)
     attach_domain(bundle, save(tensors, metadata=of_format(FORMAT)))
 
@@ -188,7 +196,7 @@ def test_weights_that_are_not_finite_are_refused(bundle: Path, quick: DomainChec
 def test_a_check_of_another_format_is_refused_with_what_to_do(
     bundle: Path, quick: DomainCheck
 ) -> None:
-    attach_domain(bundle, save(load(as_bytes(quick)), metadata=of_format(FORMAT + 1)))
+    attach_domain(bundle, save(load(to_bytes(quick)), metadata=of_format(FORMAT + 1)))
 
     with pytest.raises(ModelUnusable, match=r"of format 3, but this version reads 2 .*--resume"):
         load_domain(Bundle.load(bundle))

@@ -6,7 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medtranslate.domain_check.features import FIGURES, SIDE, halved, look, moved
+from medtranslate.domain_check.features import (
+    IMAGE_SIZE,
+    SCALARS,
+    augmented,
+    extract_features,
+    half_resolution,
+)
 from medtranslate.transforms import Prepared
 
 
@@ -15,7 +21,7 @@ def test_halving_keeps_brightness_and_share_of_head() -> None:
     head = torch.zeros(1, 4, 4, dtype=torch.bool)
     head[0, :, 0] = True
 
-    halves = halved(slices, head)
+    halves = half_resolution(slices, head)
 
     assert halves.shape == (1, 2, 2, 2)
     assert halves[0, 1].tolist() == [[0.5, 0.0], [0.5, 0.0]]
@@ -24,21 +30,21 @@ def test_halving_keeps_brightness_and_share_of_head() -> None:
 
 def test_looks_are_finite_and_in_range(halves: torch.Tensor) -> None:
     for modality in ("CT", "MR"):
-        looks = look(halves, modality)
-        assert looks.pictures.shape == (len(halves), 2, SIDE, SIDE)
-        assert looks.figures.shape == (len(halves), FIGURES)
-        assert looks.figures.isfinite().all()
-        assert looks.pictures.min() >= 0 and looks.pictures.max() <= 1.0001
+        features = extract_features(halves, modality)
+        assert features.images.shape == (len(halves), 2, IMAGE_SIZE, IMAGE_SIZE)
+        assert features.scalars.shape == (len(halves), SCALARS)
+        assert features.scalars.isfinite().all()
+        assert features.images.min() >= 0 and features.images.max() <= 1.0001
 
 
 @pytest.mark.parametrize("axis", [2, 3])
 def test_mirroring_mirrors_the_picture_and_keeps_the_figures(
     halves: torch.Tensor, axis: int
 ) -> None:
-    here, there = look(halves, "CT"), look(halves.flip(axis), "CT")
+    here, there = extract_features(halves, "CT"), extract_features(halves.flip(axis), "CT")
 
-    assert torch.allclose(here.pictures, there.pictures.flip(axis), atol=1e-5)
-    assert torch.allclose(here.figures, there.figures, atol=1e-4)
+    assert torch.allclose(here.images, there.images.flip(axis), atol=1e-5)
+    assert torch.allclose(here.scalars, there.scalars, atol=1e-4)
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(0.5, 0.0), (0.3, 0.4)])
@@ -46,15 +52,18 @@ def test_the_scale_of_mr_says_nothing(halves: torch.Tensor, gain: float, offset:
     shade, cover = halves.unbind(1)
     other = torch.stack([gain * shade + offset * cover, cover], dim=1)
 
-    here, there = look(halves, "MR"), look(other, "MR")
+    here, there = extract_features(halves, "MR"), extract_features(other, "MR")
 
-    assert torch.allclose(here.pictures, there.pictures, atol=1e-3)
+    assert torch.allclose(here.images, there.images, atol=1e-3)
 
 
 def test_where_the_head_lies_does_not_enter_the_picture(halves: torch.Tensor) -> None:
-    here, there = look(halves, "CT"), look(halves.roll((4, -6), (2, 3)), "CT")
+    here, there = (
+        extract_features(halves, "CT"),
+        extract_features(halves.roll((4, -6), (2, 3)), "CT"),
+    )
 
-    assert torch.allclose(here.pictures, there.pictures, atol=1e-4)
+    assert torch.allclose(here.images, there.images, atol=1e-4)
 
 
 def test_moving_and_halving_give_what_the_library_gives(halves: torch.Tensor) -> None:
@@ -66,9 +75,9 @@ def test_moving_and_halving_give_what_the_library_gives(halves: torch.Tensor) ->
     tilted = F.grid_sample(halves, grid, align_corners=False)
     head = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.5
 
-    torch.testing.assert_close(moved(halves)[1], tilted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(augmented(halves)[1], tilted, atol=1e-4, rtol=0)
     torch.testing.assert_close(
-        halved(torch.ones(2, 1, 8, 8), head)[:, 1:], F.avg_pool2d(head[:, None].float(), 2)
+        half_resolution(torch.ones(2, 1, 8, 8), head)[:, 1:], F.avg_pool2d(head[:, None].float(), 2)
     )
 
 
@@ -79,13 +88,13 @@ def test_depth_is_counted_from_the_outline_inwards() -> None:
     cover = (depth >= 0).float()
     shells = torch.bucketize(depth, torch.tensor([0, 1, 2, 4, 8]), right=True) / 10
 
-    figures = look(torch.stack([shells * cover, cover])[None], "CT").figures[0]
+    scalars = extract_features(torch.stack([shells * cover, cover])[None], "CT").scalars[0]
 
-    assert figures[10:15].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5], abs=1e-5)
+    assert scalars[10:15].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5], abs=1e-5)
 
 
 def square(shade: torch.Tensor) -> torch.Tensor:
-    """A head of 48x48 pixels in the middle of 64x64, in brightness (48, 48), halved."""
+    """A head of 48x48 pixels in the middle of 64x64, in brightness (48, 48), at half resolution."""
     cover = F.pad(torch.ones(48, 48), (8, 8, 8, 8))
     small = torch.stack([F.pad(shade, (8, 8, 8, 8)), cover])[None]
     return F.interpolate(small, scale_factor=2)
@@ -95,9 +104,9 @@ def test_brightness_is_told_by_rank() -> None:
     order = torch.randperm(48 * 48, generator=torch.Generator().manual_seed(0))
     ramp = torch.linspace(0.1, 0.9, 48 * 48)[order].view(48, 48)
 
-    figures = look(square(ramp), "CT").figures[0]
+    scalars = extract_features(square(ramp), "CT").scalars[0]
 
-    assert figures[5:10].tolist() == pytest.approx([0.14, 0.3, 0.5, 0.7, 0.86], abs=1e-3)
+    assert scalars[5:10].tolist() == pytest.approx([0.14, 0.3, 0.5, 0.7, 0.86], abs=1e-3)
 
 
 def test_texture_tells_fine_from_coarse() -> None:
@@ -106,7 +115,8 @@ def test_texture_tells_fine_from_coarse() -> None:
     fine, coarse = (torch.where(rows // width % 2 == 0, 0.6, 0.4) * cover for width in (1, 4))
 
     pixels, blocks = (
-        look(torch.stack([shade, cover])[None], "CT").figures[0, 15:18] for shade in (fine, coarse)
+        extract_features(torch.stack([shade, cover])[None], "CT").scalars[0, 15:18]
+        for shade in (fine, coarse)
     )
 
     assert pixels.tolist() == pytest.approx([0.1, 0.0, 0.0], abs=1e-5)
@@ -116,7 +126,7 @@ def test_texture_tells_fine_from_coarse() -> None:
 def test_slow_texture_is_told_from_the_mean_of_a_block_not_of_the_head() -> None:
     halves_of_the_head = torch.where(torch.arange(48) < 24, 0.3, 0.7).expand(48, 48)
 
-    slow, spread = look(square(halves_of_the_head), "CT").figures[0, 16:18].tolist()
+    slow, spread = extract_features(square(halves_of_the_head), "CT").scalars[0, 16:18].tolist()
 
     assert (slow, spread) == pytest.approx((0.0, 0.2), abs=1e-5)
 
@@ -129,7 +139,7 @@ def test_white_is_told_of_the_head_and_of_its_depth_and_black_of_the_head() -> N
     shade[30:34] = 0.9  # bright and dark, not white and black
     shade[40:44] = 0.1
 
-    whites, deep_whites, blacks = look(square(shade), "CT").figures[0, 18:21].tolist()
+    whites, deep_whites, blacks = extract_features(square(shade), "CT").scalars[0, 18:21].tolist()
 
     assert whites == pytest.approx((48 + 24) / 48**2, abs=1e-6)
     assert deep_whites == pytest.approx(22 / 44**2, abs=1e-6)  # without two pixels at the rim
@@ -140,7 +150,7 @@ def test_moves_begin_with_none_and_tilt_and_broaden_the_head() -> None:
     block = torch.zeros(1, 2, 128, 128)
     block[:, :, 34:94, 44:84] = 1.0  # 60 rows, 40 columns, in the middle
 
-    none, *tilted, broader, narrower = moved(block)
+    none, *tilted, broader, narrower = augmented(block)
 
     assert torch.equal(none, block)
     for each in tilted:  # a corner is turned away, the area stays
@@ -152,9 +162,9 @@ def test_moves_begin_with_none_and_tilt_and_broaden_the_head() -> None:
 
 
 def test_mirrored_slices_give_mirrored_moves(halves: torch.Tensor) -> None:
-    none, left, right, broader, narrower = moved(halves)
+    none, left, right, broader, narrower = augmented(halves)
 
-    there = moved(halves.flip(3)).flip(4)
+    there = augmented(halves.flip(3)).flip(4)
 
     assert torch.allclose(there, torch.stack([none, right, left, broader, narrower]), atol=1e-4)
 
@@ -163,8 +173,8 @@ def test_figures_tell_size_and_what_is_cut(head: Prepared) -> None:
     disc = torch.zeros(2, 256, 256, dtype=torch.bool)
     disc[0, 64:192, 96:160] = True  # 128 rows, 64 columns
     disc[1, :, :] = True
-    looks = look(halved(torch.zeros(2, 1, 256, 256), disc), "CT")
-    height, width, proportion, share, edge = looks.figures[:, :5].exp().T.tolist()[0:5]
+    features = extract_features(half_resolution(torch.zeros(2, 1, 256, 256), disc), "CT")
+    height, width, proportion, share, edge = features.scalars[:, :5].exp().T.tolist()[0:5]
 
     assert [round(v, 3) for v in height] == [1.0, 2.0]  # of the field from -1 to 1
     assert [round(v, 3) for v in width] == [0.5, 2.0]

@@ -1,4 +1,4 @@
-"""The check that comes with the shipped bundle, on made scans and on the real ones."""
+"""The check that comes with the shipped bundle, on synthetic scans and on the real ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from made_head import made_picture
 from monai.data import MetaTensor
 
 from medtranslate.bundle import Bundle
-from medtranslate.domain_check import DomainCheck, Judgement, load_domain
+from medtranslate.domain_check import DomainCheck, Judgment, load_domain
 from medtranslate.imaging import read
 from medtranslate.phantom import Phantom
 from medtranslate.transforms import Prepared
@@ -31,7 +31,7 @@ def check(bundle: Bundle) -> DomainCheck:
     return found
 
 
-def judged(check: DomainCheck, bundle: Bundle, scan: MetaTensor, modality: str = "") -> Judgement:
+def judged(check: DomainCheck, bundle: Bundle, scan: MetaTensor, modality: str = "") -> Judgment:
     source = dict(scan.meta["source"])
     source["modality"] = modality or source["modality"]
     prepared = bundle.recipe(source["modality"], source["kind"]).prepare(scan)
@@ -70,13 +70,13 @@ def noise() -> np.ndarray:
 def test_what_is_no_head_is_refused(
     check: DomainCheck, bundle: Bundle, modality: str, grey: np.ndarray
 ) -> None:
-    judgement = judged(check, bundle, made_picture(grey, modality))
+    judgment = judged(check, bundle, made_picture(grey, modality))
 
-    assert judgement.verdict != "passed"
-    assert judgement.reasons
+    assert judgment.verdict != "passed"
+    assert judgment.reasons
 
 
-def test_a_made_head_is_not_refused(check: DomainCheck, bundle: Bundle) -> None:
+def test_a_synthetic_head_phantom_is_not_refused(check: DomainCheck, bundle: Bundle) -> None:
     assert judged(check, bundle, Phantom().volume()).verdict != "refused"
 
 
