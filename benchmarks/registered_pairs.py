@@ -1,0 +1,267 @@
+"""How near results come to the truth: registered CT and MR images of the same heads.
+
+A folder holds ``CT/`` and ``MR/`` with 2D images of the same names on one grid, the CT in the brain
+window (gray 0 is -20 HU, 255 is 100 HU). Every image goes through the whole conversion, as
+``medtranslate convert`` takes it; figures are in gray levels of 255, means over the images.
+
+- head: the head in the true CT; brain: what its closed skull encloses, 3 mm from bone;
+- fluid: inside the brain 10 gray levels (5 HU) or more below the brain's median in the true CT, and
+  tissue what lies within 6 of it; a slice counts with 80 pixels of fluid. An MR is taken for
+  fluid-bright (T2) where its fluid is brighter than its tissue, else for fluid-dark (T1, FLAIR);
+- fluid darker: slices whose fluid lies below tissue by at least half of what it does in the truth;
+- false white: pixels of the brain at 200 or more (74 HU) where 5x5 pixels of the truth are below;
+- bone Dice: 230 or more (88 HU) inside the head;
+- CT to MR: results are arbitrary units, so one curve (a gray level for each gray level, the best
+  by absolute error) is fitted to all images of a contrast before the error is taken; beside it the
+  same curve fitted to the CT itself, and one constant gray;
+- error map: Spearman's rank correlation inside the head of the cycle error with the true error
+  (both means of 5x5 pixels), and the same for nearness to the outline.
+
+::
+
+    python benchmarks/registered_pairs.py PAIRS --weights ct=mri_to_ct.safetensors --error-map
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from medtranslate import Translator, read
+from medtranslate.evaluation.lesions.brain import brain, depth
+from medtranslate.modality import Modality
+from medtranslate.transforms.head import heads
+
+Gray = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+HEAD = 0.08 * 255  # as the recipe for 2D CT images
+FLUID, TISSUE, FEWEST = 10, 6, 80
+WHITE, BONE = 200, 230
+NEIGHBORHOOD = 5  # pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One registered pair: images, gray levels 0 to 255 (H, W), and where head and brain are."""
+
+    images: Mapping[Modality, MetaTensor]
+    ct: Gray
+    mr: Gray
+    head: Mask
+    brain: Mask
+
+    @property
+    def fluid(self) -> Mask:
+        """Fluid inside the brain, by the true CT."""
+        return self.brain & (self.ct <= self._level - FLUID)
+
+    @property
+    def tissue(self) -> Mask:
+        """Brain tissue, by the true CT."""
+        return self.brain & (np.abs(self.ct - self._level) <= TISSUE)
+
+    @property
+    def contrast(self) -> str:
+        """``"fluid bright"`` or ``"fluid dark"`` by the MR, ``""`` with too little fluid."""
+        if self.fluid.sum() < FEWEST or self.tissue.sum() < FEWEST:
+            return ""
+        return "fluid bright" if _below(self.mr, self) < 0 else "fluid dark"
+
+    @property
+    def _level(self) -> float:
+        return float(np.median(self.ct[self.brain])) if self.brain.any() else 0.0
+
+
+def main() -> None:
+    """Measure a model on a folder of pairs and print its rows."""
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("pairs", type=Path, help="folder with CT/ and MR/")
+    options.add_argument("--bundle", type=Path, help="instead of the shipped one")
+    options.add_argument("--weights", action="append", default=[], metavar="ct|mri=FILE")
+    options.add_argument("--to", choices=("ct", "mri", "both"), default="both")
+    options.add_argument("--error-map", action="store_true", help="costs two more translations")
+    options.add_argument("--json", type=Path)
+    chosen = options.parse_args()
+    translator = Translator.load(chosen.bundle)
+    for each in chosen.weights:
+        to, _, file = each.partition("=")
+        translator = with_weights(translator, to, Path(file))
+    cases = read_pairs(chosen.pairs)
+    found: dict[str, float] = {
+        "pairs": len(cases),
+        "with brain": sum(bool(c.brain.any()) for c in cases),
+    }
+    for to in ("ct", "mri") if chosen.to == "both" else (chosen.to,):
+        source = Modality.parse(to).other
+        results = [translated(translator, case.images[source], to) for case in cases]
+        made = [_gray(result) for result in results]
+        found |= ct_figures(cases, made) if to == "ct" else mr_figures(cases, made)
+        if chosen.error_map:
+            cycled = [_gray(translated(translator, result, source.target)) for result in results]
+            found |= map_figures(cases, made, cycled, to)
+    print(f"{translator.bundle.name} {translator.bundle.version} {' '.join(chosen.weights)}\n")
+    print("| what | figure |\n| --- | --- |")
+    for name, value in found.items():
+        print(f"| {name} | {value:.4g} |")
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=2), encoding="utf-8")
+
+
+def with_weights(translator: Translator, to: str, file: Path) -> Translator:
+    """Return the translator with other weights for one direction."""
+    network = translator.bundle.generator(to).network
+    network.load_state_dict({name: w.float() for name, w in load_file(file).items()})
+    settled = translator.device.settle(network)
+    return replace(translator, networks={**translator.networks, to: settled})
+
+
+def read_pairs(folder: Path) -> list[Case]:
+    """Read the pairs of a folder."""
+    names = sorted(path.name for path in (folder / "CT").iterdir())
+    return [_read_pair(folder, name) for name in names]
+
+
+def _read_pair(folder: Path, name: str) -> Case:
+    images = {each: read(folder / each / name, modality=each) for each in Modality}
+    ct, mr = (_gray(image) for image in images.values())
+    head = heads((ct > HEAD)[None])[0]
+    return Case(images, ct, mr, head, brain(ct.round().astype(np.uint8), head, "ct"))
+
+
+def translated(translator: Translator, image: MetaTensor, to: str) -> MetaTensor:
+    """Translate an image through the whole conversion."""
+    return translator.translate(image, to=to, modality=Modality.parse(to).other)
+
+
+def _gray(image: MetaTensor) -> Gray:
+    """Return a 2D image as rows and columns."""
+    return np.ascontiguousarray(image.as_tensor()[0, :, :, 0].T.numpy(), dtype=np.float32)
+
+
+def ct_figures(cases: Sequence[Case], made: Sequence[Gray]) -> dict[str, float]:
+    """Compare CT made of MR with the true CT."""
+    pairs = list(zip(cases, made, strict=True))
+    inside = [(case, ct) for case, ct in pairs if case.brain.any()]
+    figures = {
+        "MR to CT: MAE in the head": _mean(np.abs(ct - c.ct)[c.head].mean() for c, ct in pairs),
+        "MR to CT: MAE in the brain": _mean(np.abs(ct - c.ct)[c.brain].mean() for c, ct in inside),
+        "the same of one constant gray": _mean(
+            np.abs(np.median(c.ct[c.brain]) - c.ct)[c.brain].mean() for c, _ in inside
+        ),
+        "bone Dice": _mean(_dice(ct >= BONE, c.ct >= BONE, c.head) for c, ct in pairs),
+        "false white in the brain, %": 100 * _mean(_false_white(c, ct) for c, ct in inside),
+        "brain median - truth": _mean(np.median((ct - c.ct)[c.brain]) for c, ct in inside),
+    }
+    for contrast in ("fluid dark", "fluid bright"):
+        those = [(case, ct) for case, ct in inside if case.contrast == contrast]
+        if not those:
+            continue
+        wanted = np.array([_below(case.ct, case) for case, _ in those])
+        got = np.array([_below(ct, case) for case, ct in those])
+        figures |= {
+            f"{contrast} in MR: slices": len(those),
+            f"{contrast} in MR: fluid darker by half of the truth, %": 100
+            * float((got >= wanted / 2).mean()),
+            f"{contrast} in MR: fluid below tissue": float(got.mean()),
+            f"{contrast} in MR: the same in the truth": float(wanted.mean()),
+            f"{contrast} in MR: AUC of fluid against tissue": _mean(
+                _auc(-ct[case.fluid], -ct[case.tissue]) for case, ct in those
+            ),
+        }
+    return figures
+
+
+def mr_figures(cases: Sequence[Case], made: Sequence[Gray]) -> dict[str, float]:
+    """Compare MR made of CT with the true MR, after one curve for each contrast."""
+    figures = {}
+    for contrast in ("fluid dark", "fluid bright"):
+        those = [(case, mr) for case, mr in zip(cases, made, strict=True)]
+        those = [(case, mr) for case, mr in those if case.contrast == contrast]
+        if not those:
+            continue
+        truth = [case.mr[case.head] for case, _ in those]
+        for name, values in (
+            ("the model", [mr[case.head] for case, mr in those]),
+            ("the CT's gray", [case.ct[case.head] for case, _ in those]),
+            ("a constant", [np.zeros(case.head.sum()) for case, _ in those]),
+        ):
+            figures[f"CT to MR, {contrast}: MAE, curve of {name}"] = _curve_error(values, truth)
+    return figures
+
+
+def map_figures(
+    cases: Sequence[Case], made: Sequence[Gray], cycled: Sequence[Gray], to: str
+) -> dict[str, float]:
+    """Rank pixels by cycle error, and by nearness to the outline, against the true error."""
+    by_cycle, by_outline = [], []
+    for case, result, back in zip(cases, made, cycled, strict=True):
+        source, truth = (case.mr, case.ct) if to == "ct" else (case.ct, case.mr)
+        true = _smooth(np.abs(result - truth))[case.head]
+        by_cycle.append(_spearman(_smooth(np.abs(source - back))[case.head], true))
+        by_outline.append(_spearman(-depth(case.head)[case.head], true))
+    return {
+        f"error map to {to}: Spearman": _mean(by_cycle),
+        f"error map to {to}: nearness to the outline": _mean(by_outline),
+    }
+
+
+def _curve_error(values: Sequence[NDArray], truth: Sequence[NDArray]) -> float:
+    """Return the mean over images of the error after the best curve of 64 gray levels."""
+    bins = [np.clip(each / 4, 0, 63).astype(int) for each in values]
+    flat, wanted = np.concatenate(bins), np.concatenate(truth)
+    curve = np.array([np.median(wanted[flat == k]) if (flat == k).any() else 0 for k in range(64)])
+    return _mean(np.abs(curve[b] - t).mean() for b, t in zip(bins, truth, strict=True))
+
+
+def _below(gray: Gray, case: Case) -> float:
+    """Return how far fluid lies below tissue."""
+    return float(np.median(gray[case.tissue]) - np.median(gray[case.fluid]))
+
+
+def _false_white(case: Case, ct: Gray) -> float:
+    nearby = F.max_pool2d(torch.from_numpy(case.ct)[None], NEIGHBORHOOD, 1, NEIGHBORHOOD // 2)[0]
+    return float(((ct >= WHITE) & (nearby.numpy() < WHITE))[case.brain].mean())
+
+
+def _dice(first: Mask, second: Mask, head: Mask) -> float:
+    both = (first & head).sum() + (second & head).sum()
+    return float(2 * (first & second & head).sum() / max(both, 1))
+
+
+def _auc(higher: NDArray, lower: NDArray) -> float:
+    ranks = _ranks(np.concatenate([higher, lower]))[: len(higher)]
+    return float((ranks.mean() - (len(higher) - 1) / 2) / len(lower))
+
+
+def _spearman(first: NDArray, second: NDArray) -> float:
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+
+
+def _ranks(values: NDArray) -> NDArray[np.float64]:
+    """Return ranks from 0, the mean rank where values are equal."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts + 1) / 2)[place]
+
+
+def _smooth(gray: Gray) -> Gray:
+    pooled = F.avg_pool2d(torch.from_numpy(gray)[None], NEIGHBORHOOD, 1, NEIGHBORHOOD // 2)
+    return pooled[0].numpy()
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+if __name__ == "__main__":
+    main()
