@@ -6,7 +6,6 @@ classes of an allow-list, so that a bundle from somebody else can be loaded with
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,17 +20,13 @@ from torch import nn
 from medtranslate.errors import InputMissing, ModelUnusable
 from medtranslate.files import shipped
 from medtranslate.modality import TARGETS
-from medtranslate.networks import Compact, GrayThroughRGB, ResNet9, UNet256
-from medtranslate.transforms import Recipe, build, line_of, load_recipe, read_yaml, refuse
+from medtranslate.networks import InvalidSpec
+from medtranslate.networks import build_generator as build_network
+from medtranslate.networks.generators import TARGETS as NETWORKS
+from medtranslate.transforms import Recipe, line_of, load_recipe, read_yaml, refuse
 
 FORMAT = 2
 MODEL_FILE = Path("configs/model.yaml")
-GENERATORS: dict[str, type] = {
-    f"medtranslate.networks.{kind.__name__}": kind
-    for kind in (Compact, GrayThroughRGB, ResNet9, UNet256)
-}
-GENERATORS["medtranslate.networks.GreyThroughRGB"] = GrayThroughRGB  # as bundles of 0.1 name it
-
 _UPGRADE = (
     "write its recipes (configs/recipes) anew as MONAI transforms, or copy those that medtranslate "
     "ships (docs/reference/recipes.md), then set format: 2"
@@ -151,10 +146,12 @@ def default_bundle() -> Path:
 
 def build_generator(spec: Any, path: Path, where: str) -> nn.Module:
     """Build a generator from its ``_target_`` and arguments, through the allow-list."""
-    network = build(spec, GENERATORS, path, where)
-    if not isinstance(network, nn.Module):
-        refuse(path, where, f"needs a _target_: {', '.join(GENERATORS)}")
-    return network
+    if not isinstance(spec, dict) or "_target_" not in spec:
+        refuse(path, where, f"needs a _target_: {', '.join(NETWORKS)}")
+    try:
+        return build_network(spec)
+    except InvalidSpec as error:
+        refuse(path, f"{where}.{error.where}".rstrip("."), error.fault)
 
 
 def file_hash(path: Path) -> str:
@@ -195,13 +192,20 @@ def load_weights(network: nn.Module, path: Path) -> torch.dtype:
     """
     try:
         kept = load_file(path)
-        state = {k: v.to(torch.float32, copy=True) for k, v in kept.items()}
+        state = {k: _as_float32(v) for k, v in kept.items()}
         network.load_state_dict(state, assign=True)
     except (SafetensorError, OSError) as error:
         raise ModelUnusable(f"not readable as safetensors: {error}", path=path) from error
     except RuntimeError as error:
         raise ModelUnusable("these weights belong to another network", path=path) from error
-    return functools.reduce(torch.promote_types, (v.dtype for v in kept.values()))
+    floats = (each.dtype for each in kept.values() if each.is_floating_point())
+    return max(floats, key=lambda dtype: dtype.itemsize, default=torch.float16)
+
+
+def _as_float32(stored: torch.Tensor) -> torch.Tensor:
+    """Copy a tensor as float32; counters and tables of indices stay whole numbers."""
+    wanted = torch.float32 if stored.is_floating_point() else stored.dtype
+    return stored.to(wanted, copy=True)
 
 
 def _recipes(path: Path, files: dict[str, Any]) -> dict[str, Recipe]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from medtranslate.bundle.facts import METADATA_FILE, Facts
 from medtranslate.bundle.load import MODEL_FILE, file_hash
-from medtranslate.bundle.save import generated_files, spelled_out, write_texts
+from medtranslate.bundle.save import generated_files, write_texts
 from medtranslate.bundle.workflows import workflow_files
 from medtranslate.errors import ModelUnusable
+from medtranslate.networks import complete_spec
 from medtranslate.transforms import read_yaml
 
 REFERENCE_FILE = Path("configs/reference.json")
@@ -47,7 +48,7 @@ def refresh(folder: Path, *, version: str = "", note: str = "", facts: Facts | N
         weights = folder / str(spec["weights"])
         if not weights.is_file():
             raise ModelUnusable("the weights are missing", path=weights)
-        spec |= {"network": spelled_out(spec["network"]), "sha256": file_hash(weights)}
+        spec |= {"network": complete_spec(spec["network"]), "sha256": file_hash(weights)}
     write_texts(folder, generated_files(content, facts))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import shutil
 import tempfile
@@ -18,11 +17,12 @@ from torch import nn
 
 from medtranslate.bundle.card import model_card
 from medtranslate.bundle.facts import METADATA_FILE, Facts
-from medtranslate.bundle.load import FORMAT, GENERATORS, MODEL_FILE, file_hash
+from medtranslate.bundle.load import FORMAT, MODEL_FILE, file_hash
 from medtranslate.bundle.metadata import make_metadata
 from medtranslate.bundle.workflows import workflow_files
 from medtranslate.errors import OutputExists, OutputFailed
 from medtranslate.modality import TARGETS, Modality
+from medtranslate.networks import complete_spec
 from medtranslate.transforms import load_recipe
 
 _WEIGHTS = {to: f"models/{Modality.parse(to).direction}.safetensors" for to in TARGETS}
@@ -155,17 +155,6 @@ def write_texts(folder: Path, texts: Mapping[Path, str]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def spelled_out(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a generator's spec with the defaults of its class written out."""
-    parameters = inspect.signature(GENERATORS[spec["_target_"]]).parameters.values()
-    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-    given = {
-        key: spelled_out(value) if isinstance(value, Mapping) else value
-        for key, value in spec.items()
-    }
-    return {"_target_": spec["_target_"], **defaults, **given}
-
-
 def _fill(
     folder: Path, networks: Networks, recipes: list[Path], name: str, version: str
 ) -> dict[str, Any]:
@@ -178,7 +167,7 @@ def _fill(
     for to, generator in networks.generators.items():
         _save(generator, folder / _WEIGHTS[to], networks.dtype)
         generators[to] = {
-            "network": spelled_out(networks.specs[to]),
+            "network": complete_spec(networks.specs[to]),
             "weights": _WEIGHTS[to],
             "sha256": file_hash(folder / _WEIGHTS[to]),
         }
@@ -195,7 +184,7 @@ def _fill(
 
 def _save(network: nn.Module, path: Path, dtype: torch.dtype) -> None:
     state = {
-        key: value.detach().to("cpu", dtype).contiguous()
+        key: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
         for key, value in network.state_dict().items()
     }
     path.write_bytes(save(state))  # not `save_file`, which makes a file that only its owner reads

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from medtranslate.bundle.facts import Facts
+from medtranslate.networks import generator_name
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_TRAINABLE = ("Compact", "ResNet9", "UNet256")
 _EPOCHS = 200  # the paper's
 _NEEDS_MORE = ("learns", "hold", "hold_of", "cuda_graph")  # other weights, or one GPU
 
@@ -58,16 +58,13 @@ def _settings(spec: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
 
     Without what only serves a training that starts from other weights or runs on one GPU.
     """
-    kind = str(spec["_target_"]).rpartition(".")[2]
-    if kind not in _TRAINABLE:
+    name = generator_name(spec)
+    if not name:
         return {}
-    arguments = {
-        key: value
-        for key, value in spec.items()
-        if key not in ("_target_", "in_channels", "out_channels")
-    }
+    implied = ("_target_", "spatial_dims", "in_channels", "out_channels")
+    arguments = {key: value for key, value in spec.items() if key not in implied}
     known = dict(facts.training.get("settings", {}))
-    network = {"network": kind.lower(), "network_arguments": arguments}
+    network = {"network": name, "network_arguments": arguments}
     settings = network | known | network
     return {name: value for name, value in settings.items() if name not in _NEEDS_MORE}
 

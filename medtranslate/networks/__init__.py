@@ -1,10 +1,33 @@
-"""Generators ResNet-9, U-Net-256 and compact, and the PatchGAN discriminator."""
+"""Generators (ResNet-9, U-Net-256, compact, any of MONAI's allow-list) and the PatchGAN."""
 
 from medtranslate.networks.compact import Compact
 from medtranslate.networks.discriminator import PatchGAN
+from medtranslate.networks.generators import (
+    GENERATOR_NAMES,
+    BoundedOutput,
+    InvalidSpec,
+    build_generator,
+    complete_spec,
+    generator_name,
+    generator_spec,
+)
 from medtranslate.networks.gray_through_rgb import GrayThroughRGB
 from medtranslate.networks.initial import draw_weights
 from medtranslate.networks.resnet import ResNet9
 from medtranslate.networks.unet import UNet256
 
-__all__ = ["Compact", "GrayThroughRGB", "PatchGAN", "ResNet9", "UNet256", "draw_weights"]
+__all__ = [
+    "GENERATOR_NAMES",
+    "BoundedOutput",
+    "Compact",
+    "GrayThroughRGB",
+    "InvalidSpec",
+    "PatchGAN",
+    "ResNet9",
+    "UNet256",
+    "build_generator",
+    "complete_spec",
+    "draw_weights",
+    "generator_name",
+    "generator_spec",
+]

@@ -52,7 +52,7 @@ def _kind(network: dict[str, Any]) -> str:
     arguments = [
         _kind(value) if isinstance(value, dict) else f"{key} {value}"
         for key, value in network.items()
-        if key not in ("_target_", "in_channels", "out_channels")
+        if key not in ("_target_", "spatial_dims", "in_channels", "out_channels")
     ]
     return f"{network['_target_'].rpartition('.')[2]} ({', '.join(arguments)})"
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from medtranslate.device import choose_layout
-from medtranslate.networks import PatchGAN, draw_weights
-from medtranslate.training.settings import NETWORKS, WHICH, Settings
+from medtranslate.networks import PatchGAN, build_generator, draw_weights, generator_spec
+from medtranslate.training.settings import WHICH, Settings
 
 SIDES = WHICH["both"]
 """What a generator makes, or a discriminator judges."""
@@ -123,7 +123,7 @@ class Models:
 
 def make_generator(settings: Settings) -> nn.Module:
     """Build a generator as the settings say, its weights not yet drawn."""
-    return NETWORKS[settings.network](**settings.network_arguments)
+    return build_generator(generator_config(settings))
 
 
 def make_discriminator(settings: Settings) -> nn.Module:
@@ -133,8 +133,7 @@ def make_discriminator(settings: Settings) -> nn.Module:
 
 def generator_config(settings: Settings) -> dict[str, Any]:
     """Return the generator as a bundle's config names it."""
-    name = NETWORKS[settings.network].__name__
-    return {"_target_": f"medtranslate.networks.{name}", **settings.network_arguments}
+    return generator_spec(settings.network, settings.network_arguments)
 
 
 class ImagePool:
@@ -213,7 +212,7 @@ class MovingAverage:
     def __init__(self, module: nn.Module, source: nn.Module, decay: float) -> None:
         module.load_state_dict(source.state_dict())
         self.module = module.requires_grad_(False)
-        self.decay = decay
+        self.source, self.decay = source, decay
         self._pairs = list(zip(module.parameters(), source.parameters(), strict=True))
 
     @torch.no_grad()
@@ -222,3 +221,5 @@ class MovingAverage:
         decay = min(self.decay, (1 + updates) / (10 + updates))
         averages, current = zip(*self._pairs, strict=True)
         torch._foreach_lerp_(averages, current, 1 - decay)
+        for kept, now in zip(self.module.buffers(), self.source.buffers(), strict=True):
+            kept.copy_(now)  # statistics of batch normalization follow at once

@@ -6,20 +6,20 @@ Zhu et al. 2017, section 4 ("Training details") and appendix 7.1: Adam at 2e-4, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from torch import nn
+import torch
 
 from medtranslate.errors import TrainingFailed
-from medtranslate.networks import Compact, PatchGAN, ResNet9, UNet256
+from medtranslate.networks import (
+    GENERATOR_NAMES,
+    InvalidSpec,
+    PatchGAN,
+    build_generator,
+    generator_spec,
+)
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "resnet9": ResNet9,
-    "unet256": UNet256,
-    "compact": Compact,
-}
 ADVERSARIAL = ("least-squares", "log")
 WHICH = {"both": ("mri", "ct"), "mri": ("mri",), "ct": ("ct",)}
 """Generators, by what they make."""
@@ -36,9 +36,10 @@ class Settings:
 
     Parameters
     ----------
-    network : {"resnet9", "unet256", "compact"}
-        The generator, one for each direction.
-    network_arguments : dict of str to int
+    network : str
+        The generator, one for each direction: ``"resnet9"``, ``"unet256"``, ``"compact"``, or a
+        network of `monai.networks.nets` such as ``"BasicUNet"`` (`networks.GENERATOR_NAMES`).
+    network_arguments : dict
         What its class takes, such as ``{"width": 96, "blocks": 6}``; its own defaults elsewhere.
     discriminator_width, discriminator_layers : int
         Of the PatchGAN; 64 and 3 make the paper's 70x70.
@@ -118,7 +119,7 @@ class Settings:
     """
 
     network: str = "resnet9"
-    network_arguments: dict[str, int] = field(default_factory=dict)
+    network_arguments: dict[str, Any] = field(default_factory=dict)
     discriminator_width: int = 64
     discriminator_layers: int = 3
     epochs: int = 200
@@ -157,7 +158,7 @@ class Settings:
         if self.crop is not None:
             object.__setattr__(self, "crop", tuple(self.crop))
         for name, allowed in (
-            ("network", tuple(NETWORKS)), ("adversarial", ADVERSARIAL),
+            ("network", GENERATOR_NAMES), ("adversarial", ADVERSARIAL),
             ("identity_of", tuple(WHICH)), ("learns", tuple(WHICH)),
             ("hold_of", tuple(WHICH)), ("precision", PRECISIONS), ("layout", LAYOUTS),
         ):  # fmt: skip
@@ -179,6 +180,15 @@ class Settings:
                 raise TrainingFailed(f"{name} must lie in [0, 1), not {getattr(self, name)}")
         self._check_picture()
 
+    def _multiple(self) -> int:
+        """Return the number that must divide the sides of what the generators take."""
+        try:
+            with torch.device("meta"):
+                network = build_generator(generator_spec(self.network, self.network_arguments))
+        except InvalidSpec as error:
+            raise TrainingFailed(f"network {self.network}: {error}") from error
+        return int(network.multiple)  # type: ignore[arg-type]
+
     def _check_picture(self) -> None:
         if self.reduce < 1 or FRAME % self.reduce:
             raise TrainingFailed(f"reduce must divide {FRAME}, not {self.reduce}")
@@ -186,7 +196,7 @@ class Settings:
         rows, columns = self.picture
         if any(not 0 < side <= largest for side in (rows, columns)):
             raise TrainingFailed(f"the crop must fit into {largest}x{largest} pixels")
-        multiple = NETWORKS[self.network].multiple  # type: ignore[attr-defined]
+        multiple = self._multiple()
         if rows % multiple or columns % multiple:
             raise TrainingFailed(
                 f"{self.network} takes sides that {multiple} divides, not {rows}x{columns}"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from medtranslate.bundle import Bundle, Networks, save_bundle
 from medtranslate.bundle import save as save_module
 from medtranslate.errors import ModelUnusable, OutputExists, OutputFailed
-from medtranslate.networks import Compact, PatchGAN
+from medtranslate.networks import Compact, PatchGAN, build_generator, generator_spec
 from medtranslate.transforms import load_recipe
 
 
@@ -116,6 +116,34 @@ def test_weights_of_any_float_type(folder, edited, dtype):
     assert {weights.dtype for weights in state.values()} == {torch.float32}
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("BasicUNet", {"features": [8, 8, 8, 8, 8, 8]}),
+        ("AttentionUnet", {"channels": [8, 16], "strides": [2]}),  # batch normalization's counters
+        ("DynUNet", {"kernel_size": [3, 3, 3], "strides": [1, 2, 2],
+                     "upsample_kernel_size": [2, 2], "filters": [8, 16, 32]}),
+        ("FlexibleUNet", {"backbone": "efficientnet-b0", "decoder_channels": [8, 8, 8, 8, 8]}),
+        ("SegResNet", {"init_filters": 8}),
+        ("SwinUNETR", {"feature_size": 12}),  # tables of indices
+        ("UNet", {"channels": [8, 16], "strides": [2]}),
+    ],
+)  # fmt: skip
+def test_a_network_of_monai_is_saved_and_loaded(tmp_path, name, arguments):
+    if name == "SwinUNETR":
+        pytest.importorskip("einops")
+    torch.manual_seed(0)
+    spec = generator_spec(name, arguments)
+    network = build_generator(spec).eval()
+    networks = Networks({"mri": spec}, {"mri": network}, dtype=torch.float32)
+    bundle = Bundle.load(tiny_bundle(tmp_path / "model", networks))
+    image = torch.rand(1, 1, 256, 256) * 2 - 1
+    with torch.inference_mode():
+        assert torch.equal(bundle.generator("mri").network(image), network(image))
+    train = yaml.safe_load((tmp_path / "model/configs/train.yaml").read_text())
+    assert train["settings"]["network"] == name
+
+
 def test_weights_do_not_change_with_their_file(folder):
     """A loaded network holds its own memory, not a view of the file."""
     bundle = Bundle.load(folder)
@@ -194,7 +222,7 @@ def test_an_expression_in_a_recipe(folder):
         ("width: 16", "width: $16", "generators.mri.network.width: the expression"),
         ("networks.Compact", "networks.PatchGAN", "PatchGAN' is not allowed"),
         ("medtranslate.networks.Compact", "os.system", "the class 'os.system' is not allowed"),
-        ("medtranslate.networks.Compact", "monai.networks.nets.UNet", "is not allowed"),
+        ("medtranslate.networks.Compact", "monai.networks.nets.Discriminator", "is not allowed"),
         ("width: 16", "wide: 16", "generators.mri.network.wide: Compact has no such argument"),
         ("width: 16", "width: 12", "generators.mri.network: width is 12, not a multiple"),
         ("width: 16", "width: 0", "0 is not a whole number"),

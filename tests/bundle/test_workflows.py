@@ -28,10 +28,10 @@ from medtranslate.cli.app import app
 from medtranslate.errors import InputMissing, OutOfDomain, TrainingFailed, Unreadable, WrongModality
 from medtranslate.evaluation.folders import FolderEvaluation
 from medtranslate.imaging import write
+from medtranslate.networks import GENERATOR_NAMES
 from medtranslate.packaging.reference import phantom_scan
 from medtranslate.packaging.training_workflow import TrainingSlices
 from medtranslate.training import RunFolder, Settings, Training
-from medtranslate.training.settings import NETWORKS
 from medtranslate.translation.workflow import Scans
 
 
@@ -251,7 +251,7 @@ def test_epochs_are_said_once(complete, tmp_path) -> None:
 
 def test_a_network_is_called_in_train_yaml_as_training_calls_it(complete) -> None:
     settings = workflow(complete, "train", "train").parser.get_parsed_content("settings")
-    assert settings.network in NETWORKS
+    assert settings.network in GENERATOR_NAMES
     assert settings == Settings(network="compact", network_arguments=settings.network_arguments)
     assert settings.network_arguments == {"width": 16, "blocks": 1}
 
