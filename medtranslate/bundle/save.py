@@ -183,8 +183,11 @@ def _fill(
 
 
 def _save(network: nn.Module, path: Path, dtype: torch.dtype) -> None:
-    state = {
-        key: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
-        for key, value in network.state_dict().items()
-    }
+    state = {key: _as_stored(value, dtype) for key, value in network.state_dict().items()}
     path.write_bytes(save(state))  # not `save_file`, which makes a file that only its owner reads
+
+
+def _as_stored(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Copy a tensor: some of MONAI's networks hold a layer twice, and views are refused."""
+    wanted = dtype if value.is_floating_point() else value.dtype
+    return value.detach().to("cpu", wanted, copy=True).contiguous()
