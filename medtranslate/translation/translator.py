@@ -240,6 +240,29 @@ class Translator:
         WrongModality, OutOfDomain, Unsupported, ModelUnusable
             As `translate`.
         """
+        path, given = first_file(source), source["modality"]
+        self.check(image, source, to)
+        try:
+            prepared = self.bundle.recipe(given, source["kind"]).prepare(image)
+        except Unsupported as error:
+            raise Unsupported(error.fault, path=path, remedy=error.remedy) from error
+        if not prepared.head.any():
+            raise OutOfDomain("there is no head in it", path=path, remedy=_if_dark(image, source))
+        return self.bundle.recipe(self._made(to), source["kind"]), prepared
+
+    def check(self, image: MetaTensor, source: Mapping[str, Any], to: str) -> None:
+        """Refuse an image that is not of the other modality, or not finite.
+
+        Parameters
+        ----------
+        image, source, to
+            As `prepare`.
+
+        Raises
+        ------
+        WrongModality, Unsupported, ModelUnusable
+            As `translate`.
+        """
         path = first_file(source)
         given, wanted = source["modality"], self._made(to)
         if not _finite(image):
@@ -253,13 +276,6 @@ class Translator:
             if basis.startswith("guess"):
                 remedy += f", or say what it is with --from {wanted.other.target}"
             raise WrongModality(f"is {wanted} already ({basis})", path=path, remedy=remedy)
-        try:
-            prepared = self.bundle.recipe(given, source["kind"]).prepare(image)
-        except Unsupported as error:
-            raise Unsupported(error.fault, path=path, remedy=error.remedy) from error
-        if not prepared.head.any():
-            raise OutOfDomain("there is no head in it", path=path, remedy=_if_dark(image, source))
-        return self.bundle.recipe(wanted, source["kind"]), prepared
 
     def translate_frames(
         self, frames: torch.Tensor, *, to: str, progress: Progress = lambda done, of: None

@@ -1,73 +1,82 @@
-"""The translation in MONAI's parts, as a bundle's YAML files put them together.
+"""What a bundle's YAML files need beside MONAI's own parts.
 
-A scan goes ``LoadImaged -> PrepareSlicesd -> SlicewiseInferer -> RestoreScand -> SaveImaged``: the
-same calls as `Translator.translate`, cut where MONAI's workflows, Label and Deploy want to cut.
+A scan goes ``LoadImaged -> recipe -> SliceInferer -> Invertd -> units -> SaveImaged``. Here are the
+checks around them, the label of a synthetic image, and the scans that lie at a path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.inferers import Inferer
 from monai.transforms import MapTransform
-from monai.utils import ensure_tuple_rep
 
-from medtranslate.device import Device
-from medtranslate.errors import Unreadable, Unsupported
+from medtranslate.errors import OutOfDomain, Unreadable, Unsupported
 from medtranslate.files import check_present
 from medtranslate.imaging import survey, write
 from medtranslate.imaging.base import ScanWriter
-from medtranslate.transforms import Prepared
+from medtranslate.imaging.source import SourceRecord, first_file
+from medtranslate.modality import Modality
+from medtranslate.transforms import Recipe, head_of
 from medtranslate.translation.source import source_of
 from medtranslate.translation.translator import Translator
 
 _LABEL = "SYNTHETIC"
 
 
-@dataclass(frozen=True)
-class Held:
-    """What `RestoreScand` needs of the scan that `PrepareSlicesd` prepared.
-
-    It travels among the image's ``applied_operations``, which batches leave as they are.
+class Recipes(NamedTuple):
+    """The two recipes of a conversion.
 
     Parameters
     ----------
-    scan : MetaTensor (1, X, Y, Z)
-        As it was loaded.
-    source : mapping
-        Its source record.
-    prepared : Prepared
-        All its slices.
+    source : Recipe
+        Prepares the scan; its geometry is undone.
+    target : Recipe
+        Its units are applied.
     """
 
-    scan: MetaTensor
-    source: Mapping[str, Any]
-    prepared: Prepared
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Held:
-        """Stay one object: MONAI copies metadata at every operation, and nothing here changes."""
-        return self
+    source: Recipe
+    target: Recipe
 
 
-class PrepareSlicesd(MapTransform):
-    """Take scans to the network's slices, by the recipe of their modality and kind.
+def recipes(translator: Translator, to: str, kind: str = "") -> Recipes:
+    """Return the recipes of a direction.
+
+    Parameters
+    ----------
+    translator : Translator
+        The model, with its recipes.
+    to : str
+        ``"mri"`` or ``"ct"``.
+    kind : str
+        ``"volume"`` or ``"picture"``; ``""`` for volumes, or pictures where the model takes only
+        these.
+
+    Raises
+    ------
+    ModelUnusable
+        The model has no such recipe.
+    """
+    target, bundle = Modality.parse(to, "to"), translator.bundle
+    if not kind:
+        kind = "volume" if f"{target.other}-volume" in bundle.recipes else "picture"
+    return Recipes(bundle.recipe(target.other, kind), bundle.recipe(target, kind))
+
+
+class CheckScand(MapTransform):
+    """Refuse scans that cannot be translated, before anything is done to them.
 
     Parameters
     ----------
     keys : str or sequence of str
-        Entries to prepare: MetaTensors (1, X, Y, Z) in physical units, affine in RAS mm. They
-        become (1, 256, 256, M), float32 in [-1, 1]: the M slices that show a head, as the recipes'
-        `Prepared` describes them.
+        Entries to check: MetaTensors (1, X, Y, Z) in physical units, as `LoadImaged` gave them.
     translator : Translator
-        The model, with its recipes.
+        The model.
     to : str
         ``"mri"`` or ``"ct"``.
     modality : str
@@ -88,11 +97,11 @@ class PrepareSlicesd(MapTransform):
         self.translator, self.to, self.modality = translator, to, modality
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the dictionary with prepared scans.
+        """Return the dictionary; ``meta["source"]`` says what the scans are.
 
         Raises
         ------
-        WrongModality, OutOfDomain, Unsupported, ModelUnusable
+        WrongModality, Unsupported, ModelUnusable
             As `Translator.translate`.
         """
         out = dict(data)
@@ -101,56 +110,40 @@ class PrepareSlicesd(MapTransform):
             if scan.ndim != 4 or len(scan) != 1:
                 raise Unsupported(f"shape {list(scan.shape)} is no single scan (1, X, Y, Z)")
             source = source_of(scan, self.modality)
-            _, prepared = self.translator.prepare(scan, source, self.to)
-            held = Held(scan, source, prepared)
-            image = MetaTensor(prepared.slices[prepared.holds].permute(1, 2, 3, 0).contiguous())
-            image.meta["filename_or_obj"] = scan.meta.get("filename_or_obj", "")
-            image.push_applied_operation({"class": type(self).__name__, "extra_info": held})
-            out[key] = image
+            self.translator.check(scan, source, self.to)
+            out[key] = MetaTensor(scan.as_tensor()).copy_meta_from(scan)
+            out[key].meta["source"] = SourceRecord.of(source)
         return out
 
 
-class SlicewiseInferer(Inferer):
-    """Send the slices of a volume through a 2D network, so many at once, in the network's numbers.
+class CheckHeadd(MapTransform):
+    """Refuse prepared scans that show no head."""
 
-    MONAI's `SliceInferer` sends other batches than a conversion does, and a float sum depends on
-    the batch; this one gives the same voxels.
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the dictionary.
 
-    Parameters
-    ----------
-    batch_size : int, optional
-        Slices at once; by default 4 on a CPU and 32 on a GPU.
-    """
-
-    def __init__(self, batch_size: int | None = None) -> None:
-        self.batch_size = batch_size
-
-    def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
-        """Map (B, 1, H, W, M) in [-1, 1] to the same shape, float32, on the same device."""
-        frames = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        volumes = len(frames)
-        frames = frames.movedim(-1, 1).flatten(0, 1).contiguous()
-        assert isinstance(network, torch.nn.Module)
-        weight = next(network.parameters(), frames)
-        picked = Device.pick(str(weight.device), batch=self.batch_size)
-        made = Device(picked.processor, weight.dtype, picked.batch).run(network, frames)
-        return made.unflatten(0, (volumes, -1)).movedim(1, -1).to(inputs.device)
+        Raises
+        ------
+        OutOfDomain
+            ``meta["head"]`` is empty.
+        """
+        for key in self.key_iterator(dict(data)):
+            head = head_of(data[key])
+            if head is not None and not head.any():
+                path = first_file(data[key].meta["source"])
+                raise OutOfDomain("there is no head in it", path=path)
+        return dict(data)
 
 
-class RestoreScand(MapTransform):
-    """Take translated slices back to their scan: its geometry, the units of the target.
+class LabelSynthesisd(MapTransform):
+    """Say in ``meta["synthesis"]`` that images are synthetic, and by which model.
 
     Parameters
     ----------
     keys : str or sequence of str
-        Entries to restore: (1, 256, 256, M) as the inferer gave them. They become what
-        `Translator.translate` gives.
-    orig_keys : str or sequence of str
-        The prepared entries that they were made from.
+        Translated images, with the ``meta["source"]`` of their scans.
     translator : Translator
-        The model, with its recipes.
+        The model.
     to : str
         ``"mri"`` or ``"ct"``.
     allow_missing_keys : bool
@@ -160,25 +153,22 @@ class RestoreScand(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        orig_keys: KeysCollection,
         translator: Translator,
         to: str,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.orig_keys = ensure_tuple_rep(orig_keys, len(self.keys))
         self.translator, self.to = translator, to
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the dictionary with translated scans."""
+        """Return the dictionary with labelled images."""
         out = dict(data)
-        for key, orig in self.key_iterator(out, self.orig_keys):
-            held = _held(out[orig])
-            made = out[key].as_tensor() if isinstance(out[key], MetaTensor) else out[key]
-            slices = self.translator.laid_out(made.detach().permute(3, 0, 1, 2), held.prepared)
-            out[key] = self.translator.finish(
-                slices, held.prepared, held.scan, held.source, to=self.to
-            )
+        for key in self.key_iterator(out):
+            image = MetaTensor(out[key].as_tensor()).copy_meta_from(out[key])
+            source = image.meta["source"]
+            target = recipes(self.translator, self.to, source["kind"]).target
+            image.meta["synthesis"] = self.translator.synthesis(source, self.to, target)
+            out[key] = image
         return out
 
 
@@ -221,10 +211,14 @@ class Scans(Sequence[dict[str, str]]):
             raise Unreadable("holds no scan", path=self.path)
 
     @property
+    def kind(self) -> str:
+        """``"volume"`` or ``"picture"``; ``""`` where there is no scan."""
+        return self._found[0]["kind"] if self._found else ""
+
+    @property
     def suffix(self) -> str:
         """How results are called: ``.png`` for pictures, else ``.nii.gz``."""
-        pictures = bool(self._found) and self._found[0]["kind"] == "picture"
-        return ".png" if pictures else ".nii.gz"
+        return ".png" if self.kind == "picture" else ".nii.gz"
 
     @property
     def root(self) -> str:
@@ -256,10 +250,3 @@ class Scans(Sequence[dict[str, str]]):
             if one.kind == kind and not one.description.startswith(_LABEL)
         )
         return [{"image": file, "kind": kind} for file in files]
-
-
-def _held(image: Any) -> Held:
-    for operation in reversed(image.applied_operations):
-        if isinstance(operation, Mapping) and isinstance(operation.get("extra_info"), Held):
-            return operation["extra_info"]
-    raise ValueError("this image was not prepared by PrepareSlicesd")

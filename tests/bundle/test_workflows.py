@@ -25,7 +25,14 @@ from medtranslate import Translator, read
 from medtranslate.bundle.facts import Facts
 from medtranslate.bundle.workflows import workflow_files
 from medtranslate.cli.app import app
-from medtranslate.errors import InputMissing, OutOfDomain, TrainingFailed, Unreadable, WrongModality
+from medtranslate.errors import (
+    InputMissing,
+    OutOfDomain,
+    TrainingFailed,
+    Unreadable,
+    Unsupported,
+    WrongModality,
+)
 from medtranslate.evaluation.folders import FolderEvaluation
 from medtranslate.imaging import write
 from medtranslate.networks import GENERATOR_NAMES
@@ -162,7 +169,7 @@ def test_the_parts_work_without_the_engine(complete, scans) -> None:
     """What MONAI Label and Deploy do: transforms, a batch of one, the inferer, transforms."""
     found = workflow(complete, "inference", "inference", precision="float32", batch_size=4,
                      device="$torch.device('cpu')")  # fmt: skip
-    restore = found.postprocessing.transforms[0]
+    restore = Compose(found.postprocessing.transforms[:-1])  # all but SaveImaged
     dataset = Dataset([{"image": str(scans / "ct.nii.gz")}], found.preprocessing)
     (batch,) = DataLoader(dataset, batch_size=1)
     with torch.no_grad():
@@ -181,11 +188,15 @@ def test_the_parts_work_without_the_engine(complete, scans) -> None:
 
 def test_no_head_is_refused(complete) -> None:
     found = workflow(complete, "inference", "inference")
-    prepare = found.preprocessing.transforms[-1]
+    prepare = Compose(found.preprocessing.transforms[2:])  # all but loading
     empty = phantom_scan("CT", "volume")
     empty.as_tensor().fill_(-1000)
-    with pytest.raises(OutOfDomain):
+    with pytest.raises(RuntimeError) as raised:
         prepare({"image": empty})
+    assert isinstance(raised.value.__cause__, OutOfDomain)
+    with pytest.raises(RuntimeError) as raised:
+        prepare({"image": phantom_scan("CT", "volume") * float("nan")})
+    assert isinstance(raised.value.__cause__, Unsupported)
 
 
 def losses(folder: Path) -> list[list[str]]:
