@@ -1,48 +1,15 @@
-"""What a command prints while it runs: results on stdout; progress, notes and errors on stderr."""
+"""What ``convert`` prints: results on stdout; progress, notes and errors on stderr."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from statistics import mean
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-
 from medtranslate.cli.endings import headed, sentence
+from medtranslate.cli.progress import ProgressDisplay
 from medtranslate.conversion import Conversion, Observer
-
-
-class ProgressLines:
-    """Log progress as lines, where no terminal shows a bar.
-
-    A line is written when at least a tenth more is done and `SECONDS` have passed, so that short
-    work is silent and long work leaves ten lines.
-    """
-
-    SECONDS = 10.0
-
-    def __init__(self) -> None:
-        self._name, self._share, self._last = "", 0.0, time.monotonic()
-
-    def step(self, name: str, done: int, total: int) -> None:
-        """Take progress; `total` is 0 until it is known."""
-        if name != self._name:
-            self._name, self._share, self._last = name, 0.0, time.monotonic()
-        share = done / total if total else 0.0
-        now = time.monotonic()
-        if share >= self._share + 0.1 and now - self._last >= self.SECONDS:
-            self._share, self._last = share, now
-            print(f"medtranslate: {name}: {share:.0%}", file=sys.stderr, flush=True)
 
 
 class ConversionConsole(Observer):
@@ -61,25 +28,13 @@ class ConversionConsole(Observer):
     def __init__(self, *, quiet: bool, verbose: bool, results_on_stderr: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose
         self._results = sys.stderr if results_on_stderr else sys.stdout
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            disable=quiet or not sys.stderr.isatty(),
-        )
-        self._task: tuple[str, TaskID] | None = None
-        self._progress_lines = ProgressLines()
+        self._display = ProgressDisplay(quiet=quiet)
         self._folders: dict[object, list[Conversion]] = {}
         self._told: Exception | None = None
         self._done = self._failed = self._lines = 0
 
     def __enter__(self) -> ConversionConsole:
-        self._bars.start()
+        self._display.__enter__()
         return self
 
     def __exit__(
@@ -88,23 +43,16 @@ class ConversionConsole(Observer):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bars.stop()
+        self._display.__exit__(kind, error, trace)
 
     def progress(self, name: str, done: int, total: int) -> None:
-        """Move the bar, or log a line where there is no terminal."""
-        if self._bars.disable:
-            if not self.quiet:
-                self._progress_lines.step(name, done, total)
-            return
-        if self._task is None or self._task[0] != name:
-            self._end_bar()
-            self._task = name, self._bars.add_task(name, total=None)
-        self._bars.update(self._task[1], completed=done, total=total or None)
+        """Show progress."""
+        self._display.step(name, done, total)
 
     def note(self, message: str) -> None:
         """Print a note."""
         if not self.quiet:
-            self._above_bar(f"medtranslate: note: {message}")
+            self._display.print(f"medtranslate: note: {message}")
 
     def show(self, one: Conversion) -> None:
         """Print a conversion that is done: its notes and one line; one line for a whole folder."""
@@ -112,12 +60,12 @@ class ConversionConsole(Observer):
         self._failed += one.error is not None
         if one.error is not None and one.error is not self._told:  # a missing model fails them all
             self._told = one.error
-            self._above_bar(headed(sentence(one.error, verbose=self.verbose)))
+            self._display.print(headed(sentence(one.error, verbose=self.verbose)))
         if one.folder is not None:
             self._show_of_folder(one)
             return
         self._lines += 1
-        self._end_bar()
+        self._display.end()
         if one.error is None:
             for note in one.notes:
                 self.note(f"{one.path}: {note}")
@@ -139,7 +87,7 @@ class ConversionConsole(Observer):
         converted = [each for each in images if each.error is None]
         if len(images) != one.of or not converted:
             return
-        self._end_bar()
+        self._display.end()
         self._result(folder_summary(converted, one.of))
         warned = sum(each.checks["domain"]["verdict"] == "warned" for each in converted)
         if warned and not self.verbose:
@@ -151,19 +99,10 @@ class ConversionConsole(Observer):
     def _result(self, line: str) -> None:
         if self.quiet:
             return
-        if self._results.isatty() and not self._bars.disable:
-            self._above_bar(line)
+        if self._results.isatty() and self._display.on_terminal:
+            self._display.print(line)
         else:
             print(line, file=self._results, flush=True)
-
-    def _end_bar(self) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task[1])
-            self._task = None
-
-    def _above_bar(self, text: str) -> None:
-        # Rich breaks what is printed past it at the width of the terminal; a line stays a line.
-        self._bars.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def summary(one: Conversion) -> str:

@@ -8,7 +8,11 @@ from typing import Annotated
 
 import typer
 
-Bundles = Annotated[list[str], typer.Argument(help="Folders of the bundles to evaluate.")]
+from medtranslate.cli import options as shared
+
+Bundles = Annotated[
+    list[str], typer.Argument(parser=shared.given, help="Folders of the bundles to evaluate.")
+]
 Ct = Annotated[Path, typer.Option("--ct", help="Folder of real CT test pictures or volumes.")]
 Mri = Annotated[Path, typer.Option("--mri", help="Folder of real MRI test pictures or volumes.")]
 CtReference = Annotated[
@@ -27,16 +31,16 @@ Paired = Annotated[
     bool,
     typer.Option("--paired", help="Pictures of the same name show the same slice: also errors."),
 ]
-Out = Annotated[
+Output = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Folder for the report: JSON, CSV and HTML."),
+    typer.Option(
+        "--output", "-o", "--out", metavar="FOLDER", help="Write the report: JSON, CSV and HTML."
+    ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier report.")]
 Weights = Annotated[
     Path | None,
     typer.Option("--inception-weights", help="File of Inception weights, instead of finding them."),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1...")]
 Seed = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
 Cache = Annotated[
     Path | None, typer.Option("--cache", help="Folder for the features of real pictures.")
@@ -80,13 +84,15 @@ def evaluate(
     paired: Paired = False,
     lesions: Lesions = 0,
     protocol: ProtocolOption = ProtocolName.PUBLISHED,
-    out: Out = None,
-    overwrite: Overwrite = False,
+    output: Output = None,
+    overwrite: shared.Overwrite = False,
     inception_weights: Weights = None,
-    device: Device = "auto",
+    device: shared.Device = "auto",
     seed: Seed = 2020,
     cache: Cache = None,
     force: Force = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Measure how good translations are: FID, KID, cycle error, cost; with --paired, errors too.
 
@@ -95,14 +101,14 @@ def evaluate(
     test slices. Works without a network.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from medtranslate.cli.progress import ProgressDisplay
     from medtranslate.evaluation.folders import FolderEvaluation
     from medtranslate.evaluation.report import check_report_folder, write_report
     from medtranslate.evaluation.table import show
 
-    if out is not None:
-        check_report_folder(out, overwrite=overwrite)
+    if output is not None:
+        check_report_folder(output, overwrite=overwrite)
     plan = FolderEvaluation(
         bundles=tuple(bundles),
         ct=ct,
@@ -119,18 +125,10 @@ def evaluate(
         cache=cache,
         trust_modality=force,
     )
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, int] = {}
-
-        def advance(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total)
-            bars.update(tasks[step], completed=done)  # type: ignore[arg-type]
-
-        evaluation = plan.run(advance)
-    console = Console()
+    with ProgressDisplay(quiet=quiet) as display:
+        evaluation = plan.run(display.step)
+    console = Console(quiet=quiet)
     show(evaluation, console)
-    if out is not None:
-        for path in write_report(evaluation, out, overwrite=overwrite):
+    if output is not None:
+        for path in write_report(evaluation, output, overwrite=overwrite):
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
