@@ -7,19 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medtranslate.device import Precision, check_device_name
 from medtranslate.errors import InvalidOption
 from medtranslate.modality import Modality
 
 FORMATS = ("nii.gz", "nii", "mha", "nrrd", "png", "jpg", "tif", "dicom")
 """What a result may be written as."""
-
-_PRECISIONS = {
-    "auto": "auto",
-    "float32": "float32",
-    "fp32": "float32",
-    "bf16": "bfloat16",
-    "bfloat16": "bfloat16",
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class ConversionOptions:
     bundle : str or path
         Folder of the model; ``""`` for the shipped one.
     device : str
-        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     precision : str
         ``"auto"``, ``"float32"`` or ``"bf16"``.
     batch_size : int or None
@@ -85,7 +78,7 @@ class ConversionOptions:
     Examples
     --------
     >>> ConversionOptions(to="MR", modality="ct", precision="BF16")
-    ConversionOptions(to='mri', modality='CT', precision='bfloat16')
+    ConversionOptions(to='mri', modality='CT', precision='bf16')
     """
 
     to: str
@@ -117,15 +110,16 @@ class ConversionOptions:
             to=Modality.parse(self.to, "to").target,
             output=_path(self.output),
             modality=modality,
-            format=_chosen("format", self.format, dict(zip(FORMATS, FORMATS, strict=True)))
-            if self.format
-            else "",
+            format=self.format.lower(),
             series=str(self.series),
             template=_path(self.template),
             reports=tuple(_path(one) for one in reports),
             bundle=_path(self.bundle),
-            precision=_chosen("precision", self.precision, _PRECISIONS),
+            device=check_device_name(self.device),
+            precision=Precision.parse(self.precision).value,
         )
+        if self.format not in ("", *FORMATS):
+            raise InvalidOption(f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
         if self.output == "-":
             raise InvalidOption("-o - is not supported: results are files or folders")
         if self.batch_size is not None and self.batch_size < 1:
@@ -158,14 +152,6 @@ class ConversionOptions:
 def is_page(report: str) -> bool:
     """Tell whether the name of a report asks for an HTML page instead of JSON."""
     return report.lower().endswith((".html", ".htm"))
-
-
-def _chosen(name: str, value: str, choices: dict[str, str]) -> str:
-    try:
-        return choices[str(value).lower()]
-    except KeyError:
-        known = ", ".join(dict.fromkeys(choices.values()))
-        raise InvalidOption(f"{name} {value!r} is not one of {known}") from None
 
 
 def _path(value: str | os.PathLike[str] | None) -> str:

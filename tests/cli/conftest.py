@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from scan_fixtures import (  # noqa: F401
 
 from medtranslate.cli.app import app
 from medtranslate.cli.endings import run
+from medtranslate.cli.progress import ProgressLines
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,9 @@ Command = Callable[..., Done]
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run a command line and give its exit code and what it said."""
+    monkeypatch.setattr(ProgressLines, "SECONDS", math.inf)  # however slow the machine
 
     def call(*arguments: object) -> Done:
         code = run(app, [str(one) for one in arguments])

@@ -182,7 +182,7 @@ def test_options_are_kept_in_one_spelling_and_replaced_field_by_field(tiny, ct) 
 
     assert (options.to, options.modality, options.reports) == ("mri", "CT", ("r.html",))
     assert options.wants_page and options == ConversionOptions(
-        to="mri", modality="CT", precision="bfloat16", reports=["r.html"]
+        to="mri", modality="CT", precision="bf16", reports=["r.html"]
     )
     done = convert(ct, options=ConversionOptions(**tiny), cycle=False, preview=False)
     assert done.preview is None and done.seconds.keys() == {
