@@ -20,6 +20,7 @@ _HOMES = {
     "ConversionOptions": "medtranslate.conversion",
     "inspect": "medtranslate.conversion.inspection",
     "Translator": "medtranslate.translation",
+    "TranslateModality": "medtranslate.translation",
     "TranslateModalityd": "medtranslate.translation",
     "RandTranslateModalityd": "medtranslate.translation",
     "Bundle": "medtranslate.bundle",

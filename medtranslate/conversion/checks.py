@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from medtranslate.conversion.options import ConversionOptions
 from medtranslate.device import Progress
-from medtranslate.domain_check import DomainCheck, Judgment, load_domain
+from medtranslate.domain_check import DomainCheck, Judgment
 from medtranslate.modality import Modality
 from medtranslate.quality.coverage import Unseen, find_unseen
 from medtranslate.quality.cycle import CycleError, cycle_error
@@ -70,8 +70,8 @@ class Loaded:
 
     @classmethod
     def of(cls, translator: Translator) -> Loaded:
-        """Load the domain check that a model carries."""
-        return cls(translator, load_domain(translator.bundle))
+        """Take the domain check that a model carries."""
+        return cls(translator, translator.domain_check)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +175,8 @@ class Checks:
         self.trace.found["domain"] = {**judgment.as_builtins(), "forced": forced}
         if judgment.verdict == "passed":
             return judgment, []
-        if judgment.verdict == "refused" and not forced:
-            raise judgment.refusal(self.source)
+        if not forced:
+            judgment.raise_if_refused(self.source)
         reasons = "; ".join(judgment.reasons)
         if forced:
             return judgment, [f"the domain check refuses it ({reasons}): translated by --force"]

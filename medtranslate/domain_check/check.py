@@ -75,8 +75,8 @@ class Scale:
         Examples
         --------
         >>> scale = Scale.measure(torch.linspace(0, 1, 1001)[:, None])
-        >>> scale.score(torch.tensor([[0.9]]))  # one genuine scan in ten is as high
-        tensor([[1.]])
+        >>> round(scale.score(torch.tensor([[0.9]])).item(), 2)  # one genuine scan in ten
+        1.0
         """
         levels = -torch.tensor(RATES).log10()
         knots = self.knots.T  # (rates, K)
@@ -130,19 +130,51 @@ class Judgment:
             and [None if each is None else round(each, 3) for each in self.slices],
         }
 
-    def refusal(self, source: Mapping[str, Any]) -> OutOfDomain:
-        """Return the error that refuses a scan.
+    def raise_if_refused(self, source: Mapping[str, Any]) -> None:
+        """Refuse a scan whose verdict is "refused".
 
         Parameters
         ----------
         source : mapping
-            The scan's source record; its first file is named.
+            The scan's source record; the message names its first file.
+
+        Raises
+        ------
+        OutOfDomain
         """
+        if self.verdict != "refused":
+            return
         files = source.get("files") or [None]
         path = None if files[0] is None else Path(files[0])
         modality = source.get("modality") or "scan"
         fault = f"is no head {modality} that this model can translate: {'; '.join(self.reasons)}"
-        return OutOfDomain(fault, path=path, remedy="--force translates it all the same")
+        remedy = "--force (in Python force=True) translates it all the same"
+        raise OutOfDomain(fault, path=path, remedy=remedy)
+
+
+def quality_record(judgment: Judgment | None) -> dict[str, Any]:
+    """Return what the domain check found, for ``meta["quality"]["domain"]``.
+
+    The keys and types never vary, so that MONAI can collate scans into batches.
+
+    Parameters
+    ----------
+    judgment : Judgment or None
+        None where the scan was not checked.
+
+    Examples
+    --------
+    >>> quality_record(None)["verdict"]
+    'not checked'
+    """
+    warn, refuse = LIMITS if judgment is None else judgment.limits
+    return {
+        "verdict": "not checked" if judgment is None else judgment.verdict,
+        "score": -1.0 if judgment is None else round(judgment.score, 3),
+        "warn_from": warn,
+        "refuse_from": refuse,
+        "reasons": "" if judgment is None else "; ".join(judgment.reasons),
+    }
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,7 +168,7 @@ def _measured(translator: Translator, to: str) -> dict[str, Any]:
     """Translate the phantom and sum the result up."""
     kind = phantom_kind(translator.bundle, to)
     scan = phantom_scan(Modality.parse(to).other, kind)
-    made = translator.translate(scan, to=to).as_tensor()[0].numpy()
+    made = translator.translate(scan, to=to, check=False).as_tensor()[0].numpy()
     return {
         "source_sha256": _hash(scan.as_tensor()[0].numpy()),
         "sha256": _hash(made),

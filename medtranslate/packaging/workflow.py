@@ -40,7 +40,7 @@ def check_workflow(bundle: Bundle) -> Comparison:
     with tempfile.TemporaryDirectory() as made:
         source, results = Path(made) / "phantom.nii.gz", Path(made) / "results"
         write(phantom_scan(modality, "volume"), source)
-        ours = reference_translator(bundle).translate(source, to=to, modality=modality)
+        ours = reference_translator(bundle).translate(source, to=to, modality=modality, check=False)
         run_inference(bundle.folder, source, results, to)
         files = sorted(path for path in results.rglob("*") if path.is_file())
         if len(files) != 1:

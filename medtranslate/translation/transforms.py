@@ -7,9 +7,73 @@ from typing import Any
 
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms import MapTransform, RandomizableTransform, Transform
 
 from medtranslate.translation.translator import Translator
+
+
+class TranslateModality(Transform):
+    """Translate an image; for any MONAI ``Compose``.
+
+    Parameters
+    ----------
+    to : str
+        ``"mri"`` or ``"ct"``.
+    translator : Translator, optional
+        The model; without one, the shipped model is loaded at the first call.
+    modality : str
+        ``"CT"`` or ``"MR"`` settles what the images are.
+    check : bool
+        Run the domain check.
+    force : bool
+        Translate what the domain check refuses.
+
+    Examples
+    --------
+    >>> from medtranslate.phantom import Phantom
+    >>> ct = Phantom(shape=(64, 64, 2), spacing=(3.0, 3.0, 20.0)).volume()
+    >>> mri = TranslateModality("mri")(ct)
+    >>> mri.meta["synthesis"]["modality"], mri.meta["quality"]["domain"]["verdict"]
+    ('MR', 'passed')
+    """
+
+    def __init__(
+        self,
+        to: str,
+        translator: Translator | None = None,
+        modality: str = "",
+        check: bool = True,
+        force: bool = False,
+    ) -> None:
+        self.to, self.modality = to, modality
+        self.check, self.force = check, force
+        self._translator = translator
+
+    @property
+    def translator(self) -> Translator:
+        """The model, loaded when first asked for, so that workers build their own."""
+        if self._translator is None:
+            self._translator = Translator.load()
+        return self._translator
+
+    def __call__(self, img: MetaTensor) -> MetaTensor:
+        """Return the translated image, of the same shape and affine, on the same device.
+
+        Parameters
+        ----------
+        img : MetaTensor (1, X, Y, Z)
+            In physical units, affine in RAS mm.
+
+        Raises
+        ------
+        WrongModality, OutOfDomain, Unsupported
+            As `Translator.translate`.
+        """
+        translated = self.translator.translate(
+            img, to=self.to, modality=self.modality, check=self.check, force=self.force
+        )
+        moved: MetaTensor = translated.to(img.device)  # type: ignore[assignment]
+        return moved
 
 
 class TranslateModalityd(MapTransform):
@@ -19,14 +83,10 @@ class TranslateModalityd(MapTransform):
     ----------
     keys : str or sequence of str
         Entries to translate: MetaTensors (1, X, Y, Z) in physical units, affine in RAS mm.
-    to : str
-        ``"mri"`` or ``"ct"``.
-    translator : Translator, optional
-        The model; without one, the shipped model is loaded at the first call.
-    modality : str
-        ``"CT"`` or ``"MR"`` settles what the images are.
+    to, translator, modality, check, force
+        As `TranslateModality`.
     allow_missing_keys : bool
-        Pass over entries that are not there.
+        Skip entries that are missing.
     """
 
     def __init__(
@@ -36,17 +96,16 @@ class TranslateModalityd(MapTransform):
         translator: Translator | None = None,
         modality: str = "",
         allow_missing_keys: bool = False,
+        check: bool = True,
+        force: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.to, self.modality = to, modality
-        self._translator = translator
+        self.transform = TranslateModality(to, translator, modality, check, force)
 
     @property
     def translator(self) -> Translator:
-        """The model, loaded when first asked for, so that workers build their own."""
-        if self._translator is None:
-            self._translator = Translator.load()
-        return self._translator
+        """The model, loaded when first asked for."""
+        return self.transform.translator
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the dictionary with translated images; same shape and affine.
@@ -58,9 +117,7 @@ class TranslateModalityd(MapTransform):
         """
         out = dict(data)
         for key in self.key_iterator(out):
-            image: MetaTensor = out[key]
-            translated = self.translator.translate(image, to=self.to, modality=self.modality)
-            out[key] = translated.to(image.device)
+            out[key] = self.transform(out[key])
         return out
 
 
@@ -69,7 +126,7 @@ class RandTranslateModalityd(RandomizableTransform, TranslateModalityd):
 
     Parameters
     ----------
-    keys, to, translator, modality, allow_missing_keys
+    keys, to, translator, modality, allow_missing_keys, check, force
         As `TranslateModalityd`.
     prob : float
         In [0, 1].
@@ -83,8 +140,12 @@ class RandTranslateModalityd(RandomizableTransform, TranslateModalityd):
         translator: Translator | None = None,
         modality: str = "",
         allow_missing_keys: bool = False,
+        check: bool = True,
+        force: bool = False,
     ) -> None:
-        TranslateModalityd.__init__(self, keys, to, translator, modality, allow_missing_keys)
+        TranslateModalityd.__init__(
+            self, keys, to, translator, modality, allow_missing_keys, check, force
+        )
         RandomizableTransform.__init__(self, prob)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

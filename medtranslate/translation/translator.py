@@ -14,6 +14,7 @@ from torch import nn
 
 from medtranslate.bundle import Bundle
 from medtranslate.device import Device, Progress
+from medtranslate.domain_check import DomainCheck, Judgment, load_domain, quality_record
 from medtranslate.errors import OutOfDomain, Unsupported, WrongModality
 from medtranslate.imaging import read
 from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
@@ -24,9 +25,9 @@ from medtranslate.transforms.head import full_white
 from medtranslate.translation.source import source_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Translator:
-    """A loaded model on a device; holds no state that a translation changes.
+    """A loaded model on a device; a translation does not change it.
 
     Parameters
     ----------
@@ -36,11 +37,25 @@ class Translator:
         Where it runs.
     networks : mapping of str to nn.Module
         By target, the generators as settled on the device.
+    domain_check : DomainCheck, optional
+        The check of what is translated; None where the bundle carries none.
+
+    Examples
+    --------
+    >>> Translator.load(device="cpu", precision="float32")
+    Translator(brain_ct_mri 0.4.1, to mri or ct, on cpu in float32)
     """
 
     bundle: Bundle
     device: Device
     networks: Mapping[str, nn.Module]
+    domain_check: DomainCheck | None = None
+
+    def __repr__(self) -> str:
+        model = f"{self.bundle.name} {self.bundle.version}"
+        precision = str(self.device.dtype).removeprefix("torch.")
+        targets = " or ".join(self.networks)
+        return f"Translator({model}, to {targets}, on {self.device.processor} in {precision})"
 
     @classmethod
     def load(
@@ -64,11 +79,18 @@ class Translator:
         wanted = loaded.precision if precision == "auto" else precision
         where = Device.pick(device, wanted, batch_size)
         settled = {to: where.settle(each.network) for to, each in loaded.generators.items()}
-        return cls(loaded, where, settled)
+        return cls(loaded, where, settled, load_domain(loaded))
 
     @overload
     def translate(
-        self, image: nib.Nifti1Image, *, to: str, modality: str = ..., progress: Progress = ...
+        self,
+        image: nib.Nifti1Image,
+        *,
+        to: str,
+        modality: str = ...,
+        check: bool = ...,
+        force: bool = ...,
+        progress: Progress = ...,
     ) -> nib.Nifti1Image: ...
 
     @overload
@@ -78,6 +100,8 @@ class Translator:
         *,
         to: str,
         modality: str = ...,
+        check: bool = ...,
+        force: bool = ...,
         progress: Progress = ...,
     ) -> MetaTensor: ...
 
@@ -87,6 +111,8 @@ class Translator:
         *,
         to: str,
         modality: str = "",
+        check: bool = True,
+        force: bool = False,
         progress: Progress = lambda done, of: None,
     ) -> MetaTensor | nib.Nifti1Image:
         """Translate a scan.
@@ -100,6 +126,10 @@ class Translator:
         modality : str
             ``"CT"`` or ``"MR"`` settles what the image is; by default its source says so, or a
             guess from its values.
+        check : bool
+            Run the domain check, where the model carries one.
+        force : bool
+            Translate what the domain check refuses; the refusal is recorded all the same.
         progress : function
             Called with the slices done and the slices in all.
 
@@ -110,14 +140,15 @@ class Translator:
             MetaTensor of the same shape, affine and metadata on the CPU, float32 whole numbers:
             HU in the bundle's window inside the head and -1000 elsewhere for CT, 0 to 4095 in
             arbitrary units for MR, grey levels for pictures. ``meta["synthesis"]`` says which
-            model made it.
+            model made it, ``meta["quality"]["domain"]`` what the domain check found
+            (``docs/architecture.md`` has the keys).
 
         Raises
         ------
         WrongModality
             If the image is of the target modality already, or its modality cannot be told.
         OutOfDomain
-            If there is no head in it.
+            If there is no head in it, or the domain check refuses it and `force` is False.
         Unsupported
             If the geometry cannot be cut into axial slices, or voxels are not finite.
         ModelUnusable
@@ -125,11 +156,37 @@ class Translator:
         """
         if isinstance(image, nib.Nifti1Image):
             scan = from_nibabel(image)
-            return to_nibabel(self.translate(scan, to=to, modality=modality, progress=progress))
+            return to_nibabel(
+                self.translate(
+                    scan, to=to, modality=modality, check=check, force=force, progress=progress
+                )
+            )
         scan = _opened(image, modality)
         source = source_of(scan, modality)
         _, prepared = self.prepare(scan, source, to)
-        return self.translate_prepared(scan, source, prepared, to=to, progress=progress)
+        judgment = self.judge(prepared, source) if check else None
+        if judgment is not None and not force:
+            judgment.raise_if_refused(source)
+        result = self.translate_prepared(scan, source, prepared, to=to, progress=progress)
+        result.meta["quality"] = {"domain": quality_record(judgment)}
+        return result
+
+    def judge(self, prepared: Prepared, source: Mapping[str, Any]) -> Judgment | None:
+        """Run the domain check on a prepared scan.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            From `prepare`; its slices must not be translated yet.
+        source : mapping
+            The scan's source record.
+
+        Returns
+        -------
+        Judgment or None
+            None where the model carries no domain check.
+        """
+        return None if self.domain_check is None else self.domain_check.judge(prepared, source)
 
     def translate_prepared(
         self,

@@ -50,11 +50,11 @@ class Stub:
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch):
     """Have every scan judged so."""
-    from medtranslate.conversion import checks
+    from medtranslate.translation import translator
 
     def set_to(verdict: str, slices: tuple[float | None, ...] | None = None) -> None:
         stub = Stub(verdict, slices)
-        monkeypatch.setattr(checks, "load_domain", lambda bundle: stub)
+        monkeypatch.setattr(translator, "load_domain", lambda bundle: stub)
 
     return set_to
 

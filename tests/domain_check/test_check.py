@@ -121,12 +121,13 @@ def test_one_brightness_all_over_is_refused(head: Prepared) -> None:
 def test_a_refusal_names_file_reason_and_way_out(head: Prepared) -> None:
     judgment = told(no_head=[4.0]).judge(some(head, 1), SOURCE)
 
-    error = judgment.refusal(SOURCE)
+    with pytest.raises(OutOfDomain) as refusal:
+        judgment.raise_if_refused(SOURCE)
 
-    assert isinstance(error, OutOfDomain)
+    error = refusal.value
     assert error.path == Path("scan.nii.gz")
     assert CONTENT_ANOMALIES["no head"] in error.fault
-    assert "--force" in str(error)
+    assert "--force" in str(error) and "force=True" in str(error)
 
 
 def test_as_builtins_is_what_json_takes(head: Prepared) -> None:

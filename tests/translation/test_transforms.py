@@ -10,6 +10,7 @@ from monai.transforms import Compose, Flipd, Identityd, Lambdad
 from medtranslate.errors import ModelUnusable, WrongModality
 from medtranslate.translation import (
     RandTranslateModalityd,
+    TranslateModality,
     TranslateModalityd,
     Translator,
     transforms,
@@ -23,6 +24,10 @@ def test_in_a_compose(translator, ct):
     assert torch.equal(out["image"], translator.translate(ct, to="mri"))
     assert isinstance(out["image"], MetaTensor)
     assert out["label"] is label
+
+
+def test_the_array_transform_gives_the_same(translator, ct):
+    assert torch.equal(TranslateModality("mri", translator)(ct), translator.translate(ct, to="mri"))
 
 
 def test_the_dictionary_given_is_not_changed(translator, ct):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 import torch
 from made_bundle import tiny_bundle, tiny_networks
 from made_head import centred, depth, made_ct, made_picture, world
-from monai.data import MetaTensor
+from monai.data import MetaTensor, list_data_collate
 from PIL import Image
 
+from medtranslate.domain_check import Judgment
 from medtranslate.errors import (
     DeviceUnusable,
     InputMissing,
@@ -20,6 +22,7 @@ from medtranslate.errors import (
     Unsupported,
     WrongModality,
 )
+from medtranslate.phantom import Phantom
 from medtranslate.translation import Translator
 
 
@@ -54,6 +57,63 @@ def test_ct_to_mri(translator, ct):
         "background": 0.0,
         "window": [],
     }
+
+
+class Stub:
+    """A domain check that gives one verdict."""
+
+    def __init__(self, verdict: str) -> None:
+        reasons = () if verdict == "passed" else ("lying on its side", "cut off")
+        self.judgment = Judgment(verdict, 1.75, (1.5, 2.5), reasons)  # type: ignore[arg-type]
+
+    def judge(self, prepared: object, source: object) -> Judgment:
+        return self.judgment
+
+
+def checking(translator: Translator, verdict: str) -> Translator:
+    return replace(translator, domain_check=Stub(verdict))  # type: ignore[arg-type]
+
+
+def test_what_the_domain_check_refuses_is_not_translated_unless_forced(translator, ct):
+    refusing = checking(translator, "refused")
+    with pytest.raises(OutOfDomain, match=r"lying on its side.*force=True"):
+        refusing.translate(ct, to="mri")
+    forced = refusing.translate(ct, to="mri", force=True)
+    unchecked = refusing.translate(ct, to="mri", check=False)
+    assert torch.equal(forced, unchecked)
+    assert forced.meta["quality"]["domain"]["verdict"] == "refused"
+    assert unchecked.meta["quality"]["domain"]["verdict"] == "not checked"
+
+
+def test_the_figures_of_the_domain_check_are_on_the_result(translator, ct):
+    made = checking(translator, "warned").translate(ct, to="mri")
+    assert made.meta["quality"]["domain"] == {
+        "verdict": "warned",
+        "score": 1.75,
+        "warn_from": 1.5,
+        "refuse_from": 2.5,
+        "reasons": "lying on its side; cut off",
+    }
+
+
+def test_results_of_different_verdicts_collate_into_a_batch(translator, ct):
+    verdicts = [checking(translator, verdict) for verdict in ("passed", "warned")]
+    batch = list_data_collate([each.translate(ct, to="mri") for each in (*verdicts, translator)])
+    found = batch.meta["quality"]["domain"]
+    assert found["verdict"] == ["passed", "warned", "not checked"]
+    assert found["score"].tolist() == [1.75, 1.75, -1.0]
+
+
+def test_the_shipped_model_refuses_a_head_on_its_side_from_python():
+    translator, head = Translator.load(device="cpu"), Phantom().volume()
+    aside = head.clone()
+    aside.copy_(torch.rot90(head.as_tensor(), 1, (1, 2)))
+    with pytest.raises(OutOfDomain, match="lying on its side"):
+        translator.translate(aside, to="mri")
+
+
+def test_a_translator_is_shown_in_a_line(translator):
+    assert repr(translator) == "Translator(tiny 0.7, to mri or ct, on cpu in float32)"
 
 
 def test_mri_to_ct(translator, mr):
