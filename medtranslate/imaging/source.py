@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import ItemsView, Iterable, KeysView, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,12 @@ class SourceRecord(str):
     def items(self) -> ItemsView[str, Any]:
         """Return keys and values."""
         return self._mapping().items()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._mapping())
+
+    def __len__(self) -> int:
+        return len(self._mapping())
 
     def __contains__(self, key: object) -> bool:
         return key in self._mapping()

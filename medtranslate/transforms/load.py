@@ -293,13 +293,13 @@ def _unfit(value: Any, annotation: str) -> str:
 
 
 def _plain(value: Any) -> bool:
-    """Tell whether a value is text, a number of modest size, or a list of these."""
+    """Tell whether a value is text, a number of modest size, a list of these, or was built."""
     if isinstance(value, tuple):
         sides = (each for each in value if isinstance(each, int))
         return all(_plain(each) for each in value) and all(each <= _LARGEST_SIDE for each in sides)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return math.isfinite(value) and abs(value) <= 1e9
-    return value is None or isinstance(value, str | bool)
+    return not isinstance(value, dict)
 
 
 def _number(value: Any) -> bool:

@@ -144,7 +144,7 @@ def test_the_source_survives_a_worker_and_collation(nifti_file, voxels):
     )  # fmt: skip
     (batch,) = loader
     assert batch["image"].shape == (2, 1, 8, 9, 5)
-    assert batch["image"].meta["source"]["format"] == ["nifti"] * 2
+    assert [source["format"] for source in batch["image"].meta["source"]] == ["nifti"] * 2
 
 
 def test_the_source_is_builtins(nifti_file, voxels):
