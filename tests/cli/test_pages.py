@@ -1,10 +1,11 @@
-"""The radiology script of the how-to guide and the code of the report's page do what they say."""
+"""The scripts of the how-to guides and the code of the report's page do what they say."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,10 +15,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from medtranslate.bundle import Bundle
 from medtranslate.translation import Translator
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = (DOCS / "how-to" / "radiology-pipeline.md", DOCS / "reference" / "report.md")
+PAGES = [
+    DOCS / "how-to" / "radiology-pipeline.md",
+    DOCS / "how-to" / "monai-pipeline.md",
+    DOCS / "reference" / "report.md",
+]
 
 Desk = Callable[[Path, str], subprocess.CompletedProcess[str]]
 
@@ -127,3 +133,21 @@ def test_the_python_of_the_page(convert, ct, tiny_bundle, monkeypatch) -> None:
     assert seen.shape == nib.load(ct).shape and not seen.all()
     exact = found.map.as_tensor()[0].numpy()  # type: ignore[attr-defined]
     assert np.abs(error - exact).max() < 0.02
+
+
+def test_the_monai_pipeline_gives_the_voxels_of_a_translation(
+    ct, tiny_bundle, tmp_path, monkeypatch
+) -> None:
+    for name in ("first", "second"):
+        shutil.copy(ct, tmp_path / f"{name}.nii.gz")
+    bundle = Bundle.load(tiny_bundle)
+    expected = Translator.load(bundle, device="cpu", precision="float32").translate(ct, to="mri")
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Bundle, "load", lambda: bundle)
+        exec(block('title="pipeline.py"'), {})
+
+    for name in ("first", "second"):
+        made = nib.load(tmp_path / "results" / f"{name}_mri.nii.gz")
+        assert np.array_equal(made.get_fdata(), expected.as_tensor()[0].numpy())
+        assert np.array_equal(made.affine, nib.load(ct).affine)
