@@ -7,14 +7,9 @@ the report).
 ``inspection`` looks at an input without converting it; ``demo`` converts a synthetic head phantom.
 """
 
-from medtranslate.conversion.batch import (
-    Conversion,
-    Conversions,
-    Observer,
-    convert,
-    convert_many,
-)
+from medtranslate.conversion.batch import Conversions, Observer, convert, convert_many
 from medtranslate.conversion.options import FORMATS, ConversionOptions
+from medtranslate.conversion.scan import Conversion
 
 __all__ = [
     "FORMATS",

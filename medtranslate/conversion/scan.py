@@ -1,10 +1,10 @@
-"""One scan from file to file: read, check, translate, check, write, preview."""
+"""One scan from file to file: read, check, translate, check, write, preview; and its outcome."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from medtranslate.conversion.checks import Checks, Loaded, Trace
 from medtranslate.conversion.options import ConversionOptions
 from medtranslate.conversion.outputs import FOLDERS, Job
 from medtranslate.device import Progress
-from medtranslate.errors import OutputFailed, Unsupported, WrongModality
+from medtranslate.errors import OutputFailed, Unsupported, WrongModality, exit_code
 from medtranslate.imaging import read, write
 from medtranslate.imaging.dicom import (
     adopt_template,
@@ -32,11 +32,89 @@ from medtranslate.quality.error_map import Measure
 from medtranslate.quality.maps import write_map
 from medtranslate.quality.worst_slices import Look
 from medtranslate.report.preview import Panel, panels, save_preview
+from medtranslate.report.record import conversion
 
 ModalityBasis = tuple[str, str]
 """A modality and its basis, as in ``meta["source"]``; empty strings where it is not known."""
 
 UNKNOWN: ModalityBasis = ("", "")
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """The outcome of one scan, or of one input that could not be searched for scans.
+
+    Parameters
+    ----------
+    given : Path
+        The input, as given.
+    path : Path
+        The file or folder read; `given` where no scan was found.
+    output, preview, error_map, variation_map : Path or None
+        Files or folders written.
+    source : mapping
+        ``meta["source"]`` of the scan without its header; empty where it was not read.
+    synthesis : mapping
+        ``meta["synthesis"]`` of the result: the model and what the values mean; empty where the
+        scan was not converted.
+    checks : mapping
+        What the checks found, as the report has it: ``"domain"``, ``"unseen"``, ``"cycle_error"``,
+        ``"variation"`` and ``"recipes"``; checks that were not made are absent.
+    notes : tuple of str
+        What was noticed, a sentence each.
+    seconds : mapping of str to float
+        Time by stage.
+    error : Exception or None
+        Why the scan was not converted.
+    folder : Path or None
+        For a 2D image of a folder, the folder of results.
+    of : int
+        Number of scans found at the same input.
+    """
+
+    given: Path
+    path: Path
+    output: Path | None = None
+    preview: Path | None = None
+    error_map: Path | None = None
+    variation_map: Path | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+    synthesis: Mapping[str, Any] = field(default_factory=dict)
+    checks: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    error: Exception | None = None
+    folder: Path | None = None
+    of: int = 1
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of this conversion alone; 0 where it succeeded."""
+        return exit_code(self.error) if self.error else 0
+
+    def __repr__(self) -> str:
+        outcome = f"failed: {self.error}" if self.error else f"-> {self.output}"
+        return f"<Conversion {self.path} {outcome}>"
+
+    def as_builtins(self) -> dict[str, Any]:
+        """Return the conversion as one of the report's ``"conversions"``."""
+        written = {
+            "output": self.output,
+            "preview": self.preview,
+            "error_map": self.error_map,
+            "variation_map": self.variation_map,
+        }
+        return conversion(
+            self.given,
+            read=self.path,
+            written=written,
+            source=self.source,
+            synthesis=self.synthesis,
+            found=self.checks,
+            notes=self.notes,
+            seconds=self.seconds,
+            error=self.error,
+        )
 
 
 @dataclass(frozen=True, eq=False)
