@@ -37,8 +37,7 @@ from numpy.typing import NDArray
 
 from medtranslate import Translator, read
 from medtranslate.errors import MedTranslateError
-from medtranslate.evaluation.lesions.brain import depth
-from medtranslate.evaluation.lesions.shapes import weights
+from medtranslate.evaluation.lesions.planting import depth, weights
 from medtranslate.evaluation.protocol import PROTOCOLS, Modality, Protocol
 from medtranslate.evaluation.scans import find_scans, holds_pictures
 from medtranslate.quality import CycleError, SliceError, cycle_error

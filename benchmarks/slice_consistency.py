@@ -1,7 +1,7 @@
 """Do the slices of a translated volume agree: contrast that turns over, brightness that flickers.
 
 Slices are translated one by one, and nothing asks a slice to look like its neighbour. Measured on
-the network's frames, in slices that show enough brain (`medtranslate.evaluation.lesions.brain`):
+the network's frames, in slices that show enough brain (`medtranslate.evaluation.lesions.planting`):
 
 - kept, turned, unclear: slices whose brain in the result rises with the source's grey, falls with
   it, or neither (Pearson's r over the brain, both smoothed over 5 pixels; from 0.2 it is clear);
@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from medtranslate import Translator, read
-from medtranslate.evaluation.lesions.brain import brain
+from medtranslate.evaluation.lesions.planting import brain
 from medtranslate.evaluation.protocol import Modality as Target
 from medtranslate.modality import Modality
 from medtranslate.training.validation import shown

@@ -10,18 +10,18 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    "Candidate": "candidate",
-    "Cost": "candidate",
+    "Candidate": "evaluated_model",
+    "Cost": "evaluated_model",
     "Distances": "distances",
     "Evaluation": "results",
     "Evaluator": "evaluator",
     "FeatureExtractor": "features",
     "FolderEvaluation": "folders",
     "FrameSet": "frames",
-    "KidScore": "score",
+    "KidScore": "features",
     "LesionTest": "lesions",
     "Protocol": "protocol",
-    "RealData": "data",
+    "RealData": "results",
     "find_weights": "inception",
     "kid": "distances",
     "lesion_test": "lesions",

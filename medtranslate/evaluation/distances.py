@@ -1,19 +1,30 @@
-"""Distances between two sets of features, by torch-fidelity's own functions.
+"""Distances between two sets of features, by torch-fidelity's own functions, and their floor.
 
 FID: Heusel et al. 2017, equation 6. KID: Binkowski et al. 2018, the unbiased estimate with a cubic
-kernel. Precision and recall: Kynkaanniemi et al. 2019, by the third nearest neighbour.
+kernel. Precision and recall: Kynkaanniemi et al. 2019, by the third nearest neighbor.
+
+The floor is real slices against other real slices: no translation can be nearer. FID of the same
+distributions falls as sets grow, so a floor stands only beside figures of as many slices; `Floor`
+carries the sizes, and `at_floor_size` cuts a model's slices to them.
+
+torch-fidelity imports torchvision at package import, and uses none of it for Inception features.
+Beside a CPU build of torch a CUDA build of torchvision cannot be imported, because the operators
+that it registers fake kernels for do not exist. `fidelity` declares their schemas, which lets the
+import through.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.fidelity import fidelity
 
 KID_SUBSETS = 100
 KID_LARGEST_SUBSET = 1000
@@ -167,3 +178,133 @@ def _precision_recall(judged: torch.Tensor, real: torch.Tensor) -> dict[str, Any
         judged, real, prc_neighborhood=NEIGHBOUR, verbose=False
     )
     return found
+
+
+@dataclass(frozen=True)
+class RealSet:
+    """Features of the real pictures of one modality.
+
+    Attributes
+    ----------
+    test : float32 tensor (M, D)
+        The pictures that translations are compared with.
+    reference : float32 tensor (K, D) or None
+        Other real pictures of the same kind, such as the training set.
+    """
+
+    test: torch.Tensor
+    reference: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The distance between real pictures and other real pictures.
+
+    Attributes
+    ----------
+    kind : {"reference", "halves"}
+        Reference pictures against the test set; or, without a reference, one random half of the
+        test set against the other.
+    distances : Distances
+    against : tensor of int64
+        Rows of the test set that were the real side.
+    """
+
+    kind: str
+    distances: Distances
+    against: torch.Tensor
+
+
+def floor(real: RealSet, *, judged: int, seed: int) -> Floor | None:
+    """Measure the floor for `judged` translated pictures; None where halves would be too few.
+
+    With a reference the floor has as many judged pictures as the model where the reference is large
+    enough, else the whole reference.
+    """
+    order = _shuffled(len(real.test), seed)
+    if real.reference is not None:
+        count = min(judged, len(real.reference))
+        drawn = real.reference[_shuffled(len(real.reference), seed)[:count]]
+        everything = torch.arange(len(real.test))
+        return Floor("reference", distances(drawn, real.test, seed=seed), everything)
+    half = min(len(real.test) // 2, judged)
+    if half < 2:
+        return None
+    first, second = order[:half], order[len(real.test) // 2 :]
+    found = distances(real.test[first], real.test[second], seed=seed)
+    return Floor("halves", found, second)
+
+
+def at_floor_size(
+    translated: torch.Tensor, real: RealSet, beside: Floor, *, whole: Distances, seed: int
+) -> Distances:
+    """Measure translated features with as many pictures on both sides as the floor has.
+
+    `whole` is the distance of all of them, returned as it is where the sizes agree already.
+    """
+    if whole.sizes == beside.distances.sizes:
+        return whole
+    drawn = translated[_shuffled(len(translated), seed)[: beside.distances.sizes[0]]]
+    return distances(drawn, real.test[beside.against], seed=seed)
+
+
+def _shuffled(count: int, seed: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).permutation(count))
+
+
+_MISSING_OPERATORS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+
+def fidelity(module: str) -> ModuleType:
+    """Return a module of torch-fidelity, such as ``"metric_fid"``.
+
+    Raises
+    ------
+    EvaluationFailed
+        torch-fidelity, or something that it needs, is not installed or cannot be imported.
+    """
+    name = f"torch_fidelity.{module}"
+    try:
+        try:
+            return importlib.import_module(name)
+        except RuntimeError as error:
+            if "operator torchvision::" not in str(error):
+                raise
+            return _import_beside_broken_torchvision(name)
+    except ImportError as error:
+        raise EvaluationFailed(
+            f"FID and KID need torch-fidelity, and {error.name or error} is not installed",
+            remedy="pip install 'medtranslate[evaluate]'",
+        ) from error
+    except RuntimeError as error:
+        raise EvaluationFailed(
+            f"torch-fidelity cannot be imported: {error}",
+            remedy="install builds of torch and torchvision that belong together",
+        ) from error
+
+
+def _import_beside_broken_torchvision(name: str) -> ModuleType:
+    """Import with the missing operators declared, for as long as the import lasts.
+
+    The half-working torchvision serves torch-fidelity alone, so it is not left among the loaded
+    modules for other packages to find. What stays are the fake kernels that torchvision registered:
+    torch itself holds those, and without their operators nothing reaches them.
+    """
+    _forget("torchvision")
+    _forget("torch_fidelity")
+    library = torch.library.Library("torchvision", "DEF")
+    try:
+        for schema in _MISSING_OPERATORS:
+            library.define(schema)
+        return importlib.import_module(name)
+    finally:
+        _forget("torchvision")
+        library._destroy()
+
+
+def _forget(package: str) -> None:
+    for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
+        del sys.modules[name]

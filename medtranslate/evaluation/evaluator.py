@@ -13,18 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.baselines import Floor, RealSet, at_floor_size, floor
-from medtranslate.evaluation.data import RealData
-from medtranslate.evaluation.distances import distances
+from medtranslate.evaluation.distances import Floor, RealSet, at_floor_size, distances, floor
 from medtranslate.evaluation.evaluated_model import Candidate, Translated, translate
 from medtranslate.evaluation.features import FeatureExtractor
-from medtranslate.evaluation.frames import FrameSet
-from medtranslate.evaluation.gallery import galleries
-from medtranslate.evaluation.heads import head_masks
+from medtranslate.evaluation.frames import FrameSet, head_masks
+from medtranslate.evaluation.gallery import galleries, lesion_gallery
 from medtranslate.evaluation.inception import EXTRACTOR
 from medtranslate.evaluation.lesions import LesionTest, lesion_test
-from medtranslate.evaluation.lesions.pictures import lesion_gallery
-from medtranslate.evaluation.machine import machine
 from medtranslate.evaluation.paired import (
     PairedErrors,
     bootstrap,
@@ -39,6 +34,8 @@ from medtranslate.evaluation.results import (
     DirectionResult,
     Evaluation,
     Gallery,
+    RealData,
+    machine,
     paper_fid,
 )
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
+from medtranslate.device import choose_device
 from medtranslate.errors import OutputFailed
+from medtranslate.evaluation.distances import kid
 from medtranslate.evaluation.frames import Frames, content_digest
-from medtranslate.evaluation.inception import FEATURES, Weights, default_cache
+from medtranslate.evaluation.inception import FEATURES, Weights, default_cache, find_weights
 from medtranslate.files import whole_file
 
 BATCH = 32
@@ -103,3 +106,45 @@ def _keep(features: torch.Tensor, path: Path) -> None:
             partial.write_bytes(save({"features": features.contiguous()}))
     except (OSError, OutputFailed) as error:
         warnings.warn(f"features are not kept for the next evaluation: {error}", stacklevel=2)
+
+
+@dataclass(frozen=True)
+class KidScore:
+    """Scores translations by KID against real pictures; the network is loaded on first use.
+
+    Parameters
+    ----------
+    weights : Weights
+        Of the Inception network.
+    device : str
+        Where to run it; "auto" for the best there is.
+    seed : int
+        Of KID's subsets.
+    cache : path
+        Folder for the features of real pictures.
+    """
+
+    weights: Weights
+    device: str = "auto"
+    seed: int = 0
+    cache: Path = field(default_factory=default_cache)
+
+    @classmethod
+    def find(cls, weights: str | Path | None = None, *, device: str = "auto") -> KidScore:
+        """Find the Inception weights now: hours later is too late to learn that there are none.
+
+        Raises
+        ------
+        EvaluationFailed
+            As `find_weights`.
+        """
+        return cls(find_weights(Path(weights) if weights else None), device)
+
+    def __call__(self, judged: Frames, real: Frames) -> float:
+        """Return the KID of frames, uint8 (N, 256, 256), against real ones."""
+        features = self._extractor.features(judged)
+        return kid(features, self._extractor.kept_features(real), seed=self.seed)[0]
+
+    @cached_property
+    def _extractor(self) -> FeatureExtractor:
+        return FeatureExtractor(self.weights, str(choose_device(self.device)), self.cache)

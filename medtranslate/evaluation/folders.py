@@ -9,16 +9,14 @@ from time import perf_counter
 
 from medtranslate.device import choose_device
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.data import RealData
 from medtranslate.evaluation.evaluated_model import Candidate
 from medtranslate.evaluation.evaluator import Evaluator, Progress, silent
 from medtranslate.evaluation.features import FeatureExtractor
 from medtranslate.evaluation.frames import FrameSet, check_modality
-from medtranslate.evaluation.framing import Framing, framing_of
 from medtranslate.evaluation.inception import default_cache, find_weights
 from medtranslate.evaluation.protocol import MODALITIES, PROTOCOLS, Modality
-from medtranslate.evaluation.results import Evaluation
-from medtranslate.evaluation.scans import holds_pictures
+from medtranslate.evaluation.results import Evaluation, RealData
+from medtranslate.evaluation.scans import Framing, framing_of, holds_pictures
 from medtranslate.translation import Translator
 
 

@@ -20,7 +20,29 @@ from medtranslate.errors import (
     WrongModality,
 )
 from medtranslate.evaluation.protocol import Modality
-from medtranslate.evaluation.scale import GREY, Scale
+from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the values of a picture mean: ``Scale("HU", -20, 100)``, ``Scale("grey", 0, 255)``."""
+
+    unit: str
+    low: float
+    high: float
+
+    @property
+    def range(self) -> float:
+        """Distance between the lowest and the highest value, the L of PSNR and SSIM."""
+        return self.high - self.low
+
+    def of_grey(self, grey: torch.Tensor) -> torch.Tensor:
+        """Return grey 0 to 255 in this unit."""
+        return self.low + grey * (self.range / 255)
+
+
+GREY = Scale("grey", 0.0, 255.0)
+
 
 SIDE = 256
 FEWEST = 2
@@ -207,3 +229,24 @@ def grey_levels(frames: torch.Tensor) -> torch.Tensor:
 def to_frames(grey: torch.Tensor) -> Frames:
     """Return grey levels as 8-bit frames."""
     return grey.round().to(torch.uint8).numpy()
+
+
+Threshold = FixedThreshold | OtsuThreshold
+
+# As in the recipes for pictures.
+THRESHOLDS: dict[Modality, Threshold] = {"ct": FixedThreshold(0.08), "mri": OtsuThreshold(0.45)}
+
+
+def head_masks(frames: Frames, modality: Modality) -> NDArray[np.bool_]:
+    """Return the heads in frames (N, 256, 256), as bool of the same shape.
+
+    A frame in which no head is found counts as head from edge to edge, so that it still has errors.
+    """
+    threshold = THRESHOLDS[modality]
+    found = [_head(frame.astype(np.float32) / 255, threshold) for frame in frames]
+    return np.stack(found)
+
+
+def _head(frame: NDArray[np.float32], threshold: Threshold) -> NDArray[np.bool_]:
+    mask = heads((frame > threshold.level(frame))[None])[0]
+    return mask if mask.any() else np.ones_like(mask)

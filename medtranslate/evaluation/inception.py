@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from medtranslate.errors import EvaluationFailed, InputMissing, OutputFailed
-from medtranslate.evaluation.fidelity import fidelity
+from medtranslate.evaluation.distances import fidelity
 from medtranslate.files import whole_file
 
 FEATURES = 2048

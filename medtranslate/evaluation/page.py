@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from medtranslate.evaluation.lesions.kinds import SHAPES
+from medtranslate.evaluation.lesions.planting import SHAPES
 from medtranslate.evaluation.results import DirectionResult, Evaluation, Gallery
 from medtranslate.evaluation.table import Grid, direction_label, grids, model_label
 

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.frames import Frames, FrameSet
-from medtranslate.evaluation.scale import Scale
+from medtranslate.evaluation.frames import Frames, FrameSet, Scale
 
 WINDOW = 11
 SIGMA = 1.5

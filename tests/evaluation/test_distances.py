@@ -1,6 +1,10 @@
-"""FID, KID, precision and recall against closed forms and their own definitions."""
+"""Distances of features against torch-fidelity's, the floor of real slices, and its import."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +14,16 @@ from hypothesis import strategies as st
 
 import medtranslate.evaluation.distances as module
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.distances import distances, frechet, kid, kid_subset_size
-from medtranslate.evaluation.fidelity import fidelity
+from medtranslate.evaluation.distances import (
+    RealSet,
+    at_floor_size,
+    distances,
+    fidelity,
+    floor,
+    frechet,
+    kid,
+    kid_subset_size,
+)
 
 
 def with_moments(count: int, mean: np.ndarray, covariance: np.ndarray, seed: int) -> torch.Tensor:
@@ -144,3 +156,85 @@ def test_features_that_are_not_finite_are_refused() -> None:
     real[2, 1] = torch.nan
     with pytest.raises(EvaluationFailed, match="features of the real pictures are not finite"):
         distances(torch.zeros(5, 4), real, seed=0)
+
+
+def features(count: int, seed: int, shift: float = 0.0) -> torch.Tensor:
+    return torch.randn(count, 4, generator=torch.Generator().manual_seed(seed)) + shift
+
+
+def test_a_large_reference_gives_a_floor_of_the_models_size() -> None:
+    real = RealSet(features(30, 0), reference=features(200, 1))
+    found = floor(real, judged=50, seed=3)
+    assert found is not None
+    assert (found.kind, found.distances.sizes) == ("reference", (50, 30))
+    translated = features(50, 2, shift=3)
+    whole = distances(translated, real.test, seed=3)
+    assert at_floor_size(translated, real, found, whole=whole, seed=3) is whole
+    assert whole.fid > found.distances.fid + 20
+
+
+def test_beside_a_small_reference_the_model_is_cut() -> None:
+    real = RealSet(features(30, 0), reference=features(20, 1))
+    found = floor(real, judged=50, seed=3)
+    assert found is not None and found.distances.sizes == (20, 30)
+    translated = features(50, 2)
+    whole = distances(translated, real.test, seed=3)
+    cut = at_floor_size(translated, real, found, whole=whole, seed=3)
+    assert cut.sizes == (20, 30)
+
+
+def test_without_a_reference_the_test_set_is_halved() -> None:
+    real = RealSet(features(31, 0))
+    found = floor(real, judged=50, seed=3)
+    assert found is not None
+    assert (found.kind, found.distances.sizes) == ("halves", (15, 16))
+    assert len(found.against) == 16
+    translated = features(50, 2)
+    whole = distances(translated, real.test, seed=3)
+    cut = at_floor_size(translated, real, found, whole=whole, seed=3)
+    assert cut.sizes == (15, 16)
+    assert cut == at_floor_size(translated, real, found, whole=whole, seed=3)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_halves_of_one_picture_are_no_floor(count: int) -> None:
+    assert floor(RealSet(features(count, 0)), judged=50, seed=3) is None
+
+
+BROKEN_TORCHVISION = """
+import torch
+torch.library.register_fake("torchvision::nms")(lambda dets, scores, iou_threshold: dets)
+torch.library.register_fake("torchvision::qnms")(lambda dets, scores, iou_threshold: dets)
+"""
+
+CHECK = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from medtranslate.evaluation.distances import fidelity
+assert fidelity("metric_fid").MADE == 1
+assert "torchvision" not in sys.modules
+import torch
+assert not hasattr(torch.ops.torchvision, "nms")
+assert fidelity("metric_fid") is sys.modules["torch_fidelity.metric_fid"]
+"""
+
+
+def test_a_broken_torchvision_is_worked_around_and_not_left_behind(tmp_path: Path) -> None:
+    for package, content in {
+        "torchvision": BROKEN_TORCHVISION,
+        "torch_fidelity": "import torchvision",
+    }.items():
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(content)
+    (tmp_path / "torch_fidelity" / "metric_fid.py").write_text("MADE = 1")
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_its_absence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("torch_fidelity", "torch_fidelity.metric_fid"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(EvaluationFailed, match=r"not installed.*medtranslate\[evaluate\]"):
+        fidelity("metric_fid")

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.data import RealData
 from medtranslate.evaluation.evaluated_model import Candidate, Cost
 from medtranslate.evaluation.evaluator import Evaluator
-from medtranslate.evaluation.results import paper_fid
+from medtranslate.evaluation.results import RealData, paper_fid
 
 
 def oracle(ct, mri) -> Candidate:

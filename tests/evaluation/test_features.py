@@ -1,4 +1,4 @@
-"""Features are kept by what the frames and the network hold."""
+"""Inception features: deterministic, kept on disk; KID as a score for training."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from medtranslate.evaluation import KidScore, features, kid
+from medtranslate.evaluation.distances import distances
 from medtranslate.evaluation.features import FeatureExtractor
 
 
@@ -76,3 +78,28 @@ def test_a_cache_that_cannot_be_written_costs_no_figure(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="features are not kept"):
         found = FeatureExtractor(MadeWeights(), cache=tmp_path).kept_features(FRAMES)
     assert found.shape == (40, 2048)
+
+
+def test_kid_is_the_one_of_the_table() -> None:
+    one, other = torch.randn(2, 12, 16, generator=torch.Generator().manual_seed(0))
+    mean, deviation = kid(one, other, seed=4)
+    whole = distances(one, other, seed=4)
+    assert (mean, deviation) == (whole.kid, whole.kid_deviation)
+
+
+def test_frames_are_scored_by_their_features(
+    monkeypatch: pytest.MonkeyPatch, new_extractor, ct, mri
+) -> None:
+    made = new_extractor()
+    monkeypatch.setattr(features, "find_weights", lambda path: None)
+    monkeypatch.setattr(features, "FeatureExtractor", lambda weights, device, cache: made)
+    by = KidScore.find(device="cpu")
+    assert made.extracted == []  # weights are found at once, the network is loaded on first use
+    found = by(ct.frames, mri.frames)
+    assert found == kid(made.features(ct.frames), made.features(mri.frames), seed=0)[0]
+    assert by(ct.frames, ct.frames) < found
+
+
+def test_missing_weights_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=r"gone\.pth"):
+        KidScore.find(tmp_path / "gone.pth")

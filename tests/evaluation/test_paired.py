@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from monai.metrics import MultiScaleSSIMMetric, SSIMMetric
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.frames import FrameSet
+from medtranslate.evaluation.frames import GREY, FrameSet, Scale
 from medtranslate.evaluation.paired import (
     PairedErrors,
     bootstrap,
@@ -21,7 +21,6 @@ from medtranslate.evaluation.paired import (
     paired_errors,
     summarise,
 )
-from medtranslate.evaluation.scale import GREY, Scale
 
 WINDOW = Scale("HU", -20.0, 100.0)
 EVERYWHERE = torch.ones(256, 256, dtype=torch.bool)

@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 
 from medtranslate.errors import OutputExists, OutputFailed
-from medtranslate.evaluation.data import RealData
 from medtranslate.evaluation.evaluated_model import Candidate, Cost
 from medtranslate.evaluation.evaluator import Evaluator
 from medtranslate.evaluation.report import write_report
+from medtranslate.evaluation.results import RealData
 from medtranslate.evaluation.table import grids, show
 
 MADE = Candidate("made <b>", lambda x, to: -x, version="1.0", costs={"mri": Cost(54_413_000, 11.9)})

@@ -12,9 +12,9 @@ from torch.nn.functional import avg_pool2d
 
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.evaluated_model import Candidate
-from medtranslate.evaluation.heads import head_masks
+from medtranslate.evaluation.frames import head_masks
 from medtranslate.evaluation.lesions import LesionTest, lesion_test
-from medtranslate.evaluation.lesions.kinds import CONTRASTS, DIAMETERS, SHAPES
+from medtranslate.evaluation.lesions.planting import CONTRASTS, DIAMETERS, SHAPES
 
 Generator = Callable[[torch.Tensor, str], torch.Tensor]
 
