@@ -116,7 +116,7 @@ def export_checkpoint(
     checkpoint = Checkpoint.load(path)
     settings = Settings.from_dict(checkpoint.about["settings"])
     models = Models(settings, torch.device("cpu"))
-    result = "averages" if settings.average else "generators"
+    result = "averages" if settings.ema_decay else "generators"
     load_weights(models.averages, checkpoint.part(result), path)
     load_weights(models.discriminators, checkpoint.part("discriminators"), path)
     specs = {side: generator_config(settings) for side in models.averages}

@@ -9,8 +9,16 @@ with its `handlers`, `validation` and `checkpoints`; `run` is the door for calle
 
 from medtranslate.training.run import Training
 from medtranslate.training.run_folder import RunFolder
-from medtranslate.training.session import Cadence, Outcome
-from medtranslate.training.settings import Settings
+from medtranslate.training.session import Outcome
+from medtranslate.training.settings import Cadence, Settings, load_config
 from medtranslate.training.trainer import CycleGANTrainer
 
-__all__ = ["Cadence", "CycleGANTrainer", "Outcome", "RunFolder", "Settings", "Training"]
+__all__ = [
+    "Cadence",
+    "CycleGANTrainer",
+    "Outcome",
+    "RunFolder",
+    "Settings",
+    "Training",
+    "load_config",
+]

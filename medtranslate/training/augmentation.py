@@ -17,7 +17,7 @@ from medtranslate.training.settings import Settings
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """What the networks see of one modality.
 
     Attributes
@@ -46,7 +46,7 @@ class Augmentation:
 
     settings: Settings
 
-    def __call__(self, grey: torch.Tensor, draws: torch.Tensor) -> Pictures:
+    def __call__(self, grey: torch.Tensor, draws: torch.Tensor) -> Images:
         """Change slices as the draws say.
 
         Parameters
@@ -57,9 +57,9 @@ class Augmentation:
             In [-1, 1): for mirroring, size, rotation and shift along rows and columns.
         """
         image, head = from_grey(grey)
-        if self.settings.reduce > 1:
-            image = F.avg_pool2d(image, self.settings.reduce)
-            head = F.avg_pool2d(head.float(), self.settings.reduce) >= 0.5
+        if self.settings.downsampling > 1:
+            image = F.avg_pool2d(image, self.settings.downsampling)
+            head = F.avg_pool2d(head.float(), self.settings.downsampling) >= 0.5
         if not self._resamples():
             return _masked(image, head)
         # Counted from the background, so that what lies beyond the frame (zeros) is background.
@@ -70,20 +70,20 @@ class Augmentation:
 
     def _resamples(self) -> bool:
         s = self.settings
-        return bool(s.flip or s.size or s.rotation or s.shift or s.crop)
+        return bool(s.flip or s.scaling or s.rotation_degrees or s.shift_pixels or s.crop)
 
     def _grid(self, head: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """Return where each pixel comes from: (B, H, W, 2), columns before rows, frame [-1, 1]."""
-        settings, (rows, columns) = self.settings, self.settings.picture
+        settings, (rows, columns) = self.settings, self.settings.image_size
         frame = head.shape[-1]
         mirror, size, turn, down, right = draws.unbind(dim=1)
         flip = torch.where(mirror < 0, -1.0, 1.0) if settings.flip else torch.ones_like(mirror)
-        scale = 1 / (1 + size * settings.size)
-        angle = turn * math.radians(settings.rotation)
+        scale = 1 / (1 + size * settings.scaling)
+        angle = turn * math.radians(settings.rotation_degrees)
         cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
         across, along = columns / frame, rows / frame
         centre = self._centre(head)
-        shift = torch.stack([right, down], dim=1) * (2 * settings.shift / frame)
+        shift = torch.stack([right, down], dim=1) * (2 * settings.shift_pixels / frame)
         matrix = torch.stack(
             [
                 torch.stack([flip * cos * across, -sin * along], dim=1),
@@ -117,5 +117,5 @@ def _middle(profile: torch.Tensor) -> torch.Tensor:
     return torch.where(profile.any(dim=1), (first + last) / 2, 0.0)
 
 
-def _masked(image: torch.Tensor, head: torch.Tensor) -> Pictures:
-    return Pictures(torch.where(head, image, -1.0), head)
+def _masked(image: torch.Tensor, head: torch.Tensor) -> Images:
+    return Images(torch.where(head, image, -1.0), head)

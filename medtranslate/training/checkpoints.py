@@ -23,9 +23,9 @@ from medtranslate.files import whole_file
 from medtranslate.training.models import SIDES, Models
 from medtranslate.training.run_folder import RunFolder
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "medtranslate"
-_NETWORKS = ("generators", "averages", "discriminators", "held")
+_NETWORKS = ("generators", "averages", "discriminators", "anchors")
 Tensors = dict[str, torch.Tensor]
 
 
@@ -89,8 +89,12 @@ class Checkpoint:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise Unreadable("not a checkpoint, or a damaged one", path=path) from error
-        if about.pop("format", None) != FORMAT:
-            raise Unreadable("a checkpoint of another version of medtranslate", path=path)
+        if (found := about.pop("format", None)) != FORMAT:
+            raise Unreadable(
+                f"a checkpoint of format {found}; this medtranslate reads format {FORMAT}",
+                path=path,
+                remedy="make a bundle of it with the version that wrote it",
+            )
         return cls(tensors, about)
 
 

@@ -26,8 +26,8 @@ class Models:
         ``"mri"`` and ``"ct"``, by what they make or judge.
     averages : torch.nn.ModuleDict
         The generators' moving averages; the generators themselves where the settings have none.
-    held : torch.nn.ModuleDict
-        The generators that the run started with, those to be held to (`Settings.hold`); often none.
+    anchors : torch.nn.ModuleDict
+        The generators with the run's initial weights, where `Settings.anchor_weight` asks for them.
     optimizers : dict of str to torch.optim.Adam
         ``"generators"`` and ``"discriminators"``.
     pools : dict of str to ImagePool
@@ -40,7 +40,7 @@ class Models:
     discriminators: nn.ModuleDict = field(init=False)
     averages: nn.ModuleDict = field(init=False)
     average: MovingAverage | None = field(init=False, default=None)
-    held: nn.ModuleDict = field(init=False)
+    anchors: nn.ModuleDict = field(init=False)
     optimizers: dict[str, torch.optim.Adam] = field(init=False)
     pools: dict[str, ImagePool] = field(init=False)
 
@@ -55,25 +55,25 @@ class Models:
                 {n: draw_weights(make_discriminator(settings)) for n in SIDES}
             )
         for name in SIDES:
-            self.generators[name].requires_grad_(name in WHICH[settings.learns])
+            self.generators[name].requires_grad_(name in WHICH[settings.trained_generators])
         self.averages = self.generators
-        if settings.average:
+        if settings.ema_decay:
             self.averages = self._placed({n: make_generator(settings) for n in SIDES})
-            self.average = MovingAverage(self.averages, self.generators, settings.average)
-        self.held = self._placed({n: make_generator(settings) for n in settings.held})
-        self.held.requires_grad_(False)
+            self.average = MovingAverage(self.averages, self.generators, settings.ema_decay)
+        self.anchors = self._placed({n: make_generator(settings) for n in settings.anchored})
+        self.anchors.requires_grad_(False)
         self.optimizers = {
-            "generators": self._adam(self.generators, settings.rate),
-            "discriminators": self._adam(self.discriminators, settings.discriminator_rate),
+            "generators": self._adam(self.generators, settings.learning_rate),
+            "discriminators": self._adam(self.discriminators, settings.discriminator_learning_rate),
         }
-        self.pools = {name: ImagePool(settings.pool) for name in SIDES}
+        self.pools = {name: ImagePool(settings.pool_size) for name in SIDES}
 
     def set_rates(self, epoch: int) -> None:
         """Set the learning rates of an epoch, counted from 1."""
         factor = self.settings.rate_factor(epoch)
         for name, rate in (
-            ("generators", self.settings.rate),
-            ("discriminators", self.settings.discriminator_rate),
+            ("generators", self.settings.learning_rate),
+            ("discriminators", self.settings.discriminator_learning_rate),
         ):
             for group in self.optimizers[name].param_groups:
                 if isinstance(group["lr"], torch.Tensor):  # a captured step reads it there
@@ -82,10 +82,10 @@ class Models:
                     group["lr"] = rate * factor
 
     def start_here(self) -> None:
-        """Let the averages, and what is held to, be the generators' weights of now."""
+        """Set the averages and the anchors to the generators' present weights."""
         if self.average is not None:
             self.averages.load_state_dict(self.generators.state_dict())
-        for name, network in self.held.items():
+        for name, network in self.anchors.items():
             network.load_state_dict(self.generators[name].state_dict())
 
     def compile(self) -> None:
@@ -95,7 +95,7 @@ class Models:
         its own kernels.
         """
         trained = (*self.generators.values(), *self.discriminators.values())
-        for network in (*trained, *self.held.values()):
+        for network in (*trained, *self.anchors.values()):
             network.compile(dynamic=False)
 
     def finite(self) -> bool:
@@ -107,7 +107,7 @@ class Models:
 
     def _placed(self, networks: dict[str, nn.Module]) -> nn.ModuleDict:
         placed = nn.ModuleDict(networks).to(self.device)
-        layout = choose_layout(self.settings.layout, self.device)
+        layout = choose_layout(self.settings.memory_format, self.device)
         return placed.to(memory_format=layout)  # type: ignore[call-overload]
 
     def _adam(self, networks: nn.Module, rate: float) -> torch.optim.Adam:
@@ -142,7 +142,7 @@ class ImagePool:
     Parameters
     ----------
     size : int
-        Pictures kept; 0 makes a pool that gives back what it is given.
+        Images kept; 0 makes a pool that gives back what it is given.
 
     Attributes
     ----------

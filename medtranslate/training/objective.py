@@ -1,13 +1,13 @@
-"""The CycleGAN step: what each network is asked for, with the paper's equations and their numbers.
+"""The objectives of the CycleGAN step: the paper's equations with their numbers.
 
 Zhu et al. 2017, "Unpaired image-to-image translation using cycle-consistent adversarial networks".
-``G["mri"]`` makes an MRI of a CT (the paper's G: X to Y), ``G["ct"]`` a CT of an MRI (F: Y to X);
-``D["mri"]`` and ``D["ct"]`` judge what the generator of the same name makes.
+``G["mri"]`` translates CT to MRI (the paper's G: X to Y), ``G["ct"]`` MRI to CT (F: Y to X);
+``D["mri"]`` and ``D["ct"]`` score real images and the output of the generator of the same name.
 
 Added to the paper: outside the head of the source everything is background, for the discriminator
-and on the way back, as it is in a conversion; and, by setting, noise laid over a fake before the
-way back, so that no source can hide in patterns finer than the noise; an MRI's way back weighed
-less; and a fake held to what the run's first generators make of the same source.
+and in the cycle reconstruction, as in a conversion; and, by setting: noise on the intermediate
+image of a cycle, so that no source can hide in patterns finer than the noise; a smaller weight of
+the cycle that starts from an MRI; an anchor to the output of the run's initial generators.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from medtranslate.training.augmentation import Pictures
+from medtranslate.training.augmentation import Images
 from medtranslate.training.settings import WHICH, Settings
 
 REAL, FAKE = 1.0, 0.0
 COARSE = 4
-"""Rows and columns of the blocks over which what is held is averaged."""
+"""Rows and columns of the blocks over which the anchor penalty averages."""
 
 Losses = dict[str, torch.Tensor]
 
@@ -36,7 +36,7 @@ def least_squares(scores: torch.Tensor, target: float) -> torch.Tensor:
 def log_likelihood(scores: torch.Tensor, target: float) -> torch.Tensor:
     """Equation 1 as the paper writes it: -log D for `REAL`, -log(1 - D) for `FAKE`.
 
-    The generator maximises log D(G(x)) and does not minimise log(1 - D(G(x))), whose gradient
+    The generator maximizes log D(G(x)) and does not minimize log(1 - D(G(x))), whose gradient
     vanishes where it is needed (Goodfellow et al. 2014, section 3).
     """
     return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, target))
@@ -49,91 +49,92 @@ ADVERSARIAL: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 
 
 class GeneratorObjective(nn.Module):
-    """Both generators, and what equation 3 asks of them.
+    """Both generators, and their side of equation 3.
 
     Parameters
     ----------
     generators : torch.nn.ModuleDict
         ``"mri"`` and ``"ct"``: (B, 1, H, W) in [-1, 1] to the same.
     settings : Settings
-        `adversarial`, `cycle` (lambda, 10), `cycle_of_mri`, `identity` (0.5 of
-        lambda), `identity_of`, `hold`, `hiding_noise`.
-    held : torch.nn.ModuleDict, optional
-        The generators that the run started with, those that `settings` hold.
+        `adversarial_loss`, `cycle_weight` (lambda, 10), `mri_cycle_share`, `identity_share` (0.5
+        of lambda), `identity_generators`, `anchor_weight`, `intermediate_noise`.
+    anchors : torch.nn.ModuleDict, optional
+        The anchored generators, with the run's initial weights.
     """
 
     def __init__(
-        self, generators: nn.ModuleDict, settings: Settings, held: nn.ModuleDict | None = None
+        self, generators: nn.ModuleDict, settings: Settings, anchors: nn.ModuleDict | None = None
     ) -> None:
         super().__init__()
         self.generators = generators
         self.settings = settings
-        self.held = held or nn.ModuleDict()
+        self.anchors = anchors or nn.ModuleDict()
 
     def forward(
-        self, ct: Pictures, mri: Pictures, discriminators: nn.ModuleDict, noise: torch.Generator
+        self, ct: Images, mri: Images, discriminators: nn.ModuleDict, noise: torch.Generator
     ) -> tuple[torch.Tensor, Losses, dict[str, torch.Tensor]]:
-        """Return what to minimise, its terms, and the fakes (detached) by modality."""
+        """Return the loss, its terms, and the synthetic images (detached) by modality."""
         G, D, s = self.generators, discriminators, self.settings
-        adversarial = ADVERSARIAL[s.adversarial]
+        adversarial = ADVERSARIAL[s.adversarial_loss]
 
         fake_mri, same_mri = self._translate("mri", ct, mri)
         fake_ct, same_ct = self._translate("ct", mri, ct)
-        back_ct = in_head(G["ct"](self._noisy(fake_mri, ct.head, noise)), ct.head)
-        back_mri = in_head(G["mri"](self._noisy(fake_ct, mri.head, noise)), mri.head)
+        cycled_ct = in_head(G["ct"](self._noisy(fake_mri, ct.head, noise)), ct.head)
+        cycled_mri = in_head(G["mri"](self._noisy(fake_ct, mri.head, noise)), mri.head)
 
         terms = {
             # Equation 1: L_GAN(G, D_Y) and L_GAN(F, D_X), the generators' side.
             "adversarial_mri": adversarial(D["mri"](fake_mri), REAL),
             "adversarial_ct": adversarial(D["ct"](fake_ct), REAL),
             # Equation 2: L_cyc = |F(G(x)) - x|_1 + |G(F(y)) - y|_1.
-            "cycle_ct": F.l1_loss(back_ct, ct.image),
-            "cycle_mri": F.l1_loss(back_mri, mri.image),
+            "cycle_ct": F.l1_loss(cycled_ct, ct.image),
+            "cycle_mri": F.l1_loss(cycled_mri, mri.image),
         }
         # Equation 3: L = L_GAN(G) + L_GAN(F) + lambda L_cyc.
         total = terms["adversarial_mri"] + terms["adversarial_ct"]
-        cycles = terms["cycle_ct"] + s.cycle_of_mri * terms["cycle_mri"]
-        total = total + s.cycle * cycles
+        cycles = terms["cycle_ct"] + s.mri_cycle_share * terms["cycle_mri"]
+        total = total + s.cycle_weight * cycles
         # Section 5.2: L_identity = |G(y) - y|_1 + |F(x) - x|_1, weighted by 0.5 lambda.
         for name, same, own in (("mri", same_mri, mri.image), ("ct", same_ct, ct.image)):
             if same is not None:
                 terms[f"identity_{name}"] = F.l1_loss(same, own)
-                total = total + s.identity * s.cycle * terms[f"identity_{name}"]
+                total = total + s.identity_share * s.cycle_weight * terms[f"identity_{name}"]
+        # Not in the paper: stay close to the initial generators' output, seen coarsely.
         for name, fake, source in (("mri", fake_mri, ct), ("ct", fake_ct, mri)):
-            if name in self.held:
-                terms[f"hold_{name}"] = self._distance(name, fake, source)
-                total = total + s.hold * terms[f"hold_{name}"]
+            if name in self.anchors:
+                terms[f"anchor_{name}"] = self._distance(name, fake, source)
+                total = total + s.anchor_weight * terms[f"anchor_{name}"]
         return total, _detached(terms), _detached({"mri": fake_mri, "ct": fake_ct})
 
     def _translate(
-        self, to: str, source: Pictures, own: Pictures
+        self, to: str, source: Images, own: Images
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the fake, and what an own picture becomes where identity is asked of it."""
+        """Return the synthetic image, and the identity term's output for the own image, if any."""
         generate, s = self.generators[to], self.settings
-        if not s.identity or to not in WHICH[s.identity_of]:
+        if not s.identity_share or to not in WHICH[s.identity_generators]:
             return in_head(generate(source.image), source.head), None
-        # One call for both: every picture is normalised by itself, so they do not mix.
+        # One call for both: instance normalization keeps images apart.
         made = generate(torch.cat([source.image, own.image]))
         made = in_head(made, torch.cat([source.head, own.head]))
         return made[: len(source)], made[len(source) :]
 
-    def _distance(self, name: str, fake: torch.Tensor, source: Pictures) -> torch.Tensor:
-        """Return how far a fake is from what the first generator makes, seen coarsely."""
+    def _distance(self, name: str, fake: torch.Tensor, source: Images) -> torch.Tensor:
+        """Return the L1 distance to the initial generator's output, both averaged over blocks."""
         with torch.no_grad():
-            first = in_head(self.held[name](source.image), source.head)
-        return F.l1_loss(F.avg_pool2d(fake, COARSE), F.avg_pool2d(first, COARSE))
+            initial = in_head(self.anchors[name](source.image), source.head)
+        return F.l1_loss(F.avg_pool2d(fake, COARSE), F.avg_pool2d(initial, COARSE))
 
     def _noisy(
         self, fake: torch.Tensor, head: torch.Tensor, noise: torch.Generator
     ) -> torch.Tensor:
-        if not self.settings.hiding_noise:
+        if not self.settings.intermediate_noise:
             return fake
         drawn = torch.randn(fake.shape, generator=noise, device=fake.device)
-        return fake + self.settings.hiding_noise * drawn * head
+        return fake + self.settings.intermediate_noise * drawn * head
 
 
 class DiscriminatorObjective(nn.Module):
-    """Both discriminators, and what equation 1 asks of them.
+    """Both discriminators, and their side of equation 1.
 
     Parameters
     ----------
@@ -146,15 +147,15 @@ class DiscriminatorObjective(nn.Module):
     def __init__(self, discriminators: nn.ModuleDict, settings: Settings) -> None:
         super().__init__()
         self.discriminators = discriminators
-        self.adversarial = ADVERSARIAL[settings.adversarial]
+        self.adversarial = ADVERSARIAL[settings.adversarial_loss]
 
     def forward(
         self, real: dict[str, torch.Tensor], fake: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, Losses]:
-        """Return what to minimise and its terms; `fake` comes from the image pool."""
+        """Return the loss and its terms; `fake` comes from the image pool."""
         terms = {}
         for name in ("mri", "ct"):
-            # One call for both: the discriminator normalises every picture by itself.
+            # One call for both: instance normalization keeps images apart.
             scores = self.discriminators[name](torch.cat([real[name], fake[name]]))
             on_real, on_fake = scores.split([len(real[name]), len(fake[name])])
             # Equation 1, halved, which slows the discriminator down (appendix 7.1).

@@ -21,8 +21,8 @@ from medtranslate.training.models import Models
 from medtranslate.training.preparation import Preparation, Progress, RecipeBook, default_cache
 from medtranslate.training.prepared import Data, PreparedSet
 from medtranslate.training.run_folder import RunFolder
-from medtranslate.training.session import Cadence, Interrupts, Outcome, Session
-from medtranslate.training.settings import Settings
+from medtranslate.training.session import Interrupts, Outcome, Session
+from medtranslate.training.settings import Cadence, Settings, dump_config
 from medtranslate.training.validation import Score
 
 
@@ -124,7 +124,7 @@ class Training:
                 stack.enter_context(run.claimed())
             with world.leader_first():
                 data = self.data(RecipeBook.read(self.recipes))
-            # Pictures have one size, so looking for the fastest convolution pays.
+            # Images have one size, so looking for the fastest convolution pays.
             stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))
             stack.enter_context(interrupts.listening())
             session = self._session(run, world, data, Models(self.settings, device))
@@ -176,18 +176,17 @@ class Training:
         )  # fmt: skip
         if world.leads:
             _write(run.data, data.report())
-            _write(run.settings, {**session.about, "device": str(models.device)})
+            _write_config(run.config, self.settings, self.cadence, session.about, models.device)
         return session
 
     def _check_from_nothing(self) -> None:
-        if self.settings.learns != "both":
+        if self.settings.trained_generators != "both":
             raise TrainingFailed(
-                "a generator that does not learn has to be given", remedy="--init-from"
+                f"the generator beside {self.settings.trained_generators} needs weights",
+                remedy="--init-from",
             )
-        if self.settings.held:
-            raise TrainingFailed(
-                "what a generator is held to has to be given", remedy="--init-from"
-            )
+        if self.settings.anchored:
+            raise TrainingFailed("anchor_weight needs initial weights", remedy="--init-from")
 
     def _check_graph(self, world: World, device: torch.device) -> None:
         if self.settings.cuda_graph and (device.type != "cuda" or world.size > 1):
@@ -234,3 +233,15 @@ def _split(prepared: PreparedSet, held_out: FileList) -> tuple[PreparedSet, Prep
 def _write(path: Path, content: Any) -> None:
     with whole_file(path, overwrite=True) as temporary:
         temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _write_config(
+    path: Path, settings: Settings, cadence: Cadence, about: dict[str, Any], device: torch.device
+) -> None:
+    """Write the settings for ``--config``, and for the reader what else the run depends on."""
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    heading = (
+        f"# {versions}\n# {about['processes']} process(es) on {device} in {about['precision']}\n"
+    )
+    with whole_file(path, overwrite=True) as temporary:
+        temporary.write_text(heading + dump_config(settings, cadence), encoding="utf-8")

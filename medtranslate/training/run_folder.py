@@ -49,9 +49,9 @@ class RunFolder:
         return self.folder / "data.json"
 
     @property
-    def settings(self) -> Path:
-        """Settings and versions, for the reader; a checkpoint has its own copy."""
-        return self.folder / "settings.json"
+    def config(self) -> Path:
+        """The settings, as ``--config`` takes them; a checkpoint has its own copy."""
+        return self.folder / "config.yaml"
 
     @property
     def tensorboard(self) -> Path:
@@ -59,9 +59,9 @@ class RunFolder:
         return self.folder / "tensorboard"
 
     @property
-    def pictures(self) -> Path:
-        """Picture grids by step."""
-        return self.folder / "pictures"
+    def samples(self) -> Path:
+        """Sample grids by step."""
+        return self.folder / "samples"
 
     @property
     def page(self) -> Path:
@@ -98,7 +98,7 @@ class RunFolder:
             The folder cannot be made.
         """
         try:
-            for folder in (self.last.parent, self.pictures):
+            for folder in (self.last.parent, self.samples):
                 folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / _LOCK).open("a")
         except OSError as error:

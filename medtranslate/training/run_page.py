@@ -15,7 +15,7 @@ from medtranslate.files import whole_file
 from medtranslate.training.run_folder import RunFolder
 
 _CURVES = {
-    "cycle, identity and hold (L1)": ("cycle_", "identity_", "hold_"),
+    "cycle, identity and anchor (L1)": ("cycle_", "identity_", "anchor_"),
     "adversarial": ("adversarial_",),
     "discriminators": ("discriminator_",),
 }
@@ -26,7 +26,7 @@ _STYLE = (
 
 
 def write_page(run: RunFolder, about: dict[str, Any], report: dict[str, Any]) -> None:
-    """Write the page from what the run's folder holds; pictures are inside it."""
+    """Write the page from the files of the run's folder; images are embedded."""
     parts = ["<!doctype html><html lang=en><meta charset=utf-8><title>Training run</title>"]
     parts += [f"<style>{_STYLE}</style><h1>Training run</h1>"]
     losses = _rows(run.losses)
@@ -38,10 +38,10 @@ def write_page(run: RunFolder, about: dict[str, Any], report: dict[str, Any]) ->
             f"{float(last['pairs_per_second']):.2f} pairs per second.</p>"
         )
         parts.append(_image(_curves(losses, _rows(run.validation))))
-    grids = sorted(run.pictures.glob("step-*.png"))
+    grids = sorted(run.samples.glob("step-*.png"))
     if grids:
         parts.append(
-            "<h2>Pictures</h2><p>From left to right: CT, MRI made of it, back to CT; MRI, CT made "
+            "<h2>Images</h2><p>From left to right: CT, MRI made of it, back to CT; MRI, CT made "
             f"of it, back to MRI. {html.escape(grids[-1].stem)}.</p>"
         )
         parts.append(_image(grids[-1].read_bytes()))

@@ -1,4 +1,4 @@
-"""One stretch of a run in one process: from a checkpoint, or none, to the next reason to stop."""
+"""One session of a run in one process: from a checkpoint, or none, to the next reason to stop."""
 
 from __future__ import annotations
 
@@ -26,42 +26,17 @@ from medtranslate.training.models import Models
 from medtranslate.training.prepared import Data
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.run_page import write_page
+from medtranslate.training.settings import Cadence
 from medtranslate.training.trainer import CycleGANTrainer
-from medtranslate.training.validation import PictureGrid, Score, Validation
+from medtranslate.training.validation import SampleGrid, Score, Validation
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_AGREE_EVERY = 20  # steps between the processes' asking one another whether to stop
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """How often things are done beside training.
-
-    Parameters
-    ----------
-    record_steps : int
-        Steps that a recorded loss is the mean of.
-    picture_steps : int
-        Steps between picture grids; 0 draws none.
-    validate_epochs : int
-        Epochs between validations.
-    checkpoint_minutes : float
-        Minutes between checkpoints.
-    """
-
-    record_steps: int = 50
-    picture_steps: int = 1000
-    validate_epochs: int = 1
-    checkpoint_minutes: float = 5.0
-
-    def __post_init__(self) -> None:
-        if min(self.record_steps, self.validate_epochs) < 1 or self.picture_steps < 0:
-            raise TrainingFailed("intervals of steps and epochs must be at least 1")
+_AGREE_EVERY = 20  # steps between the processes' agreements on whether to stop
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stretch of training ended.
+    """How a session of training ended.
 
     Attributes
     ----------
@@ -85,7 +60,7 @@ class Outcome:
 
 
 class Interrupts:
-    """Notices that a run should stop; the run finishes its step, saves and leaves.
+    """Notice that a run should stop; the run finishes its step, saves and ends.
 
     Parameters
     ----------
@@ -103,15 +78,15 @@ class Interrupts:
         if self._signal:
             return self._signal
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            return "the minutes given are over"
+            return "the time limit is reached"
         return ""
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGTERM and SIGINT as wishes until the block ends.
+        """Take SIGTERM and SIGINT as requests until the block ends.
 
-        A second one means it, and ends the process as it would have. Outside the main thread
-        signals cannot be had, so there only time counts.
+        A second one ends the process at once, as without this. Outside the main thread Python
+        delivers no signals, so there only time counts.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -123,8 +98,8 @@ class Interrupts:
             for each, handler in earlier.items():
                 signal.signal(each, handler)
 
-        for wish in _SIGNALS:
-            earlier[wish] = signal.signal(wish, note)
+        for number in _SIGNALS:
+            earlier[number] = signal.signal(number, note)
         try:
             yield
         finally:
@@ -133,7 +108,7 @@ class Interrupts:
 
 
 class Session:
-    """A trainer with everything that watches over it.
+    """A trainer with its recording, samples, validation and checkpoints.
 
     Parameters
     ----------
@@ -172,7 +147,7 @@ class Session:
         before: dict[str, Any] = {"step": 0, "seconds": 0.0, "best": None, "unrecorded": 0}
         before |= checkpoint.about if checkpoint else {}
         self.best: float | None = before["best"]
-        self._saved = step = int(before["step"])
+        self._saved_step = step = int(before["step"])
         settings = models.settings
         batches = UnpairedBatches(
             data.ct,
@@ -201,7 +176,7 @@ class Session:
         if checkpoint:
             state = checkpoint.part(f"recorder.{world.rank}")
             self.recorder.restore(state, before["unrecorded"], models.device)
-        self.grid = PictureGrid.choose(
+        self.grid = SampleGrid.choose(
             data.ct_held_out or data.ct,
             data.mri_held_out or data.mri,
             settings.seed,
@@ -219,14 +194,14 @@ class Session:
         return int(self.trainer.state.iteration)
 
     def run(self, interrupts: Interrupts) -> Outcome:
-        """Train; whatever happens, the last good checkpoint stays."""
+        """Train to the end or to a reason to stop; the last good checkpoint always stays."""
         trainer = self.trainer
         self._attach(interrupts)
         if not trainer.finished:
             trainer.run()
-        if self.step != self._saved:
+        if self.step != self._saved_step:
             self.save()
-        if self._leads and self.cadence.picture_steps:
+        if self._leads and self.cadence.grid_steps:
             self._draw()
         if self._leads:
             write_page(self.run_folder, self.about, self.data.report())
@@ -262,7 +237,7 @@ class Session:
             for rank, state in enumerate(recorders):
                 tensors.update({f"recorder.{rank}.{key}": value for key, value in state.items()})
             Checkpoint(tensors, self._about_now()).save(self.run_folder.last)
-        self._saved = self.step
+        self._saved_step = self.step
 
     def _about_now(self) -> dict[str, Any]:
         return {
@@ -274,39 +249,47 @@ class Session:
         }
 
     def _attach(self, interrupts: Interrupts) -> None:
+        """Surround the trainer's loop; handlers of an event run in the order they are attached in.
+
+        After each step losses are recorded, the caller's handlers run, a sample grid is drawn
+        where one is due, and the run stops or saves where it should. After each epoch held-out
+        slices are scored, and again the run stops or saves.
+        """
         trainer, cadence = self.trainer, self.cadence
         self.recorder.attach(trainer)
         for handler in self.handlers:
             handler.attach(trainer)
-        if self._leads and cadence.picture_steps:
-            every = Events.ITERATION_COMPLETED(every=cadence.picture_steps)
+        if self._leads and cadence.grid_steps:
+            every = Events.ITERATION_COMPLETED(every=cadence.grid_steps)
             trainer.add_event_handler(every, lambda: self._draw())
         if self.data.ct_held_out is not None and self._leads:
             every = Events.EPOCH_COMPLETED(every=cadence.validate_epochs)
             trainer.add_event_handler(every, lambda: self._validate())
         saving = _Every(60 * cadence.checkpoint_minutes)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_step, interrupts, saving)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._look_up, interrupts, saving)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._stop_or_save, interrupts, saving)
 
     def _after_step(self, engine: Engine, *watched: Any) -> None:
-        """Look up at most steps; at an epoch's last only after its validation."""
+        """Stop or save, except at an epoch's last step, whose validation comes first."""
         step, every = self.step, 1 if self.world.size == 1 else _AGREE_EVERY
         if step % every == 0 and step % self.trainer.state.epoch_length:
-            self._look_up(engine, *watched)
+            self._stop_or_save(engine, *watched)
 
-    def _look_up(self, engine: Engine, interrupts: Interrupts, due: Callable[[], bool]) -> None:
-        """Stop or save where that is wished, in all processes at the same step."""
+    def _stop_or_save(
+        self, engine: Engine, interrupts: Interrupts, due: Callable[[], bool]
+    ) -> None:
+        """Stop or save where that is due, in all processes at the same step."""
         if self.world.agree(bool(interrupts.reason), self.models.device):
-            self.stopped = interrupts.reason or "another process was told to"
+            self.stopped = interrupts.reason or "another process was interrupted"
             engine.terminate()
         elif self.world.agree(due(), self.models.device):
             self.save()
 
     def _draw(self) -> None:
-        path = self.run_folder.pictures / f"step-{self.step:07d}.png"
+        path = self.run_folder.samples / f"step-{self.step:07d}.png"
         grid = self.grid.save(path, self.models.averages, self.models.device)
         if self.board is not None:
-            self.board.add_image("pictures", grid, self.step, dataformats="HW")
+            self.board.add_image("samples", grid, self.step, dataformats="HW")
 
     def _validate(self) -> None:
         data, score = self.data, self.score
@@ -328,7 +311,7 @@ class Session:
 
 
 class _Every:
-    """Says once in so many seconds that they are over."""
+    """True once in so many seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self._last = seconds, time.monotonic()

@@ -1,17 +1,24 @@
 """Every setting of a training run; the defaults are the CycleGAN paper's recipe.
 
 Zhu et al. 2017, section 4 ("Training details") and appendix 7.1: Adam at 2e-4, batch 1, a pool of
-50 pictures, lambda 10, 200 epochs of which the second half decays to zero, weights from N(0, 0.02).
+50 images, lambda 10, 200 epochs of which the second half decays to zero, weights from N(0, 0.02).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
+import yaml
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
-from medtranslate.errors import TrainingFailed
+from medtranslate.errors import InputMissing, TrainingFailed
 from medtranslate.networks import (
     GENERATOR_NAMES,
     InvalidSpec,
@@ -20,19 +27,38 @@ from medtranslate.networks import (
     generator_spec,
 )
 
-ADVERSARIAL = ("least-squares", "log")
 WHICH = {"both": ("mri", "ct"), "mri": ("mri",), "ct": ("ct",)}
 """Generators, by what they make."""
 
-PRECISIONS = ("auto", "float32", "bf16")
-LAYOUTS = ("auto", "contiguous", "channels-last")
 FRAME = 256
 """Rows and columns of a prepared slice."""
 
+Generators = Literal["both", "mri", "ct"]
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 
-@dataclass(frozen=True)
-class Settings:
-    """How to train.
+_STRICT = ConfigDict(extra="forbid")
+
+
+class _Explained:
+    """A dataclass whose wrong values are one line that says which, why and what was meant."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, values: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            names = [each.name for each in dataclasses.fields(cls)]  # type: ignore[arg-type]
+            faults = dict.fromkeys(_fault(one, names) for one in error.errors())
+            raise TrainingFailed("; ".join(faults)) from None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Settings(_Explained):
+    """How to train: what determines the weights, bit for bit, beside the data.
 
     Parameters
     ----------
@@ -40,161 +66,143 @@ class Settings:
         The generator, one for each direction: ``"resnet9"``, ``"unet256"``, ``"compact"``, or a
         network of `monai.networks.nets` such as ``"BasicUNet"`` (`networks.GENERATOR_NAMES`).
     network_arguments : dict
-        What its class takes, such as ``{"width": 96, "blocks": 6}``; its own defaults elsewhere.
+        Arguments of its class, such as ``{"width": 96, "blocks": 6}``; its defaults elsewhere.
     discriminator_width, discriminator_layers : int
-        Of the PatchGAN; 64 and 3 make the paper's 70x70.
+        Channels and layers of the PatchGAN; 64 and 3 give the paper's 70x70.
     epochs : int
         The first half at a constant rate, the second falling linearly to zero.
     steps_per_epoch : int
         0 means once through the larger set.
     batch_size : int
-        Pairs a step and process.
-    rate, discriminator_rate : float
-        Adam's learning rates.
+        Unpaired images of each modality, per step and process.
+    learning_rate, discriminator_learning_rate : float
+        Of Adam.
     betas : (float, float)
-        Adam's.
-    adversarial : {"least-squares", "log"}
+        Of Adam.
+    adversarial_loss : {"least-squares", "log"}
         Form of equation 1.
-    cycle : float
+    cycle_weight : float
         Lambda of equation 3.
-    cycle_of_mri : float
-        Weight of an MRI's way back, as a share of lambda. The paper has 1. MRI of many contrasts
-        lead to one CT, and no CT tells which it came from: below 1, that is asked for less.
-    identity : float
+    mri_cycle_share : float
+        Weight of an MRI's cycle reconstruction as a share of lambda; the paper has 1. MRI of many
+        contrasts lead to one CT that does not say which it came from, so less may be asked.
+    identity_share : float
         Weight of the identity term as a share of lambda; 0 leaves it out.
-    identity_of : {"both", "mri", "ct"}
-        Of which generators it is asked: of both (the paper), of the one that makes MRI, or of the
-        one that makes CT.
-    learns : {"both", "mri", "ct"}
-        Which generators learn. The other one stays as it was given and serves the cycle; so one
-        direction is mended and the other not touched. Not in the paper.
-    hold : float
-        Weight of what keeps generators close to those that the run started with: the mean
-        difference of what the two make, averaged over blocks of 4x4 pixels. So what a picture
-        shows stays, and how it looks may change. Not in the paper, and not a share of lambda.
-    hold_of : {"both", "mri", "ct"}
-        Which generators are held, of those that learn.
-    pool : int
-        Earlier fakes kept for each discriminator; 0 shows it only the newest.
-    hiding_noise : float
-        Standard deviation of noise laid over a fake before the way back (grey from -1 to 1),
-        against hiding the source in fine patterns. The paper has none.
-    average : float
-        Decay of the generators' moving average, which is what a run exports; 0 exports the
-        generators as they are.
+    identity_generators : {"both", "mri", "ct"}
+        Generators with an identity term, by what they make; both in the paper.
+    trained_generators : {"both", "mri", "ct"}
+        Generators that learn. The other stays as ``--init-from`` gives it and serves the cycle.
+        Not in the paper.
+    anchor_weight : float
+        Weight of the penalty on the distance to the initial weights' output, averaged over blocks
+        of 4x4 pixels: what an image shows stays, its texture may change. Not in the paper, and not
+        a share of lambda.
+    anchored_generators : {"both", "mri", "ct"}
+        Generators with that penalty, of those that learn.
+    pool_size : int
+        Earlier synthetic images kept for each discriminator; 0 shows it the newest only.
+    intermediate_noise : float
+        Standard deviation of noise on the intermediate image of a cycle, in units of [-1, 1],
+        against steganography: a source hidden in fine patterns. The paper has none.
+    ema_decay : float
+        Decay of the moving average of the generators, which is the result of a run; 0: none.
     flip : bool
-        Mirror left and right, half of the time.
-    size : float
-        Pictures are made larger or smaller by up to this share: the same on both sides.
-    rotation : float
-        Up to so many degrees either way.
-    shift : float
-        Up to so many pixels either way, both axes.
+        Mirror left and right half of the time.
+    scaling : float
+        Enlarge or shrink by up to this share, alike for both modalities.
+    rotation_degrees : float
+        Rotate by up to this angle either way.
+    shift_pixels : float
+        Shift by up to this distance either way, on both axes.
     crop : (rows, columns) or None
-        Train on a window of this size centred on the head; None takes the whole frame, 256x256.
-    reduce : int
-        Average so many pixels a side into one first: small pictures for early steps.
-    whole_epochs : int
-        The last epochs, in which the networks see whole frames at full size, whatever `crop` and
-        `reduce` say. A conversion shows them nothing else, and they normalise over the picture:
-        trained on windows alone, they are far off on frames.
+        Train on a window of this size centered on the head; None takes the whole slice, 256x256.
+    downsampling : int
+        Average this many pixels a side into one: small images for early steps.
+    full_slice_epochs : int
+        Last epochs on whole slices at full size, whatever `crop` and `downsampling` are. A
+        conversion has nothing else, and instance normalization depends on the size of the image.
     precision : {"auto", "float32", "bf16"}
-        bf16 computes the networks in bfloat16 where that loses nothing; weights stay float32. Auto
-        takes it where the processor has bfloat16 arithmetic.
-    layout : {"auto", "contiguous", "channels-last"}
-        Of pictures in memory. Auto takes channels-last on a GPU; on CPUs instance normalisation
-        undoes it at every layer, and a step takes a tenth longer.
+        bf16 computes the networks in bfloat16; weights stay float32. Auto takes it where the
+        processor has bfloat16 arithmetic.
+    memory_format : {"auto", "contiguous", "channels-last"}
+        Auto takes channels-last on a GPU; on CPUs instance normalization undoes it at every layer.
     compile : bool
         Compile the networks with ``torch.compile``: minutes once, then faster steps on a GPU.
     cuda_graph : bool
-        Capture a step as one CUDA graph and replay it: a GPU that waits for Python no longer does.
-        Needs a GPU and one process.
+        Capture a step as one CUDA graph and replay it. Needs a GPU and one process.
     seed : int
         Of every random choice; each is a function of the seed and the step.
 
     Raises
     ------
     TrainingFailed
-        A setting is out of its range, or they do not fit each other.
+        A setting has an unknown name, the wrong type or range, or does not fit the others.
+
+    Examples
+    --------
+    >>> Settings(network="compact", epochs=20).learning_rate
+    0.0002
+    >>> Settings(lerning_rate=1e-4)
+    Traceback (most recent call last):
+    medtranslate.errors.TrainingFailed: no setting 'lerning_rate' (did you mean learning_rate?)
     """
 
     network: str = "resnet9"
     network_arguments: dict[str, Any] = field(default_factory=dict)
-    discriminator_width: int = 64
-    discriminator_layers: int = 3
-    epochs: int = 200
-    steps_per_epoch: int = 0
-    batch_size: int = 1
-    rate: float = 2e-4
-    discriminator_rate: float = 2e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    adversarial: str = "least-squares"
-    cycle: float = 10.0
-    cycle_of_mri: float = 1.0
-    identity: float = 0.5
-    identity_of: str = "both"
-    learns: str = "both"
-    hold: float = 0.0
-    hold_of: str = "both"
-    pool: int = 50
-    hiding_noise: float = 0.0
-    average: float = 0.999
+    discriminator_width: Count = 64
+    discriminator_layers: Count = 3
+    epochs: Count = 200
+    steps_per_epoch: CountOrNone = 0
+    batch_size: Count = 1
+    learning_rate: Weight = 2e-4
+    discriminator_learning_rate: Weight = 2e-4
+    betas: tuple[Fraction, Fraction] = (0.5, 0.999)
+    adversarial_loss: Literal["least-squares", "log"] = "least-squares"
+    cycle_weight: Weight = 10.0
+    mri_cycle_share: Weight = 1.0
+    identity_share: Weight = 0.5
+    identity_generators: Generators = "both"
+    trained_generators: Generators = "both"
+    anchor_weight: Weight = 0.0
+    anchored_generators: Generators = "both"
+    pool_size: CountOrNone = 50
+    intermediate_noise: Weight = 0.0
+    ema_decay: Fraction = 0.999
     flip: bool = True
-    size: float = 0.10
-    rotation: float = 0.0
-    shift: float = 8.0
-    crop: tuple[int, int] | None = None
-    reduce: int = 1
-    whole_epochs: int = 0
-    precision: str = "auto"
-    layout: str = "auto"
+    scaling: Fraction = 0.10
+    rotation_degrees: Weight = 0.0
+    shift_pixels: Weight = 8.0
+    crop: tuple[Count, Count] | None = None
+    downsampling: Count = 1
+    full_slice_epochs: CountOrNone = 0
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    memory_format: Literal["auto", "contiguous", "channels-last"] = "auto"
     compile: bool = False
     cuda_graph: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        # From a YAML or JSON file these come as lists.
-        object.__setattr__(self, "betas", tuple(self.betas))
-        if self.crop is not None:
-            object.__setattr__(self, "crop", tuple(self.crop))
-        for name, allowed in (
-            ("network", GENERATOR_NAMES), ("adversarial", ADVERSARIAL),
-            ("identity_of", tuple(WHICH)), ("learns", tuple(WHICH)),
-            ("hold_of", tuple(WHICH)), ("precision", PRECISIONS), ("layout", LAYOUTS),
-        ):  # fmt: skip
-            if getattr(self, name) not in allowed:
-                raise TrainingFailed(f"{name} must be one of {', '.join(allowed)}")
-        for name in ("discriminator_width", "discriminator_layers", "epochs", "batch_size"):
-            _at_least(self, name, 1)
-        for name in (
-            "steps_per_epoch", "rate", "discriminator_rate", "cycle", "cycle_of_mri",
-            "identity", "hold", "pool", "hiding_noise", "rotation", "shift", "whole_epochs",
-        ):  # fmt: skip
-            _at_least(self, name, 0)
-        if self.hold and not self.held:
-            raise TrainingFailed(f"hold_of is {self.hold_of}, and {self.learns} alone learns")
-        if self.whole_epochs > self.epochs:
-            raise TrainingFailed(f"whole_epochs is {self.whole_epochs} of {self.epochs} epochs")
-        for name in ("average", "size"):
-            if not 0 <= getattr(self, name) < 1:
-                raise TrainingFailed(f"{name} must lie in [0, 1), not {getattr(self, name)}")
-        self._check_picture()
+        if self.network not in GENERATOR_NAMES:
+            raise TrainingFailed(
+                f"network must be one of {', '.join(GENERATOR_NAMES)}, not {self.network!r}"
+            )
+        if self.anchor_weight and not self.anchored:
+            raise TrainingFailed(
+                f"anchored_generators is {self.anchored_generators}, but only "
+                f"{self.trained_generators} is trained"
+            )
+        if self.full_slice_epochs > self.epochs:
+            raise TrainingFailed(
+                f"full_slice_epochs is {self.full_slice_epochs} of {self.epochs} epochs"
+            )
+        self._check_image_size()
 
-    def _multiple(self) -> int:
-        """Return the number that must divide the sides of what the generators take."""
-        try:
-            with torch.device("meta"):
-                network = build_generator(generator_spec(self.network, self.network_arguments))
-        except InvalidSpec as error:
-            raise TrainingFailed(f"network {self.network}: {error}") from error
-        return int(network.multiple)  # type: ignore[arg-type]
-
-    def _check_picture(self) -> None:
-        if self.reduce < 1 or FRAME % self.reduce:
-            raise TrainingFailed(f"reduce must divide {FRAME}, not {self.reduce}")
-        largest = FRAME // self.reduce
-        rows, columns = self.picture
-        if any(not 0 < side <= largest for side in (rows, columns)):
+    def _check_image_size(self) -> None:
+        if FRAME % self.downsampling:
+            raise TrainingFailed(f"downsampling must divide {FRAME}, not {self.downsampling}")
+        largest = FRAME // self.downsampling
+        rows, columns = self.image_size
+        if max(rows, columns) > largest:
             raise TrainingFailed(f"the crop must fit into {largest}x{largest} pixels")
         multiple = self._multiple()
         if rows % multiple or columns % multiple:
@@ -207,42 +215,161 @@ class Settings:
                 f"the discriminators take sides from {least} pixels on, not {rows}x{columns}"
             )
 
-    @property
-    def held(self) -> tuple[str, ...]:
-        """Generators that learn and are held, by what they make."""
-        if not self.hold:
-            return ()
-        return tuple(name for name in WHICH[self.hold_of] if name in WHICH[self.learns])
+    def _multiple(self) -> int:
+        """Return the number that must divide the sides of the generators' input."""
+        try:
+            with torch.device("meta"):
+                network = build_generator(generator_spec(self.network, self.network_arguments))
+        except InvalidSpec as error:
+            raise TrainingFailed(f"network {self.network}: {error}") from error
+        return int(network.multiple)  # type: ignore[arg-type]
 
     @property
-    def picture(self) -> tuple[int, int]:
-        """Rows and columns of what the networks see."""
-        return self.crop or (FRAME // self.reduce, FRAME // self.reduce)
+    def anchored(self) -> tuple[str, ...]:
+        """Generators that learn under the anchor penalty, by what they make."""
+        if not self.anchor_weight:
+            return ()
+        trained = WHICH[self.trained_generators]
+        return tuple(name for name in WHICH[self.anchored_generators] if name in trained)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Rows and columns of the networks' input."""
+        return self.crop or (FRAME // self.downsampling, FRAME // self.downsampling)
 
     def in_epoch(self, epoch: int) -> Settings:
-        """Return the settings for an epoch, counted from 1: the last ones see whole frames."""
-        if epoch <= self.epochs - self.whole_epochs:
+        """Return the settings for an epoch, counted from 1: the last ones have whole slices."""
+        if epoch <= self.epochs - self.full_slice_epochs:
             return self
-        return replace(self, crop=None, reduce=1)
+        return replace(self, crop=None, downsampling=1)
 
     def rate_factor(self, epoch: int) -> float:
-        """Share of the learning rates in an epoch, counted from 1."""
+        """Return the share of the learning rates in an epoch, counted from 1."""
         constant = self.epochs // 2
         return min(1.0, (self.epochs - epoch + 1) / (self.epochs - constant + 1))
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the settings as builtins, for JSON."""
-        return asdict(self)
+        """Return the settings as builtins, for JSON and YAML."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Settings:
-        """Make settings from what `as_dict` gave; names it does not know are an error."""
-        unknown = set(values) - {each.name for each in fields(cls)}
-        if unknown:
-            raise TrainingFailed(f"no such setting: {', '.join(sorted(unknown))}")
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """Return the settings that `as_dict` gave; unknown names are an error."""
         return cls(**values)
 
 
-def _at_least(settings: Settings, name: str, least: float) -> None:
-    if not getattr(settings, name) >= least:
-        raise TrainingFailed(f"{name} must be at least {least}, not {getattr(settings, name)}")
+@dataclass(frozen=True, config=_STRICT)
+class Cadence(_Explained):
+    """How often things are done beside training; a resumed run may have another.
+
+    Parameters
+    ----------
+    record_steps : int
+        Steps whose mean is one recorded loss.
+    grid_steps : int
+        Steps between sample grids; 0 draws none.
+    validate_epochs : int
+        Epochs between validations.
+    checkpoint_minutes : float
+        Minutes between checkpoints.
+    """
+
+    record_steps: Count = 50
+    grid_steps: CountOrNone = 1000
+    validate_epochs: Count = 1
+    checkpoint_minutes: Weight = 5.0
+
+
+def load_config(
+    path: Path | None = None, assignments: Sequence[str] = (), **given: Any
+) -> tuple[Settings, Cadence]:
+    """Return the settings of a YAML file, of ``name=value`` texts, and those given by name.
+
+    A later one of these three wins. The file has the names of `Settings` and, under ``cadence``,
+    those of `Cadence`; an assignment reaches below a name by a dot.
+
+    Parameters
+    ----------
+    path : path, optional
+        A file such as `dump_config` writes.
+    assignments : sequence of str
+        Such as ``"crop=[224, 192]"`` or ``"network_arguments.blocks=6"``: values as in YAML.
+    **given
+        Settings by name; None leaves one as it is.
+
+    Raises
+    ------
+    InputMissing
+        There is no such file.
+    TrainingFailed
+        It is no YAML mapping, or a setting has an unknown name, the wrong type or range.
+
+    Examples
+    --------
+    >>> settings, cadence = load_config(None, ["epochs=20", "cadence.grid_steps=0"], batch_size=8)
+    >>> settings.epochs, settings.batch_size, cadence.grid_steps
+    (20, 8, 0)
+    """
+    values = {} if path is None else _read_mapping(path)
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not (equals and name.strip()):
+            raise TrainingFailed(f"{text!r} is not name=value", remedy="such as epochs=20")
+        _assign(values, name.strip().split("."), _value(text, value))
+    values |= {name: value for name, value in given.items() if value is not None}
+    cadence = values.pop("cadence", None) or {}
+    if not isinstance(cadence, dict):
+        raise TrainingFailed("cadence must hold names and values", path=path)
+    try:
+        return Settings(**values), Cadence(**cadence)
+    except TrainingFailed as error:
+        raise TrainingFailed(error.fault, path=path) from None
+
+
+def dump_config(settings: Settings, cadence: Cadence) -> str:
+    """Return the settings as the YAML text that `load_config` reads back."""
+    values = {**settings.as_dict(), "cadence": dataclasses.asdict(cadence)}
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise InputMissing(f"not readable: {error.strerror}", path=path) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TrainingFailed(f"not valid YAML: {str(error).splitlines()[0]}", path=path) from error
+    if not (isinstance(values, dict) and all(isinstance(name, str) for name in values)):
+        raise TrainingFailed("must hold names and values, such as epochs: 20", path=path)
+    return values
+
+
+def _value(text: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise TrainingFailed(f"the value in {text!r} is not valid YAML") from error
+
+
+def _assign(values: dict[str, Any], names: list[str], value: Any) -> None:
+    for name in names[:-1]:
+        below = values.setdefault(name, {})
+        if not isinstance(below, dict):
+            raise TrainingFailed(f"{'.'.join(names)}: {name} has no names below it")
+        values = below
+    values[names[-1]] = value
+
+
+def _fault(error: Any, names: list[str]) -> str:
+    """Return one of pydantic's errors in a line."""
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "unexpected_keyword_argument":
+        near = difflib.get_close_matches(name, names, n=1)
+        return f"no setting {name!r}" + (f" (did you mean {near[0]}?)" if near else "")
+    if error["type"] == "missing":
+        return f"{name} is missing"
+    told = error["msg"].replace("Input should be", "must be")
+    return f"{name} {told}, not {error['input']!r}"

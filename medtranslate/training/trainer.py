@@ -60,7 +60,7 @@ class CycleGANTrainer(Trainer):
             decollate=False,
         )
         self.models, self.world, self.precision = models, world, precision
-        self.generate = world.wrap(GeneratorObjective(models.generators, settings, models.held))
+        self.generate = world.wrap(GeneratorObjective(models.generators, settings, models.anchors))
         self.judge = world.wrap(DiscriminatorObjective(models.discriminators, settings))
         self._draws = {purpose: torch.Generator(models.device) for purpose in ("noise", "pool")}
         self._settings, self._step = settings, self._make_step(settings)
@@ -103,7 +103,7 @@ class CycleGANTrainer(Trainer):
             return step
 
         def pools_full() -> bool:
-            return all(pool.full((1, *settings.picture)) for pool in models.pools.values())
+            return all(pool.full((1, *settings.image_size)) for pool in models.pools.values())
 
         return CapturedStep(step, pools_full, draws.values(), models.device)
 

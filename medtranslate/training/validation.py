@@ -21,7 +21,7 @@ ROWS = 4
 
 
 @dataclass(frozen=True)
-class PictureGrid:
+class SampleGrid:
     """A fixed choice of slices, drawn by seed.
 
     Parameters
@@ -35,7 +35,7 @@ class PictureGrid:
     precision: str = "float32"
 
     @classmethod
-    def choose(cls, ct: PreparedSet, mri: PreparedSet, seed: int, precision: str) -> PictureGrid:
+    def choose(cls, ct: PreparedSet, mri: PreparedSet, seed: int, precision: str) -> SampleGrid:
         """Draw a few slices of each set."""
         chosen = []
         for prepared in (ct, mri):

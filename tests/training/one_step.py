@@ -18,7 +18,7 @@ from medtranslate.training.distributed import World, joined
 from medtranslate.training.models import Models
 from medtranslate.training.trainer import CycleGANTrainer
 
-WHOLE = replace(TINY, pool=0, batch_size=4, epochs=1, steps_per_epoch=1, rotation=10.0)
+WHOLE = replace(TINY, pool_size=0, batch_size=4, epochs=1, steps_per_epoch=1, rotation_degrees=10.0)
 
 
 def gradients(world: World) -> dict[str, torch.Tensor]:

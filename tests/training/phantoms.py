@@ -18,9 +18,9 @@ TINY = Settings(
     discriminator_layers=2,
     epochs=2,
     steps_per_epoch=4,
-    pool=3,
-    reduce=8,
-    shift=4.0,
+    pool_size=3,
+    downsampling=8,
+    shift_pixels=4.0,
     precision="float32",
 )
 

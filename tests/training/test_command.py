@@ -70,12 +70,12 @@ def test_every_option_reaches_the_settings(
     about = Checkpoint.load(RunFolder(tmp_path / "run").last).about
     assert Settings.from_dict(about["settings"]) == Settings(
         network="compact", network_arguments={"width": 16, "blocks": 1}, discriminator_width=8,
-        epochs=2, steps_per_epoch=4, batch_size=2, rate=1e-4, discriminator_rate=3e-4,
-        adversarial="log", cycle=5.0, cycle_of_mri=0.5, identity=0.1, identity_of="ct",
-        learns="ct", hold=3.0, hold_of="ct", pool=3,
-        hiding_noise=0.02, average=0.9,
-        flip=False, size=0.05, rotation=6.0, shift=4.0, crop=(28, 24), reduce=8, whole_epochs=1,
-        precision="float32", layout="channels-last", seed=4,
+        epochs=2, steps_per_epoch=4, batch_size=2, learning_rate=1e-4, discriminator_learning_rate=3e-4,
+        adversarial_loss="log", cycle_weight=5.0, mri_cycle_share=0.5, identity_share=0.1, identity_generators="ct",
+        trained_generators="ct", anchor_weight=3.0, anchored_generators="ct", pool_size=3,
+        intermediate_noise=0.02, ema_decay=0.9,
+        flip=False, scaling=0.05, rotation_degrees=6.0, shift_pixels=4.0, crop=(28, 24), downsampling=8, full_slice_epochs=1,
+        precision="float32", memory_format="channels-last", seed=4,
     )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ training:
   output: null
   device: cpu
   settings: "@settings"
-  cadence: {_target_: medtranslate.training.Cadence, record_steps: 2, picture_steps: 0}
+  cadence: {_target_: medtranslate.training.Cadence, record_steps: 2, grid_steps: 0}
 run:
 - "$@training.run()"
 """

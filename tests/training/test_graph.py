@@ -36,9 +36,18 @@ def losses(*, captured: bool) -> list[dict[str, float]]:
     """Train on the GPU, a change of the picture's size in the middle; give each step's losses."""
     device = torch.device("cuda", 0)
     settings = replace(
-        TINY, cuda_graph=captured, precision="float32", layout="contiguous", hiding_noise=0.05,
-        rotation=5.0, crop=(28, 24), reduce=8, whole_epochs=1, epochs=2, steps_per_epoch=STEPS,
-    )  # fmt: skip
+        TINY,
+        cuda_graph=captured,
+        precision="float32",
+        memory_format="contiguous",
+        intermediate_noise=0.05,
+        rotation_degrees=5.0,
+        crop=(28, 24),
+        downsampling=8,
+        full_slice_epochs=1,
+        epochs=2,
+        steps_per_epoch=STEPS,
+    )
     models = Models(settings, device)
     batches = UnpairedBatches(
         prepared("CT", 6), prepared("MR", 5), settings.batch_size, 0, device, STEPS

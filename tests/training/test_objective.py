@@ -11,7 +11,7 @@ from monai.losses import PatchAdversarialLoss
 from torch import nn
 from training.phantoms import TINY
 
-from medtranslate.training.augmentation import Pictures
+from medtranslate.training.augmentation import Images
 from medtranslate.training.objective import (
     FAKE,
     REAL,
@@ -34,10 +34,10 @@ class Scaled(nn.Module):
         return self.weight * image
 
 
-def pictures(value: float) -> Pictures:
+def images(value: float) -> Images:
     """Four pixels of which three are head."""
     head = torch.tensor([True, True, True, False]).reshape(1, 1, 2, 2)
-    return Pictures(torch.where(head, value, -1.0), head)
+    return Images(torch.where(head, value, -1.0), head)
 
 
 @pytest.mark.parametrize(
@@ -55,16 +55,16 @@ def test_adversarial_losses_are_monais(ours, name: str, target: float) -> None:
 
 def test_equation_3_by_hand() -> None:
     """G doubles, F halves its sign: every term has a value that one can work out."""
-    settings = replace(TINY, cycle=10.0, identity=0.5)
+    settings = replace(TINY, cycle_weight=10.0, identity_share=0.5)
     generators = nn.ModuleDict({"mri": Scaled(2.0), "ct": Scaled(-0.5)})
     judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
     objective = GeneratorObjective(generators, settings)
 
-    total, terms, fakes = objective(pictures(0.2), pictures(0.4), judges, generator(0, "noise"))
+    total, terms, fakes = objective(images(0.2), images(0.4), judges, generator(0, "noise"))
 
     # Fakes in the head: 0.4 and -0.2; outside -1, whose distance to REAL is 2.
-    torch.testing.assert_close(fakes["mri"], pictures(0.4).image)
-    torch.testing.assert_close(fakes["ct"], pictures(-0.2).image)
+    torch.testing.assert_close(fakes["mri"], images(0.4).image)
+    torch.testing.assert_close(fakes["ct"], images(-0.2).image)
     expected = {
         "adversarial_mri": (3 * 0.6**2 + 4) / 4,
         "adversarial_ct": (3 * 1.2**2 + 4) / 4,
@@ -83,9 +83,9 @@ def test_equation_3_by_hand() -> None:
 def test_without_identity_there_is_no_such_term() -> None:
     generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Scaled(1.0)})
     judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
-    objective = GeneratorObjective(generators, replace(TINY, identity=0.0))
+    objective = GeneratorObjective(generators, replace(TINY, identity_share=0.0))
 
-    _, terms, _ = objective(pictures(0.2), pictures(0.4), judges, generator(0, "noise"))
+    _, terms, _ = objective(images(0.2), images(0.4), judges, generator(0, "noise"))
 
     assert set(terms) == {"adversarial_mri", "adversarial_ct", "cycle_ct", "cycle_mri"}
 
@@ -93,23 +93,23 @@ def test_without_identity_there_is_no_such_term() -> None:
 def test_an_mris_way_back_can_weigh_less_than_a_cts() -> None:
     generators = nn.ModuleDict({"mri": Scaled(2.0), "ct": Scaled(-0.5)})
     judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
-    given = (pictures(0.2), pictures(0.4), judges, generator(0, "noise"))
-    settings = replace(TINY, cycle=10.0, identity=0.0)
+    given = (images(0.2), images(0.4), judges, generator(0, "noise"))
+    settings = replace(TINY, cycle_weight=10.0, identity_share=0.0)
     whole, terms, _ = GeneratorObjective(generators, settings)(*given)
 
-    less, same, _ = GeneratorObjective(generators, replace(settings, cycle_of_mri=0.3))(*given)
+    less, same, _ = GeneratorObjective(generators, replace(settings, mri_cycle_share=0.3))(*given)
 
     assert same == terms
     assert whole.item() - less.item() == pytest.approx(10 * 0.7 * 3 / 4 * abs(-0.2 * 2 - 0.4))
 
 
-def pictures_of(values: list[float]) -> Pictures:
+def pictures_of(values: list[float]) -> Images:
     """A row of blocks of 4x4 pixels, each with its corners darker, and one of background."""
     texture = torch.tensor([-0.05, 0.05, 0.05, -0.05])
     block = (texture[:, None] * texture[None] * 20).tile(1, len(values))
     grey = torch.tensor(values).repeat_interleave(4).expand(4, -1) + block
     image = torch.cat([grey, torch.full((4, 4), -1.0)], 1)[None, None]
-    return Pictures(image, image > -1)
+    return Images(image, image > -1)
 
 
 class Mirrored(Scaled):
@@ -124,25 +124,25 @@ def test_a_fake_is_held_to_the_first_generators_seen_coarsely() -> None:
     generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Mirrored(0.5)})
     judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
     given = (pictures_of([0.1]), pictures_of([0.2, -0.4]), judges, generator(0, "noise"))
-    settings = replace(TINY, identity=0.0, hold=7.0, hold_of="ct")
+    settings = replace(TINY, identity_share=0.0, anchor_weight=7.0, anchored_generators="ct")
     free, _, _ = GeneratorObjective(generators, settings)(*given)
 
     for weight, apart in ((0.5, 0.0), (1.5, 0.2)):  # texture and background are free; grey is not
-        held = nn.ModuleDict({"ct": Scaled(weight)}).requires_grad_(False)
-        total, terms, _ = GeneratorObjective(generators, settings, held)(*given)
-        assert float(terms["hold_ct"]) == pytest.approx(apart, abs=1e-6)
+        anchors = nn.ModuleDict({"ct": Scaled(weight)}).requires_grad_(False)
+        total, terms, _ = GeneratorObjective(generators, settings, anchors)(*given)
+        assert float(terms["anchor_ct"]) == pytest.approx(apart, abs=1e-6)
         assert total.item() == pytest.approx(free.item() + 7 * apart)
-        assert "hold_mri" not in terms
+        assert "anchor_mri" not in terms
 
 
 @pytest.mark.parametrize("name", ["mri", "ct"])
 def test_identity_can_be_asked_of_one_generator_alone(name: str) -> None:
     generators = nn.ModuleDict({"mri": Scaled(2.0), "ct": Scaled(-0.5)})
     judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
-    given = (pictures(0.2), pictures(0.4), judges, generator(0, "noise"))
-    without, _, _ = GeneratorObjective(generators, replace(TINY, identity=0.0))(*given)
+    given = (images(0.2), images(0.4), judges, generator(0, "noise"))
+    without, _, _ = GeneratorObjective(generators, replace(TINY, identity_share=0.0))(*given)
 
-    settings = replace(TINY, cycle=10.0, identity=0.2, identity_of=name)
+    settings = replace(TINY, cycle_weight=10.0, identity_share=0.2, identity_generators=name)
     total, terms, _ = GeneratorObjective(generators, settings)(*given)
 
     by_hand = {"mri": 3 / 4 * abs(0.8 - 0.4), "ct": 3 / 4 * abs(-0.1 - 0.2)}[name]
@@ -152,12 +152,12 @@ def test_identity_can_be_asked_of_one_generator_alone(name: str) -> None:
 
 
 def test_noise_against_hiding_is_laid_over_the_head_alone_and_not_over_what_is_judged() -> None:
-    settings = replace(TINY, identity=0.0, hiding_noise=0.1)
+    settings = replace(TINY, identity_share=0.0, intermediate_noise=0.1)
     seen = []
     generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Scaled(1.0)})
     generators["ct"].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
-    ct, mri = pictures(0.2), pictures(0.4)
+    ct, mri = images(0.2), images(0.4)
 
     _, _, fakes = GeneratorObjective(generators, settings)(ct, mri, judges, generator(0, "noise"))
 

@@ -15,12 +15,13 @@ from training.phantoms import TINY, prepared
 from medtranslate.errors import InputMissing, TrainingFailed
 from medtranslate.imaging.file_lists import FileList
 from medtranslate.networks import PatchGAN
-from medtranslate.training import Settings
+from medtranslate.training import Cadence, Settings, load_config
 from medtranslate.training.augmentation import Augmentation, draw
 from medtranslate.training.batches import Order, UnpairedBatches
 from medtranslate.training.models import ImagePool, MovingAverage
 from medtranslate.training.prepared import from_grey, to_grey
 from medtranslate.training.randomness import generator, reseed
+from medtranslate.training.settings import dump_config
 
 CPU = torch.device("cpu")
 
@@ -140,7 +141,9 @@ def test_grey_keeps_head_and_values_to_half_a_level() -> None:
     assert float((image - slices)[again].abs().max()) <= 0.5 / 127
 
 
-STILL = replace(TINY, flip=False, size=0.0, rotation=0.0, shift=0.0, reduce=1)
+STILL = replace(
+    TINY, flip=False, scaling=0.0, rotation_degrees=0.0, shift_pixels=0.0, downsampling=1
+)
 
 
 def test_without_changes_slices_stay_as_they_are() -> None:
@@ -169,7 +172,7 @@ def test_size_makes_heads_larger_by_as_much() -> None:
     draws = torch.zeros(3, 5)
     draws[:, 1] = 1.0
 
-    larger = Augmentation(replace(STILL, size=0.10))(grey, draws)
+    larger = Augmentation(replace(STILL, scaling=0.10))(grey, draws)
 
     ratio = larger.head.sum((1, 2, 3)) / from_grey(grey)[1].sum((1, 2, 3))
     assert ratio.tolist() == pytest.approx([1.21] * 3, rel=0.02)
@@ -178,7 +181,9 @@ def test_size_makes_heads_larger_by_as_much() -> None:
 def test_a_crop_is_centred_on_the_head_and_shifts_move_it() -> None:
     grey = torch.zeros(1, 256, 256, dtype=torch.uint8)
     grey[0, 20:120, 60:140] = 200
-    cropped = replace(STILL, network="resnet9", network_arguments={}, crop=(128, 112), shift=8.0)
+    cropped = replace(
+        STILL, network="resnet9", network_arguments={}, crop=(128, 112), shift_pixels=8.0
+    )
 
     head = Augmentation(cropped)(grey, torch.zeros(1, 5)).head[0, 0]
     moved = Augmentation(cropped)(grey, torch.tensor([[0, 0, 0, 1.0, -1.0]])).head[0, 0]
@@ -191,7 +196,15 @@ def test_a_crop_is_centred_on_the_head_and_shifts_move_it() -> None:
 @given(st.integers(0, 10_000))
 def test_whatever_is_drawn_background_lies_outside_the_head(seed: int) -> None:
     grey = prepared("MR", 1).slices
-    wild = replace(STILL, flip=True, size=0.3, rotation=30.0, shift=60.0, reduce=4, crop=(48, 40))
+    wild = replace(
+        STILL,
+        flip=True,
+        scaling=0.3,
+        rotation_degrees=30.0,
+        shift_pixels=60.0,
+        downsampling=4,
+        crop=(48, 40),
+    )
 
     pictures = Augmentation(wild)(grey, draw(1, generator(seed, "augment")))
 
@@ -233,8 +246,17 @@ def test_a_list_that_is_missing_or_names_nothing(tmp_path: Path) -> None:
 def test_the_defaults_are_the_papers() -> None:
     paper = Settings()
 
-    assert (paper.cycle, paper.identity, paper.pool, paper.batch_size) == (10, 0.5, 50, 1)
-    assert (paper.rate, paper.discriminator_rate, paper.betas) == (2e-4, 2e-4, (0.5, 0.999))
+    assert (paper.cycle_weight, paper.identity_share, paper.pool_size, paper.batch_size) == (
+        10,
+        0.5,
+        50,
+        1,
+    )
+    assert (paper.learning_rate, paper.discriminator_learning_rate, paper.betas) == (
+        2e-4,
+        2e-4,
+        (0.5, 0.999),
+    )
     assert paper.epochs == 200
     # As the reference's LambdaLR: 1 - max(0, epoch - 100) / 101.
     assert [paper.rate_factor(epoch) for epoch in (1, 100)] == [1, 1]
@@ -245,16 +267,16 @@ def test_the_defaults_are_the_papers() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"network": "vgg"}, "network must be one of"),
-        ({"rate": -1.0}, "rate must be at least 0"),
-        ({"average": 1.0}, r"average must lie in \[0, 1\)"),
+        ({"network": "vgg"}, "network must be one of resnet9, unet256, compact, .* not 'vgg'"),
+        ({"learning_rate": -1.0}, "learning_rate must be greater than or equal to 0, not -1.0"),
+        ({"ema_decay": 1.0}, "ema_decay must be less than 1"),
         ({"crop": (225, 192)}, "resnet9 takes sides that 4 divides, not 225x192"),
         ({"crop": (512, 512)}, "must fit into 256x256"),
-        ({"network": "unet256", "reduce": 2}, "unet256 takes sides that 256 divides"),
-        ({"reduce": 3}, "reduce must divide 256"),
-        ({"epochs": 2, "whole_epochs": 3}, "whole_epochs is 3 of 2 epochs"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"reduce": 16}, "sides from 24 pixels on, not 16x16"),
+        ({"network": "unet256", "downsampling": 2}, "unet256 takes sides that 256 divides"),
+        ({"downsampling": 3}, "downsampling must divide 256"),
+        ({"epochs": 2, "full_slice_epochs": 3}, "full_slice_epochs is 3 of 2 epochs"),
+        ({"batch_size": 0}, "batch_size must be greater than or equal to 1"),
+        ({"downsampling": 16}, "sides from 24 pixels on, not 16x16"),
         ({"crop": (64, 20), "network": "compact"}, "sides from 24 pixels on, not 64x20"),
     ],
 )
@@ -264,9 +286,11 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, object], message: st
 
 
 def test_the_last_epochs_see_whole_frames() -> None:
-    settings = Settings(network="compact", crop=(64, 48), reduce=2, epochs=5, whole_epochs=2)
+    settings = Settings(
+        network="compact", crop=(64, 48), downsampling=2, epochs=5, full_slice_epochs=2
+    )
 
-    pictures = [settings.in_epoch(epoch).picture for epoch in range(1, 6)]
+    pictures = [settings.in_epoch(epoch).image_size for epoch in range(1, 6)]
     assert pictures == [(64, 48)] * 3 + [(256, 256)] * 2
 
 
@@ -274,5 +298,56 @@ def test_settings_survive_json() -> None:
     settings = replace(TINY, crop=(32, 28))
 
     assert Settings.from_dict(settings.as_dict()) == settings
-    with pytest.raises(TrainingFailed, match="no such setting: lamda"):
-        Settings.from_dict({"lamda": 10})
+    with pytest.raises(TrainingFailed, match=r"'cycle_wieght' \(did you mean cycle_weight\?\)"):
+        Settings.from_dict({"cycle_wieght": 10})
+
+
+def test_a_config_file_gives_way_to_assignments_and_those_to_what_is_given(tmp_path: Path) -> None:
+    settings, cadence = replace(TINY, crop=(32, 28)), Cadence(record_steps=3)
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(settings, cadence))
+
+    assert load_config(path) == (settings, cadence)
+    changed = load_config(
+        path,
+        ["learning_rate=1e-4", "cadence.grid_steps=7", "network_arguments.blocks=2", "epochs=3"],
+        epochs=5,
+        batch_size=None,
+    )
+    assert changed == (
+        replace(
+            settings,
+            learning_rate=1e-4,
+            network_arguments={**settings.network_arguments, "blocks": 2},
+            epochs=5,
+        ),
+        replace(cadence, grid_steps=7),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "assignment", "message"),
+    [
+        ("", "epochs", "'epochs' is not name=value"),
+        ("", "epochs=[", "is not valid YAML"),
+        ("", "epochs=many", "epochs must be a valid integer"),
+        ("", "cadence.steps=1", "no setting 'steps'"),
+        ("", "cadence=3", "cadence must hold names and values"),
+        ("epochs: 3", "epochs.more=1", "epochs has no names below it"),
+        ("- 3", "epochs=1", "config.yaml: must hold names and values"),
+        ("a: [", "epochs=1", "config.yaml: not valid YAML"),
+        ("ephocs: 2", "seed=1", r"config.yaml: no setting 'ephocs' \(did you mean epochs\?\)"),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_one_line(
+    tmp_path: Path, text: str, assignment: str, message: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(TrainingFailed, match=message) as refused:
+        load_config(tmp_path / "config.yaml", [assignment])
+    assert "\n" not in str(refused.value)
+
+
+def test_a_config_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputMissing, match=r"none\.yaml"):
+        load_config(tmp_path / "none.yaml")

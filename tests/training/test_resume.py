@@ -19,7 +19,12 @@ from medtranslate.training.checkpoints import Checkpoint
 from medtranslate.training.run_folder import RunFolder
 
 EVERYTHING = replace(
-    TINY, hiding_noise=0.05, rotation=5.0, crop=(32, 28), steps_per_epoch=5, whole_epochs=1
+    TINY,
+    intermediate_noise=0.05,
+    rotation_degrees=5.0,
+    crop=(32, 28),
+    steps_per_epoch=5,
+    full_slice_epochs=1,
 )
 
 
@@ -44,7 +49,7 @@ def crash() -> None:
 @pytest.fixture
 def train(ct_slices: Path, mri_slices: Path, tmp_path: Path) -> Any:
     def run(name: str, settings: Settings = EVERYTHING, **more: Any) -> Outcome:
-        more = {"cadence": Cadence(record_steps=3, picture_steps=0), **more}
+        more = {"cadence": Cadence(record_steps=3, grid_steps=0), **more}
         return Training(
             ct_slices, mri_slices, tmp_path / name, settings, device="cpu", **more
         ).run()
@@ -86,8 +91,8 @@ def test_a_crash_goes_on_from_the_last_checkpoint_and_leaves_no_seam(
 ) -> None:
     settings = replace(EVERYTHING, precision=precision)
     train("through", settings)
-    always = Cadence(record_steps=3, picture_steps=0, checkpoint_minutes=0)
-    rarely = Cadence(record_steps=1, picture_steps=0, checkpoint_minutes=100)
+    always = Cadence(record_steps=3, grid_steps=0, checkpoint_minutes=0)
+    rarely = Cadence(record_steps=1, grid_steps=0, checkpoint_minutes=100)
     train("crashed", settings, cadence=always, handlers=[At(5, interrupt)])
     with pytest.raises(RuntimeError, match="plug"):
         train("crashed", settings, cadence=rarely, resume=True, handlers=[At(8, crash)])
@@ -101,8 +106,8 @@ def test_a_crash_goes_on_from_the_last_checkpoint_and_leaves_no_seam(
 
 
 def test_a_resumed_run_is_held_to_what_it_began_with(train: Any, tmp_path: Path) -> None:
-    train("first", replace(EVERYTHING, rate=2e-3))
-    settings = replace(EVERYTHING, rate=2e-3, hold=5.0)
+    train("first", replace(EVERYTHING, learning_rate=2e-3))
+    settings = replace(EVERYTHING, learning_rate=2e-3, anchor_weight=5.0)
     more = {"init_from": tmp_path / "first"}
     train("through", settings, **more)
     assert train("stopped", settings, handlers=[At(4, interrupt)], **more).step == 4
@@ -121,7 +126,7 @@ def test_resuming_a_run_that_has_not_begun_begins_it(train: Any) -> None:
 def test_minutes_stop_a_run_cleanly(train: Any, tmp_path: Path) -> None:
     outcome = train("short", max_minutes=0)
 
-    assert (outcome.step, outcome.stopped) == (1, "the minutes given are over")
+    assert (outcome.step, outcome.stopped) == (1, "the time limit is reached")
     assert Checkpoint.load(RunFolder(tmp_path / "short").last).step == 1
 
 
@@ -134,7 +139,7 @@ def test_a_folder_with_a_run_is_not_written_over(train: Any) -> None:
 def test_other_settings_or_scans_are_not_resumed(train: Any, mri_slices: Path) -> None:
     train("run", max_minutes=0)
     with pytest.raises(TrainingFailed, match=r"rate was 0.0002 and is now 0.1"):
-        train("run", replace(EVERYTHING, rate=0.1), resume=True)
+        train("run", replace(EVERYTHING, learning_rate=0.1), resume=True)
     prepared("MR", 6).save(mri_slices)
     with pytest.raises(TrainingFailed, match="not those it was started with"):
         train("run", resume=True)

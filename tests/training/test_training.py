@@ -28,7 +28,7 @@ from medtranslate.training.run_page import _CURVES
 from medtranslate.training.trainer import CycleGANTrainer
 
 CPU = torch.device("cpu")
-QUIET = Cadence(record_steps=2, picture_steps=0)
+QUIET = Cadence(record_steps=2, grid_steps=0)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_two_folders_become_a_run_and_a_bundle(
 
     outcome = Training(
         ct_folder, mri_folder, tmp_path / "run", TINY, validate=[held_out], cache=cache,
-        score=score, cadence=Cadence(record_steps=2, picture_steps=4), device="cpu",
+        score=score, cadence=Cadence(record_steps=2, grid_steps=4), device="cpu",
         on_finished=RunPackager("tiny"),
     ).run()  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_two_folders_become_a_run_and_a_bundle(
     assert Checkpoint.load(run.best).step == 4
     assert len(run.losses.read_text().splitlines()) == 5
     assert run.validation.read_text().splitlines()[1] == "4,1,1.000000,2.000000,1.500000"
-    assert {path.name for path in run.pictures.iterdir()} == {
+    assert {path.name for path in run.samples.iterdir()} == {
         "step-0000004.png",
         "step-0000008.png",
     }
@@ -87,10 +87,20 @@ def test_two_folders_become_a_run_and_a_bundle(
 def test_it_learns_to_cycle_and_takes_on_the_other_sides_contrast(tmp_path: Path) -> None:
     """Two hundred steps on 32x32 heads: bone turns dark in MRI, ventricles bright."""
     settings = replace(
-        TINY, network_arguments={"width": 32, "blocks": 2}, discriminator_width=16, size=0.0,
-        shift=0.0, flip=True, rate=2e-3, discriminator_rate=1e-3, epochs=2, steps_per_epoch=100,
-        batch_size=4, average=0.9, pool=50,
-    )  # fmt: skip
+        TINY,
+        network_arguments={"width": 32, "blocks": 2},
+        discriminator_width=16,
+        scaling=0.0,
+        shift_pixels=0.0,
+        flip=True,
+        learning_rate=2e-3,
+        discriminator_learning_rate=1e-3,
+        epochs=2,
+        steps_per_epoch=100,
+        batch_size=4,
+        ema_decay=0.9,
+        pool_size=50,
+    )
     ct, mri = prepared("CT", 24), prepared("MR", 24, start=100)
     models = Models(settings, CPU)
     trainer = CycleGANTrainer(models, UnpairedBatches(ct, mri, 4, 0, CPU))
@@ -168,7 +178,7 @@ def test_one_generator_can_learn_beside_the_other_as_it_was_given(
     order().run()
     before = Checkpoint.load(RunFolder(tmp_path / "run").last).part("averages")
 
-    settings = replace(TINY, learns=learns)
+    settings = replace(TINY, trained_generators=learns)
     order("on", settings, init_from=tmp_path / "run").run()
 
     after = Checkpoint.load(RunFolder(tmp_path / "on").last)
@@ -178,31 +188,39 @@ def test_one_generator_can_learn_beside_the_other_as_it_was_given(
         assert changed == {name for name in made if name.startswith(f"{learns}.")}
 
 
-@pytest.mark.parametrize("settings", [{"learns": "ct"}, {"hold": 1.0}])
-def test_what_stays_as_it_is_has_to_be_given(order: Any, settings: dict[str, Any]) -> None:
-    with pytest.raises(TrainingFailed, match=r"has to be given \(--init-from\)"):
+@pytest.mark.parametrize("settings", [{"trained_generators": "ct"}, {"anchor_weight": 1.0}])
+def test_generators_that_stay_need_initial_weights(order: Any, settings: dict[str, Any]) -> None:
+    with pytest.raises(
+        TrainingFailed, match=r"initial weights.*--init-from|needs weights \(--init-from\)"
+    ):
         order(settings=replace(TINY, **settings))
 
 
-def test_a_checkpoint_has_what_is_held_to(order: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_has_the_anchors(order: Any, tmp_path: Path) -> None:
     order().run()
     first = Checkpoint.load(RunFolder(tmp_path / "run").last)
 
-    order("held", replace(TINY, hold=1.0, hold_of="ct"), init_from=tmp_path / "run").run()
+    order(
+        "anchored",
+        replace(TINY, anchor_weight=1.0, anchored_generators="ct"),
+        init_from=tmp_path / "run",
+    ).run()
 
-    held = Checkpoint.load(RunFolder(tmp_path / "held").last)
-    assert not held.part("held.mri")
-    same_tensors(held.part("held.ct"), first.part("averages.ct"))
-    assert not first.part("held")
+    anchored = Checkpoint.load(RunFolder(tmp_path / "anchored").last)
+    assert not anchored.part("anchors.mri")
+    same_tensors(anchored.part("anchors.ct"), first.part("averages.ct"))
+    assert not first.part("anchors")
 
 
-def test_what_is_held_stays_nearer_to_where_it_began(order: Any, tmp_path: Path) -> None:
+def test_an_anchored_generator_stays_nearer_to_its_initial_output(
+    order: Any, tmp_path: Path
+) -> None:
     order().run()
     first = Checkpoint.load(RunFolder(tmp_path / "run").last).part("averages.ct")
     shown = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
     def moved(hold: float) -> float:
-        settings = replace(TINY, hold=hold, hold_of="ct", rate=2e-3)
+        settings = replace(TINY, anchor_weight=hold, anchored_generators="ct", learning_rate=2e-3)
         order(f"hold-{hold}", settings, init_from=tmp_path / "run").run()
         last = Checkpoint.load(RunFolder(tmp_path / f"hold-{hold}").last).part("generators.ct")
         made = []
@@ -215,20 +233,20 @@ def test_what_is_held_stays_nearer_to_where_it_began(order: Any, tmp_path: Path)
     assert moved(1000.0) < 0.5 * moved(0.0)
 
 
-def test_only_what_learns_is_held() -> None:
-    assert Settings(hold=1.0).held == ("mri", "ct")
-    assert Settings(hold=1.0, learns="ct").held == ("ct",)
-    assert Settings(hold_of="ct").held == ()
-    with pytest.raises(TrainingFailed, match="hold_of is mri, and ct alone learns"):
-        Settings(hold=1.0, hold_of="mri", learns="ct")
+def test_only_trained_generators_are_anchored() -> None:
+    assert Settings(anchor_weight=1.0).anchored == ("mri", "ct")
+    assert Settings(anchor_weight=1.0, trained_generators="ct").anchored == ("ct",)
+    assert Settings(anchored_generators="ct").anchored == ()
+    with pytest.raises(TrainingFailed, match="anchored_generators is mri, but only ct is trained"):
+        Settings(anchor_weight=1.0, anchored_generators="mri", trained_generators="ct")
 
 
 def test_the_page_has_a_curve_of_every_loss(order: Any, tmp_path: Path) -> None:
     order().run()
-    order("all", replace(TINY, hold=1.0), init_from=tmp_path / "run").run()
+    order("all", replace(TINY, anchor_weight=1.0), init_from=tmp_path / "run").run()
 
     named = RunFolder(tmp_path / "all").losses.read_text().splitlines()[0].split(",")[4:]
-    assert {"hold_ct", "hold_mri", "identity_ct"} <= set(named)
+    assert {"anchor_ct", "anchor_mri", "identity_ct"} <= set(named)
     starts = [start for each in _CURVES.values() for start in each]
     assert all(name.startswith(tuple(starts)) for name in named)
 
@@ -262,7 +280,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
         with torch.no_grad():
             next(engine.models.generators["ct"].parameters()).fill_(torch.nan)
 
-    often = Cadence(record_steps=2, picture_steps=0, checkpoint_minutes=0)
+    often = Cadence(record_steps=2, grid_steps=0, checkpoint_minutes=0)
     with pytest.raises(TrainingFailed, match="no longer a finite number") as refused:
         order(cadence=often, handlers=[After(5, poison)]).run()
 
@@ -280,7 +298,7 @@ def test_a_full_disk_loses_nothing_saved(order: Any, tmp_path: Path, monkeypatch
     def fill(engine: Any) -> None:
         monkeypatch.setattr("medtranslate.training.checkpoints.save_file", full)
 
-    often = Cadence(record_steps=2, picture_steps=0, checkpoint_minutes=0)
+    often = Cadence(record_steps=2, grid_steps=0, checkpoint_minutes=0)
     with pytest.raises(OutputFailed, match="No space left on device"):
         order(cadence=often, handlers=[After(5, fill)]).run()
     monkeypatch.undo()
@@ -310,7 +328,9 @@ def test_validation_lists_must_leave_something(order: Any, tmp_path: Path) -> No
 
 
 def test_the_log_form_and_no_average_train_too(order: Any) -> None:
-    settings = replace(TINY, adversarial="log", average=0.0, identity=0.0, pool=0, epochs=1)
+    settings = replace(
+        TINY, adversarial_loss="log", ema_decay=0.0, identity_share=0.0, pool_size=0, epochs=1
+    )
 
     assert order(settings=settings).run().finished
 

@@ -53,7 +53,7 @@ from spurious_ventricles import fill_spurious_ventricles
 from torch import nn
 
 from medtranslate.bundle.refresh import facts_of
-from medtranslate.training.augmentation import Augmentation, Pictures, draw
+from medtranslate.training.augmentation import Augmentation, Images, draw
 from medtranslate.training.checkpoints import Checkpoint, network_state, start_from
 from medtranslate.training.models import Models, make_generator
 from medtranslate.training.objective import in_head
@@ -166,7 +166,7 @@ def distill(chosen: argparse.Namespace) -> None:
 def fill_ventricles(chosen: argparse.Namespace) -> None:
     """Train a CT-to-MRI generator to omit ventricles that the CT does not show."""
 
-    def target(ct: Pictures, made: torch.Tensor, draws: np.random.Generator) -> Target:
+    def target(ct: Images, made: torch.Tensor, draws: np.random.Generator) -> Target:
         return Target(ct.image, *fill_spurious_ventricles(ct.image, made))
 
     train_mri(chosen, target, rate=1.5e-4, seed=3, named="ventricles")
@@ -176,7 +176,7 @@ def keep_lesions(chosen: argparse.Namespace) -> None:
     """Train a CT-to-MRI generator to show lesions as another does, and change nothing else."""
     like = generator(loaded(chosen.like), "mri")
 
-    def target(ct: Pictures, made: torch.Tensor, draws: np.random.Generator) -> Target:
+    def target(ct: Images, made: torch.Tensor, draws: np.random.Generator) -> Target:
         lesions = draw_lesions(ct.image, draws)
         with_lesions = in_head((ct.image + lesions.contrast).clamp(-1, 1), ct.head)
         change = like(with_lesions) - like(ct.image)
@@ -198,7 +198,7 @@ class Target:
 
 def train_mri(
     chosen: argparse.Namespace,
-    target: Callable[[Pictures, torch.Tensor, np.random.Generator], Target],
+    target: Callable[[Images, torch.Tensor, np.random.Generator], Target],
     *,
     rate: float,
     seed: int,
@@ -227,7 +227,7 @@ def sample(slices: torch.Tensor, count: int, draws: np.random.Generator) -> torc
     return slices[torch.as_tensor(draws.choice(len(slices), count, replace=False))]
 
 
-def generated(partner: nn.Module, real: Pictures, drawn: torch.Generator) -> torch.Tensor:
+def generated(partner: nn.Module, real: Images, drawn: torch.Generator) -> torch.Tensor:
     """Return the MRI of a CT, with the noise that training adds against steganography."""
     with torch.no_grad():
         fake = in_head(partner(real.image), real.head)
@@ -235,7 +235,7 @@ def generated(partner: nn.Module, real: Pictures, drawn: torch.Generator) -> tor
 
 
 def translated(
-    student: nn.Module, shown: Pictures, fake: torch.Tensor, real: Pictures
+    student: nn.Module, shown: Images, fake: torch.Tensor, real: Images
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the CT of real MRI, and of the MRI that was made of a CT."""
     heads = torch.cat([shown.head, real.head])
