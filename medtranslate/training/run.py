@@ -52,6 +52,8 @@ class Training:
         Processes that prepare scans.
     resume : bool
         Go on with the run in `output`, exactly; start it if it has saved nothing yet.
+    overwrite : bool
+        Replace an earlier run in `output`.
     init_from : path, optional
         Bundle, run or checkpoint to start the weights from.
     max_minutes : float, optional
@@ -82,6 +84,7 @@ class Training:
     device: str = "auto"
     workers: int = 0
     resume: bool = False
+    overwrite: bool = False
     init_from: Path | None = None
     max_minutes: float | None = None
     trusted: bool = False
@@ -119,9 +122,11 @@ class Training:
             device = choose_device(self.device, world.local_rank)
             self._check_graph(world, device)
             if world.leads:
-                if not (self.resume and run.last.is_file()):
+                resuming = self.resume and run.last.is_file()
+                if not (resuming or self.overwrite):
                     run.check_fresh()
-                stack.enter_context(run.claimed())
+                replace_run = self.overwrite and not resuming
+                stack.enter_context(run.claimed(replace=replace_run))
             with world.leader_first():
                 data = self.data(RecipeBook.read(self.recipes))
             # Images have one size, so looking for the fastest convolution pays.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,25 +82,37 @@ class RunFolder:
         OutputExists
         """
         if self.folder.is_dir() and any(p.name != _LOCK for p in self.folder.iterdir()):
-            remedy = "--resume goes on with it" if self.last.is_file() else "give another folder"
+            remedy = (
+                "--resume goes on with it, --overwrite replaces it"
+                if self.last.is_file()
+                else "give another folder"
+            )
             raise OutputExists("exists already", path=self.folder, remedy=remedy)
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claimed(self, *, replace: bool = False) -> Iterator[None]:
         """Make the folder and keep other trainings out of it until the block ends.
 
         The claim ends with the process, however that ends.
 
+        Parameters
+        ----------
+        replace : bool
+            Remove an earlier run first.
+
         Raises
         ------
+        OutputExists
+            A folder to replace holds something that is not of a run.
         TrainingFailed
             Another process trains there.
         OutputFailed
             The folder cannot be made.
         """
+        if replace:
+            self._check_only_a_run()
         try:
-            for folder in (self.last.parent, self.samples):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / _LOCK).open("a")
         except OSError as error:
             raise OutputFailed(f"cannot be made: {error.strerror}", path=self.folder) from error
@@ -110,7 +123,37 @@ class RunFolder:
                 raise TrainingFailed(
                     "in use: another training writes to this folder", path=self.folder
                 ) from None
+            self._fill(replace)
             yield
+
+    def _fill(self, replace: bool) -> None:
+        try:
+            for path in self._files if replace else ():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            for folder in (self.last.parent, self.samples):
+                folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputFailed(f"cannot be made: {error.strerror}", path=self.folder) from error
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        return (
+            self.last.parent, self.losses, self.validation, self.data, self.config,
+            self.tensorboard, self.samples, self.page, self.bundle,
+        )  # fmt: skip
+
+    def _check_only_a_run(self) -> None:
+        known = {*self._files, self.folder / _LOCK}
+        others = sorted(set(self.folder.iterdir()) - known) if self.folder.is_dir() else []
+        if others:
+            raise OutputExists(
+                f"holds {others[0].name}, which is not of a run",
+                path=self.folder,
+                remedy="give another folder",
+            )
 
 
 _LOCK = ".lock"

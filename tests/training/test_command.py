@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,18 @@ from typer.testing import CliRunner
 
 from medtranslate.cli.data import data
 from medtranslate.cli.train import train
-from medtranslate.errors import OutputExists
-from medtranslate.training import RunFolder, Settings
+from medtranslate.errors import OutputExists, TrainingFailed
+from medtranslate.training import Cadence, RunFolder, Settings, load_config
 from medtranslate.training.checkpoints import Checkpoint
 from medtranslate.training.prepared import PreparedSet
 
 TINY_OPTIONS = [
-    "--network", "compact", "--width", "16", "--blocks", "1", "--discriminator-width", "8",
-    "--epochs", "2", "--steps-per-epoch", "4", "--pool", "3", "--reduce", "8", "--shift", "4",
-    "--precision", "float32", "--device", "cpu", "--record-steps", "2", "--picture-steps", "0",
+    "--network", "compact", "--epochs", "2", "--precision", "float32", "--device", "cpu",
+    *(f"--set={assignment}" for assignment in (
+        "network_arguments={width: 16, blocks: 1}", "discriminator_width=8", "steps_per_epoch=4",
+        "pool_size=3", "downsampling=8", "shift_pixels=4", "cadence.record_steps=2",
+        "cadence.grid_steps=0",
+    )),
 ]  # fmt: skip
 
 
@@ -46,56 +50,50 @@ def test_train_says_what_it_made_and_resume_goes_on(
     command = ["train", ct_slices, mri_slices, "-o", tmp_path / "run", *TINY_OPTIONS]
 
     stopped = invoke(app, *command, "--max-minutes", 0)
-    assert "stopped at step 1 of 8 (the minutes given are over)" in stopped
+    assert "stopped at step 1 of 8 (the time limit is reached)" in stopped
     assert "finished after 8 steps" in invoke(app, *command, "--resume")
     with pytest.raises(OutputExists):
         invoke(app, *command)
 
 
-def test_every_option_reaches_the_settings(
+def test_a_config_an_assignment_and_an_option_reach_the_settings_each_before_the_other(
     app, ct_slices: Path, mri_slices: Path, tmp_path: Path
 ) -> None:
-    start = tmp_path / "start"
-    invoke(app, "train", ct_slices, mri_slices, "-o", start, *TINY_OPTIONS, "--max-minutes", 0)
+    run = ["train", ct_slices, mri_slices, *TINY_OPTIONS, "--max-minutes", 0]
+    invoke(app, *run, "-o", tmp_path / "first")
+    config = tmp_path / "config.yaml"
+    config.write_text("learning_rate: 1e-4\nscaling: 0.05\nseed: 3\ncrop: [28, 24]\n")
+
     invoke(
-        app, "train", ct_slices, mri_slices, "-o", tmp_path / "run", *TINY_OPTIONS,
-        "--init-from", start, "--learns", "ct", "--hold", 3, "--hold-of", "ct",
-        "--batch-size", 2, "--rate", 1e-4, "--discriminator-rate", 3e-4, "--adversarial", "log",
-        "--cycle", 5, "--cycle-of-mri", 0.5, "--identity", 0.1, "--identity-of", "ct",
-        "--hiding-noise", 0.02, "--average", 0.9, "--no-flip",
-        "--size", 0.05, "--rotation", 6, "--crop", "28x24", "--seed", 4, "--max-minutes", 0,
-        "--whole-epochs", 1, "--layout", "channels-last",
+        app, *run, "-o", tmp_path / "run", "--config", config, "--init-from", tmp_path / "first",
+        "--set", "scaling=0.2", "--set", "anchor_weight=3", "--set", "seed=5", "--seed", 4,
+        "--batch-size", 2,
     )  # fmt: skip
 
     about = Checkpoint.load(RunFolder(tmp_path / "run").last).about
-    assert Settings.from_dict(about["settings"]) == Settings(
-        network="compact", network_arguments={"width": 16, "blocks": 1}, discriminator_width=8,
-        epochs=2, steps_per_epoch=4, batch_size=2, learning_rate=1e-4, discriminator_learning_rate=3e-4,
-        adversarial_loss="log", cycle_weight=5.0, mri_cycle_share=0.5, identity_share=0.1, identity_generators="ct",
-        trained_generators="ct", anchor_weight=3.0, anchored_generators="ct", pool_size=3,
-        intermediate_noise=0.02, ema_decay=0.9,
-        flip=False, scaling=0.05, rotation_degrees=6.0, shift_pixels=4.0, crop=(28, 24), downsampling=8, full_slice_epochs=1,
-        precision="float32", memory_format="channels-last", seed=4,
+    expected = replace(
+        TINY, discriminator_layers=3, learning_rate=1e-4, scaling=0.2, seed=4, crop=(28, 24),
+        anchor_weight=3.0, batch_size=2,
     )  # fmt: skip
+    assert Settings.from_dict(about["settings"]) == expected
+    written = load_config(RunFolder(tmp_path / "run").config)
+    assert written == (expected, Cadence(record_steps=2, grid_steps=0))
 
 
-def test_the_commands_defaults_are_the_settings_defaults(app) -> None:
-    import inspect
+def test_the_printed_config_is_the_papers_and_can_be_given_back(app, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(invoke(app, "train", "--print-config"))
 
-    parameters = inspect.signature(train).parameters
-    paper = Settings()
-    same = set(parameters) & set(paper.as_dict())
-    assert len(same) >= 20
-    assert {name: parameters[name].default for name in same} == {
-        name: getattr(paper, name) for name in same
-    }
+    assert load_config(path) == (Settings(), Cadence())
 
 
-def test_a_crop_that_is_none(app, ct_slices: Path, mri_slices: Path, tmp_path: Path) -> None:
-    arguments = ["train", str(ct_slices), str(mri_slices), "-o", str(tmp_path / "run")]
-    result = CliRunner().invoke(app, [*arguments, "--crop", "224"])
-
-    assert result.exit_code == 2
+def test_a_setting_that_does_not_exist(
+    app, ct_slices: Path, mri_slices: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingFailed, match=r"'cropp' \(did you mean crop\?\)"):
+        invoke(
+            app, "train", ct_slices, mri_slices, "-o", tmp_path / "run", "--set", "cropp=[64, 64]"
+        )
     assert not (tmp_path / "run").exists()
 
 

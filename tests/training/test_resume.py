@@ -136,6 +136,18 @@ def test_a_folder_with_a_run_is_not_written_over(train: Any) -> None:
         train("run")
 
 
+def test_overwrite_replaces_a_run_and_nothing_else(train: Any, tmp_path: Path) -> None:
+    train("run", max_minutes=0)
+    (tmp_path / "run" / "checkpoints" / "best.safetensors").write_bytes(b"of the old run")
+
+    assert train("run", overwrite=True).finished
+    assert not (tmp_path / "run" / "checkpoints" / "best.safetensors").exists()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputExists, match=r"holds thesis\.txt, which is not of a run"):
+        train("run", overwrite=True)
+    assert Checkpoint.load(RunFolder(tmp_path / "run").last).step == 10
+
+
 def test_other_settings_or_scans_are_not_resumed(train: Any, mri_slices: Path) -> None:
     train("run", max_minutes=0)
     with pytest.raises(TrainingFailed, match=r"rate was 0.0002 and is now 0.1"):
