@@ -161,7 +161,7 @@ def reference_step(given: Namespace, network: str) -> Step:
 def our_step(given: Namespace, network: str, variant: str) -> Step:
     """Build our trainer and give its training step: data, augmentation and average included."""
     precision, _, how = variant.partition("-")
-    changes = {"ready": PLAIN, "unaveraged": {"average": 0.0}, "captured": CAPTURED}.get(how, {})
+    changes = {"ready": PLAIN, "unaveraged": {"ema_decay": 0.0}, "captured": CAPTURED}.get(how, {})
     settings = Settings(network=network, batch_size=given.batch, **changes)
     device = torch.device(given.device)
     models = Models(settings, device)

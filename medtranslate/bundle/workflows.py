@@ -18,7 +18,12 @@ from medtranslate.networks import generator_name
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _EPOCHS = 200  # the paper's
-_NEEDS_MORE = ("learns", "hold", "hold_of", "cuda_graph")  # other weights, or one GPU
+_NEEDS_MORE = (
+    "trained_generators",
+    "anchor_weight",
+    "anchored_generators",
+    "cuda_graph",
+)
 
 
 def workflow_files(content: Mapping[str, Any], facts: Facts) -> dict[Path, str]:

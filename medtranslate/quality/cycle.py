@@ -22,7 +22,7 @@ from medtranslate.translation import Translator
 NOISE = 0.04
 """Standard deviation of the noise, where the range of values is [-1, 1]: 2.4 HU in the brain
 window, which is about the noise of a head CT itself, so whoever reads scans looks through as much;
-and what `hiding_noise` in training is set to (``docs/how-to/train.md``)."""
+and what `intermediate_noise` in training is set to (``docs/how-to/train.md``)."""
 
 
 @dataclass(frozen=True)

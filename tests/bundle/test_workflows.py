@@ -218,12 +218,14 @@ def test_the_same_steps_through_both_doors_give_the_same_losses(complete, tmp_pa
         complete, "train", ct=str(ct), mri=str(mri), output_dir=str(tmp_path / "monai"),
         epochs=TINY.epochs, device="$torch.device('cpu')",
         **{f"settings::{name}": value for name, value in changed.items()},
-        **{"training::cadence::record_steps": 2, "training::cadence::picture_steps": 0},
+        **{"training::cadence::record_steps": 2, "training::cadence::grid_steps": 0},
     )  # fmt: skip
     options = [
-        "--network", "compact", "--width", "16", "--blocks", "1", "--discriminator-width", "8",
-        "--epochs", "2", "--steps-per-epoch", "4", "--pool", "3", "--reduce", "8", "--shift", "4",
-        "--precision", "float32", "--device", "cpu", "--record-steps", "2", "--picture-steps", "0",
+        "--network", "compact", "--epochs", "2", "--device", "cpu",
+        "--set", "network_arguments={width: 16, blocks: 1}", "--set", "discriminator_width=8",
+        "--set", "steps_per_epoch=4", "--set", "pool_size=3", "--set", "downsampling=8",
+        "--set", "shift_pixels=4", "--set", "precision=float32", "--set", "cadence.record_steps=2",
+        "--set", "cadence.grid_steps=0",
     ]  # fmt: skip
     done = CliRunner().invoke(
         app, ["train", str(ct), str(mri), "-o", str(tmp_path / "ours"), *options]
@@ -273,13 +275,18 @@ def test_train_yaml_of_a_held_and_captured_training_starts_anywhere() -> None:
         "name": "tiny", "version": "1.0.0",
         "generators": {to: {"network": spec, "sha256": ""} for to in ("mri", "ct")},
     }  # fmt: skip
-    known = {"hold": 6.0, "hold_of": "ct", "learns": "ct", "cuda_graph": True, "cycle": 5.0}
+    known = {
+        "anchor_weight": 6.0, "anchored_generators": "ct", "trained_generators": "ct",
+        "cuda_graph": True, "cycle_weight": 5.0,
+    }  # fmt: skip
 
     text = workflow_files(content, Facts(training={"settings": known}))[Path("configs/train.yaml")]
 
     settings = yaml.safe_load(text)["settings"]
-    assert settings["cycle"] == 5.0
-    assert not set(settings) & {"hold", "hold_of", "learns", "cuda_graph"}
+    assert settings["cycle_weight"] == 5.0
+    assert not set(settings) & {
+        "anchor_weight", "anchored_generators", "trained_generators", "cuda_graph",
+    }  # fmt: skip
 
 
 def test_several_gpus_take_their_own(complete, monkeypatch) -> None:

@@ -142,7 +142,7 @@ def distill(chosen: argparse.Namespace) -> None:
     base, start = loaded(chosen.partner), loaded(chosen.start)
     student, partner = generator(start, "ct"), generator(base, "mri")
     # Sizes vary as they do in a volume, in which heads are small near the vertex.
-    augment = Augmentation(replace(settings_of(start), size=0.35))
+    augment = Augmentation(replace(settings_of(start), scaling=0.35))
     drawn, draws = torch.Generator().manual_seed(0), np.random.default_rng(1)
     share = (labels["weight"] / labels["weight"].sum()).numpy()
     optimizer = adam(student)

@@ -9,7 +9,7 @@
 #   paper.sh evaluate DATA REPORT BUNDLE...   make the paper's table, protocol "published"
 #
 # Environment: EPOCHS (200 as in the paper), BATCH (1 as in the paper), MINUTES of a stretch (9),
-# PART (15M, size of a part), OPTIONS of `medtranslate train` (--compile --cuda-graph for a GPU;
+# PART (15M, size of a part), OPTIONS of `medtranslate train` (--set compile=true --set cuda_graph=true for a GPU;
 # OPTIONS= tries it on a CPU), and MEDTRANSLATE, the command (medtranslate; "python3 -P -m
 # medtranslate" where it is not installed).
 # A repeated `train` resumes while the machine keeps RUN. On another machine, OPTIONS="...
@@ -18,7 +18,7 @@
 set -euo pipefail
 
 EPOCHS=${EPOCHS:-200} BATCH=${BATCH:-1} MINUTES=${MINUTES:-9} PART=${PART:-15M}
-OPTIONS=${OPTIONS---compile --cuda-graph}
+OPTIONS=${OPTIONS---set compile=true --set cuda_graph=true}
 MEDTRANSLATE=${MEDTRANSLATE:-medtranslate}
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 recipes=$root/transforms/whole-picture
@@ -52,13 +52,13 @@ train() {
   test -d "$slices" || joined "$1" "$slices"
   $MEDTRANSLATE train "$slices/ct.safetensors" "$slices/mri.safetensors" -o "$2/$3" --resume \
     --recipes "$recipes" --network "$3" --epochs "$EPOCHS" --batch-size "$BATCH" --name "paper_$3" \
-    --max-minutes "$MINUTES" --picture-steps 5000 --force $OPTIONS
+    --max-minutes "$MINUTES" --set cadence.grid_steps=5000 --force $OPTIONS
 }
 
 bring() { # weights, discriminators, configs and the log; not Adam's moments
   scratch
   $MEDTRANSLATE bundle export "$1" -o "$whole/bundle"
-  find "$1" -maxdepth 1 \( -name '*.csv' -o -name settings.json \) -exec cp {} "$whole/" \;
+  find "$1" -maxdepth 1 \( -name '*.csv' -o -name config.yaml \) -exec cp {} "$whole/" \;
   carry "$whole" "$2"
 }
 
