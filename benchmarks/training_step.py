@@ -50,8 +50,8 @@ from medtranslate.training.prepared import PreparedSet, Record
 from medtranslate.training.trainer import CapturedStep
 
 GENERATORS = {"resnet9": "resnet_9blocks", "unet256": "unet_256"}
-PLAIN = {"flip": False, "size": 0.0, "shift": 0.0}
-CAPTURED = {"cuda_graph": True, "pool": 1}  # a step is captured when the pool is full
+PLAIN = {"flip": False, "scaling": 0.0, "shift_pixels": 0.0}
+CAPTURED = {"cuda_graph": True, "pool_size": 1}  # a step is captured when the pool is full
 Step = Callable[[], None]
 
 
