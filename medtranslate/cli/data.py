@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from medtranslate.cli import options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,33 +17,37 @@ if TYPE_CHECKING:
 
 data = typer.Typer(no_args_is_help=True, help="Check folders of scans, and prepare them once.")
 
-
-class Modality(StrEnum):
-    """What a folder holds."""
-
-    CT = "ct"
-    MRI = "mri"
-
-
-Folder = Annotated[Path, typer.Argument(help="Folder of scans, or slices prepared earlier.")]
-ModalityOption = Annotated[Modality, typer.Option("--modality", "-m", help="What it holds.")]
-Include = Annotated[
-    list[Path] | None, typer.Option(help="List of the files to take; may be given several times.")
+Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="Folder of scans, or a file of prepared slices.")
 ]
-Recipes = Annotated[Path | None, typer.Option(help="Folder of recipes, not the shipped ones.")]
-Cache = Annotated[Path | None, typer.Option(help="Folder for prepared slices.")]
+ModalityOption = Annotated[
+    str, options.modality("--modality", "-m", help="Modality of the scans: ct or mri.")
+]
+Include = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE", help="List of the files to take; repeatable.")
+]
+Recipes = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Recipes to use instead of the shipped ones.")
+]
+Cache = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder for prepared slices.")]
 Workers = Annotated[int, typer.Option(help="Processes that prepare scans.", min=0)]
 Against = Annotated[
     Path | None,
-    typer.Option(help="Folder of the same modality (a test set) that should share no picture."),
+    typer.Option(
+        metavar="FOLDER", help="Folder of the same modality (a test set) to find shared images in."
+    ),
 ]
 ListOut = Annotated[
-    Path | None, typer.Option("--list", help="Write the clean scans' names here, for --include.")
+    Path | None,
+    typer.Option("--list", metavar="FILE", help="Write the clean scans' names, for --include."),
 ]
-Report = Annotated[Path | None, typer.Option("--json", help="Write everything found here.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")]
-Force = Annotated[bool, typer.Option("--force", help="Take the modality as given.")]
+Report = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="Write all findings as JSON.")
+]
+Output = Annotated[Path, options.output("The .safetensors file to write.", "FILE")]
+Force = Annotated[
+    bool, typer.Option("--force", "-f", help="Take the modality as given, whatever it looks like.")
+]
 
 
 @data.command()
@@ -53,7 +58,7 @@ def check(
     against: Against = None,
     list_out: ListOut = None,
     report: Report = None,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     recipes: Recipes = None,
     cache: Cache = None,
     workers: Workers = 2,
@@ -88,10 +93,10 @@ def prepare(
     recipes: Recipes = None,
     cache: Cache = None,
     workers: Workers = 2,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     force: Force = False,
 ) -> None:
-    """Prepare a folder into one file that train takes instead of it, on any machine."""
+    """Prepare a folder into one file that train takes in its place, on any machine."""
     from rich.console import Console
 
     from medtranslate.errors import OutputExists, OutputFailed
@@ -109,7 +114,7 @@ def prepare(
 
 def _slices(
     folder: Path,
-    modality: Modality,
+    modality: str,
     include: list[Path] | None,
     recipes: Path | None,
     cache: Path | None,
@@ -120,6 +125,7 @@ def _slices(
     from rich.console import Console
 
     from medtranslate.imaging.file_lists import FileList
+    from medtranslate.modality import Modality
     from medtranslate.training.handlers import Preparing
     from medtranslate.training.preparation import Preparation, RecipeBook, default_cache
 
@@ -128,8 +134,7 @@ def _slices(
         preparation = Preparation(
             RecipeBook.read(recipes), cache or default_cache(), workers, trusted, progress
         )
-        told = "CT" if modality is Modality.CT else "MR"
-        return preparation.slices(folder, told, wanted)
+        return preparation.slices(folder, Modality.parse(modality).value, wanted)
 
 
 def _show(findings: Findings, console: Console) -> None:

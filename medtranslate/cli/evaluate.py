@@ -2,74 +2,59 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medtranslate.cli import options as shared
+from medtranslate.cli import options
+
+
+def _path(name: str, help: str, metavar: str = "FOLDER") -> object:
+    return typer.Option(name, metavar=metavar, help=help)
+
 
 Bundles = Annotated[
-    list[str], typer.Argument(parser=shared.given, help="Folders of the bundles to evaluate.")
+    list[str],
+    typer.Argument(metavar="BUNDLE...", parser=options.given, help="Bundles to evaluate."),
 ]
-Ct = Annotated[Path, typer.Option("--ct", help="Folder of real CT test pictures or volumes.")]
-Mri = Annotated[Path, typer.Option("--mri", help="Folder of real MRI test pictures or volumes.")]
+Ct = Annotated[Path, _path("--ct", "Real CT test images or volumes.")]
+Mri = Annotated[Path, _path("--mri", "Real MRI test images or volumes.")]
 CtReference = Annotated[
-    Path | None,
-    typer.Option(
-        "--ct-reference", help="Other real CT pictures (the training set), for the floor."
-    ),
+    Path | None, _path("--ct-reference", "Other real CT (the training set), for the floor.")
 ]
 MriReference = Annotated[
-    Path | None,
-    typer.Option(
-        "--mri-reference", help="Other real MRI pictures (the training set), for the floor."
-    ),
+    Path | None, _path("--mri-reference", "Other real MRI (the training set), for the floor.")
 ]
 Paired = Annotated[
     bool,
-    typer.Option("--paired", help="Pictures of the same name show the same slice: also errors."),
+    typer.Option("--paired", help="Images of the same name show the same slice: errors as well."),
 ]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", "--out", metavar="FOLDER", help="Write the report: JSON, CSV and HTML."
-    ),
-]
+Output = Annotated[Path | None, options.output("Report folder: JSON, CSV and HTML.", "FOLDER")]
 Weights = Annotated[
     Path | None,
-    typer.Option("--inception-weights", help="File of Inception weights, instead of finding them."),
+    _path("--inception-weights", "Weights of the Inception network; found if left out.", "FILE"),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
-Cache = Annotated[
-    Path | None, typer.Option("--cache", help="Folder for the features of real pictures.")
-]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
+Cache = Annotated[Path | None, _path("--cache", "Folder for the features of real images.")]
 Include = Annotated[
-    list[Path] | None,
-    typer.Option("--include", help="List of the test files to take; may be given several times."),
+    list[Path] | None, _path("--include", "List of the test files to take; repeatable.", "FILE")
 ]
 Lesions = Annotated[
     int,
     typer.Option(
-        "--lesions", min=0, help="Put lesions of every kind into so many slices a direction."
+        "--lesions", min=0, help="Slices per direction to put lesions of every kind into."
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Take the folders' modalities as given.")]
-
-
-class ProtocolName(StrEnum):
-    """The protocols by name."""
-
-    PUBLISHED = "published"
-    CLEAN = "clean"
-
-
-ProtocolOption = Annotated[
-    ProtocolName,
-    typer.Option(
+Force = Annotated[
+    bool, typer.Option("--force", "-f", help="Take the folders' modalities as given.")
+]
+Protocol = Annotated[
+    str,
+    options.choice(
+        ("published", "clean"),
         "--protocol",
-        help="published: every picture, as in the paper; clean: MRI without near copies.",
+        help="published: every image, as in the paper; clean: MRI without near copies.",
     ),
 ]
 
@@ -83,22 +68,22 @@ def evaluate(
     include: Include = None,
     paired: Paired = False,
     lesions: Lesions = 0,
-    protocol: ProtocolOption = ProtocolName.PUBLISHED,
+    protocol: Protocol = "published",
     output: Output = None,
-    overwrite: shared.Overwrite = False,
+    overwrite: options.Overwrite = False,
     inception_weights: Weights = None,
-    device: shared.Device = "auto",
+    device: options.Device = "auto",
     seed: Seed = 2020,
     cache: Cache = None,
     force: Force = False,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Measure how good translations are: FID, KID, cycle error, cost; with --paired, errors too.
 
-    FID is printed beside its floor (real pictures against other real ones, as many) and beside the
-    distance without any translation; with --lesions, also what is left of lesions put into the
-    test slices. Works without a network.
+    FID is printed beside its floor (real images against as many other real ones) and beside the
+    distance without any translation; with --lesions, also how much is left of lesions put into the
+    test slices. Needs no network access.
     """
     from rich.console import Console
 
@@ -118,7 +103,7 @@ def evaluate(
         include=include or (),
         paired=paired,
         lesions=lesions,
-        protocol=protocol.value,
+        protocol=protocol,
         inception_weights=inception_weights,
         device=device,
         seed=seed,

@@ -293,13 +293,13 @@ def command(data: Path, *more: str):
 
 
 def test_the_command_prints_the_table_and_writes_the_report(data: Path) -> None:
-    done = command(data, "--paired", "--out", str(data / "report"))
+    done = command(data, "--paired", "--output", str(data / "report"))
     assert done.exit_code == 0, done.output
     assert "FID, paper" in done.output and "MS-SSIM" in done.output
     found = json.loads((data / "report" / "evaluation.json").read_text())
     assert found["directions"][0]["model"] == "made"
-    assert isinstance(command(data, "--out", str(data / "report")).exception, OutputExists)
-    assert command(data, "--out", str(data / "report"), "--overwrite").exit_code == 0
+    assert isinstance(command(data, "--output", str(data / "report")).exception, OutputExists)
+    assert command(data, "--output", str(data / "report"), "--overwrite").exit_code == 0
 
 
 def test_the_command_tests_lesions_and_takes_lists(data: Path) -> None:
@@ -307,7 +307,7 @@ def test_the_command_tests_lesions_and_takes_lists(data: Path) -> None:
         "".join(f"test{side}/head00{n}.png\n" for side in "AB" for n in range(3))
     )
     done = command(
-        data, "--lesions", "1", "--include", str(data / "val.txt"), "--out", str(data / "report")
+        data, "--lesions", "1", "--include", str(data / "val.txt"), "--output", str(data / "report")
     )
     assert done.exit_code == 0, done.output
     assert "Lesions put into real slices" in done.output and "lesions.csv" in done.output
@@ -331,7 +331,7 @@ def test_the_command_tests_lesions_and_takes_lists(data: Path) -> None:
 
 
 def test_without_lesions_nothing_speaks_of_them(data: Path) -> None:
-    done = command(data, "--out", str(data / "report"))
+    done = command(data, "--output", str(data / "report"))
     assert done.exit_code == 0 and "Lesions" not in done.output
     assert not (data / "report" / "lesions.csv").exists()
     found = json.loads((data / "report" / "evaluation.json").read_text())
@@ -339,7 +339,7 @@ def test_without_lesions_nothing_speaks_of_them(data: Path) -> None:
 
 
 def test_the_command_asks_for_the_output_folder_first(data: Path) -> None:
-    done = command(data, "--ct", "nowhere", "--out", str(data / "no" / "report"))
+    done = command(data, "--ct", "nowhere", "--output", str(data / "no" / "report"))
     assert isinstance(done.exception, OutputFailed)
     assert "its parent folder does not exist" in str(done.exception)
 

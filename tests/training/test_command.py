@@ -105,7 +105,7 @@ def test_check_and_prepare(app, tmp_path: Path, cache: Path) -> None:
 
     said = invoke(
         app, "data", "check", folder, "-m", "ct", "--cache", cache, "--list", lists,
-        "--json", report,
+        "--report", report,
     )  # fmt: skip
 
     assert "CT: 4 scans, 4 slices" in said
