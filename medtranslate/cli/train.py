@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medtranslate.cli import options
+from medtranslate.device import ALIASES
 
 NETWORKS = ("resnet9", "unet256", "compact")
 
@@ -67,7 +68,7 @@ Precision = Annotated[
         options.PRECISIONS,
         "--precision",
         help="Precision that the networks compute in.",
-        aliases={"bfloat16": "bf16", "fp32": "float32"},
+        aliases=ALIASES,
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random choice; by default 0.")]

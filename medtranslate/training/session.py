@@ -98,8 +98,8 @@ class Interrupts:
             for each, handler in earlier.items():
                 signal.signal(each, handler)
 
-        for number in _SIGNALS:
-            earlier[number] = signal.signal(number, note)
+        for each in _SIGNALS:
+            earlier[each] = signal.signal(each, note)
         try:
             yield
         finally:
