@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from medtranslate import Translator, read
-from medtranslate.evaluation.lesions.brain import brain, depth
+from medtranslate.evaluation.lesions.planting import brain, depth
 from medtranslate.modality import Modality
 from medtranslate.transforms.head import heads
 
