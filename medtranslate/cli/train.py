@@ -11,8 +11,6 @@ import typer
 from medtranslate.cli import options
 from medtranslate.device import ALIASES
 
-NETWORKS = ("resnet9", "unet256", "compact")
-
 
 def _print_config(wanted: bool) -> None:
     if wanted:
@@ -49,7 +47,12 @@ PrintConfig = Annotated[
     ),
 ]
 Network = Annotated[
-    str | None, options.choice(NETWORKS, "--network", help="Generator; by default resnet9.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="resnet9 (the default), unet256, compact, or a MONAI network such as BasicUNet.",
+        autocompletion=lambda: ["resnet9", "unet256", "compact"],
+    ),
 ]
 Epochs = Annotated[
     int | None,

@@ -267,7 +267,7 @@ def test_the_defaults_are_the_papers() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"network": "vgg"}, "network must be one of resnet9, unet256, compact, .* not 'vgg'"),
+        ({"network": "vgg"}, "network must be one of compact, resnet9, unet256, .* not 'vgg'"),
         ({"learning_rate": -1.0}, "learning_rate must be greater than or equal to 0, not -1.0"),
         ({"ema_decay": 1.0}, "ema_decay must be less than 1"),
         ({"crop": (225, 192)}, "resnet9 takes sides that 4 divides, not 225x192"),
