@@ -1,4 +1,4 @@
-"""The site leaves nothing out: every page is in its navigation, every room in the reference."""
+"""The site leaves nothing out: every page is in its navigation, every package in the reference."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import yaml
+
+from medtranslate.transforms.load import MONAIS, OURS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -19,8 +21,14 @@ def test_every_page_is_in_the_navigation() -> None:
     assert pages - listed == set()
 
 
-def test_every_room_but_the_command_line_is_in_the_reference() -> None:
-    rooms = {
+def test_the_recipe_page_lists_every_transform_that_a_recipe_may_use() -> None:
+    page = (DOCS / "reference" / "recipes.md").read_text(encoding="utf-8")
+
+    assert [name for name in (*OURS, *MONAIS) if f"`{name}`" not in page] == []
+
+
+def test_every_package_but_the_command_line_is_in_the_reference() -> None:
+    packages = {
         path.stem
         for path in (ROOT / "medtranslate").iterdir()
         if path.suffix == ".py" or (path / "__init__.py").is_file()
@@ -31,4 +39,4 @@ def test_every_room_but_the_command_line_is_in_the_reference() -> None:
         re.MULTILINE,
     )
 
-    assert rooms - set(shown) == set()
+    assert packages - set(shown) == set()
