@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from medtranslate.networks import ResNet9, UNet256, draw_weights
-from medtranslate.packaging.foreign_cyclegan import resnet_names, unet_names
+from medtranslate.packaging.cyclegan_import import resnet_names, unet_names
 
 State = dict[str, torch.Tensor]
 

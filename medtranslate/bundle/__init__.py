@@ -1,8 +1,7 @@
 """Bundles: a model with its recipes, as a folder that MONAI and medtranslate both read."""
 
-from medtranslate.bundle.domain import attach_domain
 from medtranslate.bundle.load import Bundle, Generator, default_bundle
-from medtranslate.bundle.save import Networks, save_bundle
+from medtranslate.bundle.save import Networks, attach_domain, save_bundle
 
 __all__ = [
     "Bundle",

@@ -7,14 +7,73 @@ The rules are those of MONAI's bundle specification and of its schema of 2024-07
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from medtranslate.bundle.facts import METADATA_FILE, Facts
 from medtranslate.modality import Modality
 from medtranslate.transforms import read_yaml, refuse
+
+METADATA_FILE = Path("configs/metadata.json")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The part of a bundle's metadata that does not follow from its networks.
+
+    Each parameter is the key of its name in ``configs/metadata.json``, where it may be edited;
+    a bundle that is written anew keeps it.
+
+    Parameters
+    ----------
+    title : str
+        Name for people; the key is ``name``.
+    task, description, intended_use, authors, copyright, license, data_source : str
+        As MONAI's bundle specification has them.
+    references : sequence of str
+        Publications.
+    changelog : mapping of str to str
+        What each version brought.
+    eval_metrics : mapping
+        Figures, by name.
+    training : mapping
+        How it was trained, in builtins; ``settings`` are those of `medtranslate.training.Settings`
+        and go into ``train.yaml``.
+    """
+
+    title: str = ""
+    task: str = "Unpaired translation between brain CT and brain MRI, slice by slice"
+    description: str = "Generators of a CycleGAN for brain CT and MRI, trained with medtranslate."
+    intended_use: str = (
+        "Research. The images are synthetic: not for diagnosis, dose, attenuation or bone."
+    )
+    authors: str = "not stated"
+    copyright: str = "not stated"
+    license: str = "not stated"
+    data_source: str = "not stated"
+    references: Sequence[str] = (
+        "Zhu, Park, Isola, Efros. Unpaired Image-to-Image Translation using Cycle-Consistent "
+        "Adversarial Networks. ICCV 2017. https://arxiv.org/abs/1703.10593",
+    )
+    changelog: Mapping[str, str] = field(default_factory=dict)
+    eval_metrics: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> Facts:
+        """Take the words from a bundle's metadata; what it does not say is left as it is here."""
+        words = {key: metadata[key] for key in _KEYS if key in metadata}
+        return cls(title=str(metadata.get("name", "")), **words)
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Give the words under the keys of the metadata."""
+        return {key: getattr(self, key) for key in _KEYS}
+
+
+_KEYS = tuple(each.name for each in fields(Facts) if each.name != "title")
+
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
@@ -183,3 +242,55 @@ def _check_format(path: Path, key: str, value: Any) -> None:
 def _installed(package: str) -> str:
     """The version of a package, without the build that it came as."""
     return version(package).partition("+")[0]
+
+
+_TEXT = """# {name}
+
+{description}
+**Synthetic. Not for diagnosis, dose, attenuation or bone.**
+
+| | |
+| --- | --- |
+| version | {version} |
+| makes | {makes} |
+| network | {network} |
+| data | {data} |
+| training | {training} |
+| licence | {license} |
+
+What the model is good at, where it fails and on whose scans it was measured is its maker's to say.
+
+```
+medtranslate convert SCAN --to {to} --bundle .
+python -m monai.bundle run --config_file configs/inference.yaml --bundle_root . --input SCAN
+```
+"""
+
+
+def model_card(content: Mapping[str, Any], facts: Facts) -> str:
+    """Write the card of a model.
+
+    Parameters
+    ----------
+    content : mapping
+        Of its ``model.yaml``.
+    facts : Facts
+        What people say of it.
+    """
+    targets = list(content["generators"])
+    return _TEXT.format(
+        name=facts.title or content["name"],
+        version=content["version"],
+        description=facts.description,
+        makes=", ".join(Modality.parse(to).direction for to in targets),
+        network=content["generators"][targets[0]]["network"]["_target_"].rpartition(".")[2],
+        data=facts.data_source,
+        training=_training(facts.training),
+        license=facts.license,
+        to=targets[0],
+    )
+
+
+def _training(training: Mapping[str, Any]) -> str:
+    told = [f"{value} {key}" for key, value in training.items() if key in ("steps", "epochs")]
+    return ", ".join(told) or "not stated"

@@ -1,4 +1,8 @@
-"""Writing a bundle: whole or not at all."""
+"""Writing a bundle, whole or not at all: weights, recipes, and the files that follow from them.
+
+What MONAI runs (``inference.yaml``, ``train.yaml`` and so on) says how the parts go together; which
+networks, weights and recipes those are stays in ``model.yaml`` alone, which they read.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +19,27 @@ import yaml
 from safetensors.torch import save
 from torch import nn
 
-from medtranslate.bundle.card import model_card
-from medtranslate.bundle.facts import METADATA_FILE, Facts
 from medtranslate.bundle.load import FORMAT, MODEL_FILE, file_hash
-from medtranslate.bundle.metadata import make_metadata
-from medtranslate.bundle.workflows import workflow_files
-from medtranslate.errors import OutputExists, OutputFailed
+from medtranslate.bundle.metadata import METADATA_FILE, Facts, make_metadata, model_card
+from medtranslate.errors import ModelUnusable, OutputExists, OutputFailed
 from medtranslate.modality import TARGETS, Modality
-from medtranslate.networks import complete_spec
-from medtranslate.transforms import load_recipe
+from medtranslate.networks import complete_spec, generator_name
+from medtranslate.transforms import load_recipe, read_yaml
 
+DOMAIN_FILE = Path("configs/domain.safetensors")
+REFERENCE_FILE = Path("configs/reference.json")
+_TEMPLATES = Path(__file__).parent / "templates"
 _WEIGHTS = {to: f"models/{Modality.parse(to).direction}.safetensors" for to in TARGETS}
 _DISCRIMINATORS = {to: f"discriminators/{to}.safetensors" for to in TARGETS}
+_MAY_RUN = (".yaml", ".yml", ".conf", ".py", ".pyc", ".so", ".sh")
+_EPOCHS = 200  # the paper's
+# Settings that need other weights to start from, or one GPU.
+_NEEDS_MORE = ("trained_generators", "anchor_weight", "anchored_generators", "cuda_graph")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Networks:
-    """What a training run leaves.
+    """The networks of a model that is to be saved.
 
     Parameters
     ----------
@@ -133,7 +141,7 @@ def new_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
 
 
 def generated_files(content: Mapping[str, Any], facts: Facts) -> dict[Path, str]:
-    """Write what follows from ``model.yaml`` and a model's facts; texts by place in the bundle."""
+    """Return the texts that follow from ``model.yaml`` and facts, by their place in the bundle."""
     metadata = make_metadata(content, facts)
     return {
         MODEL_FILE: yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True),
@@ -145,20 +153,14 @@ def generated_files(content: Mapping[str, Any], facts: Facts) -> dict[Path, str]
 def write_texts(folder: Path, texts: Mapping[Path, str]) -> None:
     """Write texts below a folder, each whole or not at all, replacing what is there."""
     for place, text in texts.items():
-        path = folder / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.part")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        _replace(folder / place, text.encode("utf-8"))
 
 
 def _fill(
     folder: Path, networks: Networks, recipes: list[Path], name: str, version: str
 ) -> dict[str, Any]:
-    """Write weights and recipes, and give the content of ``model.yaml``."""
+    """Write weights and recipes, and return the content of ``model.yaml``."""
     for sub in ("configs/recipes", "models", *(["discriminators"] * bool(networks.discriminators))):
         (folder / sub).mkdir(parents=True)
     for to, discriminator in networks.discriminators.items():
@@ -191,3 +193,169 @@ def _as_stored(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Copy a tensor: some of MONAI's networks hold a layer twice, and views are refused."""
     wanted = dtype if value.is_floating_point() else value.dtype
     return value.detach().to("cpu", wanted, copy=True).contiguous()
+
+
+def refresh(folder: Path, *, version: str = "", note: str = "", facts: Facts | None = None) -> None:
+    """Rewrite the hashes, metadata and workflows of a bundle; its words and its card stay.
+
+    Parameters
+    ----------
+    folder : path
+        The bundle.
+    version : str
+        A new one; without it, the version stays.
+    note : str
+        What the version brings, for the changelog.
+    facts : Facts, optional
+        Instead of the words in the metadata.
+
+    Raises
+    ------
+    ModelUnusable
+        There is no bundle, or weights that it names are missing.
+    OSError
+        A file cannot be written.
+    """
+    content, facts = content_of(folder), facts or facts_of(folder)
+    version = version or str(content["version"])
+    content |= {"version": version}
+    if note:
+        facts = replace(facts, changelog={**facts.changelog, version: note})
+    for spec in content["generators"].values():
+        weights = folder / str(spec["weights"])
+        if not weights.is_file():
+            raise ModelUnusable("the weights are missing", path=weights)
+        spec |= {"network": complete_spec(spec["network"]), "sha256": file_hash(weights)}
+    write_texts(folder, generated_files(content, facts))
+
+
+def content_of(folder: Path) -> dict[str, Any]:
+    """Read a bundle's ``model.yaml``."""
+    return read_yaml(folder / MODEL_FILE)
+
+
+def facts_of(folder: Path) -> Facts:
+    """Read the descriptive part of a bundle's metadata; the defaults where it has none."""
+    path = folder / METADATA_FILE
+    return Facts.of(read_yaml(path)) if path.is_file() else Facts()
+
+
+def foreign_workflows(folder: Path) -> tuple[list[str], list[str]]:
+    """Find files that MONAI or Python would run and that are not as medtranslate writes them.
+
+    Returns
+    -------
+    (list of str, list of str)
+        Places in the bundle of workflows that are missing, and of files that may hold code.
+    """
+    content, facts = content_of(folder), facts_of(folder)
+    expected = workflow_files(content, facts)
+    missing = [str(place) for place in expected if not (folder / place).is_file()]
+    data = {MODEL_FILE, METADATA_FILE, REFERENCE_FILE}
+    data |= {MODEL_FILE.parent / str(file) for file in content["recipes"].values()}
+    found = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    own = [
+        str(place)
+        for place in found
+        if (place.suffix.lower() in _MAY_RUN or place.match("configs/*.json"))
+        and place not in data
+        and _text(folder / place) != expected.get(place)
+    ]
+    return missing, own
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace")
+
+
+def workflow_files(content: Mapping[str, Any], facts: Facts) -> dict[Path, str]:
+    """Return the workflows of a model, as MONAI runs them.
+
+    Parameters
+    ----------
+    content : mapping
+        Of its ``model.yaml``. The first generator is the direction that is taken unless another
+        is asked for.
+    facts : Facts
+        Where its training settings are.
+
+    Returns
+    -------
+    dict of Path to str
+        Texts, by the file's place in the bundle. A model whose network cannot be trained here (an
+        imported color generator) has no ``train.yaml``.
+    """
+    to = next(iter(content["generators"]))
+    fields = {"to": to}
+    names = ["inference.yaml", "evaluate.yaml", "logging.conf"]
+    settings = _settings(content["generators"][to]["network"], facts)
+    if settings:
+        names += ["train.yaml", "multi_gpu_train.yaml"]
+        fields |= {
+            "epochs": str(settings.pop("epochs", _EPOCHS)),
+            "settings": _block(settings),
+            "name": json.dumps(str(content["name"])),
+            "version": json.dumps(str(content["version"])),
+        }
+    return {Path("configs") / name: _filled(name, fields) for name in names}
+
+
+def _settings(spec: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """Return the settings that the model was trained with, or what its network alone says.
+
+    Settings that need other weights to start from, or one GPU, are left out.
+    """
+    name = generator_name(spec)
+    if not name:
+        return {}
+    implied = ("_target_", "spatial_dims", "in_channels", "out_channels")
+    arguments = {key: value for key, value in spec.items() if key not in implied}
+    known = dict(facts.training.get("settings", {}))
+    network = {"network": name, "network_arguments": arguments}
+    settings = network | known | network
+    return {name: value for name, value in settings.items() if name not in _NEEDS_MORE}
+
+
+def _block(settings: Mapping[str, Any]) -> str:
+    plain = json.loads(json.dumps(settings))  # tuples are lists in YAML
+    text = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None)
+    return "".join(f"  {line}\n" for line in text.splitlines()).rstrip("\n")
+
+
+def _filled(name: str, fields: Mapping[str, str]) -> str:
+    text = (_TEMPLATES / name).read_text(encoding="utf-8")
+    for key, value in fields.items():
+        text = text.replace(f"{{{key}}}", value)
+    return text
+
+
+def attach_domain(folder: Path, numbers: bytes) -> None:
+    """Add the numbers of a domain check to a bundle, in place of those that it has.
+
+    Parameters
+    ----------
+    folder : path
+        The bundle's; ``model.yaml`` is there already, and is written anew.
+    numbers : bytes
+        A safetensors file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; attach it again, or the bundle may not load.
+    """
+    path, model = folder / DOMAIN_FILE, folder / MODEL_FILE
+    content = read_yaml(model)
+    _replace(path, numbers)
+    content["domain"] = {"numbers": DOMAIN_FILE.as_posix(), "sha256": file_hash(path)}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    _replace(model, text.encode("utf-8"))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -87,7 +87,7 @@ def export(
     model_zoo: ModelZoo = False,
 ) -> None:
     """Write a bundle that stands alone, from a run, one of its checkpoints or another bundle."""
-    from medtranslate.packaging.handover import Handover, hand_over
+    from medtranslate.packaging.export import Handover, hand_over
 
     wanted = Handover(name, version, to or "", license, model_zoo)
     large = hand_over(source, output, wanted)
@@ -106,7 +106,7 @@ def refresh(
     With --weights, also its weights, recipes and training facts. Its card, its licence and the
     words in configs/metadata.json stay; figures of evaluation go with the weights they were of.
     """
-    from medtranslate.packaging.handover import renew
+    from medtranslate.packaging.export import renew
 
     for gone in renew(folder, weights, version=version, note=note):
         typer.echo(f"gone: {gone}")
@@ -148,8 +148,8 @@ def import_cyclegan(
     if not files:
         raise typer.BadParameter("give --ct-to-mri FILE, --mri-to-ct FILE or both")
 
-    from medtranslate.packaging.foreign import import_cyclegan as make
-    from medtranslate.packaging.foreign import recipes_in
+    from medtranslate.packaging.cyclegan_import import import_cyclegan as make
+    from medtranslate.packaging.cyclegan_import import recipes_in
     from medtranslate.packaging.reference import write_reference
 
     own = None if recipes is None else recipes_in(recipes)
@@ -160,7 +160,12 @@ def import_cyclegan(
 To = Annotated[str, shared.modality("--to", help="Generator to export, by what it makes.")]
 NetworkFile = Annotated[
     Path,
-    typer.Option("--output", "-o", metavar="FILE", help="A .ts (TorchScript) or .onnx to write."),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="A .ts, .pt2 (torch.export) or .onnx file.",
+    ),
 ]
 
 
@@ -168,16 +173,16 @@ NetworkFile = Annotated[
 def export_network(
     to: To, output: NetworkFile, folder: Folder = None, overwrite: shared.Overwrite = False
 ) -> None:
-    """Write one generator as TorchScript or ONNX, and say how far its picture is from its own.
+    """Write one generator as TorchScript, torch.export or ONNX, and how far the results differ.
 
     Slices in and out, (batch, 1, 256, 256) in [-1, 1], float32. What prepares a scan is in the
     file's metadata, as a description: the file runs without medtranslate, the recipes do not.
     """
     from medtranslate.bundle import Bundle
-    from medtranslate.packaging.exchange import export_network as write
+    from medtranslate.packaging.formats import export_network as write
 
     found = write(Bundle.load(folder), to, output, overwrite=overwrite)
     typer.echo(
-        f"{output}: off by at most {found.largest:.4f}, on average {found.mean:.5f} of 255 grey "
-        f"levels from float32, over {found.slices} slices of a made head"
+        f"{output}: differs by at most {found.largest:.4f}, on average {found.mean:.5f} of 255 "
+        f"gray levels from float32, over {found.slices} slices of a synthetic head phantom"
     )

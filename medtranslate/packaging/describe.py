@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medtranslate.bundle.load import Bundle
 from medtranslate.bundle.metadata import SIDE
-from medtranslate.bundle.refresh import content_of, facts_of
+from medtranslate.bundle.save import content_of, facts_of
 from medtranslate.modality import Modality
 
 _TOLD = ("steps", "pairs", "seconds", "processes", "precision")

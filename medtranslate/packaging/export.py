@@ -1,22 +1,42 @@
-"""Export a training run or one of its checkpoints as a bundle."""
+"""Bundles from whatever holds a model: a training run, a checkpoint or another bundle."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
-from medtranslate.bundle import Networks, attach_domain, save_bundle
-from medtranslate.bundle.facts import Facts
-from medtranslate.errors import TrainingFailed
-from medtranslate.packaging.domain import domain_numbers
+from medtranslate.bundle import Bundle, Networks, attach_domain, save_bundle
+from medtranslate.bundle.load import MODEL_FILE
+from medtranslate.bundle.metadata import Facts
+from medtranslate.bundle.save import (
+    DOMAIN_FILE,
+    content_of,
+    facts_of,
+    new_folder,
+    refresh,
+    write_texts,
+)
+from medtranslate.domain_check import (
+    CalibrationSettings,
+    CalibrationSlices,
+    calibrate,
+    half_resolution,
+    to_bytes,
+)
+from medtranslate.errors import InputMissing, TrainingFailed
+from medtranslate.files import whole_folder
 from medtranslate.packaging.reference import write_reference
+from medtranslate.packaging.zoo import LICENSE_FILE, add_zoo_files
 from medtranslate.training.checkpoints import Checkpoint, load_weights
 from medtranslate.training.models import Models, generator_config
-from medtranslate.training.prepared import Data
+from medtranslate.training.prepared import Data, PreparedSet, from_grey
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.settings import Settings
 
@@ -152,3 +172,252 @@ def training_facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "data": about["data"],
         "settings": about["settings"],
     }
+
+
+_PASSED_OVER = shutil.ignore_patterns("__pycache__", ".*", "eval", "evaluation", "run")
+_OF_THE_WEIGHTS = ("models", "discriminators", "configs")
+
+
+@dataclass(frozen=True)
+class Handover:
+    """How a bundle is to be written.
+
+    Parameters
+    ----------
+    name, version : str
+        Which model this is; ``""`` for what the source says.
+    to : str
+        Direction that its configs serve unless told otherwise; ``""`` for the source's.
+    license : path, optional
+        Of the weights: copied into the bundle.
+    zoo : bool
+        In the layout of MONAI's Model Zoo: without discriminators, with ``models/model.pt``.
+    """
+
+    name: str = ""
+    version: str = ""
+    to: str = ""
+    license: Path | None = None
+    zoo: bool = False
+
+
+def hand_over(source: Path, folder: Path, wanted: Handover) -> list[Path]:
+    """Write a bundle from a run, a checkpoint or another bundle.
+
+    Parameters
+    ----------
+    source : path
+        A run's folder, a checkpoint file or a bundle's folder.
+    folder : path
+        Must not exist.
+    wanted : Handover
+
+    Returns
+    -------
+    list of Path
+        Files that the Model Zoo would not take for their size.
+
+    Raises
+    ------
+    InputMissing, Unreadable, TrainingFailed, ModelUnusable
+        There is no model at the source.
+    OutputExists, OutputFailed
+        See `save_bundle`; nothing is left behind.
+    """
+    large: list[Path] = []
+
+    def fill(whole: Path) -> None:
+        _write_bundle(source, whole, wanted)
+        if wanted.to:
+            _serve(whole, wanted.to)
+        if wanted.license is not None:
+            _check_file(wanted.license)
+            shutil.copyfile(wanted.license, whole / LICENSE_FILE)
+        if wanted.zoo:
+            shutil.rmtree(whole / "discriminators", ignore_errors=True)
+            large.extend(add_zoo_files(whole))
+
+    new_folder(folder, fill)
+    return large
+
+
+def renew(
+    folder: Path, source: Path | None = None, *, version: str = "", note: str = ""
+) -> list[str]:
+    """Write a bundle's generated files anew, with other weights where a source is given.
+
+    What people wrote stays: the card and other documents, the licence, the words in the metadata;
+    with other weights, figures of evaluation go, as they were of the old ones. The domain check
+    stays where the source brings none and was trained on the same slices.
+
+    Parameters
+    ----------
+    folder : path
+        The bundle, replaced when all is done.
+    source : path, optional
+        Run, checkpoint or bundle whose weights, recipes and training facts it takes.
+    version : str
+        A new one; without it, the version stays.
+    note : str
+        What the version brings, for the changelog.
+
+    Returns
+    -------
+    list of str
+        What the bundle no longer has, a sentence each.
+
+    Raises
+    ------
+    InputMissing, Unreadable, TrainingFailed, ModelUnusable
+        As `hand_over`.
+    OutputFailed
+        It cannot be written; the bundle is as it was.
+    """
+    content, gone = content_of(folder), []
+    with whole_folder(folder, overwrite=True) as partial:
+        shutil.copytree(folder, partial, dirs_exist_ok=True, ignore=_PASSED_OVER)
+        if source is not None:
+            gone = _take_weights(partial, source, str(content["name"]), str(content["version"]))
+        refresh(partial, version=version, note=note)
+        write_reference(partial)
+    return gone
+
+
+def _take_weights(folder: Path, source: Path, name: str, version: str) -> list[str]:
+    facts, numbers = facts_of(folder), _domain_numbers(folder)
+    with tempfile.TemporaryDirectory() as made:
+        new = Path(made) / "bundle"
+        new_folder(new, lambda whole: _write_bundle(source, whole, Handover(name, version)))
+        for part in _OF_THE_WEIGHTS:
+            shutil.rmtree(folder / part, ignore_errors=True)
+            if (new / part).is_dir():
+                shutil.copytree(new / part, folder / part)
+    training = facts_of(folder).training
+    refresh(folder, facts=replace(facts, training=training, eval_metrics={}))
+    gone = ["its figures of evaluation were of other weights"] if facts.eval_metrics else []
+    if numbers and not _domain_numbers(folder):
+        if training.get("data", "") == facts.training.get("data"):
+            attach_domain(folder, numbers)
+        else:
+            gone.append("its domain check was of other training data")
+    return gone
+
+
+def _domain_numbers(folder: Path) -> bytes:
+    """Read the numbers of a bundle's domain check; nothing where it has none."""
+    path = folder / DOMAIN_FILE
+    known = (folder / MODEL_FILE).is_file() and "domain" in content_of(folder)
+    return path.read_bytes() if known else b""
+
+
+def _write_bundle(source: Path, whole: Path, wanted: Handover) -> None:
+    """Write the bundle of a source under the name that its folder is given."""
+    write = _writer(source)
+    if write is None:
+        Bundle.load(source)  # refuses what is no bundle before anything is copied
+        shutil.copytree(source, whole, ignore=_PASSED_OVER)
+        content = content_of(whole)
+        content |= {"name": wanted.name} if wanted.name else {}
+        write_texts(whole, {MODEL_FILE: yaml.safe_dump(content, sort_keys=False)})
+        refresh(whole, version=wanted.version)
+        write_reference(whole)
+    else:
+        write(whole, wanted.name or "trained", wanted.version or "1.0.0")
+
+
+def _writer(source: Path) -> Callable[[Path, str, str], Path] | None:
+    """Say how the source's bundle is written; None where the source is a bundle itself."""
+    if source.is_file():
+        return lambda whole, name, version: export_checkpoint(source, whole, name, version)
+    if (source / MODEL_FILE).is_file():
+        return None
+    run = RunFolder(source)
+    if run.last.is_file() or run.best.is_file():
+        return lambda whole, name, version: _export_run(run, whole, name, version)
+    raise InputMissing("no run, checkpoint or bundle there", path=source)
+
+
+def _export_run(run: RunFolder, whole: Path, name: str, version: str) -> Path:
+    export(run, whole, name, version)
+    if numbers := _domain_numbers(run.bundle):  # calibrated when the training ended
+        attach_domain(whole, numbers)
+    return whole
+
+
+def _serve(folder: Path, to: str) -> None:
+    """Make a direction the first one, which the configs serve."""
+    content = content_of(folder)
+    Bundle.load(folder).generator(to)
+    first = {to: content["generators"][to]}
+    content["generators"] = first | content["generators"]
+    write_texts(folder, {MODEL_FILE: yaml.safe_dump(content, sort_keys=False)})
+    refresh(folder)
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputMissing("no such file", path=path)
+
+
+FEWEST = 100
+"""Slices of a modality without which no check is made."""
+
+_MOST = 2000  # slices of a modality; more make the calibration longer, hardly better
+_KEPT_OUT = 6  # one scan in so many measures what is odd, instead of teaching
+_CHUNK = 64
+
+
+def domain_numbers(
+    data: Data, seed: int = 0, settings: CalibrationSettings | None = None
+) -> bytes | None:
+    """Calibrate a domain check on a run's slices.
+
+    One scan in six is kept out of the fit and, with the slices that the run was validated on,
+    measures how odd a genuine scan may look.
+
+    Parameters
+    ----------
+    data : Data
+    seed : int
+        Of every random choice.
+    settings : CalibrationSettings, optional
+
+    Returns
+    -------
+    bytes or None
+        A safetensors file, for `attach_domain`; None where there are so few slices of a modality
+        (`FEWEST`) that they cannot say how odd a genuine one may look.
+    """
+    if min(len(data.ct), len(data.mri)) < FEWEST:
+        return None
+    random = torch.Generator().manual_seed(seed)
+    slices = {
+        "CT": _slices(data.ct, data.ct_held_out, random),
+        "MR": _slices(data.mri, data.mri_held_out, random),
+    }
+    return to_bytes(calibrate(slices, seed, settings))
+
+
+def _slices(
+    trained_on: PreparedSet, held_out: PreparedSet | None, random: torch.Generator
+) -> CalibrationSlices:
+    scans = torch.randperm(len(trained_on.records), generator=random)
+    kept_out = scans[: max(1, len(scans) // _KEPT_OUT)]
+    apart = torch.isin(trained_on.scans, kept_out.to(trained_on.scans.dtype))
+    if bool(apart.all()):  # a single scan: better its own slices than none
+        apart = torch.arange(len(apart)) % _KEPT_OUT == 0
+    measured = [trained_on.slices[apart]]
+    if held_out is not None:
+        measured.append(held_out.slices)
+    return CalibrationSlices(
+        _halved(trained_on.slices[~apart], random), _halved(torch.cat(measured), random)
+    )
+
+
+def _halved(grey: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    chosen = torch.randperm(len(grey), generator=random)[:_MOST].sort().values
+    parts = []
+    for part in chosen.split(_CHUNK):
+        slices, head = from_grey(grey[part])
+        parts.append(half_resolution(slices, head[:, 0]).half())
+    return torch.cat(parts)

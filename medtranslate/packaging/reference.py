@@ -19,8 +19,7 @@ import torch
 from monai.data import MetaTensor
 
 from medtranslate.bundle import Bundle
-from medtranslate.bundle.refresh import REFERENCE_FILE
-from medtranslate.bundle.save import write_texts
+from medtranslate.bundle.save import REFERENCE_FILE, write_texts
 from medtranslate.errors import MedTranslateError, ModelUnusable
 from medtranslate.imaging.source import SourceRecord
 from medtranslate.modality import Modality
@@ -29,7 +28,7 @@ from medtranslate.transforms import read_yaml, refuse
 from medtranslate.translation import Translator
 
 FORMAT = 1
-GREY_LEVELS = 255
+GRAY_LEVELS = 255
 
 _PHANTOM = Phantom((144, 144, 4), (1.6, 1.6, 28.0))
 _BLOCK = 12  # voxels a side
@@ -179,7 +178,7 @@ def _measured(translator: Translator, to: str) -> dict[str, Any]:
 
 def _tolerance(bundle: Bundle, to: str, kind: str) -> float:
     written = bundle.recipe(Modality.parse(to), kind).written
-    return round((written.high - written.low) / GREY_LEVELS, 3)
+    return round((written.high - written.low) / GRAY_LEVELS, 3)
 
 
 def _blocks(voxels: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from medtranslate.bundle.load import Bundle
-from medtranslate.bundle.refresh import content_of
+from medtranslate.bundle.save import content_of
 from medtranslate.errors import ModelUnusable
 from medtranslate.modality import Modality
 

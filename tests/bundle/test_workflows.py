@@ -22,8 +22,8 @@ from training.phantoms import TINY, prepared
 from typer.testing import CliRunner
 
 from medtranslate import Translator, read
-from medtranslate.bundle.facts import Facts
-from medtranslate.bundle.workflows import workflow_files
+from medtranslate.bundle.metadata import Facts
+from medtranslate.bundle.save import workflow_files
 from medtranslate.cli.app import app
 from medtranslate.errors import (
     InputMissing,

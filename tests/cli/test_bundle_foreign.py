@@ -62,7 +62,7 @@ def test_export_says_the_error(command, tiny_bundle, tmp_path):
     path = tmp_path / "mri.ts"
     done = command("bundle", "export-network", tiny_bundle, "--to", "mri", "-o", path)
     assert done.code == 0, done.err
-    assert done.out.startswith(f"{path}: off by at most 0.0")
+    assert done.out.startswith(f"{path}: differs by at most 0.0")
     assert path.is_file()
     again = command("bundle", "export-network", tiny_bundle, "--to", "mri", "-o", path)
     assert again.code == 8

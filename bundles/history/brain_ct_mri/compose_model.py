@@ -52,7 +52,7 @@ from safetensors.torch import load_file, save_file
 from spurious_ventricles import fill_spurious_ventricles
 from torch import nn
 
-from medtranslate.bundle.refresh import facts_of
+from medtranslate.bundle.save import facts_of
 from medtranslate.training.augmentation import Augmentation, Images, draw
 from medtranslate.training.checkpoints import Checkpoint, network_state, start_from
 from medtranslate.training.models import Models, make_generator

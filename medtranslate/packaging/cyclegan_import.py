@@ -1,23 +1,114 @@
-"""Generators of junyanz/pytorch-CycleGAN-and-pix2pix, as generators of ours.
+"""Bundles of generators that junyanz/pytorch-CycleGAN-and-pix2pix trained.
 
 Both build the networks of the CycleGAN paper; only the names of their parameters differ. What a
 file holds is told from those names and their shapes: the architecture, its width, its blocks, its
-channels and whether it was trained with dropout (which is idle in a trained generator).
+channels and whether it was trained with dropout (which is idle in a trained generator). The file is
+read as data: nothing in it is ever executed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import pickle
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
-from medtranslate.errors import ModelUnusable
+from medtranslate.bundle.load import file_hash
+from medtranslate.bundle.metadata import Facts
+from medtranslate.bundle.save import Networks, save_bundle
+from medtranslate.errors import InputMissing, ModelUnusable
+from medtranslate.files import shipped
 from medtranslate.networks import GrayThroughRGB, ResNet9, UNet256
-from medtranslate.packaging.foreign_file import State, read_state
+
+_PROGRAM = "junyanz/pytorch-CycleGAN-and-pix2pix"
+
+
+def import_cyclegan(
+    files: Mapping[str, Path],
+    folder: str | Path,
+    *,
+    name: str = "",
+    version: str = "1.0.0",
+    recipes: list[Path] | None = None,
+    finish: Callable[[Path], None] = lambda folder: None,
+) -> Path:
+    """Make a bundle of generators trained with junyanz/pytorch-CycleGAN-and-pix2pix.
+
+    Parameters
+    ----------
+    files : mapping of str to Path
+        By target, ``"mri"`` and ``"ct"``, one of them or both: the generator that makes it.
+    folder : path
+        The bundle; must not exist.
+    name, version : str
+        Which model this is; the name is the folder's where none is given.
+    recipes : list of Path, optional
+        How scans are prepared; by default `whole_picture_recipes`.
+    finish : callable
+        As `save_bundle`.
+
+    Returns
+    -------
+    Path
+        The folder. Weights are float32, so that the generators give what they gave.
+
+    Raises
+    ------
+    InputMissing, ModelUnusable
+        As `read_cyclegan`.
+    OutputExists, OutputFailed
+        As `save_bundle`; nothing is left behind.
+    """
+    folder = Path(folder)
+    read = {to: read_cyclegan(file) for to, file in files.items()}
+    networks = Networks(
+        {to: generator.spec for to, generator in read.items()},
+        {to: generator.network for to, generator in read.items()},
+        dtype=torch.float32,
+    )
+    return save_bundle(
+        folder,
+        networks,
+        whole_picture_recipes() if recipes is None else recipes,
+        name=name or folder.resolve().name,
+        version=version,
+        facts=_facts(files, version),
+        finish=finish,
+    )
+
+
+def whole_picture_recipes() -> list[Path]:
+    """Recipes that give a picture to the network whole, as that program does; volumes as shipped.
+
+    A picture of 256x256 goes through unchanged.
+    """
+    names = ("ct-volume", "mr-volume", "whole-picture/ct-picture", "whole-picture/mr-picture")
+    return [shipped(f"transforms/{name}.yaml") for name in names]
+
+
+def recipes_in(folder: Path) -> list[Path]:
+    """List the recipes in a folder; InputMissing where there is none."""
+    paths = sorted(folder.glob("*.yaml"))
+    if not paths:
+        raise InputMissing("no recipes (*.yaml) there", path=folder)
+    return paths
+
+
+def _facts(files: Mapping[str, Path], version: str) -> Facts:
+    """Say where the weights are from."""
+    origin = {to: {"file": file.name, "sha256": file_hash(file)} for to, file in files.items()}
+    named = " and ".join(file.name for file in files.values())
+    return Facts(
+        description=f"Generators of a CycleGAN, trained with {_PROGRAM} and imported.",
+        changelog={version: f"Imported from {named} of {_PROGRAM}."},
+        training={"program": _PROGRAM, "imported": origin},
+    )
+
 
 _RESNET_FIRST, _UNET_FIRST = "model.1.weight", "model.model.0.weight"
 _UNET_LEVELS = 7
@@ -188,3 +279,81 @@ def _parameters(network: nn.Module, names: dict[str, str]) -> Iterator[tuple[str
     for ours, parameter in network.named_parameters():
         module, end = ours.rsplit(".", 1)
         yield ours, f"{names[module]}.{end}", parameter.shape
+
+
+_PREFIXES = ("module.", "_orig_mod.")
+_PLAIN = "give the generator's state dict, as torch.save(network.state_dict(), PATH) writes it"
+
+State = dict[str, torch.Tensor]
+
+
+def read_state(path: str | Path) -> State:
+    """Read a state dict that ``torch.save`` wrote.
+
+    Parameters
+    ----------
+    path : path
+        A ``.pth``, of any version of torch, in its zip or its older format.
+
+    Returns
+    -------
+    dict of str to float tensor
+        On the CPU, all finite, of the float type in the file. The prefixes that ``DataParallel``
+        and ``torch.compile`` put before names are gone.
+
+    Raises
+    ------
+    InputMissing
+        If there is no such file.
+    ModelUnusable
+        If it is damaged, holds Python objects other than tensors, holds something that is no
+        state dict, claims tensors larger than itself, or weights that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputMissing("no such file", path=path)
+    content = _load(path)
+    if not isinstance(content, dict) or not content:
+        _refuse(path, f"holds a {type(content).__name__}, no state dict")
+    for name, value in content.items():
+        _check_entry(path, name, value)
+    # torch.save compresses nothing; a claim beyond the file's size is a strided view or an attack.
+    claimed = sum(value.numel() * value.element_size() for value in content.values())
+    if claimed > path.stat().st_size:
+        _refuse(path, "claims tensors larger than the file that holds them")
+    for name, value in content.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            _refuse(path, f"{name} holds values that are NaN or infinite")
+    return {_bare(name): value for name, value in content.items()}
+
+
+def _load(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats, which are read all the same
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        fault = "holds Python objects, which could run code, or is no file of torch: not loaded"
+        raise ModelUnusable(fault, path=path, remedy=_PLAIN) from error
+    except Exception as error:  # damaged files fail anywhere in torch's reader
+        raise ModelUnusable("damaged, or no file that torch wrote", path=path) from error
+
+
+def _check_entry(path: Path, name: Any, value: Any) -> None:
+    if isinstance(name, str) and isinstance(value, torch.Tensor):
+        # Counters of batches are whole numbers; sparse and quantised tensors are no weights.
+        if value.layout == torch.strided and not value.is_quantized and not value.is_complex():
+            return
+        _refuse(path, f"{name} is no plain tensor")
+    kind = type(value).__name__
+    _refuse(path, f"holds {name!r}, a {kind}, where a state dict has tensors")
+
+
+def _bare(name: str) -> str:
+    while name.startswith(_PREFIXES):
+        name = name.split(".", 1)[1]
+    return name
+
+
+def _refuse(path: Path, fault: str) -> NoReturn:
+    raise ModelUnusable(fault, path=path, remedy=_PLAIN)

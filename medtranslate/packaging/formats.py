@@ -1,7 +1,7 @@
-"""One generator as one file that other programs run: TorchScript or ONNX, in float32.
+"""One generator as one file that other programs run: TorchScript, ``torch.export`` or ONNX.
 
-Slices in, slices out, as `Generator.network` takes and makes them; what prepares a scan for it and
-what the result means stands in the file's metadata.
+Slices in, slices out, as `Generator.network` takes and makes them, in float32; what prepares a scan
+for it and what the result means stands in the file's metadata.
 """
 
 from __future__ import annotations
@@ -12,15 +12,100 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.data import save_net_with_metadata
 from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 from torch import nn
 
-from medtranslate.bundle.load import Bundle
+from medtranslate.bundle import Bundle
 from medtranslate.errors import OutputFailed
+from medtranslate.files import whole_file
 from medtranslate.modality import Modality
+from medtranslate.packaging.reference import (
+    GRAY_LEVELS,
+    phantom_kind,
+    phantom_scan,
+    reference_translator,
+)
+
+_MOST = 1.0  # gray levels: beyond that it is another image
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a file's image of the phantom is from the network's, in gray levels of 255.
+
+    Parameters
+    ----------
+    largest, mean : float
+        Absolute, over all pixels of all slices.
+    slices : int
+        How many.
+    """
+
+    largest: float
+    mean: float
+    slices: int
+
+
+def export_network(
+    bundle: Bundle, to: str, path: str | Path, *, overwrite: bool = False
+) -> Difference:
+    """Write one generator as TorchScript (``.ts``), ``torch.export`` (``.pt2``) or ONNX; compare.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    to : str
+        Which generator: ``"mri"`` or ``"ct"``.
+    path : path
+        The file to write; its suffix (``.ts``, ``.pt2``, ``.onnx``) is the format. Weights are
+        float32.
+    overwrite : bool
+        Replace an existing file.
+
+    Returns
+    -------
+    Difference
+        On the slices of the phantom that `phantom_scan` makes, one at a time and so in another
+        batch than the one that was written from.
+
+    Raises
+    ------
+    ModelUnusable
+        If the bundle makes no such target.
+    OutputExists, OutputFailed
+        If the file exists, cannot be written, has another suffix, or gives another image than
+        the network by more than a gray level; nothing is left behind.
+    """
+    path = Path(path)
+    form = exchange_format(path)
+    network = bundle.generator(to).network
+    slices = _phantom_slices(bundle, to)
+    with whole_file(path, overwrite=overwrite) as temporary:
+        form.write(network, slices[:2], temporary, exchange_words(bundle, to))
+        made = torch.cat([form.run(temporary, each[None]) for each in slices])
+        with torch.inference_mode():
+            levels = (made - network(slices)).abs() * (GRAY_LEVELS / 2)
+        difference = Difference(float(levels.max()), float(levels.mean()), len(slices))
+        if not difference.largest <= _MOST:
+            fault = f"the file gives another image, by {difference.largest:.1f} gray levels"
+            raise OutputFailed(fault, path=path)
+    return difference
+
+
+def _phantom_slices(bundle: Bundle, to: str) -> torch.Tensor:
+    """Prepare the phantom: float32 (N, 1, 256, 256), N at least 2."""
+    scan = phantom_scan(Modality.parse(to).other, phantom_kind(bundle, to))
+    translator = reference_translator(bundle)
+    _, prepared = translator.prepare(scan, scan.meta["source"], to)
+    slices = prepared.slices
+    # A 2D image is one slice; its mirror image is another.
+    return slices if len(slices) > 1 else torch.cat([slices, slices.flip(-1)])
+
 
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _SLICES = (
@@ -48,7 +133,7 @@ class ExchangeFormat:
 
 
 def exchange_format(path: Path) -> ExchangeFormat:
-    """Pick the format by suffix, ``.ts`` or ``.onnx``.
+    """Return the format of a suffix: ``.ts``, ``.pt2`` or ``.onnx``.
 
     Raises
     ------
@@ -56,7 +141,7 @@ def exchange_format(path: Path) -> ExchangeFormat:
         Another suffix, or ONNX without the packages that it needs.
     """
     if path.suffix not in FORMATS:
-        endings = " or ".join(FORMATS)
+        endings = ", ".join(FORMATS)
         raise OutputFailed("a network goes into a file of another name", path=path, remedy=endings)
     missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if path.suffix == ".onnx" and missing:
@@ -66,7 +151,7 @@ def exchange_format(path: Path) -> ExchangeFormat:
 
 
 def exchange_words(bundle: Bundle, to: str) -> dict[str, str]:
-    """Say what a generator is, for the metadata of its file.
+    """Describe a generator for the metadata of its file.
 
     Returns
     -------
@@ -106,6 +191,21 @@ def _run_torchscript(path: Path, slices: torch.Tensor) -> torch.Tensor:
     return made
 
 
+def _write_pt2(network: nn.Module, example: torch.Tensor, path: Path, words: Words) -> None:
+    exported = torch.export.export(network, (example,), dynamic_shapes=_any_batch())
+    torch.export.save(exported, str(path), extra_files=dict(words))
+
+
+def _run_pt2(path: Path, slices: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        made: torch.Tensor = torch.export.load(str(path)).module()(slices)
+    return made
+
+
+def _any_batch() -> dict[str, dict[int, Any]]:
+    return {"image": {0: torch.export.Dim("batch", min=1)}}
+
+
 def _write_onnx(network: nn.Module, example: torch.Tensor, path: Path, words: Words) -> None:
     import onnx
 
@@ -118,7 +218,7 @@ def _write_onnx(network: nn.Module, example: torch.Tensor, path: Path, words: Wo
             output_names=["translated"],
             filename=str(path),
             dynamo=True,
-            dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
+            dynamic_shapes=_any_batch(),
             external_data=False,
             verbose=False,
         )
@@ -137,6 +237,7 @@ def _run_onnx(path: Path, slices: torch.Tensor) -> torch.Tensor:
 
 FORMATS = {
     ".ts": ExchangeFormat(_write_torchscript, _run_torchscript),
+    ".pt2": ExchangeFormat(_write_pt2, _run_pt2),
     ".onnx": ExchangeFormat(_write_onnx, _run_onnx),
 }
 """By the suffix of the file's name."""

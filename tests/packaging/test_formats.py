@@ -12,16 +12,15 @@ from monai.data import load_net_with_metadata
 
 from medtranslate.bundle import Bundle
 from medtranslate.errors import ModelUnusable, OutputExists, OutputFailed
-from medtranslate.packaging import exchange
-from medtranslate.packaging.exchange import export_network
-from medtranslate.packaging.foreign import import_cyclegan, whole_picture_recipes
-from medtranslate.packaging.onnx_torchscript import exchange_format
+from medtranslate.packaging import formats
+from medtranslate.packaging.cyclegan_import import import_cyclegan, whole_picture_recipes
+from medtranslate.packaging.formats import exchange_format, export_network
 
 WITH_ONNX = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
     reason="the extra onnx is not installed",
 )
-FORMATS = [".ts", pytest.param(".onnx", marks=WITH_ONNX)]
+FORMATS = [".ts", ".pt2", pytest.param(".onnx", marks=WITH_ONNX)]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def exported(bundle, tmp_path_factory):
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_file_gives_the_networks_picture(bundle, exported, suffix):
+def test_a_file_gives_the_networks_image(bundle, exported, suffix):
     path, difference = exported(suffix)
     assert difference.slices == 4
     assert 0 <= difference.mean <= difference.largest < 0.01
@@ -75,7 +74,7 @@ def test_each_direction_is_its_own_network(bundle, exported, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("to", ["mri", "ct"])
-def test_imported_networks_and_pictures(foreign_bundle, tmp_path, to, suffix):
+def test_imported_networks_and_2d_images(foreign_bundle, tmp_path, to, suffix):
     difference = export_network(foreign_bundle, to, tmp_path / f"{to}{suffix}")
     assert difference.slices == 2
     assert difference.largest < 0.5
@@ -87,13 +86,20 @@ def check(words):
     assert (words["source"], words["target"]) == ("CT", "MR")
     assert words["label"] == "SYNTHETIC MR from CT, tiny 0.7, NOT FOR DIAGNOSIS"
     assert "[-1, 1]" in words["input"]
-    assert "level=40.0, width=120.0" in json.loads(words["recipes"])["CT-volume"]
+    assert json.loads(words["recipes"])["CT-volume"]["intensity"]["level"] == 40.0
 
 
 def test_what_torchscript_says_of_itself(bundle, exported):
     _, words, _ = load_net_with_metadata(str(exported(".ts")[0]))
     check(words)
     assert words["weights_sha256"] == bundle.generator("mri").sha256
+
+
+def test_what_an_exported_program_says_of_itself(exported):
+    names = ("model", "version", "source", "target", "label", "input", "recipes")
+    words = dict.fromkeys(names, "")
+    torch.export.load(str(exported(".pt2")[0]), extra_files=words)
+    check({key: v if isinstance(v, str) else v.decode() for key, v in words.items()})
 
 
 @WITH_ONNX
@@ -120,7 +126,7 @@ def test_without_the_packages(bundle, tmp_path, monkeypatch):
 
 
 def test_another_suffix(bundle, tmp_path):
-    with pytest.raises(OutputFailed, match=r"\.ts or \.onnx"):
+    with pytest.raises(OutputFailed, match=r"\.ts, \.pt2, \.onnx"):
         export_network(bundle, "mri", tmp_path / "mri.pt")
 
 
@@ -139,8 +145,8 @@ def test_an_existing_file(bundle, tmp_path):
     assert path.stat().st_size > 1000
 
 
-def test_a_file_that_gives_another_picture_is_not_kept(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(exchange, "_MOST", -1.0)
-    with pytest.raises(OutputFailed, match="gives another picture"):
+def test_a_file_that_gives_another_image_is_not_kept(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "_MOST", -1.0)
+    with pytest.raises(OutputFailed, match="gives another image"):
         export_network(bundle, "mri", tmp_path / "mri.ts")
     assert not list(tmp_path.iterdir())

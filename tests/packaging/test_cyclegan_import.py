@@ -13,8 +13,14 @@ from torch import nn
 from medtranslate.bundle import Bundle
 from medtranslate.errors import InputMissing, ModelUnusable, OutputExists
 from medtranslate.networks import GrayThroughRGB
-from medtranslate.packaging.foreign import import_cyclegan, recipes_in, whole_picture_recipes
-from medtranslate.packaging.foreign_cyclegan import read_cyclegan, resnet_names, unet_names
+from medtranslate.packaging.cyclegan_import import (
+    import_cyclegan,
+    read_cyclegan,
+    recipes_in,
+    resnet_names,
+    unet_names,
+    whole_picture_recipes,
+)
 from medtranslate.phantom import Phantom
 
 

@@ -15,13 +15,11 @@ from made_bundle import shipped_recipes, tiny_networks
 from safetensors.torch import load_file
 
 from medtranslate.bundle import Bundle, Networks, attach_domain, default_bundle, save_bundle
-from medtranslate.bundle.facts import Facts
-from medtranslate.bundle.metadata import check_metadata, same_metadata
-from medtranslate.bundle.refresh import content_of, facts_of, refresh
-from medtranslate.bundle.save import generated_files
+from medtranslate.bundle.metadata import Facts, check_metadata, same_metadata
+from medtranslate.bundle.save import content_of, facts_of, generated_files, refresh
 from medtranslate.errors import InputMissing, ModelUnusable, OutputExists
 from medtranslate.networks import GrayThroughRGB, ResNet9
-from medtranslate.packaging.handover import Handover, hand_over, renew
+from medtranslate.packaging.export import Handover, hand_over, renew
 from medtranslate.packaging.reference import compare_reference, write_reference
 from medtranslate.packaging.verify import verify
 
