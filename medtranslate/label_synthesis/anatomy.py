@@ -251,7 +251,7 @@ class _Heads:
         first, _ = _extent(bone.any(2))
         center = self.draw.point_in(bone & (rows < per_slice(first + 6)))
         across = (columns - per_slice(center[:, 1])) / per_slice(self.draw.uniform(6, 22))
-        along = (rows - per_slice(center[:, 0]) - 3) / per_slice(self.draw.uniform(2, 5))
+        along = (rows - per_slice(center[:, 0]) - 6) / per_slice(self.draw.uniform(2, 5))
         sinus = torch.hypot(across, along) + 0.2 * self.draw.field(15) < 1
         chosen = per_slice(which & self.upper & bone.any(2).any(1))
         wall = distance(sinus, 2) <= 2

@@ -206,7 +206,7 @@ def _points(maps: Sequence[LabelMap], draw: Draw, settings: CutSettings) -> torc
     right = (-mirrored * pixel)[:, None, None] * along[None, None, :]
     front = -(pixel / draw.uniform(*settings.aspect))[:, None, None] * along[None, :, None]
     warp = draw.uniform(0, settings.warp)
-    warps = [per_slice(warp) * draw.field(draw.size / 6) for _ in range(3)]
+    warps = [per_slice(warp) * draw.field(draw.size / 4) for _ in range(3)]
     far = draw.chance(settings.far_share)[:, None]
     reach = torch.where(far, settings.far_shift, settings.shift)
     shift = reach * draw.uniform(-1, 1, 2)
