@@ -45,6 +45,19 @@ Report = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Write all findings as JSON.")
 ]
 Output = Annotated[Path, options.output("The .safetensors file to write.", "FILE")]
+Labels = Annotated[
+    Path, typer.Argument(metavar="LABELS", help="Label map of a whole head, or a folder of them.")
+]
+Pairs = Annotated[Path, options.output("Folder to write.", "FOLDER")]
+Count = Annotated[int, typer.Option("--count", "-n", min=1, help="How many pairs.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed renders the same pairs.")]
+_CONTRASTS = {name.lower(): name for name in ("T1", "T1C", "T2", "FLAIR", "PD", "random")}
+Contrast = Annotated[
+    str | None,
+    options.choice(
+        tuple(_CONTRASTS), "--contrast", help="Contrast of the MR; drawn for each by default."
+    ),
+]
 Force = Annotated[
     bool, typer.Option("--force", "-f", help="Take the modality as given, whatever it looks like.")
 ]
@@ -110,6 +123,25 @@ def prepare(
     prepared.save(output)
     line = f"{len(prepared.records)} scans, {len(prepared)} slices: {output}"
     Console().print(line, highlight=False, soft_wrap=True)
+
+
+@data.command()
+def render(
+    labels: Labels,
+    output: Pairs,
+    count: Count = 24,
+    seed: Seed = 0,
+    contrast: Contrast = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Render pairs of CT and MR from label maps of whole heads, to look at."""
+    from rich.console import Console
+
+    from medtranslate.label_synthesis import render_pairs
+
+    wanted = _CONTRASTS[contrast] if contrast else None
+    render_pairs(labels, output, count, seed, contrast=wanted, overwrite=overwrite)
+    Console().print(f"{count} pairs: {output}", highlight=False, soft_wrap=True)
 
 
 def _slices(
