@@ -39,7 +39,8 @@ from medtranslate import Translator, read
 from medtranslate.errors import MedTranslateError
 from medtranslate.evaluation.lesions.planting import depth, weights
 from medtranslate.evaluation.protocol import PROTOCOLS, Modality, Protocol
-from medtranslate.evaluation.scans import find_scans, holds_pictures
+from medtranslate.evaluation.scans import scans_of
+from medtranslate.imaging.scans import find_scans
 from medtranslate.quality import CycleError, SliceError, cycle_error
 
 KINDS = ("erased", "invented", "moved")
@@ -71,7 +72,7 @@ def main() -> None:
     for path, modality in zip(chosen.scans, modalities, strict=False):
         rng = np.random.default_rng(chosen.seed)
         found: list[Outcome] = []
-        pictures = holds_pictures(path)
+        pictures = path.is_dir() and find_scans(path).kind == "picture"
         for image in images(path, modality, chosen.include, chosen.pictures, rng):
             found.extend(outcomes(translator, image, 1 if pictures else chosen.repeats, rng))
         print_rows(path.name, found)
@@ -124,13 +125,13 @@ def images(
     path: Path, modality: str, include: Sequence[Path], count: int, rng: np.random.Generator
 ) -> Iterator[MetaTensor]:
     """Read a scan, or so many pictures of a folder."""
-    if not holds_pictures(path):
+    if find_scans(path).kind != "picture" or path.is_file():
         yield read(path, modality=modality)
         return
     name: Modality = "ct" if modality == "CT" else "mri"
     known = PROTOCOLS["published"]
     protocol = Protocol(known.name, known.description, include=tuple(include))
-    scans = find_scans(path, name, protocol.test_names(path, name))
+    scans = scans_of(path, name, protocol.test_names(path, name))
     left = count
     for number in rng.permutation(len(scans)):
         if left == 0:

@@ -156,7 +156,7 @@ def _slices(
 ) -> PreparedSet:
     from rich.console import Console
 
-    from medtranslate.imaging.file_lists import FileList
+    from medtranslate.imaging.scans import FileList
     from medtranslate.modality import Modality
     from medtranslate.training.handlers import Preparing
     from medtranslate.training.preparation import Preparation, RecipeBook, default_cache

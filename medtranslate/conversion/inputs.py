@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medtranslate.errors import AmbiguousInput, Unreadable, Unsupported
-from medtranslate.imaging import Finding, read, survey
-
-_VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
-_NAMES = (*_VOLUMES, ".zip", ".dcm", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
-_LABEL = "SYNTHETIC"
+from medtranslate.imaging import Finding, read
+from medtranslate.imaging.scans import FolderScans, FoundScan, find_scans, without_suffix
 
 
 @dataclass(frozen=True)
@@ -80,77 +77,74 @@ def find(given: Path, series: str = "") -> Input:
     """
     if given.name in ("", ".."):  # "." has no name that a result could be called after
         given = given.resolve()
-    found = survey(given)
-    if given.is_dir():
-        return _in_folder(given, found, series)
-    dicom = [one for one in found if one.format == "dicom"]
-    if dicom:
-        return _of_series(given, dicom, series)
-    if not found or all(one.error for one in found):
-        raise _fault(given)
-    _refuse_series(given, series)
-    return Input(given, (_of_file(given, found),))
+    found = find_scans(given)
+    if not given.is_dir():
+        dicom = [scan for scan in found.found if scan.finding.format == "dicom"]
+        if dicom:
+            return _of_series(given, dicom, series)
+        if not found.scans:
+            raise _fault(given)
+        _refuse_series(given, series)
+        return Input(given, (_item(found.scans[0]),))
+    return _in_folder(given, found, series)
 
 
-def stem(path: Path) -> str:
-    """Return the name of a file without the suffix of its format: ``scan`` for ``scan.nii.gz``."""
-    suffix = next((one for one in _NAMES if path.name.lower().endswith(one)), "")
-    return path.name.removesuffix(path.name[len(path.name) - len(suffix) :]) or path.name
-
-
-def _of_file(path: Path, found: Sequence[Finding]) -> Item:
-    first = next(one for one in found if not one.error)
-    count = sum(one.shape[2] if one.shape else 1 for one in found)
-    name = Path(stem(path))
+def _item(scan: FoundScan, folder: Path | None = None) -> Item:
+    """Return what becomes of one file; its name is relative to a folder, or bare."""
+    path, first = scan.path, scan.finding
+    name = (path.relative_to(folder) if folder else Path(path.name)).with_name(
+        without_suffix(path.name)
+    )
     if first.kind == "picture":
-        one_file = "tif" if len(found) == 1 else "pictures"
+        count = sum(one.shape[2] if one.shape else 1 for one in scan.findings)
+        one_file = "tif" if len(scan.findings) == 1 else "pictures"
         return Item(path, name, "png" if count == 1 else one_file, "picture")
-    suffixes = {"metaimage": "mha", "nrrd": "nrrd", "nifti": "nii.gz"}
+    suffixes = {"metaimage": "mha", "nrrd": "nrrd", "nifti": "nii.gz", "dicom": "dicom"}
     plain = first.path.lower().endswith(".nii")
-    return Item(path, name, "nii" if plain else suffixes[first.format], "volume")
+    return Item(path, name, "nii" if plain else suffixes[first.format], "volume", scan.series)
 
 
-def _in_folder(folder: Path, found: Sequence[Finding], series: str) -> Input:
-    dicom = [one for one in found if one.format == "dicom"]
-    volumes = [one for one in found if one.kind == "volume" and one.format != "dicom"]
+def _in_folder(folder: Path, found: FolderScans, series: str) -> Input:
+    dicom = [scan for scan in found.found if scan.is_series]
+    volumes = [scan for scan in found.scans if scan.kind == "volume" and not scan.is_series]
     if dicom and not volumes:
         return _of_series(folder, dicom, series)
-    images = [one for one in found if one.kind == "picture"]
-    if dicom or not (volumes or images):
+    if dicom or not found.scans:
         raise _fault(folder)
     _refuse_series(folder, series)
-    unknown = [one for one in found if not one.kind]
     together = not volumes
-    kept, synthetic = _real(volumes or images)
+    synthetic, images = len(found.synthetic), len(found.thumbnails)
     notes = [_skipped(synthetic, "file", "labeled as synthetic")] if synthetic else []
-    if volumes and images:
-        notes.append(_skipped(len(images), "2D image", "beside the volumes"))
-    items = []
-    for path in dict.fromkeys(Path(one.path.split("!/")[0]) for one in [*kept, *unknown]):
-        mine = [one for one in found if Path(one.path.split("!/")[0]) == path]
-        relative = path.relative_to(folder).with_name(stem(path))
-        if all(one.error for one in mine):
-            items.append(Item(path, relative, "png" if together else "nii.gz", "picture"))
-        else:
-            item = _of_file(path, mine)
-            items.append(Item(path, relative, item.format, item.kind))
+    if images:
+        notes.append(_skipped(images, "2D image", "beside the volumes"))
+    items = [_item(scan, folder) for scan in found.scans]
+    for scan in found.unreadable:  # each fails by itself, with the reader's own error
+        name = scan.path.relative_to(folder).with_name(without_suffix(scan.path.name))
+        items.append(Item(scan.path, name, "png" if together else "nii.gz", "picture"))
     return Input(folder, tuple(items), together, tuple(notes))
 
 
-def _of_series(given: Path, dicom: Sequence[Finding], wanted: str) -> Input:
-    series = [one for one in dicom if one.kind == "volume"]
+def _of_series(given: Path, dicom: Sequence[FoundScan], wanted: str) -> Input:
+    series = [scan for scan in dicom if scan.kind == "volume"]
     if not series:
         raise _fault(given)
-    name = Path(stem(given))
-    real, synthetic = _real(series)
+    name = Path(without_suffix(given.name))
+    real = [scan for scan in series if not scan.synthetic] or series
+    synthetic = len(series) - len(real)
     notes = (_skipped(synthetic, "series", "labeled as synthetic"),) if synthetic else ()
     if wanted != "all" and (wanted or len(real) > 1):
-        uid = _choose(given, series, wanted)
+        uid = _choose(given, [scan.finding for scan in series], wanted)
         return Input(given, (Item(given, name, "dicom", "volume", uid),))
-    numbered = [(number, one.series) for number, one in enumerate(series, 1) if one in real]
     items = (
-        Item(given, Path(f"{name}_{number}") if len(real) > 1 else name, "dicom", "volume", uid)
-        for number, uid in numbered
+        Item(
+            given,
+            Path(f"{name}_{number}") if len(real) > 1 else name,
+            "dicom",
+            "volume",
+            scan.series,
+        )
+        for number, scan in enumerate(series, 1)
+        if scan in real
     )
     return Input(given, tuple(items), notes=notes)
 
@@ -179,12 +173,6 @@ def _skipped(count: int, what: str, which: str) -> str:
     """Say that so many files are skipped: ``2 files labeled as synthetic are skipped``."""
     several = f"{what}s" if count > 1 and not what.endswith("s") else what
     return f"{count} {several} {which} {'is' if count == 1 else 'are'} skipped"
-
-
-def _real(found: Sequence[Finding]) -> tuple[list[Finding], int]:
-    """Skip earlier results that lie among real scans; count them."""
-    real = [one for one in found if not one.description.startswith(_LABEL)]
-    return (real, len(found) - len(real)) if real else (list(found), 0)
 
 
 def _fault(given: Path) -> Exception:

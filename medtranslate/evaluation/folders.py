@@ -16,7 +16,8 @@ from medtranslate.evaluation.frames import FrameSet, check_modality
 from medtranslate.evaluation.inception import default_cache, find_weights
 from medtranslate.evaluation.protocol import MODALITIES, PROTOCOLS, Modality
 from medtranslate.evaluation.results import Evaluation, RealData
-from medtranslate.evaluation.scans import Framing, framing_of, holds_pictures
+from medtranslate.evaluation.scans import Framing, framing_of
+from medtranslate.imaging.scans import find_scans
 from medtranslate.translation import Translator
 
 
@@ -87,7 +88,7 @@ class FolderEvaluation:
         framing = framing_of(
             replace(PROTOCOLS[self.protocol], include=tuple(Path(each) for each in self.include)),
             [translator.bundle for translator in translators],
-            kind="picture" if holds_pictures(Path(self.ct)) else "volume",
+            kind=find_scans(self.ct).kind or "picture",
         )
         data = self._data(framing)
         cache = Path(self.cache) if self.cache else default_cache()

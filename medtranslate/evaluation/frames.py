@@ -20,6 +20,8 @@ from medtranslate.errors import (
     WrongModality,
 )
 from medtranslate.evaluation.protocol import Modality
+from medtranslate.imaging.image2d import SUFFIXES
+from medtranslate.imaging.scans import find_scans
 from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
 
 
@@ -48,7 +50,6 @@ SIDE = 256
 FEWEST = 2
 FEW = 500
 FULL_WHITE = 0.05
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}
 
 Frames = NDArray[np.uint8]
@@ -144,10 +145,10 @@ def read_frames(folder: Path, modality: Modality, names: Sequence[str] | None = 
     if not folder.is_dir():
         raise InputMissing("no such folder of pictures", path=folder)
     if names is None:
-        names = [p.name for p in folder.iterdir() if p.suffix.lower() in PICTURES]
+        names = images_in(folder)
     names = sorted(names)
     if not names:
-        raise EvaluationFailed("holds no pictures (PNG, JPEG, BMP or TIFF)", path=folder)
+        raise EvaluationFailed("holds no 2D images (PNG, JPEG or TIFF)", path=folder)
     pictures = [read_picture(folder / name) for name in names]
     return FrameSet(
         modality,
@@ -156,6 +157,14 @@ def read_frames(folder: Path, modality: Modality, names: Sequence[str] | None = 
         sizes=tuple((picture.height, picture.width) for picture in pictures),
         folder=str(folder),
     )
+
+
+def images_in(folder: Path) -> list[str]:
+    """Return the 2D images of a folder (`find_scans`) as paths in it, damaged ones included."""
+    found = find_scans(folder)
+    files = [scan.path for scan in found.scans if scan.kind == "picture"]
+    damaged = [scan.path for scan in found.unreadable if scan.path.suffix.lower() in SUFFIXES]
+    return [path.relative_to(folder).as_posix() for path in (*files, *damaged)]
 
 
 def check_modality(pictures: FrameSet) -> None:

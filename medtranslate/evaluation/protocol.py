@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from medtranslate.errors import EvaluationFailed, InputMissing
+from medtranslate.imaging.scans import FileList
 
 Modality = Literal["ct", "mri"]
 MODALITIES: tuple[Modality, Modality] = ("ct", "mri")
@@ -89,24 +90,11 @@ class Protocol:
 
 
 def _listed(lists: Sequence[Path], folder: Path) -> list[str]:
-    """Return the names of a folder's files that lists name, with the folder's name or bare."""
-    found: list[str] = []
-    for listing in lists:
-        try:
-            text = listing.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputMissing("not readable as a list of files", path=listing) from error
-        lines = (PurePosixPath(line.strip().replace("\\", "/")) for line in text.splitlines())
-        found.extend(line.name for line in lines if _is_of(line, folder))
-    names = sorted(set(found))
+    """Return the names of a folder's files that lists name (`FileList.inside`)."""
+    names = FileList.read(lists).inside(folder)
     if not names:
         raise EvaluationFailed(f"names no file of the folder {folder.name}", path=lists[0])
-    return names
-
-
-def _is_of(line: PurePosixPath, folder: Path) -> bool:
-    bare = len(line.parts) == 1
-    return (folder / line.name).exists() if bare else line.parent.name == folder.name
+    return list(names)
 
 
 PUBLISHED = Protocol(

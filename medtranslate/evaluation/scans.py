@@ -25,7 +25,6 @@ from medtranslate.errors import (
 )
 from medtranslate.evaluation.frames import (
     GREY,
-    PICTURES,
     FrameSet,
     Scale,
     grey_levels,
@@ -33,7 +32,8 @@ from medtranslate.evaluation.frames import (
     to_frames,
 )
 from medtranslate.evaluation.protocol import Modality, Protocol
-from medtranslate.imaging import read, survey
+from medtranslate.imaging import read
+from medtranslate.imaging.scans import FoundScan, find_scans, without_suffix
 from medtranslate.transforms import ImageFrame, Prepared, Recipe
 
 TAGS: dict[Modality, str] = {"ct": "CT", "mri": "MR"}
@@ -46,11 +46,6 @@ class Found:
     name: str
     path: Path
     series: str = ""
-
-
-def holds_pictures(folder: Path) -> bool:
-    """Tell a folder of pictures from a folder of volumes."""
-    return folder.is_dir() and any(p.suffix.lower() in PICTURES for p in folder.iterdir())
 
 
 def read_scans(
@@ -72,7 +67,7 @@ def read_scans(
         A scan that cannot be read, by name.
     """
     collected = _Collected(folder, modality, recipe)
-    scans = find_scans(folder, modality, names)
+    scans = scans_of(folder, modality, names)
     made = _ahead(lambda scan: recipe.prepare(_image(scan, modality)), scans)
     for scan, prepared in zip(scans, made, strict=True):
         try:
@@ -119,8 +114,8 @@ def read_scan_pairs(
     EvaluationFailed
         A scan has no partner of the same name, or its partner lies on another grid.
     """
-    ct_scans = {scan.name: scan for scan in find_scans(ct_folder, "ct", ct_names)}
-    mri_scans = {scan.name: scan for scan in find_scans(mri_folder, "mri", mri_names)}
+    ct_scans = {scan.name: scan for scan in scans_of(ct_folder, "ct", ct_names)}
+    mri_scans = {scan.name: scan for scan in scans_of(mri_folder, "mri", mri_names)}
     alone = sorted(set(ct_scans) ^ set(mri_scans))
     if alone:
         raise EvaluationFailed(
@@ -139,35 +134,29 @@ def read_scan_pairs(
     return ct_side.frame_set(), mri_side.frame_set()
 
 
-def find_scans(folder: Path, modality: Modality, names: Sequence[str] | None) -> list[Found]:
-    """List the scans of a folder: its pictures, or else its volumes and series, by name."""
+def scans_of(folder: Path, modality: Modality, names: Sequence[str] | None) -> list[Found]:
+    """List the scans of a folder by name, or those named (`medtranslate.imaging.find_scans`)."""
     if not folder.is_dir():
         raise InputMissing("no such folder of scans", path=folder)
-    if names is not None or holds_pictures(folder):
-        listed = names or [p.name for p in folder.iterdir() if p.suffix.lower() in PICTURES]
-        return [Found(_without_suffix(name), folder / name) for name in sorted(listed)]
-    found = []
-    for finding in survey(folder):
-        if finding.error:
-            raise Unreadable(finding.error, path=finding.path)
-        if finding.modality not in ("", TAGS[modality]):
-            raise WrongModality(
-                f"given as {TAGS[modality]}, but is {finding.modality} ({finding.modality_basis})",
-                path=finding.path,
-            )
-        path = Path(finding.path)
-        name = str(path.relative_to(folder)) if path != folder else finding.series
-        found.append(Found(_without_suffix(name), path, finding.series))
-    if not found:
+    if names is not None:
+        return [Found(without_suffix(name), folder / name) for name in sorted(names)]
+    found = find_scans(folder)
+    for scan in found.unreadable:
+        raise Unreadable(scan.error, path=scan.path)
+    for scan in found.scans:
+        given, finding = TAGS[modality], scan.finding
+        if finding.modality not in ("", given):
+            fault = f"given as {given}, but is {finding.modality} ({finding.modality_basis})"
+            raise WrongModality(fault, path=scan.path)
+    if not found.scans:
         raise EvaluationFailed("holds no scans", path=folder)
-    return sorted(found, key=lambda scan: scan.name)
+    scans = (Found(_case(folder, scan), scan.path, scan.series) for scan in found.scans)
+    return sorted(scans, key=lambda scan: scan.name)
 
 
-def _without_suffix(name: str) -> str:
-    for suffix in (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".zip", *PICTURES):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
+def _case(folder: Path, scan: FoundScan) -> str:
+    inside = "" if scan.path == folder else scan.path.relative_to(folder).as_posix()
+    return without_suffix(inside) or scan.series
 
 
 def _image(scan: Found, modality: Modality) -> MetaTensor:

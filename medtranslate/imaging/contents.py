@@ -28,6 +28,9 @@ _SUFFIXES = {
     **dict.fromkeys((".dcm", ".ima"), "dicom"),
     archive.SUFFIX: "zip",
 }
+SUFFIXES = tuple(_SUFFIXES)
+"""Suffixes of the formats that are read, and of zips."""
+
 _MAGICS = {
     b"\x1f\x8b": "nifti",
     b"\x89PNG": "picture",

@@ -1,43 +1,178 @@
-"""Find the scans of one modality in a folder, from headers alone."""
+"""Which scans a folder holds, by one rule for converting, training, evaluating and bundles.
+
+Files are found at any depth and judged by their headers alone (`medtranslate.survey`). Then:
+
+1. A volume file is a scan, and so is each DICOM series. A zip is one scan, or one for each DICOM
+   series in it; a zip of equal 2D images is a stack.
+2. A 2D image is a scan where the folder holds 2D images only. Beside volumes it is a thumbnail, a
+   preview or a screenshot, and is left out.
+3. A file that says it is synthetic is left out where real scans lie beside it.
+4. A list of files replaces rules 2 and 3: what it names is taken, all else is left out. A list
+   that names nothing of the folder leaves it whole.
+
+What cannot be read is reported with the reason; it is for the caller to refuse the folder or to go
+on without that file.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
+from pathlib import Path, PurePosixPath
 
-from medtranslate.errors import InputMissing, TrainingFailed, WrongModality
-from medtranslate.imaging import Finding, survey
-from medtranslate.imaging.file_lists import FileList
+from medtranslate.errors import InputMissing, InvalidOption, TrainingFailed, WrongModality
+from medtranslate.imaging.contents import SUFFIXES
+from medtranslate.imaging.finding import Finding
+from medtranslate.imaging.survey import survey
 
 IN_ZIP = "!/"
+_LABEL = "SYNTHETIC"
+
+
+Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Scan:
-    """One scan to prepare.
+class FileList:
+    """The lines of one or more list files.
+
+    A line names a scan where one's path ends with the other's: ``trainB/mri1.jpg`` names that file
+    wherever ``trainB`` lies. Empty lines and lines that start with ``#`` are comments.
 
     Attributes
     ----------
-    path : path
-        What `imaging.read` takes.
+    lines : tuple of str
+    origin : str
+        The files' names, for messages.
+    """
+
+    lines: tuple[str, ...] = ()
+    origin: str = ""
+
+    @classmethod
+    def read(cls, paths: Sequence[Path]) -> FileList:
+        """Read list files.
+
+        Raises
+        ------
+        InputMissing
+            One is not there or is no text.
+        InvalidOption
+            They name nothing.
+        """
+        lines: list[str] = []
+        for path in paths:
+            try:
+                text = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputMissing("not readable as a list of files", path=path) from error
+            stripped = (line.strip() for line in text.splitlines())
+            lines.extend(line for line in stripped if line and not line.startswith("#"))
+        if paths and not lines:
+            raise InvalidOption("the list names no file", path=paths[0])
+        return cls(tuple(lines), ", ".join(path.name for path in paths))
+
+    def named(self, names: Iterable[str]) -> frozenset[str]:
+        """Return those of the scans' names that a line names."""
+        endings = {ending for line in self.lines for ending in _endings(line)}
+        whole = {_parts(line) for line in self.lines}
+        return frozenset(
+            name
+            for name in names
+            if _parts(name) in endings or any(ending in whole for ending in _endings(name))
+        )
+
+    def inside(self, folder: Path) -> tuple[str, ...]:
+        """Return the files of a folder that the lines name, as paths relative to it, sorted.
+
+        A line names a file of the folder where it has the folder's name before the rest of its
+        path, or where it is such a path itself and the file is there.
+        """
+        found = set()
+        for line in map(_parts, self.lines):
+            if folder.name in line[:-1]:
+                place = len(line) - 2 - line[:-1][::-1].index(folder.name)
+                found.add("/".join(line[place + 1 :]))
+            elif folder.joinpath(*line).is_file() and not Path(*line).is_absolute():
+                found.add("/".join(line))
+        return tuple(sorted(found))
+
+    def check_all_found(self, names: Iterable[str]) -> None:
+        """Refuse a list of which a line names none of the scans.
+
+        Raises
+        ------
+        InvalidOption
+            The message gives the first such line and their number.
+        """
+        whole = {_parts(name) for name in names}
+        endings = {ending for name in whole for ending in _endings("/".join(name))}
+        lost = [
+            line
+            for line in self.lines
+            if _parts(line) not in endings and not any(end in whole for end in _endings(line))
+        ]
+        if lost:
+            raise InvalidOption(
+                f"{len(lost)} of {len(self.lines)} lines name no scan, the first: {lost[0]}",
+                path=self.origin,
+            )
+
+
+@dataclass(frozen=True)
+class FoundScan:
+    """One scan, or one file that cannot be read.
+
+    Parameters
+    ----------
+    path : Path
+        What `medtranslate.read` takes, together with `series`.
     name : str
-        The folder's name and the path inside it, with forward slashes: how reports and lists name
-        the scan.
-    kind : {"volume", "picture"}
-    series : str
-        SeriesInstanceUID for DICOM, else empty.
+        The folder's name and the path inside it, with forward slashes, and ``#`` and the series'
+        UID for DICOM: how lists and reports name the scan.
+    findings : tuple of Finding
+        What headers say: one finding, or those of a zip's members.
     """
 
     path: Path
     name: str
-    kind: str
-    series: str = ""
+    findings: tuple[Finding, ...]
+
+    @property
+    def finding(self) -> Finding:
+        """What the header says; of a zip, that of its first member that can be read."""
+        return next((one for one in self.findings if not one.error), self.findings[0])
+
+    @property
+    def kind(self) -> str:
+        """``"volume"``, ``"picture"``, or ``""`` where it cannot be read."""
+        return self.finding.kind
+
+    @property
+    def series(self) -> str:
+        """SeriesInstanceUID for DICOM, else ``""``."""
+        return self.finding.series
+
+    @property
+    def error(self) -> str:
+        """Why it cannot be read, in one sentence; ``""`` where it can."""
+        return self.finding.error
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether its header says that it is the result of a translation."""
+        return self.finding.description.startswith(_LABEL)
+
+    @property
+    def is_series(self) -> bool:
+        """Whether it is a DICOM series that lies in no zip."""
+        return self.finding.format == "dicom" and IN_ZIP not in self.finding.path
 
     def digest(self) -> str:
         """Return the SHA-256 of what the scan's files hold (for a series: all of its folder)."""
-        files = [self.path] if self.path.is_file() else sorted(self.path.iterdir())
+        files = [self.path] if self.path.is_file() else sorted(self.path.rglob("*"))
         total = hashlib.sha256(self.series.encode())
         for file in files:
             if file.is_file():
@@ -55,35 +190,137 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """What a folder holds for training.
+class FolderScans:
+    """The scans at a path.
 
-    Attributes
+    Parameters
     ----------
-    folder : path
+    path : Path
+        As given.
+    found : tuple of FoundScan
+        Everything: DICOM series first, then files in natural order.
+    scans : tuple of FoundScan
+        Those that can be read and that the rule takes, in this order.
+    unreadable : tuple of FoundScan
+        Those that cannot be read, each with an `error`.
+    thumbnails : tuple of FoundScan
+        2D images beside volumes.
+    synthetic : tuple of FoundScan
+        Results of earlier translations beside real scans.
+    unlisted : tuple of FoundScan
+        What the list does not name.
+    """
+
+    path: Path
+    found: tuple[FoundScan, ...]
+    scans: tuple[FoundScan, ...]
+    unreadable: tuple[FoundScan, ...] = ()
+    thumbnails: tuple[FoundScan, ...] = ()
+    synthetic: tuple[FoundScan, ...] = ()
+    unlisted: tuple[FoundScan, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """``"picture"`` where all scans are 2D images, else ``"volume"``; ``""`` without scans."""
+        kinds = {scan.kind for scan in self.scans}
+        return "volume" if len(kinds) > 1 else "".join(kinds)
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """All that is not among `scans`, with the reason."""
+        reasons = (
+            *((scan, "not in the list") for scan in self.unlisted),
+            *((scan, scan.error) for scan in self.unreadable),
+            *((scan, "is a 2D image beside volumes") for scan in self.thumbnails),
+            *((scan, "is labeled as synthetic") for scan in self.synthetic),
+        )
+        return tuple(LeftOut(scan.name, reason) for scan, reason in reasons)
+
+
+def find_scans(path: str | PathLike[str], wanted: FileList | None = None) -> FolderScans:
+    """Find the scans at a path, by the rule of this module.
+
+    Parameters
+    ----------
+    path : path
+        A folder, or a single file or zip.
+    wanted : FileList, optional
+        Files to take.
+
+    Raises
+    ------
+    InputMissing, UntrustedInput
+        As `medtranslate.survey`.
+    """
+    path = Path(path)
+    found = _grouped(path, survey(path))
+    listed = (wanted or FileList()).named(scan.name for scan in found)
+    unlisted = tuple(scan for scan in found if listed and scan.name not in listed)
+    chosen = [scan for scan in found if scan not in unlisted]
+    unreadable = tuple(scan for scan in chosen if scan.error)
+    scans = [scan for scan in chosen if not scan.error]
+    thumbnails: tuple[FoundScan, ...] = ()
+    synthetic: tuple[FoundScan, ...] = ()
+    if not listed and any(scan.kind == "volume" for scan in scans):
+        thumbnails = tuple(scan for scan in scans if scan.kind != "volume")
+        scans = [scan for scan in scans if scan.kind == "volume"]
+    if not listed and not all(scan.synthetic for scan in scans):
+        synthetic = tuple(scan for scan in scans if scan.synthetic)
+        scans = [scan for scan in scans if not scan.synthetic]
+    return FolderScans(
+        path, tuple(found), tuple(scans), unreadable, thumbnails, synthetic, unlisted
+    )
+
+
+def _grouped(path: Path, found: Iterable[Finding]) -> list[FoundScan]:
+    """Put the members of a zip together, but for its DICOM series, and name each scan."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in found:
+        groups.setdefault((finding.path.split(IN_ZIP)[0], finding.series), []).append(finding)
+    return [
+        FoundScan(Path(file), _name(path, Path(file), series), tuple(findings))
+        for (file, series), findings in groups.items()
+    ]
+
+
+def _name(path: Path, file: Path, series: str) -> str:
+    inside = f"/{file.relative_to(path).as_posix()}" if path in file.parents else ""
+    return f"{path.resolve().name}{inside}" + (f"#{series}" if series else "")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The scans of one modality in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        As given.
     modality : {"CT", "MR"}
-    scans : tuple of Scan
-        To be prepared, in order of their names as `survey` gives them.
+        What the user says that it holds.
+    scans : tuple of FoundScan
+        To be prepared.
     left_out : tuple of LeftOut
-        Unreadable, of another modality, or not in the list.
+        All others.
     """
 
     folder: Path
     modality: str
-    scans: tuple[Scan, ...]
+    scans: tuple[FoundScan, ...]
     left_out: tuple[LeftOut, ...]
 
 
 def gather(folder: Path, modality: str, wanted: FileList | None = None) -> Gathered:
-    """Find the scans of a folder: pictures, NIfTI, DICOM and so on, nested and mixed.
+    """Find the scans of one modality in a folder.
 
     Parameters
     ----------
-    folder : path
+    folder : Path
+        Searched by `find_scans`.
     modality : {"CT", "MR"}
         What the user says that it holds.
     wanted : FileList, optional
-        Only the scans that it names; where it names none of this folder, the folder is taken whole.
+        Files to take.
 
     Raises
     ------
@@ -96,46 +333,48 @@ def gather(folder: Path, modality: str, wanted: FileList | None = None) -> Gathe
     """
     if not folder.is_dir():
         raise InputMissing("no such folder of scans", path=folder)
-    named = [(each, _name(folder, each)) for each in survey(folder)]
-    listed = (wanted or FileList()).named(name for _, name in named)
-    scans: list[Scan] = []
-    left_out: list[LeftOut] = []
-    for finding, name in named:
-        reason = _reason_against(finding, modality)
-        if listed and name not in listed:
-            left_out.append(LeftOut(name, "not in the list"))
-        elif reason:
-            left_out.append(LeftOut(name, reason))
-        else:
-            path = Path(finding.path.split(IN_ZIP)[0])
-            scans.append(Scan(path, name, finding.kind, finding.series))
+    found = find_scans(folder, wanted)
+    others = [scan for scan in found.scans if scan.finding.modality not in ("", modality)]
+    scans = tuple(scan for scan in found.scans if scan not in others)
     if not scans:
-        raise _nothing_left(folder, modality, [finding for finding, _ in named])
-    return Gathered(folder, modality, tuple(scans), tuple(left_out))
+        raise _nothing_left(folder, modality, found)
+    reasons = (LeftOut(scan.name, _is_another(scan.finding, modality)) for scan in others)
+    return Gathered(folder, modality, scans, (*found.left_out, *reasons))
 
 
-def _name(folder: Path, finding: Finding) -> str:
-    inside = Path(finding.path).resolve().relative_to(folder.resolve()).as_posix()
-    series = f"#{finding.series}" if finding.series else ""
-    return f"{folder.resolve().name}/{inside}{series}"
+def _is_another(finding: Finding, modality: str) -> str:
+    return f"is {finding.modality} by {finding.modality_basis}, not {modality}"
 
 
-def _reason_against(finding: Finding, modality: str) -> str:
-    if finding.error:
-        return finding.error
-    if finding.modality not in ("", modality):
-        return f"is {finding.modality} by {finding.modality_basis}, not {modality}"
-    return ""
-
-
-def _nothing_left(folder: Path, modality: str, found: Iterable[Finding]) -> Exception:
-    readable = [each for each in found if not each.error]
-    if readable and all(each.modality not in ("", modality) for each in readable):
+def _nothing_left(folder: Path, modality: str, found: FolderScans) -> Exception:
+    if found.scans:
         return WrongModality(
-            f"given as {modality}, but its scans are {readable[0].modality} by their headers",
+            f"given as {modality}, but its scans are {found.scans[0].finding.modality} "
+            "by their headers",
             path=folder,
             remedy="exchange the folders",
         )
-    if readable:
+    if found.unlisted:
         return TrainingFailed("none of its scans can be used", path=folder)
     return TrainingFailed("holds no scan that can be read", path=folder)
+
+
+def without_suffix(name: str) -> str:
+    """Return the name of a file without the suffix of its format: ``scan`` for ``scan.nii.gz``.
+
+    Examples
+    --------
+    >>> without_suffix("head.nii.gz"), without_suffix("slice.of.7")
+    ('head', 'slice.of.7')
+    """
+    suffix = next((one for one in SUFFIXES if name.lower().endswith(one)), "")
+    return name[: len(name) - len(suffix)] or name
+
+
+def _parts(name: str) -> Parts:
+    return tuple(part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/")
+
+
+def _endings(name: str) -> Iterable[Parts]:
+    parts = _parts(name)
+    return (parts[start:] for start in range(len(parts)))

@@ -22,8 +22,7 @@ from medtranslate.errors import (
 )
 from medtranslate.files import shipped
 from medtranslate.imaging import read
-from medtranslate.imaging.file_lists import FileList
-from medtranslate.imaging.scans import Gathered, LeftOut, Scan, gather
+from medtranslate.imaging.scans import FileList, FoundScan, Gathered, LeftOut, gather
 from medtranslate.training.prepared import FORMAT, SUFFIX, PreparedSet, Record, to_grey
 from medtranslate.transforms import Recipe, load_recipe
 
@@ -110,7 +109,7 @@ class Preparation:
         names = (wanted or FileList()).named(record.name for record in prepared.records)
         return prepared.only(names) if names else prepared
 
-    def _key(self, gathered: Gathered, digests: dict[Scan, str]) -> str:
+    def _key(self, gathered: Gathered, digests: dict[FoundScan, str]) -> str:
         total = hashlib.sha256(f"{FORMAT} {self.book.digest(gathered.modality)}".encode())
         for scan in gathered.scans:
             total.update(f"{scan.name}\0{digests[scan]}\0".encode())
@@ -118,7 +117,7 @@ class Preparation:
             total.update(f"{left_out.name}\0{left_out.reason}\0".encode())
         return total.hexdigest()[:24]
 
-    def _prepare(self, gathered: Gathered, digests: dict[Scan, str]) -> PreparedSet:
+    def _prepare(self, gathered: Gathered, digests: dict[FoundScan, str]) -> PreparedSet:
         left_out = list(gathered.left_out)
         records: list[Record] = []
         slices: list[np.ndarray] = []
@@ -179,7 +178,7 @@ class Preparation:
 class _Scans(Dataset[Any]):
     """Scans as uint8 slices, the modality they look like, and the number of empty slices."""
 
-    scans: tuple[Scan, ...]
+    scans: tuple[FoundScan, ...]
     modality: str
     book: RecipeBook
 

@@ -14,7 +14,7 @@ import torch
 from medtranslate.device import choose_device, choose_precision
 from medtranslate.errors import TrainingFailed
 from medtranslate.files import whole_file
-from medtranslate.imaging.file_lists import FileList
+from medtranslate.imaging.scans import FileList
 from medtranslate.training.checkpoints import Checkpoint, restore, start_from
 from medtranslate.training.distributed import World, joined
 from medtranslate.training.models import Models

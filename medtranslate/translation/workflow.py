@@ -18,15 +18,14 @@ from monai.transforms import MapTransform
 
 from medtranslate.errors import OutOfDomain, Unreadable, Unsupported
 from medtranslate.files import check_present
-from medtranslate.imaging import survey, write
+from medtranslate.imaging import write
 from medtranslate.imaging.base import ScanWriter
+from medtranslate.imaging.scans import find_scans
 from medtranslate.imaging.source import SourceRecord, first_file
 from medtranslate.modality import Modality
 from medtranslate.transforms import Recipe, head_of
 from medtranslate.translation.source import source_of
 from medtranslate.translation.translator import Translator
-
-_LABEL = "SYNTHETIC"
 
 
 class Recipes(NamedTuple):
@@ -235,18 +234,10 @@ class Scans(Sequence[dict[str, str]]):
     def _found(self) -> list[dict[str, str]]:
         if not self.path.exists():
             return []
-        found = survey(self.path)
-        for one in found:
-            if one.error:
-                raise Unreadable(one.error, path=one.path, remedy="take it out of the folder")
-        dicom = [one for one in found if one.format == "dicom"]
-        volumes = [one for one in found if one.kind == "volume" and one.format != "dicom"]
-        if found and (not self.path.is_dir() or (dicom and not volumes)):
-            return [{"image": str(self.path), "kind": found[0].kind}]
-        kind = "volume" if volumes else "picture"
-        files = dict.fromkeys(
-            one.path.split("!/")[0]
-            for one in volumes or found
-            if one.kind == kind and not one.description.startswith(_LABEL)
-        )
-        return [{"image": file, "kind": kind} for file in files]
+        found = find_scans(self.path)
+        for scan in found.unreadable:
+            raise Unreadable(scan.error, path=scan.path, remedy="take it out of the folder")
+        return [
+            {"image": image, "kind": kind}
+            for image, kind in dict.fromkeys((str(scan.path), scan.kind) for scan in found.scans)
+        ]

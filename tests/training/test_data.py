@@ -22,7 +22,7 @@ from medtranslate.errors import (
     WrongModality,
 )
 from medtranslate.files import shipped
-from medtranslate.imaging.file_lists import FileList
+from medtranslate.imaging.scans import FileList
 from medtranslate.training.data_check import check
 from medtranslate.training.preparation import Preparation, RecipeBook
 from medtranslate.training.prepared import PreparedSet
@@ -43,6 +43,14 @@ def write_volume(path: Path, slices: int = 6) -> None:
     nib.save(nib.Nifti1Image(hu.transpose(1, 0, 2).astype(np.int16), affine), path)
 
 
+ALL_OF_MIXED = (
+    *(f"mixed/ct{number}.png" for number in range(3)),
+    "mixed/nested/ct10.png",
+    "mixed/broken.png",
+    "mixed/black.png",
+)
+
+
 def test_a_mixed_nested_folder_with_bad_files_among_good_ones(
     tmp_path: Path, preparation: Preparation
 ) -> None:
@@ -53,7 +61,10 @@ def test_a_mixed_nested_folder_with_bad_files_among_good_ones(
     (folder / "notes.txt").write_text("no scan")
     Image.fromarray(np.zeros((256, 256), np.uint8)).save(folder / "black.png")
 
-    found = preparation.slices(folder, "CT")
+    assert [record.name for record in preparation.slices(folder, "CT").records] == [
+        "mixed/head.nii.gz"  # images beside volumes are thumbnails, unless a list names them
+    ]
+    found = preparation.slices(folder, "CT", FileList((*ALL_OF_MIXED, "mixed/head.nii.gz")))
 
     used = {record.name: (record.used, record.empty) for record in found.records}
     assert used == {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from training.phantoms import TINY, prepared
 
-from medtranslate.errors import InputMissing, TrainingFailed
-from medtranslate.imaging.file_lists import FileList
+from medtranslate.errors import TrainingFailed
 from medtranslate.networks import PatchGAN
 from medtranslate.training import Cadence, Settings, load_config
 from medtranslate.training.augmentation import Augmentation, draw
@@ -220,27 +218,6 @@ def test_one_discriminator_call_for_real_and_fake_equals_two() -> None:
     together = judge(torch.cat([real, fake]))
 
     torch.testing.assert_close(together, torch.cat([judge(real), judge(fake)]))
-
-
-def test_a_line_names_a_scan_where_one_ends_with_the_other() -> None:
-    names = ["trainB/a.png", "trainB/sub/b.png", "trainB/c.png"]
-
-    def named(*lines: str) -> set[str]:
-        return set(FileList(lines).named(names))
-
-    assert named("trainB/a.png") == {"trainB/a.png"}
-    assert named("/data/set/trainB/a.png", "b.png") == {"trainB/a.png", "trainB/sub/b.png"}
-    assert named("other/a.png", "B/c.png") == set()
-    with pytest.raises(TrainingFailed, match=r"1 of 2 lines name no scan, the first: x\.png"):
-        FileList(("a.png", "x.png"), "list.txt").check_all_found(names)
-
-
-def test_a_list_that_is_missing_or_names_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InputMissing, match="not readable"):
-        FileList.read([tmp_path / "none.txt"])
-    (tmp_path / "empty.txt").write_text("\n# nothing\n")
-    with pytest.raises(TrainingFailed, match="names no file"):
-        FileList.read([tmp_path / "empty.txt"])
 
 
 def test_the_defaults_are_the_papers() -> None:
