@@ -104,7 +104,7 @@ def test_no_folder(tmp_path: Path) -> None:
 
 
 def test_no_pictures(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationFailed, match="holds no pictures"):
+    with pytest.raises(EvaluationFailed, match="holds no 2D images"):
         read_frames(tmp_path, "ct")
 
 
