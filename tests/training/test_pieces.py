@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from training.phantoms import TINY, prepared
 
-from medtranslate.errors import TrainingFailed
+from medtranslate.errors import InputMissing, TrainingFailed
 from medtranslate.networks import PatchGAN
 from medtranslate.training import Cadence, Settings, load_config
 from medtranslate.training.augmentation import Augmentation, draw
