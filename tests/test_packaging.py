@@ -97,9 +97,9 @@ def test_a_wheel_carries_every_recipe_and_weight_inside_the_package(
     assert {f"medtranslate/{name}" for name in shipped_files(tree)} <= names
     assert {f"medtranslate/{MODELS}/{name}" for name in WEIGHTS} <= names
     assert "medtranslate/py.typed" in names
-    assert "medtranslate/report/report.schema.json" in names
-    for template in (tree / "medtranslate/bundle/templates").iterdir():
-        assert f"medtranslate/bundle/templates/{template.name}" in names
+    for room in ("bundle", "html"):
+        for template in (tree / f"medtranslate/{room}/templates").iterdir():
+            assert f"medtranslate/{room}/templates/{template.name}" in names
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"medtranslate"}
 

@@ -1,6 +1,16 @@
-"""What a conversion reports: the JSON report, the HTML page, the preview."""
+"""The report of a conversion: JSON, HTML page and preview."""
 
+from medtranslate.report.model import ConversionReport, ScanReport, schema
 from medtranslate.report.preview import Panel, panels, save_preview
 from medtranslate.report.record import report, write_report
 
-__all__ = ["Panel", "panels", "report", "save_preview", "write_report"]
+__all__ = [
+    "ConversionReport",
+    "Panel",
+    "ScanReport",
+    "panels",
+    "report",
+    "save_preview",
+    "schema",
+    "write_report",
+]

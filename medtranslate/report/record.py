@@ -1,4 +1,4 @@
-"""The report: what was made from what, by which model, on what; for machines and for the record."""
+"""The JSON report: what was made from what, by which model, on which device."""
 
 from __future__ import annotations
 
@@ -18,19 +18,16 @@ from nibabel import orientations
 
 from medtranslate.errors import MedTranslateError
 from medtranslate.files import whole_file
+from medtranslate.report.model import SCHEMA, ConversionReport
 from medtranslate.transforms import Recipe
 from medtranslate.translation import Translator
 
-SCHEMA = 1
-"""Version of the report's schema; it grows by keys, and the number changes when one changes."""
-
 OUTPUTS = ("output", "preview", "error_map", "variation_map")
-"""What a conversion may leave, as the report calls it."""
+"""Keys of the files that a conversion writes."""
 
 CHECKS = ("recipes", "domain", "unseen", "cycle_error", "variation")
-"""What is found out about a conversion, as the report calls it."""
+"""Keys of the checks of a conversion."""
 
-_SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
 _LIBRARIES = ("medtranslate", "torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom")
 
 
@@ -42,7 +39,7 @@ def report(
     exit_code: int,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Put together the report of one call, in builtins.
+    """Return the report of one call, in builtins that follow `ConversionReport`.
 
     Parameters
     ----------
@@ -57,7 +54,7 @@ def report(
     seconds : mapping of str to float
         ``"load"`` and ``"total"``.
     """
-    return {
+    content = {
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "options": dict(options),
@@ -69,6 +66,8 @@ def report(
         "exit_code": exit_code,
         "conversions": conversions,
     }
+    checked = ConversionReport.model_validate(content)
+    return checked.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def conversion(
@@ -83,7 +82,7 @@ def conversion(
     seconds: Mapping[str, float],
     error: Exception | None,
 ) -> dict[str, Any]:
-    """Describe one conversion, done or failed, in builtins.
+    """Return the report of one conversion, done or failed, in builtins (`ScanReport`).
 
     Parameters
     ----------
@@ -121,7 +120,7 @@ def conversion(
 
 
 def recipe_record(recipe: Recipe) -> dict[str, Any]:
-    """Say which recipe prepared or restored a scan: its name, its content, the content's hash."""
+    """Return a recipe's name, its content, and the hash of the content."""
     content = dict(recipe.content)
     text = json.dumps(content, sort_keys=True)
     return {
@@ -131,14 +130,8 @@ def recipe_record(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def schema() -> dict[str, Any]:
-    """Give the JSON Schema (2020-12) of reports, which comes with medtranslate."""
-    content: dict[str, Any] = json.loads(_SCHEMA_FILE.read_text(encoding="utf-8"))
-    return content
-
-
 def write_report(content: Mapping[str, Any], path: Path, *, overwrite: bool = False) -> None:
-    """Write a report as JSON, whole or not at all.
+    """Write a report as JSON, complete or not at all.
 
     Raises
     ------
@@ -150,12 +143,12 @@ def write_report(content: Mapping[str, Any], path: Path, *, overwrite: bool = Fa
 
 
 def as_json(content: Mapping[str, Any]) -> str:
-    """Give a report as text."""
+    """Return a report as JSON text."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def hashes(paths: Iterable[Path]) -> list[dict[str, str]]:
-    """Give path and SHA-256 of files, and of the files directly in folders."""
+    """Return path and SHA-256 of files, and of the files directly in folders."""
     files = [
         file
         for path in paths
@@ -165,9 +158,9 @@ def hashes(paths: Iterable[Path]) -> list[dict[str, str]]:
 
 
 def peak_memory(translator: Translator | None) -> dict[str, int]:
-    """Give the most memory this process has held so far: ``"host"`` and, with CUDA, ``"device"``.
+    """Return the peak memory of this process in bytes: ``"host"`` and, with CUDA, ``"device"``.
 
-    Bytes; ``"host"`` is absent where the system does not tell (Windows).
+    ``"host"`` is absent where the system does not report it (Windows).
     """
     peak: dict[str, int] = {}
     try:
@@ -183,7 +176,13 @@ def peak_memory(translator: Translator | None) -> dict[str, int]:
 
 
 def orientation(affine: Any) -> str:
-    """Name the directions in which the axes of a 4x4 RAS affine run, such as ``"LPS"``."""
+    """Return the directions of the axes of a 4x4 RAS affine.
+
+    Examples
+    --------
+    >>> orientation(np.diag([-1.0, -1.0, 1.0, 1.0]))
+    'LPS'
+    """
     codes = orientations.aff2axcodes(np.asarray(affine, dtype=np.float64))
     return "".join(code or "?" for code in codes)
 

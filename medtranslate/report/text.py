@@ -1,4 +1,4 @@
-"""The figures of a conversion in plain words, and what they mean."""
+"""The findings of a conversion as sentences, and what they mean."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 MEANINGS = {
-    "Round trip": "The result, rounded as it is written and with a little noise over it, was "
-    "translated back and compared with the scan. What did not come back was not in the result: a "
-    "structure that is lost on the round trip may be missing, moved or made up there. The reverse "
-    "does not hold: a small figure is no proof that what the result shows is right, because both "
-    "directions can be wrong together. The slices named and shown are those with the worst place "
-    "of 8 mm well inside the head: on average, skull and skin lose most in every slice.",
-    "Variation": "The scan was translated again mirrored and shifted by a few pixels. Anatomy does "
-    "not depend on that; what changed is uncertain. What stayed may still be wrong.",
+    "Cycle error": "The result, rounded as it is written and with a little noise over it, was "
+    "translated back, and this reconstruction compared with the scan. A structure that the "
+    "reconstruction lacks may be missing, moved or invented in the result. The reverse does not "
+    "hold: a small error is no proof that the result is right, because both directions can be "
+    "wrong together. The slices listed and shown are those with the largest error at one place of "
+    "8 mm well inside the head: on average, skull and skin have the largest errors of a slice.",
+    "Variation": "The scan was translated again, mirrored and shifted by a few pixels. Anatomy "
+    "does not depend on that; what changed is uncertain. What did not change may still be wrong.",
     "Domain check": "Whether the scan looks like those that the model was trained on: the "
     "modality, a head, upright, with its usual contrast. A scan that passes can still show a "
     "disease that the model has never seen.",
-    "Could not see": "Places that the model was not shown, or not trained on. What the result "
+    "Coverage": "Places that the model could not see, or was not trained on. What the result "
     "shows there is background or a guess.",
 }
-"""What is found about a conversion, and what that means."""
+"""What each check of a conversion means."""
 
 
-def told(conversion: Mapping[str, Any]) -> Iterator[str]:
-    """Say what was found about a conversion.
+def findings(conversion: Mapping[str, Any]) -> Iterator[str]:
+    """Describe what the checks of a conversion found.
 
     Parameters
     ----------
     conversion : mapping
-        One of the report's.
+        One of the report's ``"conversions"``.
 
     Yields
     ------
@@ -50,7 +50,7 @@ def _domain(found: Mapping[str, Any]) -> Iterator[str]:
     limits = found["limits"]
     forced = " The conversion was forced." if found["forced"] else ""
     yield (
-        f"Domain check: {found['verdict']}{f' ({reasons})' if reasons else ''}; oddness "
+        f"Domain check: {found['verdict']}{f' ({reasons})' if reasons else ''}; anomaly score "
         f"{found['score']:.1f}, warned of from {limits['warn']:g}, refused from "
         f"{limits['refuse']:g}.{forced}"
     )
@@ -61,9 +61,9 @@ def _cycle(found: Mapping[str, Any]) -> Iterator[str]:
     worst = next(iter(found["worst_slices"]), None)
     most = ""
     if len(peaks) > 1 and worst is not None and peaks[worst] is not None:
-        most = f"; most at one place of slice {worst}: {peaks[worst]:.1f}"
+        most = f"; largest at one place of slice {worst}: {peaks[worst]:.1f}"
     yield (
-        f"Round trip: what came back differs from the scan by {found['error']:.1f} "
+        f"Cycle error: the reconstruction differs from the scan by {found['error']:.1f} "
         f"{found['units']} on average, {found['share_of_range']:.1%} of the range that the model "
         f"was shown{most}."
     )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import html
-import io
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from medtranslate import html
 from medtranslate.files import whole_file
 from medtranslate.training.run_folder import RunFolder
 
@@ -19,37 +17,39 @@ _CURVES = {
     "adversarial": ("adversarial_",),
     "discriminators": ("discriminator_",),
 }
-_STYLE = (
-    "body{font:15px/1.5 sans-serif;max-width:1100px;margin:2em auto;padding:0 1em}"
-    "img{max-width:100%}table{border-collapse:collapse}td{border:1px solid #ccc;padding:.2em .6em}"
-)
 
 
 def write_page(run: RunFolder, about: dict[str, Any], report: dict[str, Any]) -> None:
-    """Write the page from the files of the run's folder; images are embedded."""
-    parts = ["<!doctype html><html lang=en><meta charset=utf-8><title>Training run</title>"]
-    parts += [f"<style>{_STYLE}</style><h1>Training run</h1>"]
+    """Write the page from what the run's folder holds; images are inside it."""
     losses = _rows(run.losses)
-    if losses:
-        last = losses[-1]
-        parts.append(
-            f"<p>Step {last['step']}, epoch {last['epoch']}, "
-            f"{float(last['seconds']) / 3600:.2f} h, "
-            f"{float(last['pairs_per_second']):.2f} pairs per second.</p>"
-        )
-        parts.append(_image(_curves(losses, _rows(run.validation))))
     grids = sorted(run.samples.glob("step-*.png"))
-    if grids:
-        parts.append(
-            "<h2>Images</h2><p>From left to right: CT, MRI made of it, back to CT; MRI, CT made "
-            f"of it, back to MRI. {html.escape(grids[-1].stem)}.</p>"
-        )
-        parts.append(_image(grids[-1].read_bytes()))
-    parts.append("<h2>Data</h2>" + _data_table(report))
-    parts.append("<h2>Settings</h2>" + _table(about["settings"]))
-    parts.append("<h2>Versions</h2>" + _table(about["versions"]))
+    page = html.render(
+        "training_run",
+        title="Training run",
+        progress=_progress(losses[-1]) if losses else "",
+        curves=html.figure_uri(_curves(losses, _rows(run.validation))) if losses else "",
+        images=_images(grids[-1]) if grids else None,
+        data=_data(report).items(),
+        settings=about["settings"].items(),
+        versions=about["versions"].items(),
+    )
     with whole_file(run.page, overwrite=True) as temporary:
-        temporary.write_text("\n".join(parts), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _progress(last: dict[str, str]) -> str:
+    return (
+        f"Step {last['step']}, epoch {last['epoch']}, {float(last['seconds']) / 3600:.2f} h, "
+        f"{float(last['pairs_per_second']):.2f} pairs per second."
+    )
+
+
+def _images(grid: Path) -> dict[str, str]:
+    return {
+        "uri": html.png_uri(grid.read_bytes()),
+        "caption": "From left to right: CT, synthetic MRI, reconstructed CT; MRI, synthetic CT, "
+        f"reconstructed MRI. {grid.stem}.",
+    }
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -59,7 +59,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _curves(losses: list[dict[str, str]], validation: list[dict[str, str]]) -> bytes:
+def _curves(losses: list[dict[str, str]], validation: list[dict[str, str]]) -> Figure:
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     axes = figure.subplots(1, len(_CURVES) + bool(validation), squeeze=False)[0]
     steps = [int(row["step"]) for row in losses]
@@ -76,12 +76,10 @@ def _curves(losses: list[dict[str, str]], validation: list[dict[str, str]]) -> b
     for axis in axes:
         axis.set_xlabel("step")
         axis.legend(fontsize="small")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
+    return figure
 
 
-def _data_table(report: dict[str, Any]) -> str:
+def _data(report: dict[str, Any]) -> dict[str, str]:
     parts = []
     for name, part in report.items():
         reasons: dict[str, int] = {}
@@ -94,16 +92,4 @@ def _data_table(report: dict[str, Any]) -> str:
              f"{part['empty_slices_left_out']} empty slices left out; {doubtful} scans look like "
              f"the other modality{'; ' if said else ''}{said}")
         )  # fmt: skip
-    return _table(dict(parts))
-
-
-def _table(values: dict[str, Any]) -> str:
-    cells = (
-        f"<tr><td>{html.escape(name)}<td>{html.escape(str(value))}"
-        for name, value in values.items()
-    )
-    return f"<table>{''.join(cells)}</table>"
-
-
-def _image(png: bytes) -> str:
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    return dict(parts)

@@ -26,7 +26,7 @@ from medtranslate.errors import (
     OutputExists,
     Unsupported,
 )
-from medtranslate.report.record import schema
+from medtranslate.report import schema
 
 
 def reported(path: Path) -> dict[str, Any]:
@@ -356,7 +356,7 @@ def test_a_page_shows_the_worst_slices_and_needs_no_network(convert, ct, tmp_pat
     assert page.count("data:image/png;base64,") >= 8
     # Not "http" alone, which the letters of a picture may spell.
     assert "://" not in page and "<script" not in page and "<link" not in page
-    assert "NOT FOR DIAGNOSIS" in page and "Round trip" in page and "scan_mri.nii.gz" in page
+    assert "NOT FOR DIAGNOSIS" in page and "Cycle error" in page and "scan_mri.nii.gz" in page
     again = convert(ct, "--to", "mri", "--report", tmp_path / "r.html", "-o", tmp_path / "b.nii")
     assert again.code == OutputExists.exit_code
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from medtranslate.quality.worst_slices import Look
 from medtranslate.report.page import page, write_page
-from medtranslate.report.text import told
+from medtranslate.report.text import findings
 
 NOTHING = {"recipes": None, "domain": None, "unseen": None, "cycle_error": None, "variation": None}
 
@@ -79,7 +79,7 @@ class Tags(HTMLParser):
 
 def test_every_figure_is_told_in_words() -> None:
     lines = " ".join(
-        told(
+        findings(
             conversion(
                 cycle_error=cycle([5.0, 9.0, 3.0]),
                 variation={"error": 41.0, "units": "arbitrary units", "share_of_range": 0.01},
@@ -104,10 +104,10 @@ def test_every_figure_is_told_in_words() -> None:
 
     assert (
         "6.1 HU on average, 5.1% of the range" in lines
-        and "most at one place of slice 1: 9.0." in lines
+        and "largest at one place of slice 1: 9.0." in lines
     )
     assert "changes by 41.0 arbitrary units" in lines
-    assert "Domain check: warned (it is dark); oddness 1.7" in lines
+    assert "Domain check: warned (it is dark); anomaly score 1.7" in lines
     assert (
         "7 voxels that are not air" in lines and "20.0% is plain white to it, 10.0% plain" in lines
     )
@@ -115,10 +115,12 @@ def test_every_figure_is_told_in_words() -> None:
     assert lines.endswith("a fault")
 
 
-def test_what_was_not_found_out_is_not_told() -> None:
-    assert list(told(conversion())) == []
+def test_what_was_not_found_out_is_not_findings() -> None:
+    assert list(findings(conversion())) == []
     unchecked = {"verdict": "not checked", "reasons": ["no calibration"]}
-    assert list(told(conversion(domain=unchecked))) == ["Domain check: not made, no calibration."]
+    assert list(findings(conversion(domain=unchecked))) == [
+        "Domain check: not made, no calibration."
+    ]
 
 
 def test_a_page_is_whole_html_and_trusts_no_name(tmp_path) -> None:
@@ -148,10 +150,10 @@ def test_pictures_and_bars_are_those_of_the_slices() -> None:
     assert [int(one[0, 0].flat[0]) for one in shown] == [60, 120, 90, 30]
     assert shown[3][15, 40].tolist() == [252, 254, 164]  # inferno's brightest
     assert "Slice 1: 2.0 HU on average, 9.0 HU at the worst place" in text
-    heights = re.findall(r'<rect class=(\w+) [^>]*height="([\d.]+)"', text)
+    heights = re.findall(r'<rect class="(\w+)" [^>]*height="([\d.]+)"', text)
     mean = ("mean", "22.22")  # of 9
     assert heights == [("worst", "55.56"), mean, ("worst", "100.00"), mean, mean]  # no worst place
-    assert "lost: white is 60 HU or more" in text
+    assert "cycle error: white is 60 HU or more" in text
 
     alone = page(content(conversion(cycle_error=cycle([9.0]))), [[look]])
     assert "Of the slices that show" in text and "Of the slices that show" not in alone

@@ -72,7 +72,7 @@ def test_a_failure_has_its_kind_and_code(tmp_path) -> None:
 
 
 def test_a_report_without_a_model_is_json(tmp_path) -> None:
-    content = report([], {"to": "mri"}, None, exit_code=3, seconds={"total": 1.0})
+    content = report([], {"to": "mri"}, None, exit_code=3, seconds={"load": 0.0, "total": 1.0})
 
     write_report(content, tmp_path / "r.json")
 
