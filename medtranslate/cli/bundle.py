@@ -1,4 +1,4 @@
-"""``medtranslate bundle``: what a model is, whether it is whole, and how it goes elsewhere."""
+"""``medtranslate bundle``: describe, verify, export and import models."""
 
 from __future__ import annotations
 
@@ -9,38 +9,49 @@ import typer
 
 from medtranslate.cli import options as shared
 
-bundle = typer.Typer(no_args_is_help=True, help="Look into, check and export bundles.")
+bundle = typer.Typer(no_args_is_help=True, help="Describe, verify, export and import bundles.")
 
 Folder = Annotated[
-    Path | None, typer.Argument(metavar="BUNDLE", help="Its folder; by default the shipped one.")
+    Path | None,
+    typer.Argument(
+        metavar="BUNDLE",
+        parser=shared.given_path,
+        help="Folder of the bundle; by default the shipped one.",
+    ),
 ]
-
-
-Existing = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Its folder.")]
-NewBundle = Annotated[
-    Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The folder to make.")
+Existing = Annotated[
+    Path,
+    typer.Argument(metavar="BUNDLE", parser=shared.given_path, help="Folder of the bundle."),
 ]
-Name = Annotated[str, typer.Option("--name", help="Of the model; kept where left out.")]
-Version = Annotated[str, typer.Option("--model-version", help="Of the model; kept if left out.")]
+NewBundle = Annotated[Path, shared.output("Folder to write.", metavar="BUNDLE")]
+Name = Annotated[str, typer.Option("--name", help="Name of the model; by default unchanged.")]
+Version = Annotated[
+    str, typer.Option("--model-version", help="Version of the model; by default unchanged.")
+]
 TrustCode = Annotated[
     bool,
     typer.Option(
         "--trust-code",
-        help="Also run its inference.yaml through MONAI, which executes what that brings.",
+        help="Also run its inference.yaml through MONAI, which executes code that it names.",
     ),
 ]
 Source = Annotated[
-    Path, typer.Argument(metavar="SOURCE", help="A run, a checkpoint or another bundle.")
+    Path,
+    typer.Argument(
+        metavar="SOURCE", parser=shared.given_path, help="A run, a checkpoint or another bundle."
+    ),
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", metavar="SOURCE", help="Run, checkpoint or bundle to take them of."),
+    typer.Option(
+        "--weights", metavar="SOURCE", help="Run, checkpoint or bundle to take weights from."
+    ),
 ]
-Note = Annotated[str, typer.Option("--note", help="What the version brings, for the changelog.")]
+Note = Annotated[str, typer.Option("--note", help="Entry of the version in the changelog.")]
 License = Annotated[
-    Path | None, typer.Option("--license", metavar="FILE", help="Licence of the weights.")
+    Path | None, typer.Option("--license", metavar="FILE", help="License of the weights.")
 ]
-ModelZoo = Annotated[bool, typer.Option("--model-zoo", help="In the layout of MONAI's Model Zoo.")]
+ModelZoo = Annotated[bool, typer.Option("--model-zoo", help="Use the layout of MONAI's Model Zoo.")]
 Serves = Annotated[
     str | None,
     shared.modality("--to", help="Modality that its configs make; by default that of the source."),
@@ -48,8 +59,8 @@ Serves = Annotated[
 
 
 @bundle.command()
-def info(folder: Folder = None) -> None:
-    """Say what a bundle holds: networks, weights, recipes, training, licence."""
+def info(folder: Folder = None, verbose: shared.Verbose = False) -> None:
+    """Describe a bundle: networks, weights, recipes, training, license."""
     from medtranslate.bundle import Bundle
     from medtranslate.packaging.describe import describe
 
@@ -58,10 +69,12 @@ def info(folder: Folder = None) -> None:
 
 
 @bundle.command()
-def verify(folder: Folder = None, trust_code: TrustCode = False) -> None:
-    """Check that a bundle is whole and still gives what it gave; exit 10 where it does not.
+def verify(
+    folder: Folder = None, trust_code: TrustCode = False, verbose: shared.Verbose = False
+) -> None:
+    """Verify that a bundle is complete and gives the same results as when it was made.
 
-    Nothing that the bundle brings as code is run, unless --trust-code is given.
+    Ends with exit code 10 if it is not. No code of the bundle is run unless --trust-code is given.
     """
     from medtranslate.bundle import default_bundle
     from medtranslate.errors import ModelUnusable
@@ -85,8 +98,9 @@ def export(
     to: Serves = None,
     license: License = None,
     model_zoo: ModelZoo = False,
+    verbose: shared.Verbose = False,
 ) -> None:
-    """Write a bundle that stands alone, from a run, one of its checkpoints or another bundle."""
+    """Write a self-contained bundle from a run, one of its checkpoints or another bundle."""
     from medtranslate.packaging.export import Handover, hand_over
 
     wanted = Handover(name, version, to or "", license, model_zoo)
@@ -99,32 +113,38 @@ def export(
 
 @bundle.command()
 def refresh(
-    folder: Existing, weights: Weights = None, version: Version = "", note: Note = ""
+    folder: Existing,
+    weights: Weights = None,
+    version: Version = "",
+    note: Note = "",
+    verbose: shared.Verbose = False,
 ) -> None:
-    """Write the generated files of a bundle anew: hashes, metadata, workflows, reference.
+    """Regenerate files of a bundle: hashes, metadata, workflows, reference.
 
-    With --weights, also its weights, recipes and training facts. Its card, its licence and the
-    words in configs/metadata.json stay; figures of evaluation go with the weights they were of.
+    With --weights also its weights, recipes and training facts. Its card, its license and the
+    texts in configs/metadata.json stay; figures of an evaluation are removed with their weights.
     """
     from medtranslate.packaging.export import renew
 
     for gone in renew(folder, weights, version=version, note=note):
-        typer.echo(f"gone: {gone}")
-    typer.echo(f"{folder}: written anew")
+        typer.echo(f"removed: {gone}")
+    typer.echo(f"{folder}: regenerated")
 
 
 CtToMri = Annotated[
     Path | None,
-    typer.Option("--ct-to-mri", metavar="FILE", help="The generator that makes MRI."),
+    typer.Option("--ct-to-mri", metavar="FILE", help="Generator that makes MRI."),
 ]
 MriToCt = Annotated[
     Path | None,
-    typer.Option("--mri-to-ct", metavar="FILE", help="The generator that makes CT."),
+    typer.Option("--mri-to-ct", metavar="FILE", help="Generator that makes CT."),
 ]
 ForeignRecipes = Annotated[
     Path | None,
     typer.Option(
-        "--recipes", metavar="FOLDER", help="Other recipes than whole pictures and usual volumes."
+        "--recipes",
+        metavar="FOLDER",
+        help="Recipes; by default those of whole 2D images and usual volumes.",
     ),
 ]
 
@@ -137,11 +157,12 @@ def import_cyclegan(
     name: Name = "",
     version: Version = "1.0.0",
     recipes: ForeignRecipes = None,
+    verbose: shared.Verbose = False,
 ) -> None:
-    """Make a bundle of generators trained with junyanz/pytorch-CycleGAN-and-pix2pix.
+    """Make a bundle from generators trained with junyanz/pytorch-CycleGAN-and-pix2pix.
 
-    That program calls them latest_net_G_A.pth, which makes B of A, and latest_net_G_B.pth. Say
-    which makes what: if its folder A held CT, --ct-to-mri is latest_net_G_A.pth.
+    That program calls them latest_net_G_A.pth, which makes B from A, and latest_net_G_B.pth. If its
+    folder A held CT, --ct-to-mri is latest_net_G_A.pth.
     """
     given = {"mri": ct_to_mri, "ct": mri_to_ct}
     files = {to: file for to, file in given.items() if file is not None}
@@ -171,12 +192,16 @@ NetworkFile = Annotated[
 
 @bundle.command()
 def export_network(
-    to: To, output: NetworkFile, folder: Folder = None, overwrite: shared.Overwrite = False
+    to: To,
+    output: NetworkFile,
+    folder: Folder = None,
+    overwrite: shared.Overwrite = False,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Write one generator as TorchScript, torch.export or ONNX, and how far the results differ.
 
-    Slices in and out, (batch, 1, 256, 256) in [-1, 1], float32. What prepares a scan is in the
-    file's metadata, as a description: the file runs without medtranslate, the recipes do not.
+    The network takes and gives slices, (batch, 1, 256, 256) in [-1, 1], float32. The file runs
+    without medtranslate; the recipes that prepare a scan are described in its metadata.
     """
     from medtranslate.bundle import Bundle
     from medtranslate.packaging.formats import export_network as write

@@ -16,7 +16,7 @@ STDOUT = "-"
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        metavar="INPUT...",
+        metavar="INPUT",
         parser=shared.given,
         help="NIfTI, DICOM, MetaImage, NRRD, PNG, JPEG or TIFF; a folder or a zip of them.",
     ),
@@ -85,7 +85,7 @@ Variation = Annotated[
     bool,
     typer.Option(
         "--variation",
-        help="Translate mirrored and shifted too, and measure the variation (2.5 times longer).",
+        help="Translate mirrored and shifted too, and measure the variation; adds 2.5 conversions.",
     ),
 ]
 Map = Annotated[

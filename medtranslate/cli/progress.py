@@ -92,6 +92,7 @@ class ProgressDisplay:
         """Remove the bar of the current step."""
         if self._task is not None:
             self._bars.remove_task(self._task[1])
+            self._bars.refresh()  # else the next line is printed above the old bar
             self._task = None
 
     def print(self, text: str) -> None:

@@ -109,10 +109,15 @@ def convert(
 
     Examples
     --------
-    >>> from medtranslate import convert
-    >>> done = convert("head-ct.nii.gz", to="mri", overwrite=True)  # doctest: +SKIP
-    >>> done.output, done.checks["cycle_error"]["error"]  # doctest: +SKIP
-    (PosixPath('head-ct_mri.nii.gz'), 4.2)
+    >>> import tempfile
+    >>> from medtranslate import convert, write
+    >>> from medtranslate.phantom import Phantom
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> phantom = Phantom((48, 52, 2), (4.5, 4.25, 26.0)).volume()
+    >>> scan = write(phantom, f"{folder.name}/head-ct.nii.gz")
+    >>> done = convert(scan, to="mri", force=True, cycle=False)
+    >>> done.output.name, done.source["modality"], done.synthesis["modality"]
+    ('head-ct_mri.nii.gz', 'CT', 'MR')
     """
     run = Conversions([path], _merged(options, to, fields), translator, observer)
     found = sum(len(plan.jobs) for plan in run.plans)
@@ -159,9 +164,16 @@ def convert_many(
 
     Examples
     --------
-    >>> from medtranslate import convert_many
-    >>> for done in convert_many(["a.nii.gz", "study/"], to="mri"):  # doctest: +SKIP
-    ...     print(done.path, done.error or done.output)
+    >>> import tempfile
+    >>> from medtranslate import convert_many, write
+    >>> from medtranslate.phantom import Phantom
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> phantom = Phantom((48, 52, 2), (4.5, 4.25, 26.0)).volume()
+    >>> scan = write(phantom, f"{folder.name}/head-ct.nii.gz")
+    >>> for done in convert_many([scan, "gone.nii"], to="mri", force=True, cycle=False):
+    ...     print(done.path.name, done.exit_code)
+    gone.nii 3
+    head-ct.nii.gz 0
     """
     several = [paths] if isinstance(paths, str | PathLike) else paths
     return Conversions(several, _merged(options, to, fields), translator, observer)

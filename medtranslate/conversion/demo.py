@@ -48,11 +48,6 @@ def demo(
     ------
     ModelUnusable, OutputExists, OutputFailed
         Nothing is written.
-
-    Examples
-    --------
-    >>> from medtranslate.conversion.demo import demo
-    >>> files = demo("shown", overwrite=True)  # doctest: +SKIP
     """
     folder = Path(folder)
     check_path(folder, overwrite=overwrite, folder=True)

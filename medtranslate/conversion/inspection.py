@@ -98,9 +98,15 @@ def inspect(path: str | PathLike[str]) -> Inspection:
 
     Examples
     --------
-    >>> from medtranslate import inspect
-    >>> inspect("study/").findings[0].modality  # doctest: +SKIP
-    'CT'
+    >>> import tempfile
+    >>> from medtranslate import inspect, write
+    >>> from medtranslate.phantom import Phantom
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> phantom = Phantom((48, 52, 2), (4.5, 4.25, 26.0)).volume()
+    >>> scan = write(phantom, f"{folder.name}/head-ct.nii.gz")
+    >>> found = inspect(scan)
+    >>> found.findings[0].modality, found.findings[0].shape, found.values.orientation
+    ('CT', (48, 52, 2), 'LPS')
     """
     path = Path(path)
     found = tuple(survey(path))
