@@ -59,7 +59,7 @@ Contrast = Annotated[
     ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", "-f", help="Take the modality as given, whatever it looks like.")
+    bool, typer.Option("--force", help="Take the modality as given, whatever it looks like.")
 ]
 
 

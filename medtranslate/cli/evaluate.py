@@ -46,9 +46,7 @@ Lesions = Annotated[
         "--lesions", min=0, help="Slices per direction to put lesions of every kind into."
     ),
 ]
-Force = Annotated[
-    bool, typer.Option("--force", "-f", help="Take the folders' modalities as given.")
-]
+Force = Annotated[bool, typer.Option("--force", help="Take the folders' modalities as given.")]
 Protocol = Annotated[
     str,
     options.choice(

@@ -99,9 +99,7 @@ InitFrom = Annotated[
 Name = Annotated[str, typer.Option(help="Name of the bundle.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that exists.")]
-Force = Annotated[
-    bool, typer.Option("--force", "-f", help="Take the folders' modalities as given.")
-]
+Force = Annotated[bool, typer.Option("--force", help="Take the folders' modalities as given.")]
 
 
 def train(

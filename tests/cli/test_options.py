@@ -13,6 +13,8 @@ import pytest
 from medtranslate.cli.app import COMMANDS
 from medtranslate.cli.progress import ProgressLines
 
+BUNDLE = ("info", "verify", "export", "refresh", "import-cyclegan", "export-network")
+
 
 def completions(line: str) -> list[str]:
     """Return what a shell is offered for the last word of a command line."""
@@ -79,14 +81,19 @@ def test_a_result_does_not_go_to_standard_output(convert, ct, listed) -> None:
     assert listed() == {"scan.nii.gz"}
 
 
-@pytest.mark.parametrize("command_name", COMMANDS)
-def test_an_option_of_one_name_has_the_same_short_form_everywhere(command, command_name) -> None:
-    short = {"--output": "-o", "--quiet": "-q", "--verbose": "-v"}
-    said = command(command_name, "--help").out
+def test_a_short_form_means_the_same_in_every_command(command) -> None:
+    lines = [*COMMANDS, "data check", "data prepare", *(f"bundle {one}" for one in BUNDLE)]
+    meanings: dict[str, set[str]] = {}
+    for line in lines:
+        said = command(*line.split(), "--help").out
+        for short, name in re.findall(r"^  (-\w), (--[\w-]+)", said, re.MULTILINE):
+            meanings.setdefault(short, set()).add(name)
+        for name in ("--output", "--quiet", "--verbose"):
+            if name in said:
+                assert f"-{name[2]}, {name}" in said, line
 
-    for name, letter in short.items():
-        for line in re.findall(rf"^.*{name}\b.*$", said, re.MULTILINE):
-            assert letter in line.split("--")[0], line
+    assert {short: names for short, names in meanings.items() if len(names) > 1} == {}
+    assert meanings.keys() == {"-f", "-h", "-m", "-o", "-q", "-v"}
 
 
 def test_progress_without_a_terminal_is_a_few_lines(
