@@ -215,7 +215,7 @@ def _points(maps: Sequence[LabelMap], draw: Draw, settings: CutSettings) -> torc
     thickness, layers = draw.choice(settings.thickness), settings.sublayers
     offsets = (torch.arange(layers, device=draw.device) + 0.5) / layers - 0.5
     z = warps[2][:, None] + (thickness[:, None] * offsets)[:, :, None, None]
-    plane = torch.stack(torch.broadcast_tensors(x[:, None], y[:, None], z), -1)
+    plane = torch.stack([x[:, None].expand_as(z), y[:, None].expand_as(z), z], -1)
     turned = torch.einsum("nij,nkhwj->nkhwi", _rotations(draw, settings), plane)
     bottom, top = torch.tensor([one.brain for one in maps], device=draw.device).unbind(1)
     face = draw.chance(settings.face_share)

@@ -31,7 +31,15 @@ from medtranslate.label_synthesis.render import (
 from medtranslate.label_synthesis.tissues import TissueTable
 
 SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
-_INTRACRANIAL = (*BRAIN, "ventricle", "csf", "choroid_plexus", "edema", "acute_infarct", "tumor")
+_INTRACRANIAL: tuple[str, ...] = (
+    *BRAIN,
+    "ventricle",
+    "csf",
+    "choroid_plexus",
+    "edema",
+    "acute_infarct",
+    "tumor",
+)
 _INTRACRANIAL += ("enhancing_tumor", "cyst", "necrosis", "fresh_blood", "older_blood", "plaque")
 _MARGIN = 2  # pixels of air that count as head, as a threshold leaves them
 _TRIES = 5

@@ -45,8 +45,9 @@ class MRSettings:
         How often each contrast is drawn; ``"random"`` draws the tissues' signals themselves.
     jitter : float
         Standard deviation of each tissue's signal from slice to slice.
-    lesion_strength : (low, high)
-        Factor for the differences of lesions.
+    difference_factor : (low, high)
+        Factor for the signals that the table gives beside another tissue's: how far cortex differs
+        from white matter, and a lesion from what is around it.
     fat_suppressed : float
         Share of slices without the signal of fat, in a T1C, T2, FLAIR or random one; a third of it
         in others.
@@ -75,7 +76,7 @@ class MRSettings:
         ("T1", 0.18), ("T1C", 0.15), ("T2", 0.34), ("FLAIR", 0.18), ("PD", 0.05), (RANDOM, 0.10),
     )  # fmt: skip
     jitter: float = 0.05
-    lesion_strength: tuple[float, float] = (0.3, 1.4)
+    difference_factor: tuple[float, float] = (0.3, 1.4)
     fat_suppressed: float = 0.35
     texture: tuple[float, float] = (0.0, 0.05)
     coarse: float = 0.3
@@ -92,7 +93,7 @@ PLAIN_CT = CTSettings(blur=(0.0, 0.0))
 """Tissues' HU as drawn, sharp."""
 
 PLAIN_MR = MRSettings(
-    jitter=0.0, lesion_strength=(1.0, 1.0), fat_suppressed=0.0, texture=(0.0, 0.0), coarse=0.0,
+    jitter=0.0, difference_factor=(1.0, 1.0), fat_suppressed=0.0, texture=(0.0, 0.0), coarse=0.0,
     ghosted=0.0, blur=(0.0, 0.0), bias=(0.0, 0.0), noise=(0.0, 0.0), gamma=(1.0, 1.0),
     white=(1.0, 1.0), white_quantile=(1.0, 1.0),
 )  # fmt: skip
@@ -200,7 +201,7 @@ def _signals(
         mean = torch.tensor(tissue.mr, device=draw.device)[column]
         step = draw.normal(settings.jitter)
         if tissue.beside:
-            strength = draw.uniform(*settings.lesion_strength)
+            strength = draw.uniform(*settings.difference_factor)
             base = drawn[table.index(tissue.beside)]
             value = base + strength * mean + 0.3 * step
             value = torch.where(anything, base + draw.uniform(-0.4, 0.4), value)

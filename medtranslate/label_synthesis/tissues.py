@@ -135,7 +135,7 @@ class TissueTable:
         bounded = flat.clamp(0, len(known) - 1)
         wrong = ~(within & known.to(flat.device)[bounded])
         if wrong.any():
-            names = ", ".join(str(int(each)) for each in flat[wrong].unique()[:8])
+            names = ", ".join(str(label) for label in sorted(set(flat[wrong].tolist()))[:8])
             raise ValueError(f"labels without a tissue: {names}")
         return table.to(flat.device)[bounded]
 

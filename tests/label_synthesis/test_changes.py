@@ -107,7 +107,7 @@ def test_a_lesion_has_its_sign_in_ct_and_in_each_contrast(label_map, table, name
 
 
 def test_fluid_is_the_brightest_tissue_of_a_t2_brain(label_map, table):
-    jittered = replace(PLAIN, mr=replace(PLAIN_MR, jitter=0.05, lesion_strength=(0.3, 1.4)))
+    jittered = replace(PLAIN, mr=replace(PLAIN_MR, jitter=0.05, difference_factor=(0.3, 1.4)))
     settings = replace(jittered, lesions=LesionSettings(1.0, 3))
     pairs = rendered(label_map, table, settings, count=12, contrast="T2")
     lesions = table.is_any(pairs.classes, "edema", "acute_infarct", "tumor", "plaque")
