@@ -11,6 +11,7 @@ from medtranslate.transforms.dictionary import (
     ScaleHeadPercentilesd,
     ScaleWindowd,
     ToUnitsd,
+    Untiltd,
 )
 from medtranslate.transforms.geometry import AxialSlices, ImageFrame
 from medtranslate.transforms.head import FindTissue, HeadMask
@@ -25,6 +26,7 @@ from medtranslate.transforms.load import build, line_of, load_recipe, read_yaml,
 from medtranslate.transforms.placement import Placement
 from medtranslate.transforms.recipe import Prepared, Recipe
 from medtranslate.transforms.traced import head_of
+from medtranslate.transforms.untilt import Untilt
 
 __all__ = [
     "AxialSlices",
@@ -49,6 +51,8 @@ __all__ = [
     "ScaleWindowd",
     "ToUnits",
     "ToUnitsd",
+    "Untilt",
+    "Untiltd",
     "build",
     "head_of",
     "line_of",

@@ -14,6 +14,7 @@ from medtranslate.transforms.geometry import AxialSlices, ImageFrame
 from medtranslate.transforms.head import FindTissue, HeadMask
 from medtranslate.transforms.intensity import ScaleGray, ScaleHeadPercentiles, ScaleWindow, ToUnits
 from medtranslate.transforms.traced import KeyedTransform
+from medtranslate.transforms.untilt import Untilt
 
 
 class N4BiasCorrectiond(KeyedTransform):
@@ -27,6 +28,13 @@ class N4BiasCorrectiond(KeyedTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, N4BiasCorrection(shrink, iterations), allow_missing_keys)
+
+
+class Untiltd(KeyedTransform):
+    """Dictionary form of `Untilt`."""
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, Untilt(), allow_missing_keys)
 
 
 class FindTissued(KeyedTransform):

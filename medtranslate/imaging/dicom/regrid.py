@@ -44,27 +44,28 @@ def untilt(image: MetaTensor) -> MetaTensor:
     """
     source, positions = _placed(image)
     angle = source["header"]["tilt"]
-    if angle < TILTED:
-        raise Unsupported("is upright, no tilt to undo", path=first_file(source), remedy=_LEAVE_OUT)
+    shifts, shape, placed = _upright(source, positions)
+    untilted = shift_slices(image, shifts, shape)
     affine = np.asarray(source["affine"])
-    axes = affine[:3, :2] / np.linalg.norm(affine[:3, :2], axis=0)
-    spacing = np.linalg.norm(affine[:3, :2], axis=0)
-    normal = _normal(axes)
-    offsets = positions - positions[0]
-    along = offsets @ normal
-    # In-plane offset of each slice from the normal through the first one, in pixels.
-    shifts = (offsets - along[:, None] * normal) @ axes / spacing
-    low, high = np.floor(shifts.min(axis=0)), np.ceil(shifts.max(axis=0))
-    shape = [int(image.shape[1 + axis] + high[axis] - low[axis]) for axis in range(2)]
-    fill, voxels = _fill(image), _voxels(image)
-    untilted = np.empty((*shape, voxels.shape[2]), dtype=np.float32)
-    for index, shift in enumerate(shifts):
-        untilted[:, :, index] = _shifted(voxels[:, :, index], shift - low, shape, fill)
-    start = positions[0] + axes @ (low * spacing)
-    placed = start + along[:, None] * normal
     return _remade(
         image, source, untilted, affine[:3, :2], placed, f"untilted by {angle:.1f} degrees"
     )
+
+
+def tilt_shifts(image: MetaTensor) -> tuple[np.ndarray, list[int]]:
+    """Return by how many pixels `untilt` shifts each slice, (Z, 2), and its canvas, (X', Y')."""
+    source, positions = _placed(image)
+    shifts, shape, _ = _upright(source, positions)
+    return shifts, shape
+
+
+def shift_slices(image: MetaTensor, shifts: np.ndarray, shape: list[int]) -> np.ndarray:
+    """Return each slice (X, Y, Z) shifted by so many pixels on a canvas; air where nothing was."""
+    fill, voxels = _fill(image), _voxels(image)
+    shifted = np.empty((*shape, voxels.shape[2]), dtype=np.float32)
+    for index, shift in enumerate(shifts):
+        shifted[:, :, index] = _shifted(voxels[:, :, index], shift, shape, fill)
+    return shifted
 
 
 def regrid(image: MetaTensor) -> MetaTensor:
@@ -126,6 +127,26 @@ def _placed(image: MetaTensor) -> tuple[dict[str, Any], np.ndarray]:
         raise Unsupported(fault, path=first_file(source))
     positions = np.array([one["position"] for one in slices], dtype=np.float64)
     return source, positions @ LPS_TO_RAS[:3, :3]
+
+
+def _upright(
+    source: dict[str, Any], positions: np.ndarray
+) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Return the shift of each slice in pixels, the canvas, and where slices lie on it."""
+    if source["header"]["tilt"] < TILTED:
+        raise Unsupported("is upright, no tilt to undo", path=first_file(source), remedy=_LEAVE_OUT)
+    affine = np.asarray(source["affine"])
+    axes = affine[:3, :2] / np.linalg.norm(affine[:3, :2], axis=0)
+    spacing = np.linalg.norm(affine[:3, :2], axis=0)
+    normal = _normal(axes)
+    offsets = positions - positions[0]
+    along = offsets @ normal
+    # In-plane offset of each slice from the normal through the first one, in pixels.
+    shifts = (offsets - along[:, None] * normal) @ axes / spacing
+    low, high = np.floor(shifts.min(axis=0)), np.ceil(shifts.max(axis=0))
+    shape = [int(source["shape"][axis] + high[axis] - low[axis]) for axis in range(2)]
+    start = positions[0] + axes @ (low * spacing)
+    return shifts - low, shape, start + along[:, None] * normal
 
 
 def _normal(axes: np.ndarray) -> np.ndarray:

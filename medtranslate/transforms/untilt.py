@@ -1,0 +1,65 @@
+"""Gantry tilt, undone slice by slice and put back."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from medtranslate.imaging.dicom.regrid import shift_slices, tilt_shifts, untilt
+from medtranslate.imaging.source import SourceRecord
+from medtranslate.transforms.traced import ImageTransform, as_image, like
+
+
+class Untilt(ImageTransform):
+    """Undo the shear of a tilted gantry: each slice of a DICOM series is shifted in its own plane.
+
+    No slice is mixed with another; between pixels the shift interpolates linearly, and the field of
+    view grows so that nothing is cut off. MONAI's ``Spacing`` would drop the shear and mix slices.
+    """
+
+    def __call__(self, image: torch.Tensor) -> MetaTensor:
+        """Return an upright image.
+
+        Parameters
+        ----------
+        image : MetaTensor (1, X, Y, Z)
+            Float32, from a DICOM series (`medtranslate.imaging.ScanReader`).
+
+        Returns
+        -------
+        MetaTensor (1, X', Y', Z)
+            Its slice axis is the normal of the slices; ``meta["source"]`` says so.
+
+        Raises
+        ------
+        Unsupported
+            The image is no DICOM series, or no longer agrees with it, or is upright already.
+        """
+        image = as_image(image)
+        shifts, _ = tilt_shifts(image)
+        upright = untilt(image)
+        out = like(upright.as_tensor(), image)
+        out.affine = upright.affine
+        out.meta["source"] = upright.meta["source"]
+        return self.note(
+            out,
+            image,
+            shifts=shifts.tolist(),
+            shape=list(image.shape[1:3]),
+            affine=np.asarray(image.affine).tolist(),
+            source=image.meta["source"],
+        )
+
+    def inverse(self, image: torch.Tensor) -> MetaTensor:
+        """Return an image (1, X, Y, Z) tilted as it was, on the grid and affine that it came from.
+
+        Values were interpolated twice, linearly and in plane.
+        """
+        image = as_image(image)
+        kept = self.noted(image)
+        voxels = shift_slices(image, -np.asarray(kept["shifts"]), kept["shape"])
+        out = like(torch.from_numpy(voxels)[None], image)
+        out.affine = torch.tensor(kept["affine"], dtype=torch.float64)
+        out.meta["source"] = SourceRecord(kept["source"])
+        return out
