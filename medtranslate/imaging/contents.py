@@ -19,7 +19,15 @@ NOT_SCANS = frozenset(
         *(".sh", ".py", ".ipynb", ".bat", ".ps1", ".md5", ".sha256"),
     }
 )
-"""Suffixes of what lies beside scans and is none, so that it is no fault of a folder."""
+"""Suffixes of files beside scans that are none, so that they are no fault of a folder."""
+
+_NOT_SCANS_BY_NAME = frozenset(
+    {
+        *("readme", "changes", "license", "licence", "copying", "authors", "notice", "citation"),
+        *("makefile", "dockerfile", "snakefile", "md5sums", "sha256sums"),
+    }
+)
+"""Files without a suffix that lie beside scans; BIDS asks for the first ones."""
 
 _SUFFIXES = {
     **dict.fromkeys(nifti.SUFFIXES, "nifti"),
@@ -116,9 +124,14 @@ def look(folder: Path) -> Contents:
                 contents.pictures[path.parent].append(path)
             case "zip":
                 contents.zips.append(path)
-            case _ if path.suffix.lower() not in NOT_SCANS:
+            case _ if not _is_beside(path):
                 contents.strangers.append(path)
     return contents
+
+
+def _is_beside(path: Path) -> bool:
+    """Tell whether a file of no known format is a note, a table or a script by its name."""
+    return path.suffix.lower() in NOT_SCANS or path.name.lower() in _NOT_SCANS_BY_NAME
 
 
 def _hidden(path: Path, folder: Path) -> bool:

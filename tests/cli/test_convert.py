@@ -103,7 +103,8 @@ def test_failures_of_one_kind_give_their_own_code(convert, mr, save, mr_voxels) 
 def test_a_folder_of_volumes_is_converted_one_by_one(convert, save, ct_voxels, tmp_path) -> None:
     for name in ("in/a.nii.gz", "in/sub/b.nii"):
         save(ct_voxels, name)
-    (tmp_path / "in" / "notes.txt").write_text("not a scan")
+    for name in ("notes.txt", "README", "sub/CHANGES", "run.sh"):
+        (tmp_path / "in" / name).write_text("not a scan")
 
     done = convert(tmp_path / "in", "--to", "mri", "-o", tmp_path / "out", "--no-preview")
 
