@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -19,12 +20,27 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from torch.utils.tensorboard import SummaryWriter
 
 from medtranslate.errors import OutputFailed, TrainingFailed
 from medtranslate.files import whole_file
 from medtranslate.training.distributed import World
 from medtranslate.training.objective import Losses
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+def open_board(folder: Path, step: int) -> SummaryWriter | None:
+    """Return TensorBoard's writer for a run that goes on after a step; None without TensorBoard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logging.getLogger(__name__).warning(
+            "TensorBoard is not installed: losses go to losses.csv alone "
+            "(pip install 'medtranslate[train]')"
+        )
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 class Rows:

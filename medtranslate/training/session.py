@@ -15,13 +15,12 @@ from types import FrameType
 from typing import Any
 
 from ignite.engine import Engine, Events
-from torch.utils.tensorboard import SummaryWriter
 
 from medtranslate.errors import TrainingFailed
 from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.checkpoints import Checkpoint, network_state, whole_state
 from medtranslate.training.distributed import World
-from medtranslate.training.handlers import LossRecorder, Rows
+from medtranslate.training.handlers import LossRecorder, Rows, open_board
 from medtranslate.training.models import Models
 from medtranslate.training.prepared import Data
 from medtranslate.training.run_folder import RunFolder
@@ -164,7 +163,7 @@ class Session:
         self.trainer.logger.setLevel(logging.CRITICAL)  # what fails is raised: once is enough
         self.board = None
         if self._leads:
-            self.board = SummaryWriter(str(run.tensorboard), purge_step=step + 1)
+            self.board = open_board(run.tensorboard, step)
         self.recorder = LossRecorder(
             Rows(run.losses, step) if self._leads else None,
             self.board,

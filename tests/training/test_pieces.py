@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from medtranslate.networks import PatchGAN
 from medtranslate.training import Cadence, Settings, load_config
 from medtranslate.training.augmentation import Augmentation, draw
 from medtranslate.training.batches import Order, UnpairedBatches
+from medtranslate.training.handlers import open_board
 from medtranslate.training.models import ImagePool, MovingAverage
 from medtranslate.training.prepared import from_grey, to_grey
 from medtranslate.training.randomness import generator, reseed
@@ -329,3 +331,11 @@ def test_a_config_that_cannot_be_used_is_one_line(
 def test_a_config_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputMissing, match=r"none\.yaml"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_without_tensorboard_a_run_says_which_extra_it_lacks(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+
+    assert open_board(tmp_path / "board", 0) is None
+    assert "medtranslate[train]" in caplog.text
+    assert not (tmp_path / "board").exists()
