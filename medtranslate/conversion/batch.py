@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from medtranslate.conversion.checks import Loaded, Trace
+from medtranslate.conversion.checks import Trace
 from medtranslate.conversion.inputs import Input, find
 from medtranslate.conversion.options import ConversionOptions, is_page
 from medtranslate.conversion.outputs import (
@@ -216,11 +216,11 @@ class Conversions(Iterator[Conversion]):
         translator: Translator | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self.options, self._translator = options, translator
+        self.options, self._given_translator = options, translator
         self._observer = observer or Observer()
         self._start, self._loading = time.perf_counter(), 0.0
         self._given = [Path(path) for path in paths]
-        self._loaded: Loaded | None = None
+        self._translator: Translator | None = None
         self._done: list[Conversion] = []
         self._worst: dict[int, tuple[WorstSlice, ...]] = {}
         self._report: dict[str, Any] | None = None
@@ -251,7 +251,7 @@ class Conversions(Iterator[Conversion]):
         return report(
             [one.as_builtins() for one in self._done],
             options,
-            self._loaded.translator if self._loaded else None,
+            self._translator,
             exit_code=self.exit_code,
             seconds={"load": self._loading, "total": time.perf_counter() - self._start},
         )
@@ -324,13 +324,13 @@ class Conversions(Iterator[Conversion]):
         """Load the model; return why it cannot be used, which is how each scan ends."""
         start, options = time.perf_counter(), self.options
         try:
-            translator = self._translator or Translator.load(
+            translator = self._given_translator or Translator.load(
                 options.bundle or None,
                 device=options.device,
                 precision=options.precision,
                 batch_size=options.batch_size,
             )
-            self._loaded = _usable(Loaded.of(translator), options)
+            self._translator = _usable(translator, options)
         except (ModelUnusable, DeviceUnusable) as error:
             return error
         finally:
@@ -374,7 +374,7 @@ class Conversions(Iterator[Conversion]):
     def _of_job(
         self, plan: Plan, job: Job, modality: ModalityBasis
     ) -> tuple[Conversion, Converted | None]:
-        assert self._loaded is not None
+        assert self._translator is not None
         trace, name, together = Trace(), job.item.path.name, plan.source.together
 
         def progress(done: int, total: int) -> None:
@@ -383,7 +383,7 @@ class Conversions(Iterator[Conversion]):
 
         progress(0, 0)
         try:
-            converted = convert_scan(job, self._loaded, self.options, trace, progress, modality)
+            converted = convert_scan(job, self._translator, self.options, trace, progress, modality)
         except Exception as error:
             return _failed(plan, job, error, trace), None
         done = replace(
@@ -424,14 +424,15 @@ class Conversions(Iterator[Conversion]):
                 write_report(self._report, path, overwrite=self.options.overwrite)
 
 
-def _usable(loaded: Loaded, options: ConversionOptions) -> Loaded:
-    bundle = loaded.translator.bundle
+def _usable(translator: Translator, options: ConversionOptions) -> Translator:
+    """Refuse a model that cannot do what is asked for."""
+    bundle = translator.bundle
     bundle.generator(options.to)
     one_way = len(bundle.generators) < len(TARGETS)
     if one_way and options.map and options.cycle:
         fault = "has no generator back, so there is no cycle error to map"
         raise ModelUnusable(fault, path=bundle.folder, remedy="leave out --map")
-    return loaded
+    return translator
 
 
 def _failed(

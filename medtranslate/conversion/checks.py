@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from medtranslate.conversion.options import ConversionOptions
 from medtranslate.device import Progress
-from medtranslate.domain_check import DomainCheck, Judgment
+from medtranslate.domain_check import Judgment
 from medtranslate.modality import Modality
 from medtranslate.quality.coverage import Coverage, measure_coverage
 from medtranslate.quality.cycle import CycleError, WorstSlice, cycle_error, worst_slices
@@ -54,32 +54,12 @@ class Trace:
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
-    """A model and the domain check that it carries.
-
-    Parameters
-    ----------
-    translator : Translator
-    domain : DomainCheck or None
-        None where the model carries no calibration.
-    """
-
-    translator: Translator
-    domain: DomainCheck | None
-
-    @classmethod
-    def of(cls, translator: Translator) -> Loaded:
-        """Take the domain check that a model carries."""
-        return cls(translator, translator.domain_check)
-
-
-@dataclass(frozen=True, eq=False)
 class Checks:
     """Check one prepared scan before and after it is translated.
 
     Parameters
     ----------
-    loaded : Loaded
+    translator : Translator
         The model.
     image : MetaTensor (1, X, Y, Z)
         The scan.
@@ -90,7 +70,7 @@ class Checks:
         Takes what is found.
     """
 
-    loaded: Loaded
+    translator: Translator
     image: MetaTensor
     prepared: Prepared
     options: ConversionOptions
@@ -106,7 +86,7 @@ class Checks:
     def measures_cycle(self) -> bool:
         """Whether the cycle error is asked for and the model has the reverse generator."""
         back = Modality(self.source["modality"]).target
-        return self.options.cycle and back in self.loaded.translator.bundle.generators
+        return self.options.cycle and back in self.translator.bundle.generators
 
     def before(self) -> tuple[Coverage, list[str]]:
         """Judge the scan before it is translated.
@@ -121,7 +101,7 @@ class Checks:
         OutOfDomain
             The domain check refuses the scan, and `force` is not set.
         """
-        bundle, source = self.loaded.translator.bundle, self.source
+        bundle, source = self.translator.bundle, self.source
         recipe = bundle.recipe(source["modality"], source["kind"])
         target = bundle.recipe(Modality.parse(self.options.to), source["kind"])
         self.trace.found["recipes"] = {
@@ -149,7 +129,7 @@ class Checks:
         self, result: MetaTensor, unseen: Coverage, progress: Progress
     ) -> tuple[CycleError, list[WorstSlice]]:
         """Measure the cycle error, and cut out the worst slices where a page shows them."""
-        translator = self.loaded.translator
+        translator = self.translator
         found = cycle_error(translator, self.image, result, self.prepared, progress=progress)
         self.trace.found["cycle_error"] = found.as_builtins()
         if not self.options.wants_page:
@@ -160,16 +140,16 @@ class Checks:
 
     def measure_variation(self, result: MetaTensor, progress: Progress) -> Variation:
         """Measure the variation."""
-        translator = self.loaded.translator
+        translator = self.translator
         found = variation(translator, self.image, result, self.prepared, progress=progress)
         self.trace.found["variation"] = found.as_builtins()
         return found
 
     def _judged(self) -> tuple[Judgment | None, list[str]]:
-        if self.loaded.domain is None:
+        judgment = self.translator.judge(self.prepared, self.source)
+        if judgment is None:
             self.trace.found["domain"] = {"verdict": "not checked", "reasons": [NO_CALIBRATION]}
             return None, []
-        judgment = self.loaded.domain.judge(self.prepared, self.source)
         forced = judgment.verdict == "refused" and self.options.force
         self.trace.found["domain"] = {**judgment.as_builtins(), "forced": forced}
         if judgment.verdict == "passed":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
-from medtranslate.conversion.checks import Loaded, Trace
+from medtranslate.conversion.checks import Trace
 from medtranslate.conversion.inputs import find
 from medtranslate.conversion.options import ConversionOptions
 from medtranslate.conversion.outputs import Job, check_path, place
@@ -52,14 +52,14 @@ def demo(
     folder = Path(folder)
     check_path(folder, overwrite=overwrite, folder=True)
     _refuse_foreign(folder)
-    loaded = Loaded.of(translator or Translator.load(str(bundle) or None))
+    model = translator or Translator.load(str(bundle) or None)
     files: dict[Path, str] = {}
     with whole_folder(folder, overwrite=overwrite) as temporary:
         for name, image, what in (
             (VOLUME, Phantom().volume(), "synthetic head phantom in HU"),
             (IMAGE_2D, Phantom().picture(), "one slice of it as a 2D image"),
         ):
-            job = _convert(write(image, temporary / name), loaded)
+            job = _convert(write(image, temporary / name), model)
             files[folder / name] = what
             files[folder / job.output.name] = "the same as synthetic MRI"
             if job.preview:
@@ -67,11 +67,11 @@ def demo(
     return files
 
 
-def _convert(source: Path, loaded: Loaded) -> Job:
+def _convert(source: Path, translator: Translator) -> Job:
     # A phantom need not look like a head to the domain check.
     options = ConversionOptions(to="mri", modality="CT", force=True)
     (job,) = place(find(source), options, alone=True).jobs
-    convert_scan(job, loaded, options, Trace())
+    convert_scan(job, translator, options, Trace())
     return job
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from monai.data import MetaTensor
 
-from medtranslate.conversion.checks import Checks, Loaded, Trace
+from medtranslate.conversion.checks import Checks, Trace
 from medtranslate.conversion.options import ConversionOptions
 from medtranslate.conversion.outputs import FOLDERS, Job
 from medtranslate.device import Progress
@@ -31,6 +31,7 @@ from medtranslate.quality.cycle import CycleError, WorstSlice
 from medtranslate.quality.error_map import ErrorMap, write_map
 from medtranslate.report.preview import Panel, panels, save_preview
 from medtranslate.report.record import conversion
+from medtranslate.translation import Translator
 
 ModalityBasis = tuple[str, str]
 """A modality and its basis, as in ``meta["source"]``; empty strings where it is not known."""
@@ -140,7 +141,7 @@ class Converted:
 
 def convert_scan(
     job: Job,
-    loaded: Loaded,
+    translator: Translator,
     options: ConversionOptions,
     trace: Trace,
     progress: Progress = lambda done, total: None,
@@ -152,7 +153,7 @@ def convert_scan(
     ----------
     job : Job
         Where the scan is and where the result goes.
-    loaded : Loaded
+    translator : Translator
         The model.
     options : ConversionOptions
     trace : Trace
@@ -167,14 +168,14 @@ def convert_scan(
     MedTranslateError
         The message names the file and the fault.
     """
-    translator, to = loaded.translator, options.to
+    to = options.to
     with trace.stage("read"):
         image = _read(job, options, folder_modality)
     trace.source = source = image.meta["source"]
     with trace.stage("prepare"):
         _, prepared = translator.prepare(image, source, to)
     with trace.stage("check"):
-        checks = Checks(loaded, image, prepared, options, trace)
+        checks = Checks(translator, image, prepared, options, trace)
         unseen, notes = checks.before()
     passes = _Passes(progress, 1 + checks.measures_cycle + options.variation)
     if checks.measures_cycle or options.variation:
