@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODELS = "bundles/brain_ct_mri/models"
 DISCRIMINATORS = "bundles/brain_ct_mri/discriminators"
 HISTORY = "bundles/history"
-NOT_IN_A_WHEEL = (DISCRIMINATORS, HISTORY)
+NOT_IN_A_WHEEL = (DISCRIMINATORS, HISTORY, "bundles/model_zoo/")
 WEIGHTS = ["placeholder.safetensors", "generator_ct_to_mri.safetensors"]
 WHEEL_LIMIT = 100e6  # bytes; PyPI's own default limit
 

@@ -34,7 +34,7 @@ _UPGRADE = (
 _TRAIN = "train one: medtranslate train CT_FOLDER MR_FOLDER -o RUN; then give --bundle RUN/bundle"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Generator:
     """One direction of a model.
 
@@ -46,14 +46,22 @@ class Generator:
         Of the weights' file.
     stored : torch.dtype
         Of the weights in the file.
+
+    Examples
+    --------
+    >>> Bundle.load().generator("mri")
+    Generator(Compact, sha256=...)
     """
 
     network: nn.Module
     sha256: str
     stored: torch.dtype = torch.float16
 
+    def __repr__(self) -> str:
+        return f"Generator({type(self.network).__name__}, sha256={self.sha256[:12]}...)"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """A loaded model.
 
@@ -69,6 +77,11 @@ class Bundle:
         By modality and kind: ``"CT-volume"``, ``"CT-picture"``, ``"MR-volume"``, ``"MR-picture"``.
     domain : Path or None
         Numbers of the domain check (`medtranslate.domain_check.load_domain`), where it carries any.
+
+    Examples
+    --------
+    >>> Bundle.load()
+    Bundle('brain_ct_mri', '0.4.1', makes mri and ct)
     """
 
     folder: Path
@@ -112,12 +125,16 @@ class Bundle:
         _check_sizes(bundle, path)
         return bundle
 
+    def __repr__(self) -> str:
+        makes = " and ".join(self.generators)
+        return f"{type(self).__name__}({self.name!r}, {self.version!r}, makes {makes})"
+
     @property
     def precision(self) -> str:
-        """What its generators are computed in by default: as `Device.pick` takes it.
+        """The precision that its generators are computed in by default, as `Device.pick` takes it.
 
-        Weights of 16 bit in whatever is fastest. Wider ones, as an import keeps them, in float32:
-        they are there to give what they gave where they were trained.
+        Weights of 16 bits in whatever is fastest. Wider ones, as an import keeps them, in float32:
+        they are to give what they gave where they were trained.
         """
         wide = any(each.stored.itemsize > 2 for each in self.generators.values())
         return "float32" if wide else "auto"
@@ -137,7 +154,18 @@ class Bundle:
 
 
 def default_bundle() -> Path:
-    """Find the bundle that medtranslate ships; ModelUnusable if this copy carries none."""
+    """Return the folder of the bundle that medtranslate ships.
+
+    Raises
+    ------
+    ModelUnusable
+        This copy of medtranslate carries none.
+
+    Examples
+    --------
+    >>> default_bundle().name
+    'brain_ct_mri'
+    """
     try:
         return shipped("bundles/brain_ct_mri")
     except InputMissing as error:
@@ -173,7 +201,7 @@ def _generator(folder: Path, to: str, specs: dict[str, Any], path: Path) -> Gene
     # Without memory until the weights are there: a config may claim any width.
     with torch.device("meta"):
         network = build_generator(spec.get("network"), path, f"{where}.network")
-    if (network.in_channels, network.out_channels) != (1, 1):
+    if any(getattr(network, end) != 1 for end in ("in_channels", "out_channels")):
         refuse(path, f"{where}.network", "takes or makes more than one channel")
     weights = _inside(folder, spec.get("weights"), path, f"{where}.weights")
     if not weights.is_file():

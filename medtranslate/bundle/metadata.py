@@ -1,7 +1,7 @@
-"""``configs/metadata.json``: made for a model, and held to rules of our own.
+"""``configs/metadata.json`` and the model card of a bundle.
 
-The rules are those of MONAI's bundle specification and of its schema of 2024-07-25, which
-``verify_metadata`` downloads; here they are checked without a network, and a fault has its line.
+Metadata are checked by the rules of MONAI's bundle specification and of its schema of 2024-07-25,
+which ``verify_metadata`` downloads; here without a network, and with the line of a fault.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Facts:
         Publications.
     changelog : mapping of str to str
         What each version brought.
+    supported_apps : mapping of str to str
+        Programs that the bundle claims to serve, and their versions; often none.
     eval_metrics : mapping
         Figures, by name.
     training : mapping
@@ -58,17 +60,18 @@ class Facts:
         "Adversarial Networks. ICCV 2017. https://arxiv.org/abs/1703.10593",
     )
     changelog: Mapping[str, str] = field(default_factory=dict)
+    supported_apps: Mapping[str, str] = field(default_factory=dict)
     eval_metrics: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Facts:
-        """Take the words from a bundle's metadata; what it does not say is left as it is here."""
+        """Read the descriptive part of a bundle's metadata; defaults where a key is missing."""
         words = {key: metadata[key] for key in _KEYS if key in metadata}
         return cls(title=str(metadata.get("name", "")), **words)
 
     def as_metadata(self) -> dict[str, Any]:
-        """Give the words under the keys of the metadata."""
+        """Return the descriptive part of the metadata, by key."""
         return {key: getattr(self, key) for key in _KEYS}
 
 
@@ -115,11 +118,11 @@ _UNITS = {
     "MR": "MR from -1 to 1, scaled by the bundle's recipes",
 }
 _GENERATED_WITH = ("monai_version", "pytorch_version", "numpy_version", "required_packages_version")
-"""Keys that say with which packages the file was made, so they differ from place to place."""
+"""Keys of the packages that the file was written with; they differ from machine to machine."""
 
 
 def make_metadata(content: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
-    """Make the metadata of a model.
+    """Return the metadata of a model.
 
     Parameters
     ----------
@@ -151,7 +154,7 @@ def make_metadata(content: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
 
 
 def data_format(to: str) -> dict[str, Any]:
-    """Say what a generator takes and makes, as MONAI's schema has it."""
+    """Return the data format of a generator's input and output, as MONAI's schema has it."""
     target = Modality.parse(to).value
     source = Modality.parse(to).other.value
     return {
@@ -216,7 +219,7 @@ def check_metadata(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def same_metadata(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
-    """Tell whether two files say the same, made with whichever packages."""
+    """Return whether two metadata agree, whichever packages they were written with."""
     plain = [
         {key: value for key, value in each.items() if key not in _GENERATED_WITH}
         for each in (left, right)
@@ -256,7 +259,7 @@ _TEXT = """# {name}
 | network | {network} |
 | data | {data} |
 | training | {training} |
-| licence | {license} |
+| license | {license} |
 
 What the model is good at, where it fails and on whose scans it was measured is its maker's to say.
 
@@ -292,5 +295,5 @@ def model_card(content: Mapping[str, Any], facts: Facts) -> str:
 
 
 def _training(training: Mapping[str, Any]) -> str:
-    told = [f"{value} {key}" for key, value in training.items() if key in ("steps", "epochs")]
-    return ", ".join(told) or "not stated"
+    known = [f"{value} {key}" for key, value in training.items() if key in ("steps", "epochs")]
+    return ", ".join(known) or "not stated"

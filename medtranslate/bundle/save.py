@@ -98,6 +98,19 @@ def save_bundle(
         If the folder exists or cannot be written; nothing is left behind.
     ModelUnusable
         If a recipe could not be loaded again.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from medtranslate.bundle import Bundle
+    >>> from medtranslate.files import shipped
+    >>> from medtranslate.networks import build_generator, generator_spec
+    >>> spec = generator_spec("compact", {"width": 16, "blocks": 1})
+    >>> networks = Networks({"mri": spec}, {"mri": build_generator(spec)})
+    >>> recipes = [shipped(f"transforms/{name}-volume.yaml") for name in ("ct", "mr")]
+    >>> with tempfile.TemporaryDirectory() as made:
+    ...     Bundle.load(save_bundle(f"{made}/mine", networks, recipes, name="mine", version="1"))
+    Bundle('mine', '1', makes mri)
     """
     folder, facts = Path(folder), facts or Facts()
     for recipe in recipes:

@@ -21,20 +21,10 @@ def _print_config(wanted: bool) -> None:
 
 
 Ct = Annotated[
-    Path | None,
-    typer.Argument(metavar="[CT]", help="Folder of CT scans, or a file of prepared slices."),
+    Path, typer.Argument(metavar="CT", help="Folder of CT scans, or a file of prepared slices.")
 ]
 Mri = Annotated[
-    Path | None,
-    typer.Argument(metavar="[MRI]", help="Folder of MR scans, or a file of prepared slices."),
-]
-Paired = Annotated[
-    Path | None,
-    typer.Option(
-        "--paired",
-        metavar="FOLDER",
-        help="Registered scans to learn from besides: equal names in its folders ct and mri.",
-    ),
+    Path, typer.Argument(metavar="MRI", help="Folder of MR scans, or a file of prepared slices.")
 ]
 Output = Annotated[Path, options.output("Folder for the run and its bundle.", "FOLDER")]
 Config = Annotated[
@@ -113,10 +103,9 @@ Force = Annotated[bool, typer.Option("--force", help="Take the folders' modaliti
 
 
 def train(
+    ct: Ct,
+    mri: Mri,
     output: Output,
-    ct: Ct = None,
-    mri: Mri = None,
-    paired: Paired = None,
     config: Config = None,
     assignments: Assignments = None,
     network: Network = None,
@@ -140,7 +129,7 @@ def train(
     quiet: options.Quiet = False,
     print_config: PrintConfig = False,
 ) -> None:
-    """Learn CT to MRI and MRI to CT from unpaired scans, from registered pairs, or from both.
+    """Learn CT to MRI and MRI to CT from two folders of unpaired scans.
 
     The defaults are the CycleGAN paper's recipe; --config and --set change any setting. The run's
     folder holds checkpoints, losses.csv, TensorBoard logs, sample grids, run.html and at the end
@@ -171,7 +160,6 @@ def train(
             ct=ct,
             mri=mri,
             output=output,
-            paired=paired,
             settings=settings,
             include=include or (),
             validate=validate or (),

@@ -9,7 +9,7 @@ from torch import nn
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalisation without affine parameters, by what is fastest where it runs.
+    """Instance normalization without affine parameters, by what is fastest where it runs.
 
     On a CPU the group kernel is about four times faster forward and the instance kernel two to
     three times faster backward; with one group a channel both compute the same. Compiled, it is
@@ -26,7 +26,7 @@ class InstanceNorm(nn.Module):
         self.channels = channels
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Map ``(N, channels, H, W)`` to zero mean and unit variance a channel and picture."""
+        """Map ``(N, channels, H, W)`` to zero mean and unit variance per channel and image."""
         if torch.compiler.is_compiling():
             return standardized(features)
         if torch.is_grad_enabled():
@@ -41,7 +41,7 @@ class InstanceNorm(nn.Module):
 def standardized(features: torch.Tensor, epsilon: float = 1e-5) -> torch.Tensor:
     """Return ``(N, C, H, W)`` at zero mean and unit variance over H and W, in its memory layout.
 
-    What a compiler fuses with the layers around it. ``F.instance_norm`` is batch normalisation of a
+    What a compiler fuses with the layers around it. ``F.instance_norm`` is batch normalization of a
     view, before and after which a compiled network copies channels-last features.
     """
     exact = features.to(torch.promote_types(features.dtype, torch.float32))
@@ -58,12 +58,12 @@ def mirrored(in_channels: int, out_channels: int, kernel: int) -> list[nn.Module
 
 
 def normalized(channels: int) -> list[nn.Module]:
-    """Instance normalisation and ReLU."""
+    """Instance normalization and ReLU."""
     return [InstanceNorm(channels), nn.ReLU(inplace=True)]
 
 
 class ResidualBlock(nn.Module):
-    """Two mirrored 3x3 convolutions with instance normalisation, added to their input.
+    """Two mirrored 3x3 convolutions with instance normalization, added to their input.
 
     No activation after the sum (He et al. 2016, identity mappings; as in CycleGAN).
 

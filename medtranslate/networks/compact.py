@@ -1,4 +1,4 @@
-"""The compact generator: the work of a residual generator at a sixth of its cost."""
+"""The compact generator: what a residual generator does, at a sixth of its cost."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ class Compact(nn.Module):
 
     Folding (pixel-unshuffle, Shi et al. 2016 reversed) loses nothing and costs nothing, so all
     residual blocks see 64x64. Unfolding is bilinear doubling with a convolution after each, not a
-    pixel-shuffle or transposed convolution: those write a grid into the picture (Odena et al.
+    pixel-shuffle or transposed convolution: those write a grid into the image (Odena et al.
     2016, "Deconvolution and checkerboard artifacts") in which a cycle can hide its source.
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels of the picture; one is grey.
+        Channels of the image; one is gray.
     width : int
         Channels at a quarter of the size; a multiple of 8.
     blocks : int
         Residual blocks there.
+
+    Examples
+    --------
+    >>> Compact(width=16, blocks=1)(torch.zeros(2, 1, 256, 256)).shape
+    torch.Size([2, 1, 256, 256])
     """
 
     multiple = 4

@@ -8,19 +8,24 @@ from torch import nn
 
 
 class PatchGAN(nn.Module):
-    """Says how real each 70x70 patch looks (Zhu et al. 2017, section 7.2: C64-C128-C256-C512).
+    """Score how real each 70x70 patch is (Zhu et al. 2017, section 7.2: C64-C128-C256-C512).
 
     MONAI's network with instance normalisation instead of its batch default, so that real and
-    fake pictures can share one call, and without the list of features that it returns.
+    fake images can share one call, and without the list of features that it returns.
 
     Parameters
     ----------
     in_channels : int
-        Channels of the picture.
+        Channels of the image.
     width : int
         Channels of the first layer (64 in the paper).
     layers : int
         Strided layers (3 in the paper).
+
+    Examples
+    --------
+    >>> PatchGAN(width=8)(torch.zeros(2, 1, 256, 256)).shape
+    torch.Size([2, 1, 30, 30])
     """
 
     def __init__(self, in_channels: int = 1, width: int = 64, layers: int = 3) -> None:
@@ -33,7 +38,7 @@ class PatchGAN(nn.Module):
     @staticmethod
     def least_side(layers: int = 3) -> int:
         """Return the fewest pixels a side from which there is a score."""
-        return 3 * 2**layers
+        return 3 * (1 << layers)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Map ``(N, in, H, W)`` to unbounded scores ``(N, 1, H / 8 - 2, W / 8 - 2)``."""

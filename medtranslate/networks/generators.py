@@ -44,6 +44,11 @@ class InvalidSpec(ValueError):
         What is wrong.
     where : str
         The keys that lead to it, joined by dots; ``""`` for the spec itself.
+
+    Examples
+    --------
+    >>> InvalidSpec("is missing", "network.width")
+    InvalidSpec('network.width: is missing')
     """
 
     def __init__(self, fault: str, where: str = "") -> None:
@@ -193,6 +198,11 @@ def complete_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     ------
     InvalidSpec
         The class is not allowed.
+
+    Examples
+    --------
+    >>> complete_spec({"_target_": "medtranslate.networks.Compact"})["width"]
+    128
     """
     kind, fixed = _kind_of(spec, ""), _fixed_of(spec)
     parameters = inspect.signature(kind).parameters.values()
@@ -281,8 +291,8 @@ def _build_monai(name: str, arguments: Mapping[str, Any], where: str) -> nn.Modu
             raise ValueError("it does not give one image of the size of its input")
         return BoundedOutput(allowed.kind(**given), multiple)
     except Exception as error:  # MONAI refuses arguments by whatever comes of them
-        told = " ".join(str(error).split())[:200]
-        raise InvalidSpec(f"{name} cannot be built: {told}", where) from error
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidSpec(f"{name} cannot be built: {reason}", where) from error
 
 
 def _check_arguments(kind: type[nn.Module], given: Mapping[str, Any], where: str) -> None:

@@ -18,11 +18,16 @@ class ResNet9(nn.Module):
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels of the picture; one is grey.
+        Channels of the image; one is gray.
     width : int
         Channels after the first convolution (64 in the paper).
     blocks : int
         Residual blocks (9 in the paper).
+
+    Examples
+    --------
+    >>> ResNet9(width=8, blocks=1)(torch.zeros(2, 1, 256, 256)).shape
+    torch.Size([2, 1, 256, 256])
     """
 
     multiple = 4

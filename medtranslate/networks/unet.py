@@ -18,9 +18,14 @@ class UNet256(nn.Module):
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels of the picture; one is grey.
+        Channels of the image; one is gray.
     width : int
         Channels of the outermost level (64 in the paper).
+
+    Examples
+    --------
+    >>> UNet256(width=4)(torch.zeros(2, 1, 256, 256)).shape
+    torch.Size([2, 1, 256, 256])
     """
 
     multiple = 256

@@ -1,9 +1,9 @@
 """Bundles of generators that junyanz/pytorch-CycleGAN-and-pix2pix trained.
 
 Both build the networks of the CycleGAN paper; only the names of their parameters differ. What a
-file holds is told from those names and their shapes: the architecture, its width, its blocks, its
-channels and whether it was trained with dropout (which is idle in a trained generator). The file is
-read as data: nothing in it is ever executed.
+file holds is recognized from those names and their shapes: the architecture, its width, its blocks,
+its channels and whether it was trained with dropout (which is idle in a trained generator). The
+file is read as data: nothing in it is ever executed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def import_cyclegan(
     name, version : str
         Which model this is; the name is the folder's where none is given.
     recipes : list of Path, optional
-        How scans are prepared; by default `whole_picture_recipes`.
+        How scans are prepared; by default `whole_image_recipes`.
     finish : callable
         As `save_bundle`.
 
@@ -74,7 +74,7 @@ def import_cyclegan(
     return save_bundle(
         folder,
         networks,
-        whole_picture_recipes() if recipes is None else recipes,
+        whole_image_recipes() if recipes is None else recipes,
         name=name or folder.resolve().name,
         version=version,
         facts=_facts(files, version),
@@ -82,10 +82,10 @@ def import_cyclegan(
     )
 
 
-def whole_picture_recipes() -> list[Path]:
-    """Recipes that give a picture to the network whole, as that program does; volumes as shipped.
+def whole_image_recipes() -> list[Path]:
+    """Return recipes that pass a 2D image whole, as that program does; volumes as shipped.
 
-    A picture of 256x256 goes through unchanged.
+    An image of 256x256 goes through unchanged.
     """
     names = ("ct-volume", "mr-volume", "whole-picture/ct-picture", "whole-picture/mr-picture")
     return [shipped(f"transforms/{name}.yaml") for name in names]
@@ -100,7 +100,7 @@ def recipes_in(folder: Path) -> list[Path]:
 
 
 def _facts(files: Mapping[str, Path], version: str) -> Facts:
-    """Say where the weights are from."""
+    """Record where the weights come from."""
     origin = {to: {"file": file.name, "sha256": file_hash(file)} for to, file in files.items()}
     named = " and ".join(file.name for file in files.values())
     return Facts(
@@ -138,7 +138,7 @@ class ForeignGenerator:
 def read_cyclegan(path: str | Path) -> ForeignGenerator:
     """Read ``latest_net_G_A.pth`` or ``latest_net_G_B.pth``.
 
-    A generator of three channels is wrapped in `GrayThroughRGB`, so that it takes and makes grey.
+    A generator of three channels is wrapped in `GrayThroughRGB`, so that it takes and makes gray.
 
     Raises
     ------
@@ -148,12 +148,12 @@ def read_cyclegan(path: str | Path) -> ForeignGenerator:
     """
     path = Path(path)
     state = _without_statistics(read_state(path), path)
-    kind, arguments, names = _recognise(state, path)
+    kind, arguments, names = _recognize(state, path)
     with torch.device("meta"):
         network = kind(**arguments)
     _fill(network, names, state, path)
     spec = {"_target_": f"medtranslate.networks.{kind.__name__}", **arguments}
-    if (network.in_channels, network.out_channels) != (1, 1):
+    if any(getattr(network, end) != 1 for end in ("in_channels", "out_channels")):
         network = GrayThroughRGB(network)
         spec = {"_target_": "medtranslate.networks.GrayThroughRGB", "network": spec}
     return ForeignGenerator(network.eval().requires_grad_(False), spec)
@@ -200,8 +200,8 @@ def unet_names() -> dict[str, str]:
     return names
 
 
-def _recognise(state: State, path: Path) -> tuple[type[nn.Module], dict[str, int], dict[str, str]]:
-    """Tell class, arguments and names from a state dict."""
+def _recognize(state: State, path: Path) -> tuple[type[nn.Module], dict[str, int], dict[str, str]]:
+    """Recognize class, arguments and names from a state dict."""
     if any(name.endswith(("weight_orig", "weight_u", "weight_g")) for name in state):
         raise ModelUnusable("trained with spectral or weight normalisation", path=path)
     blocks = len({name.split(".")[1] for name in state if ".conv_block." in name})
@@ -225,7 +225,7 @@ def _recognise(state: State, path: Path) -> tuple[type[nn.Module], dict[str, int
 def _sizes(
     first: torch.Tensor, last: torch.Tensor | None, out_axis: int, path: Path
 ) -> dict[str, int]:
-    """Tell width and channels from the first and the last convolution's weights."""
+    """Recognize width and channels from the first and the last convolution's weights."""
     if last is None or first.ndim != 4 or last.ndim != 4:
         raise ModelUnusable("its first or last convolution is missing", path=path)
     sizes = {
@@ -260,7 +260,7 @@ def _without_statistics(state: State, path: Path) -> State:
 
 
 def _fill(network: nn.Module, names: dict[str, str], state: State, path: Path) -> None:
-    """Give a network on the meta device its weights, every one of them and no other."""
+    """Fill a network on the meta device with its weights, all of them and no other."""
     filled = {}
     for ours, theirs, shape in _parameters(network, names):
         value = state.pop(theirs, None)

@@ -1,4 +1,4 @@
-"""What a bundle is, in lines that a person reads."""
+"""A bundle described in lines of text."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from medtranslate.bundle.metadata import SIDE
 from medtranslate.bundle.save import content_of, facts_of
 from medtranslate.modality import Modality
 
-_TOLD = ("steps", "pairs", "seconds", "processes", "precision")
+_SHOWN = ("steps", "pairs", "seconds", "processes", "precision")
 
 
 def describe(bundle: Bundle) -> Iterator[tuple[str, str]]:
-    """Say what a loaded bundle is: name and value, line by line."""
+    """Yield what a loaded bundle holds: name and value, line by line."""
     facts, content = facts_of(bundle.folder), content_of(bundle.folder)
     yield "model", f"{bundle.name} {bundle.version}"
     yield "folder", str(bundle.folder)
@@ -34,7 +34,7 @@ def describe(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "domain check", "yes" if bundle.domain else "no"
     yield "training", _training(facts.training) or "not stated"
     yield "data", facts.data_source
-    yield "licence", _license(bundle.folder) or facts.license
+    yield "license", _license(bundle.folder) or facts.license
     yield "intended use", facts.intended_use
 
 
@@ -58,11 +58,11 @@ def _kind(network: dict[str, Any]) -> str:
 
 
 def _training(training: Any) -> str:
-    return ", ".join(f"{training[key]} {key}" for key in _TOLD if key in training)
+    return ", ".join(f"{training[key]} {key}" for key in _SHOWN if key in training)
 
 
 def _license(folder: Path) -> str:
-    """The first two lines of the licence that are not empty."""
+    """The first two lines of the license that are not empty."""
     path = folder / "LICENSE"
     if not path.is_file():
         return ""

@@ -52,6 +52,11 @@ class RunPackager:
     ----------
     name, version : str
         Of the model.
+
+    Examples
+    --------
+    >>> RunPackager("mine")
+    RunPackager(name='mine', version='1.0.0')
     """
 
     name: str = "trained"
@@ -159,7 +164,7 @@ def export_checkpoint(
 
 
 def training_facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Say in builtins how the networks of a checkpoint were trained."""
+    """Return in builtins how the networks of a checkpoint were trained."""
     about = checkpoint.about
     pairs = checkpoint.step * about["settings"]["batch_size"] * about["processes"]
     return {
@@ -187,7 +192,7 @@ class Handover:
     name, version : str
         Which model this is; ``""`` for what the source says.
     to : str
-        Direction that its configs serve unless told otherwise; ``""`` for the source's.
+        Direction that its configs serve unless another is asked for; ``""`` for the source's.
     license : path, optional
         Of the weights: copied into the bundle.
     zoo : bool
@@ -246,7 +251,7 @@ def renew(
 ) -> list[str]:
     """Write a bundle's generated files anew, with other weights where a source is given.
 
-    What people wrote stays: the card and other documents, the licence, the words in the metadata;
+    What people wrote stays: the card and other documents, the license, the words in the metadata;
     with other weights, figures of evaluation go, as they were of the old ones. The domain check
     stays where the source brings none and was trained on the same slices.
 
@@ -326,7 +331,7 @@ def _write_bundle(source: Path, whole: Path, wanted: Handover) -> None:
 
 
 def _writer(source: Path) -> Callable[[Path, str, str], Path] | None:
-    """Say how the source's bundle is written; None where the source is a bundle itself."""
+    """Return the function that writes the source's bundle; None where it is a bundle itself."""
     if source.is_file():
         return lambda whole, name, version: export_checkpoint(source, whole, name, version)
     if (source / MODEL_FILE).is_file():
@@ -373,7 +378,7 @@ def domain_numbers(
     """Calibrate a domain check on a run's slices.
 
     One scan in six is kept out of the fit and, with the slices that the run was validated on,
-    measures how odd a genuine scan may look.
+    calibrates the anomaly scores of genuine scans.
 
     Parameters
     ----------
@@ -386,7 +391,7 @@ def domain_numbers(
     -------
     bytes or None
         A safetensors file, for `attach_domain`; None where there are so few slices of a modality
-        (`FEWEST`) that they cannot say how odd a genuine one may look.
+        (`FEWEST`) that they cannot calibrate it.
     """
     if min(len(data.ct), len(data.mri)) < FEWEST:
         return None
@@ -414,10 +419,10 @@ def _slices(
     )
 
 
-def _halved(grey: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    chosen = torch.randperm(len(grey), generator=random)[:_MOST].sort().values
+def _halved(gray: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    chosen = torch.randperm(len(gray), generator=random)[:_MOST].sort().values
     parts = []
-    for part in chosen.split(_CHUNK):
-        slices, head = from_grey(grey[part])
+    for part in torch.split(chosen, _CHUNK):
+        slices, head = from_grey(gray[part])
         parts.append(half_resolution(slices, head[:, 0]).half())
     return torch.cat(parts)

@@ -43,6 +43,11 @@ class Difference:
         Absolute, over all pixels of all slices.
     slices : int
         How many.
+
+    Examples
+    --------
+    >>> Difference(largest=0.004, mean=0.0001, slices=4).largest < 1
+    True
     """
 
     largest: float
@@ -187,7 +192,9 @@ def _write_torchscript(network: nn.Module, example: torch.Tensor, path: Path, wo
 def _run_torchscript(path: Path, slices: torch.Tensor) -> torch.Tensor:
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        made: torch.Tensor = torch.jit.load(str(path), map_location="cpu")(slices)
+        made: torch.Tensor = torch.jit.load(  # type: ignore[no-untyped-call]
+            str(path), map_location="cpu"
+        )(slices)
     return made
 
 

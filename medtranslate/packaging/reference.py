@@ -1,7 +1,7 @@
-"""A stored translation of a made head, by which a copy of a model shows that it still works.
+"""A stored translation of a synthetic head phantom, to check that a copy of a model still works.
 
 Each direction translates the phantom in float32 on a CPU. What comes out is kept as the means of
-blocks in each slice, which any machine meets within one grey level of 255, and as the SHA-256 of
+blocks in each slice, which any machine meets within one gray level of 255, and as the SHA-256 of
 all voxels, which the machine that wrote it meets exactly.
 """
 
@@ -39,7 +39,7 @@ _MR = (0.0, 0.0, 900.0, 150.0, 200.0, 620.0, 480.0, 430.0, 60.0)
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a direction does beside what is stored.
+    """How far a direction is from what is stored.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Comparison:
     worst : float
         The largest difference of a block's mean, in the target's units.
     tolerance : float
-        One of 255 grey levels of the target, in its units.
+        One of 255 gray levels of the target, in its units.
     """
 
     to: str
@@ -128,13 +128,13 @@ def reference_translator(bundle: Bundle) -> Translator:
 
 
 def phantom_kind(bundle: Bundle, to: str) -> str:
-    """Say whether a bundle's recipes take the phantom as a volume, or only as a picture."""
+    """Return the kind of phantom that a bundle's recipes take: a volume, else a 2D image."""
     pair = {f"{modality}-volume" for modality in Modality}
     return "volume" if pair <= set(bundle.recipes) else "picture"
 
 
 def phantom_scan(modality: str, kind: str) -> MetaTensor:
-    """Make the head that references are made from.
+    """Return the phantom that references are made from.
 
     Parameters
     ----------

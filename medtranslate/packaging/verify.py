@@ -14,12 +14,11 @@ from monai.bundle import ConfigWorkflow
 
 from medtranslate.bundle import Bundle
 from medtranslate.bundle.metadata import SIDE, check_metadata
-from medtranslate.bundle.save import content_of, foreign_workflows
+from medtranslate.bundle.save import REFERENCE_FILE, content_of, foreign_workflows
 from medtranslate.errors import MedTranslateError, ModelUnusable
 from medtranslate.imaging import read, write
 from medtranslate.modality import Modality
 from medtranslate.packaging.reference import (
-    REFERENCE_FILE,
     Comparison,
     compare_reference,
     compare_voxels,
@@ -48,7 +47,7 @@ class Check:
 
 
 def verify(bundle: Path, *, trust_code: bool = False) -> Iterator[Check]:
-    """Check a bundle; each check is given as it is made.
+    """Check a bundle; yield each check when it is done.
 
     Parameters
     ----------
@@ -110,11 +109,11 @@ def _reference(bundle: Bundle) -> Check:
     if not (bundle.folder / REFERENCE_FILE).is_file():
         return _not_checked(f"no {REFERENCE_FILE}; `medtranslate bundle refresh` writes one")
     found = compare_reference(bundle)
-    detail = "; ".join(_told(one) for one in found)
+    detail = "; ".join(_summary(one) for one in found)
     return _ok(detail) if all(one.agrees for one in found) else _fault(detail)
 
 
-def _told(one: Comparison) -> str:
+def _summary(one: Comparison) -> str:
     if one.equal:
         return f"{one.to} equal to the last voxel"
     return f"{one.to} within {one.worst:.3g} of the stored means (tolerance {one.tolerance:g})"
@@ -128,7 +127,7 @@ def _state_dicts(bundle: Bundle) -> Check:
 
 
 def _workflows(bundle: Bundle) -> Check:
-    """Tell workflows that medtranslate wrote from those that may bring code of their own."""
+    """Report workflows that are not as medtranslate writes them, and may hold code."""
     missing, own = foreign_workflows(bundle.folder)
     if own:
         return _not_checked(
@@ -141,7 +140,7 @@ def _workflows(bundle: Bundle) -> Check:
 
 def _run(bundle: Bundle) -> Check:
     found = check_workflow(bundle)
-    detail = f"properties complete; {_told(found)}"
+    detail = f"properties complete; {_summary(found)}"
     return _ok(detail) if found.agrees else _fault(detail)
 
 
@@ -207,7 +206,7 @@ def run_inference(folder: Path, source: Path, results: Path, to: str) -> None:
                 workflow.run()
                 workflow.finalize()
     except Exception as error:
-        told = " ".join(str(error).split())
-        raise ModelUnusable(f"MONAI cannot run it: {told}", path=path) from error
+        reason = " ".join(str(error).split())
+        raise ModelUnusable(f"MONAI cannot run it: {reason}", path=path) from error
     if lacking:
         raise ModelUnusable(f"lacks what MONAI asks for: {', '.join(lacking)}", path=path)

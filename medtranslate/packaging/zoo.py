@@ -1,4 +1,4 @@
-"""The layout of MONAI's Model Zoo: a plain state dict beside the safetensors, and a licence.
+"""The layout of MONAI's Model Zoo: a plain state dict beside the safetensors, and a license.
 
 The Zoo's checks and the programs that build on it look for ``models/model.pt``. It is a copy of the
 weights that the bundle's configs serve, the first direction of ``model.yaml``; the other direction
@@ -37,7 +37,7 @@ def add_zoo_files(folder: Path) -> list[Path]:
     Raises
     ------
     ModelUnusable
-        The bundle has no licence, or cannot be loaded.
+        The bundle has no license, or cannot be loaded.
     """
     if not (folder / LICENSE_FILE).is_file():
         raise ModelUnusable(
@@ -51,7 +51,7 @@ def add_zoo_files(folder: Path) -> list[Path]:
 
 
 def state_dicts(folder: Path) -> dict[str, Path]:
-    """Say where the Zoo's layout has each direction's state dict, by target."""
+    """Return where the Zoo's layout has each direction's state dict, by target."""
     targets = list(content_of(folder)["generators"])
     names = {to: f"model_{Modality.parse(to).direction}.pt" for to in targets}
     return {to: folder / "models" / name for to, name in {**names, targets[0]: "model.pt"}.items()}

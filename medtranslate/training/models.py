@@ -108,8 +108,7 @@ class Models:
     def _placed(self, networks: dict[str, nn.Module]) -> nn.ModuleDict:
         placed = nn.ModuleDict(networks).to(self.device)
         layout = choose_layout(self.settings.memory_format, self.device)
-        placed.to(memory_format=layout)  # type: ignore[call-overload]
-        return placed
+        return placed.to(memory_format=layout)  # type: ignore[call-overload]
 
     def _adam(self, networks: nn.Module, rate: float) -> torch.optim.Adam:
         captured = self.settings.cuda_graph

@@ -159,8 +159,7 @@ class Session:
             world.size,
             step,
         )
-        pairs = None if data.pairs is None else data.pairs.source(settings.seed, models.device)
-        self.trainer = CycleGANTrainer(models, batches, about["precision"], world, pairs=pairs)
+        self.trainer = CycleGANTrainer(models, batches, about["precision"], world)
         self.trainer.logger.setLevel(logging.CRITICAL)  # what fails is raised: once is enough
         self.board = None
         if self._leads:

@@ -19,7 +19,7 @@ from medtranslate.packaging.cyclegan_import import (
     recipes_in,
     resnet_names,
     unet_names,
-    whole_picture_recipes,
+    whole_image_recipes,
 )
 from medtranslate.phantom import Phantom
 
@@ -264,7 +264,7 @@ def test_a_picture_of_256_goes_through_unchanged(bundle, modality):
 
 
 def test_own_recipes(saved, tmp_path):
-    own = whole_picture_recipes()[2:]
+    own = whole_image_recipes()[2:]
     folder = import_cyclegan(
         {"ct": saved(foreign(unet()))}, tmp_path / "own", recipes=recipes_in(own[0].parent)
     )

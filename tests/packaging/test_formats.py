@@ -13,7 +13,7 @@ from monai.data import load_net_with_metadata
 from medtranslate.bundle import Bundle
 from medtranslate.errors import ModelUnusable, OutputExists, OutputFailed
 from medtranslate.packaging import formats
-from medtranslate.packaging.cyclegan_import import import_cyclegan, whole_picture_recipes
+from medtranslate.packaging.cyclegan_import import import_cyclegan, whole_image_recipes
 from medtranslate.packaging.formats import exchange_format, export_network
 
 WITH_ONNX = pytest.mark.skipif(
@@ -35,7 +35,7 @@ def foreign_bundle(tmp_path_factory):
     for name, network in (("A", resnet(3)), ("B", unet())):
         torch.save(foreign(network), folder / f"latest_net_G_{name}.pth")
     files = {"mri": folder / "latest_net_G_A.pth", "ct": folder / "latest_net_G_B.pth"}
-    recipes = whole_picture_recipes()[2:]
+    recipes = whole_image_recipes()[2:]
     return Bundle.load(import_cyclegan(files, folder / "theirs", recipes=recipes))
 
 
