@@ -21,6 +21,12 @@ class MedTranslateError(Exception):
         The file or folder that has the fault.
     remedy : str, optional
         What the user can do about it.
+
+    Examples
+    --------
+    >>> error = InputMissing("no such file", path="scan.nii", remedy="check the name")
+    >>> print(error, error.exit_code)
+    scan.nii: no such file (check the name) 3
     """
 
     exit_code = 1

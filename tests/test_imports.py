@@ -103,6 +103,23 @@ def test_every_public_name_loads() -> None:
         assert getattr(medtranslate, name) is not None
 
 
+def test_type_checkers_see_every_public_name_where_it_loads_from() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    typed = {
+        alias.name: node.module
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in ast.walk(block)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+    assert typed == medtranslate._HOMES
+    assert set(medtranslate.__all__) == {*typed, "__version__"}
+    assert dir(medtranslate) == sorted(medtranslate.__all__)
+    assert (PACKAGE / "py.typed").is_file()
+
+
 IMPORT_ALL = """
 import importlib, json, pkgutil
 from monai.data import image_writer

@@ -71,6 +71,12 @@ class Conversion:
         For a 2D image of a folder, the folder of results.
     of : int
         Number of scans found at the same input.
+
+    Examples
+    --------
+    >>> from medtranslate import convert
+    >>> convert("head-ct.nii.gz", to="mri").output.name  # doctest: +SKIP
+    'head-ct_mri.nii.gz'
     """
 
     given: Path

@@ -10,7 +10,7 @@ from medtranslate.imaging.dicom import DicomReader, DicomWriter
 from medtranslate.imaging.finding import Finding
 from medtranslate.imaging.image2d import PictureReader, PictureWriter
 from medtranslate.imaging.itk import ItkReader, ItkWriter
-from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
+from medtranslate.imaging.memory import as_image, from_nibabel, to_nibabel
 from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
 from medtranslate.imaging.reader import ScanReader, read
 from medtranslate.imaging.source import array_source, make_source
@@ -30,6 +30,7 @@ __all__ = [
     "PictureWriter",
     "ScanReader",
     "array_source",
+    "as_image",
     "from_nibabel",
     "make_source",
     "read",

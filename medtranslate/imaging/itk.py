@@ -171,21 +171,22 @@ def judge(
             faults.append("The header names no space; left-posterior-superior is assumed.")
         elif space not in _ANATOMICAL_SPACES:
             raise Unsupported(f"the space {space} does not say where left is", path=path)
-    return shape, check_affine(_affine(reader), path), faults
+    return shape, check_affine(affine_ras(reader), path), faults
 
 
 def tagged_modality(reader: sitk.ImageFileReader) -> tuple[str, str] | None:
     """Give the modality that a header or a label states, with its basis, else None."""
     modality = _MODALITY_KEYS.get(_metadata(reader, "Modality"), "")
-    return (modality, "header Modality") if modality else labelled(tagged_label(reader))
+    return (modality, "header Modality") if modality else labelled(label_of(reader))
 
 
-def tagged_label(reader: sitk.ImageFileReader) -> str:
-    """Give the label of a synthetic image (`save_itk`), else an empty string."""
+def label_of(reader: sitk.ImageFileReader | sitk.Image) -> str:
+    """Return the label of a synthetic image (`ItkWriter`), else an empty string."""
     return _metadata(reader, _LABEL_KEY)
 
 
-def _affine(reader: sitk.ImageFileReader) -> np.ndarray:
+def affine_ras(reader: sitk.ImageFileReader | sitk.Image) -> np.ndarray:
+    """Return the 4x4 affine (RAS mm) of an image of ITK, which places voxels in LPS mm."""
     axes = reader.GetDimension()
     direction = np.asarray(reader.GetDirection()).reshape(axes, axes)
     known = min(axes, 3)
@@ -219,7 +220,7 @@ def _check_written(temporary: Path, wanted: int, path: Path) -> None:
         raise OutputFailed(f"was not written whole: {error.fault}", path=path) from error
 
 
-def _metadata(reader: sitk.ImageFileReader, key: str) -> str:
+def _metadata(reader: sitk.ImageFileReader | sitk.Image, key: str) -> str:
     return reader.GetMetaData(key) if reader.HasMetaDataKey(key) else ""
 
 

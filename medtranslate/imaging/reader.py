@@ -48,6 +48,18 @@ def read(path: str | PathLike[str], *, modality: str = "", series: str = "") -> 
     ------
     InputMissing, Unreadable, Unsupported, AmbiguousInput, UntrustedInput
         The message names the file and the fault.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from medtranslate import read, write
+    >>> from medtranslate.phantom import Phantom
+    >>> head = Phantom(shape=(64, 64, 2), spacing=(3.0, 3.0, 20.0)).volume()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write(head, Path(folder) / "head.nii.gz")
+    ...     tuple(read(path).shape)
+    (1, 64, 64, 2)
     """
     scan = ScanReader(modality=modality, series=series).read(path)
     if isinstance(scan, Refusal):

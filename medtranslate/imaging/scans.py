@@ -251,6 +251,18 @@ def find_scans(path: str | PathLike[str], wanted: FileList | None = None) -> Fol
     ------
     InputMissing, UntrustedInput
         As `medtranslate.survey`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from medtranslate import find_scans, write
+    >>> from medtranslate.phantom import Phantom
+    >>> head = Phantom(shape=(64, 64, 2), spacing=(3.0, 3.0, 20.0)).volume()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write(head, Path(folder) / "head.nii.gz")
+    ...     [scan.kind for scan in find_scans(folder).scans]
+    ['volume']
     """
     path = Path(path)
     found = _grouped(path, survey(path))

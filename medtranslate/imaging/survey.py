@@ -17,7 +17,7 @@ from medtranslate.imaging.dicom import find_series
 from medtranslate.imaging.finding import Finding
 from medtranslate.imaging.guess_modality import labelled
 from medtranslate.imaging.image2d import described, natural_key, opened_picture
-from medtranslate.imaging.itk import judge, open_header, tagged_label, tagged_modality
+from medtranslate.imaging.itk import judge, label_of, open_header, tagged_modality
 from medtranslate.imaging.source import check_shape
 
 _UNTOLD = ("", "")
@@ -45,6 +45,18 @@ def survey(path: str | PathLike[str]) -> list[Finding]:
         There is nothing at the path, or no permission.
     UntrustedInput
         A folder or zip breaks a limit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from medtranslate import survey, write
+    >>> from medtranslate.phantom import Phantom
+    >>> head = Phantom(shape=(64, 64, 2), spacing=(3.0, 3.0, 20.0)).volume()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write(head, Path(folder) / "head.nii.gz")
+    ...     [(found.kind, found.shape) for found in survey(folder)]
+    [('volume', (64, 64, 2))]
     """
     path = Path(path)
     check_present(path)
@@ -114,7 +126,7 @@ def _look_at_itk(path: Path) -> Finding:
         kind="volume",
         modality=modality,
         modality_basis=basis,
-        description=tagged_label(reader),
+        description=label_of(reader),
         shape=shape,
         spacing=_spacing(affine),
         faults=tuple(faults),

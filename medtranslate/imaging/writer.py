@@ -52,6 +52,18 @@ def write(image: MetaTensor, path: str | PathLike[str], *, overwrite: bool = Fal
         The output exists and `overwrite` is false.
     OutputFailed
         No permission, no space, no such folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from medtranslate import write
+    >>> from medtranslate.phantom import Phantom
+    >>> head = Phantom(shape=(64, 64, 2), spacing=(3.0, 3.0, 20.0)).volume()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write(head, Path(folder) / "head.nii.gz")
+    ...     path.name
+    'head.nii.gz'
     """
     path = Path(path)
     source = check_source(image, path)

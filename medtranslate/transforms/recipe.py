@@ -96,6 +96,14 @@ class Recipe:
         From [-1, 1] to units; what a conversion applies of its target, under the key ``"pred"``.
     content : mapping
         The file, as builtins.
+
+    Examples
+    --------
+    >>> from medtranslate.files import shipped
+    >>> from medtranslate.transforms import load_recipe
+    >>> recipe = load_recipe(shipped("transforms/ct-volume.yaml"))
+    >>> recipe.modality, recipe.kind
+    ('CT', 'volume')
     """
 
     modality: str

@@ -87,6 +87,11 @@ class TranslateModalityd(MapTransform):
         As `TranslateModality`.
     allow_missing_keys : bool
         Skip entries that are missing.
+
+    Examples
+    --------
+    >>> TranslateModalityd(keys="image", to="mri").keys
+    ('image',)
     """
 
     def __init__(
@@ -130,6 +135,11 @@ class RandTranslateModalityd(RandomizableTransform, TranslateModalityd):
         As `TranslateModalityd`.
     prob : float
         In [0, 1].
+
+    Examples
+    --------
+    >>> RandTranslateModalityd(keys="image", to="mri", prob=0.3).prob
+    0.3
     """
 
     def __init__(

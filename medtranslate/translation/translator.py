@@ -10,14 +10,14 @@ from typing import Any, overload
 import nibabel as nib
 import torch
 from monai.data import MetaTensor
+from numpy.typing import ArrayLike
 from torch import nn
 
 from medtranslate.bundle import Bundle
 from medtranslate.device import Device, Progress
 from medtranslate.domain_check import DomainCheck, Judgment, load_domain, quality_record
 from medtranslate.errors import OutOfDomain, Unsupported, WrongModality
-from medtranslate.imaging import read
-from medtranslate.imaging.nibabel_image import from_nibabel, to_nibabel
+from medtranslate.imaging.memory import ScanLike, TensorScan, as_image, to_nibabel
 from medtranslate.imaging.source import SourceRecord, first_file
 from medtranslate.modality import Modality
 from medtranslate.transforms import Prepared, Recipe
@@ -96,9 +96,10 @@ class Translator:
     @overload
     def translate(
         self,
-        image: str | Path | MetaTensor,
+        image: TensorScan,
         *,
         to: str,
+        affine: ArrayLike | None = ...,
         modality: str = ...,
         check: bool = ...,
         force: bool = ...,
@@ -107,9 +108,10 @@ class Translator:
 
     def translate(
         self,
-        image: str | Path | MetaTensor | nib.Nifti1Image,
+        image: ScanLike,
         *,
         to: str,
+        affine: ArrayLike | None = None,
         modality: str = "",
         check: bool = True,
         force: bool = False,
@@ -119,10 +121,12 @@ class Translator:
 
         Parameters
         ----------
-        image : path, MetaTensor (1, X, Y, Z) in physical units, or nibabel image
-            A path is read by `medtranslate.read`.
+        image : path, MetaTensor, nibabel image, SimpleITK image, array or list of datasets
+            In physical units; as `medtranslate.imaging.as_image` takes it.
         to : str
             ``"mri"`` or ``"ct"``.
+        affine : array-like (4, 4), optional
+            Of an array: voxel to world, RAS mm.
         modality : str
             ``"CT"`` or ``"MR"`` settles what the image is; by default its source says so, or a
             guess from its values.
@@ -154,14 +158,7 @@ class Translator:
         ModelUnusable
             If the model makes no such target.
         """
-        if isinstance(image, nib.Nifti1Image):
-            scan = from_nibabel(image)
-            return to_nibabel(
-                self.translate(
-                    scan, to=to, modality=modality, check=check, force=force, progress=progress
-                )
-            )
-        scan = _opened(image, modality)
+        scan = as_image(image, affine=affine, modality=modality)
         source = source_of(scan, modality)
         _, prepared = self.prepare(scan, source, to)
         judgment = self.judge(prepared, source) if check else None
@@ -169,7 +166,7 @@ class Translator:
             judgment.raise_if_refused(source)
         result = self.translate_prepared(scan, source, prepared, to=to, progress=progress)
         result.meta["quality"] = {"domain": quality_record(judgment)}
-        return result
+        return to_nibabel(result) if isinstance(image, nib.Nifti1Image) else result
 
     def judge(self, prepared: Prepared, source: Mapping[str, Any]) -> Judgment | None:
         """Run the domain check on a prepared scan.
@@ -367,17 +364,6 @@ class Translator:
         made = Modality.parse(to, "to")
         self.bundle.generator(made.target)
         return made
-
-
-def _opened(image: str | Path | MetaTensor, modality: str) -> MetaTensor:
-    if isinstance(image, str | Path):
-        return read(image, modality=modality)
-    if not isinstance(image, MetaTensor):
-        kind = type(image).__name__
-        raise TypeError(f"a path, a MetaTensor or a nibabel NIfTI image is translated, no {kind}")
-    if image.ndim != 4 or len(image) != 1 or not image.numel():
-        raise Unsupported(f"shape {list(image.shape)} is no single scan of shape (1, X, Y, Z)")
-    return image
 
 
 def _if_dark(image: MetaTensor, source: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from medtranslate.domain_check import Judgment
 from medtranslate.errors import (
     DeviceUnusable,
     InputMissing,
+    InvalidOption,
     ModelUnusable,
     OutOfDomain,
     Unsupported,
@@ -279,9 +280,9 @@ def test_what_is_no_single_scan(translator, shape):
         translator.translate(MetaTensor(torch.zeros(shape)), to="mri", modality="CT")
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((1, 4, 4, 4)), torch.zeros(1, 4, 4, 4), None])
+@pytest.mark.parametrize("wrong", [7, [], None])
 def test_what_is_no_image(translator, wrong):
-    with pytest.raises(TypeError, match="a path, a MetaTensor or a nibabel NIfTI image"):
+    with pytest.raises(TypeError, match="is no scan; give a path, MetaTensor, nibabel"):
         translator.translate(wrong, to="mri")
 
 
@@ -389,14 +390,27 @@ def test_no_model(tmp_path):
         {"device": "tpu"},
         {"device": "cuda:77"},
         {"device": "meta"},
-        {"precision": "float8"},
-        {"batch_size": 0},
     ],
     ids=str,
 )
 def test_no_such_device(bundle_folder, wrong):
     with pytest.raises(DeviceUnusable):
         Translator.load(bundle_folder, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"precision": "float8"}, {"batch_size": 0}], ids=str)
+def test_an_option_that_cannot_be(bundle_folder, wrong):
+    with pytest.raises(InvalidOption):
+        Translator.load(bundle_folder, **wrong)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_an_array_with_an_affine_is_translated_as_its_image(translator, ct, kind):
+    expected = translator.translate(ct, to="mri", modality="CT")
+    array = kind(ct.as_tensor().numpy())
+    made = translator.translate(array, to="mri", affine=ct.affine.numpy(), modality="CT")
+    assert torch.equal(made.as_tensor(), expected.as_tensor())
+    assert torch.equal(made.affine, expected.affine)
 
 
 def test_it_survives_a_worker(translator, ct):
