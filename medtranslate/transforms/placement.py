@@ -240,7 +240,7 @@ class Placement:
 
 def triangle(x: NDArray[np.floating]) -> NDArray[np.floating]:
     """Linear interpolation; never overshoots."""
-    return np.clip(1 - np.abs(x), 0, None)
+    return np.maximum(1 - np.abs(x), 0)
 
 
 def cubic(x: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, MapTransform
+from monai.transforms import Compose, MapTransform, Transform
 from monai.utils import TraceKeys
 
 from medtranslate.errors import Unsupported
@@ -20,7 +20,7 @@ from medtranslate.transforms.geometry import AxialSlices, ImageFrame
 from medtranslate.transforms.head import FindTissue, HeadMask
 from medtranslate.transforms.intensity import Limits, Scale, ToUnits
 from medtranslate.transforms.placement import Layout, Placement
-from medtranslate.transforms.traced import ImageTransform, KeyedTransform, as_image, head_of
+from medtranslate.transforms.traced import KeyedTransform, as_image, head_of
 
 IMAGE = "image"
 """Key of the image in recipes."""
@@ -128,7 +128,7 @@ class Recipe:
         return Compose([self.geometry, self.intensity])
 
     @property
-    def transforms(self) -> tuple[Any, ...]:
+    def transforms(self) -> tuple[Transform, ...]:
         """The array transforms of `preprocessing`, in order."""
         flat = self.preprocessing.flatten().transforms
         return tuple(each.transform if isinstance(each, KeyedTransform) else each for each in flat)
@@ -136,19 +136,19 @@ class Recipe:
     @property
     def grid(self) -> AxialSlices | ImageFrame:
         """The transform that lays the network's grid."""
-        return self._one(AxialSlices, ImageFrame)
+        return next(each for each in self.transforms if isinstance(each, AxialSlices | ImageFrame))
 
     @property
     def scale(self) -> Scale:
         """The transform that scales to [-1, 1]."""
-        return self._one(Scale)
+        return next(each for each in self.transforms if isinstance(each, Scale))
 
     @property
     def tissue(self) -> FindTissue | None:
         """The transform that measures what tissue is; None where the whole frame is the head."""
         if not any(isinstance(each, HeadMask) for each in self.transforms):
             return None
-        return self._one(FindTissue)
+        return next(each for each in self.transforms if isinstance(each, FindTissue))
 
     @property
     def written(self) -> Limits:
@@ -220,10 +220,6 @@ class Recipe:
         out = placement.empty()
         placement.from_network(slices[:, 0], out, written)
         return MetaTensor(out[None])
-
-    def _one(self, *kinds: type[ImageTransform]) -> Any:
-        (found,) = (each for each in self.transforms if isinstance(each, kinds))
-        return found
 
 
 def _shown(part: Mapping[str, Any]) -> str:
