@@ -20,6 +20,12 @@ data = typer.Typer(no_args_is_help=True, help="Check folders of scans, and prepa
 Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="Folder of scans, or a file of prepared slices.")
 ]
+Pairs = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FOLDER", help="Registered scans: equal names in its folders ct and mri."
+    ),
+]
 ModalityOption = Annotated[
     str, options.modality("--modality", "-m", help="Modality of the scans: ct or mri.")
 ]
@@ -112,6 +118,37 @@ def prepare(
     """Prepare a folder into one file that train takes in its place, on any machine."""
     from rich.console import Console
 
+    _check_output(output, overwrite=overwrite)
+    prepared = _slices(folder, modality, include, recipes, cache, workers, trusted=force)
+    prepared.save(output)
+    line = f"{len(prepared.records)} scans, {len(prepared)} slices: {output}"
+    Console().print(line, highlight=False, soft_wrap=True)
+
+
+@data.command()
+def pair(
+    folder: Pairs,
+    output: Output,
+    recipes: Recipes = None,
+    cache: Cache = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Prepare registered pairs into one file that train --paired takes, on any machine."""
+    from rich.console import Console
+
+    from medtranslate.training.handlers import Preparing
+    from medtranslate.training.pairs import prepare_pairs
+    from medtranslate.training.preparation import RecipeBook, default_cache
+
+    _check_output(output, overwrite=overwrite)
+    with Preparing(Console(stderr=True)) as progress:
+        pairs = prepare_pairs(folder, RecipeBook.read(recipes), cache or default_cache(), progress)
+    pairs.save(output)
+    line = f"{len(pairs.ct.records)} pairs of scans, {len(pairs)} slices: {output}"
+    Console().print(line, highlight=False, soft_wrap=True)
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
     from medtranslate.errors import OutputExists, OutputFailed
     from medtranslate.training.prepared import SUFFIX
 
@@ -119,10 +156,6 @@ def prepare(
         raise OutputFailed(f"its name must end in {SUFFIX}", path=output)
     if output.exists() and not overwrite:
         raise OutputExists("exists already", path=output, remedy="--overwrite")
-    prepared = _slices(folder, modality, include, recipes, cache, workers, trusted=force)
-    prepared.save(output)
-    line = f"{len(prepared.records)} scans, {len(prepared)} slices: {output}"
-    Console().print(line, highlight=False, soft_wrap=True)
 
 
 @data.command()

@@ -21,10 +21,20 @@ def _print_config(wanted: bool) -> None:
 
 
 Ct = Annotated[
-    Path, typer.Argument(metavar="CT", help="Folder of CT scans, or a file of prepared slices.")
+    Path | None,
+    typer.Argument(metavar="[CT]", help="Folder of CT scans, or a file of prepared slices."),
 ]
 Mri = Annotated[
-    Path, typer.Argument(metavar="MRI", help="Folder of MR scans, or a file of prepared slices.")
+    Path | None,
+    typer.Argument(metavar="[MRI]", help="Folder of MR scans, or a file of prepared slices."),
+]
+Paired = Annotated[
+    Path | None,
+    typer.Option(
+        "--paired",
+        metavar="FOLDER",
+        help="Registered scans to learn from besides: equal names in its folders ct and mri.",
+    ),
 ]
 Output = Annotated[Path, options.output("Folder for the run and its bundle.", "FOLDER")]
 Config = Annotated[
@@ -103,9 +113,10 @@ Force = Annotated[bool, typer.Option("--force", help="Take the folders' modaliti
 
 
 def train(
-    ct: Ct,
-    mri: Mri,
     output: Output,
+    ct: Ct = None,
+    mri: Mri = None,
+    paired: Paired = None,
     config: Config = None,
     assignments: Assignments = None,
     network: Network = None,
@@ -129,7 +140,7 @@ def train(
     quiet: options.Quiet = False,
     print_config: PrintConfig = False,
 ) -> None:
-    """Learn CT to MRI and MRI to CT from two folders of unpaired scans.
+    """Learn CT to MRI and MRI to CT from unpaired scans, from registered pairs, or from both.
 
     The defaults are the CycleGAN paper's recipe; --config and --set change any setting. The run's
     folder holds checkpoints, losses.csv, TensorBoard logs, sample grids, run.html and at the end
@@ -160,6 +171,7 @@ def train(
             ct=ct,
             mri=mri,
             output=output,
+            paired=paired,
             settings=settings,
             include=include or (),
             validate=validate or (),

@@ -34,7 +34,7 @@ from medtranslate.evaluation.frames import (
 from medtranslate.evaluation.protocol import Modality, Protocol
 from medtranslate.imaging import read
 from medtranslate.imaging.scans import FoundScan, find_scans, without_suffix
-from medtranslate.transforms import ImageFrame, Prepared, Recipe
+from medtranslate.transforms import ImageFrame, Prepared, Recipe, prepare_pair
 
 TAGS: dict[Modality, str] = {"ct": "CT", "mri": "MR"}
 
@@ -127,10 +127,14 @@ def read_scan_pairs(
     mri_side = _Collected(mri_folder, "mri", mri_recipe)
     for name, scan in ct_scans.items():
         ct, mri = _image(scan, "ct"), _image(mri_scans[name], "mri")
-        _check_one_grid(name, ct, mri, mri_folder)
-        prepared = ct_recipe.prepare(ct)
+        try:
+            prepared, mri_slices = prepare_pair(ct, mri, ct_recipe, mri_recipe)
+        except Unsupported as error:
+            raise EvaluationFailed(
+                f"the pair '{name}' {error.fault}", path=mri_folder, remedy=error.remedy
+            ) from error
         ct_side.add(scan, prepared.slices, prepared.head)
-        mri_side.add(scan, _on_the_grid_of(prepared, mri, mri_recipe), prepared.head)
+        mri_side.add(scan, mri_slices, prepared.head)
     return ct_side.frame_set(), mri_side.frame_set()
 
 
@@ -161,24 +165,6 @@ def _case(folder: Path, scan: FoundScan) -> str:
 
 def _image(scan: Found, modality: Modality) -> MetaTensor:
     return read(scan.path, modality=TAGS[modality], series=scan.series)
-
-
-def _check_one_grid(name: str, ct: MetaTensor, mri: MetaTensor, folder: Path) -> None:
-    if ct.shape != mri.shape or not torch.allclose(ct.affine, mri.affine, atol=1e-3):
-        first, second = ("x".join(map(str, each.shape[1:])) for each in (ct, mri))
-        raise EvaluationFailed(
-            f"the pair '{name}' has mixed sizes or places: CT {first}, MRI {second}",
-            path=folder,
-            remedy="pairs must lie on one grid: register and resample one onto the other",
-        )
-
-
-def _on_the_grid_of(prepared: Prepared, image: MetaTensor, recipe: Recipe) -> torch.Tensor:
-    """Return an image's slices at another's place, by its own intensity inside the other's head."""
-    frames = prepared.placement.to_network(image.as_tensor()[0], recipe.grid.clipped)
-    slices = recipe.scale.measure(frames[prepared.head].numpy(), 255.0).to_unit(frames)
-    slices[~prepared.head] = -1
-    return slices[:, None]
 
 
 @dataclass(frozen=True)

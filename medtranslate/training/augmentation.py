@@ -56,7 +56,19 @@ class Augmentation:
         draws : float32 tensor (B, 5)
             In [-1, 1): for mirroring, size, rotation and shift along rows and columns.
         """
-        image, head = from_grey(grey)
+        return self.change(*from_grey(grey), draws)
+
+    def change(self, image: torch.Tensor, head: torch.Tensor, draws: torch.Tensor) -> Images:
+        """Change images of several channels alike, as a CT and its MRI.
+
+        Parameters
+        ----------
+        image : float32 tensor (B, C, H, W)
+            In [-1, 1].
+        head : bool tensor (B, 1, H, W)
+        draws : float32 tensor (B, 5)
+            As in a call.
+        """
         if self.settings.downsampling > 1:
             image = F.avg_pool2d(image, self.settings.downsampling)
             head = F.avg_pool2d(head.float(), self.settings.downsampling) >= 0.5
@@ -66,7 +78,7 @@ class Augmentation:
         both = torch.cat([image + 1, head.float()], dim=1)
         grid = self._grid(head, draws)
         sampled = F.grid_sample(both, grid, padding_mode="zeros", align_corners=False)
-        return _masked(sampled[:, :1] - 1, sampled[:, 1:] >= 0.5)
+        return _masked(sampled[:, :-1] - 1, sampled[:, -1:] >= 0.5)
 
     def _resamples(self) -> bool:
         s = self.settings

@@ -108,7 +108,8 @@ class Models:
     def _placed(self, networks: dict[str, nn.Module]) -> nn.ModuleDict:
         placed = nn.ModuleDict(networks).to(self.device)
         layout = choose_layout(self.settings.memory_format, self.device)
-        return placed.to(memory_format=layout)  # type: ignore[call-overload]
+        placed.to(memory_format=layout)  # type: ignore[call-overload]
+        return placed
 
     def _adam(self, networks: nn.Module, rate: float) -> torch.optim.Adam:
         captured = self.settings.cuda_graph

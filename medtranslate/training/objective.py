@@ -7,7 +7,8 @@ Zhu et al. 2017, "Unpaired image-to-image translation using cycle-consistent adv
 Added to the paper: outside the head of the source everything is background, for the discriminator
 and in the cycle reconstruction, as in a conversion; and, by setting: noise on the intermediate
 image of a cycle, so that no source can hide in patterns finer than the noise; a smaller weight of
-the cycle that starts from an MRI; an anchor to the output of the run's initial generators.
+the cycle that starts from an MRI; an anchor to the output of the run's initial generators; and,
+where a run has pairs, supervised terms on these.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class GeneratorObjective(nn.Module):
         ``"mri"`` and ``"ct"``: (B, 1, H, W) in [-1, 1] to the same.
     settings : Settings
         `adversarial_loss`, `cycle_weight` (lambda, 10), `mri_cycle_share`, `identity_share` (0.5
-        of lambda), `identity_generators`, `anchor_weight`, `intermediate_noise`.
+        of lambda), `identity_generators`, `anchor_weight`, `intermediate_noise`,
+        `adversarial_weight` (1), `paired_weight`, `gradient_share`.
     anchors : torch.nn.ModuleDict, optional
         The anchored generators, with the run's initial weights.
     """
@@ -71,29 +73,59 @@ class GeneratorObjective(nn.Module):
         self.anchors = anchors or nn.ModuleDict()
 
     def forward(
+        self,
+        ct: Images,
+        mri: Images,
+        discriminators: nn.ModuleDict,
+        noise: torch.Generator,
+        pairs: Images | None = None,
+    ) -> tuple[torch.Tensor, Losses, dict[str, torch.Tensor]]:
+        """Return the loss, its terms, and the synthetic images (detached) by modality.
+
+        Parameters
+        ----------
+        ct, mri : Images
+            Unpaired.
+        discriminators : torch.nn.ModuleDict
+        noise : torch.Generator
+            Of the intermediate images' noise, on the device.
+        pairs : Images, optional
+            Of two channels: a CT and its MRI.
+        """
+        total = ct.image.new_zeros(())
+        terms: Losses = {}
+        fakes: dict[str, torch.Tensor] = {}
+        if self.settings.unpaired:
+            total, terms, fakes = self._unpaired(ct, mri, discriminators, noise)
+        if pairs is not None:
+            supervised, more = self._paired(pairs)
+            total, terms = total + supervised, terms | more
+        return total, _detached(terms), _detached(fakes)
+
+    def _unpaired(
         self, ct: Images, mri: Images, discriminators: nn.ModuleDict, noise: torch.Generator
     ) -> tuple[torch.Tensor, Losses, dict[str, torch.Tensor]]:
-        """Return the loss, its terms, and the synthetic images (detached) by modality."""
+        """Return the paper's loss, its terms, and the synthetic images."""
         G, D, s = self.generators, discriminators, self.settings
         adversarial = ADVERSARIAL[s.adversarial_loss]
 
         fake_mri, same_mri = self._translate("mri", ct, mri)
         fake_ct, same_ct = self._translate("ct", mri, ct)
-        cycled_ct = in_head(G["ct"](self._noisy(fake_mri, ct.head, noise)), ct.head)
-        cycled_mri = in_head(G["mri"](self._noisy(fake_ct, mri.head, noise)), mri.head)
-
+        # Equation 1: L_GAN(G, D_Y) and L_GAN(F, D_X), the generators' side.
         terms = {
-            # Equation 1: L_GAN(G, D_Y) and L_GAN(F, D_X), the generators' side.
             "adversarial_mri": adversarial(D["mri"](fake_mri), REAL),
             "adversarial_ct": adversarial(D["ct"](fake_ct), REAL),
-            # Equation 2: L_cyc = |F(G(x)) - x|_1 + |G(F(y)) - y|_1.
-            "cycle_ct": F.l1_loss(cycled_ct, ct.image),
-            "cycle_mri": F.l1_loss(cycled_mri, mri.image),
         }
-        # Equation 3: L = L_GAN(G) + L_GAN(F) + lambda L_cyc.
-        total = terms["adversarial_mri"] + terms["adversarial_ct"]
-        cycles = terms["cycle_ct"] + s.mri_cycle_share * terms["cycle_mri"]
-        total = total + s.cycle_weight * cycles
+        total = s.adversarial_weight * (terms["adversarial_mri"] + terms["adversarial_ct"])
+        if s.cycle_weight:
+            cycled_ct = in_head(G["ct"](self._noisy(fake_mri, ct.head, noise)), ct.head)
+            cycled_mri = in_head(G["mri"](self._noisy(fake_ct, mri.head, noise)), mri.head)
+            # Equation 2: L_cyc = |F(G(x)) - x|_1 + |G(F(y)) - y|_1.
+            terms["cycle_ct"] = F.l1_loss(cycled_ct, ct.image)
+            terms["cycle_mri"] = F.l1_loss(cycled_mri, mri.image)
+            # Equation 3: L = L_GAN(G) + L_GAN(F) + lambda L_cyc.
+            cycles = terms["cycle_ct"] + s.mri_cycle_share * terms["cycle_mri"]
+            total = total + s.cycle_weight * cycles
         # Section 5.2: L_identity = |G(y) - y|_1 + |F(x) - x|_1, weighted by 0.5 lambda.
         for name, same, own in (("mri", same_mri, mri.image), ("ct", same_ct, ct.image)):
             if same is not None:
@@ -104,7 +136,21 @@ class GeneratorObjective(nn.Module):
             if name in self.anchors:
                 terms[f"anchor_{name}"] = self._distance(name, fake, source)
                 total = total + s.anchor_weight * terms[f"anchor_{name}"]
-        return total, _detached(terms), _detached({"mri": fake_mri, "ct": fake_ct})
+        return total, terms, {"mri": fake_mri, "ct": fake_ct}
+
+    def _paired(self, pairs: Images) -> tuple[torch.Tensor, Losses]:
+        """Return the supervised loss, which the paper has not, and its terms."""
+        ct, mri = pairs.image[:, :1], pairs.image[:, 1:]
+        s, total = self.settings, pairs.image.new_zeros(())
+        terms: Losses = {}
+        for name, source, truth in (("mri", ct, mri), ("ct", mri, ct)):
+            if name in WHICH[s.trained_generators]:
+                fake = in_head(self.generators[name](source), pairs.head)
+                terms[f"paired_{name}"] = F.l1_loss(fake, truth)
+                terms[f"gradient_{name}"] = gradient_difference(fake, truth)
+                both = terms[f"paired_{name}"] + s.gradient_share * terms[f"gradient_{name}"]
+                total = total + s.paired_weight * both
+        return total, terms
 
     def _translate(
         self, to: str, source: Images, own: Images
@@ -131,6 +177,18 @@ class GeneratorObjective(nn.Module):
             return fake
         drawn = torch.randn(fake.shape, generator=noise, device=fake.device)
         return fake + self.settings.intermediate_noise * drawn * head
+
+
+def gradient_difference(fake: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return how much the edges of images (B, 1, H, W) differ in strength.
+
+    Mathieu et al. 2016, equation 6 with exponent 1: the mean distance of absolute differences of
+    neighbors, along rows and along columns.
+    """
+    rows, columns = (
+        F.l1_loss(fake.diff(dim=dim).abs(), truth.diff(dim=dim).abs()) for dim in (2, 3)
+    )
+    return (rows + columns) / 2
 
 
 class DiscriminatorObjective(nn.Module):

@@ -23,13 +23,16 @@ from medtranslate.errors import (
 from medtranslate.files import shipped
 from medtranslate.imaging import read
 from medtranslate.imaging.scans import FileList, FoundScan, Gathered, LeftOut, gather
-from medtranslate.training.prepared import FORMAT, SUFFIX, PreparedSet, Record, to_grey
+from medtranslate.training.prepared import (
+    FORMAT,
+    SUFFIX,
+    PreparedSet,
+    Record,
+    shows_a_head,
+    to_grey,
+)
 from medtranslate.transforms import Recipe, load_recipe
 
-FEWEST_HEAD = 0.02
-"""A slice of which less than this share shows something brighter than the background is empty."""
-
-_BRIGHT = 13  # grey of 255: 5 % above the background
 _WORTH_WORKERS = 64  # scans from which starting worker processes pays
 
 Progress = Callable[[int, int], None]
@@ -90,7 +93,7 @@ class Preparation:
         path = self.cache / f"{modality.lower()}-{self._key(gathered, digests)}{SUFFIX}"
         if not path.is_file():
             prepared = self._prepare(gathered, digests)
-            _make_folder(self.cache)
+            make_folder(self.cache)
             prepared.save(path)
         # Read back either way: mapped slices are shared between processes and cost no memory.
         prepared = PreparedSet.load(path)
@@ -196,7 +199,7 @@ class _Scans(Dataset[Any]):
         except MedTranslateError as error:
             return LeftOut(scan.name, error.fault)
         grey = to_grey(prepared.slices, prepared.head)
-        full = (grey > _BRIGHT).float().mean(dim=(1, 2)) >= FEWEST_HEAD
+        full = shows_a_head(grey)
         looks = image.meta["source"]["modality"]
         return grey[full].numpy(), looks, int((~full).sum())
 
@@ -205,7 +208,8 @@ def _unchanged(result: Any) -> Any:
     return result
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make the folder of a cache."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,9 +22,16 @@ from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unre
 from medtranslate.files import whole_file
 from medtranslate.imaging.scans import LeftOut
 
+if TYPE_CHECKING:
+    from medtranslate.training.pairs import PreparedPairs
+
 FORMAT = 1
 SUFFIX = ".safetensors"
 _KEY = "medtranslate"
+FEWEST_HEAD = 0.02
+"""A slice of which less than this share shows something brighter than the background is empty."""
+
+_BRIGHT = 13  # gray of 255: 5 % above the background
 _LEVELS = 127.0  # grey 1 to 255 are 254 equal steps from -1 to 1
 
 
@@ -38,6 +45,11 @@ def from_grey(grey: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return uint8 (N, H, W) as float32 (N, 1, H, W) in [-1, 1] and bool heads (N, 1, H, W)."""
     grey = grey[:, None]
     return ((grey.float() - 1) / _LEVELS - 1).clamp_(min=-1), grey > 0
+
+
+def shows_a_head(grey: torch.Tensor) -> torch.Tensor:
+    """Return whether slices uint8 (N, H, W) show enough of a head to learn from: bool (N,)."""
+    return (grey > _BRIGHT).float().mean(dim=(1, 2)) >= FEWEST_HEAD
 
 
 @dataclass(frozen=True)
@@ -153,7 +165,9 @@ class PreparedSet:
         """
         if not path.is_file():
             raise InputMissing("no such file of prepared slices", path=path)
-        about = _about(path)
+        about, names = read_about(path, "not a file of prepared slices")
+        if about.get("format") != FORMAT or names != {"slices", "scans"}:
+            raise Unreadable("prepared slices of another version of medtranslate", path=path)
         tensors = load_file(path)
         return cls(
             about["modality"],
@@ -181,22 +195,26 @@ class PreparedSet:
             )
 
 
-def _about(path: Path) -> dict[str, Any]:
+def read_about(path: Path, fault: str) -> tuple[dict[str, Any], set[str]]:
+    """Return the metadata of a file of slices, and the names of its tensors.
+
+    Raises
+    ------
+    Unreadable
+        It is no such file; the message is `fault`.
+    """
     try:
         with safe_open(path, framework="pt") as opened:
             text = (opened.metadata() or {})[_KEY]
             tensors = set(opened.keys())
-        about = json.loads(text)
+        return dict(json.loads(text)), tensors
     except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise Unreadable("not a file of prepared slices", path=path) from error
-    if about.get("format") != FORMAT or tensors != {"slices", "scans"}:
-        raise Unreadable("prepared slices of another version of medtranslate", path=path)
-    return dict(about)
+        raise Unreadable(fault, path=path) from error
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a run learns from, and what it is judged by.
+    """The slices of a run: for training and for validation.
 
     Attributes
     ----------
@@ -204,17 +222,22 @@ class Data:
         To train on.
     ct_held_out, mri_held_out : PreparedSet or None
         To validate on.
+    pairs : PreparedPairs or None
+        Registered scans, for the supervised terms.
     """
 
     ct: PreparedSet
     mri: PreparedSet
     ct_held_out: PreparedSet | None = None
     mri_held_out: PreparedSet | None = None
+    pairs: PreparedPairs | None = None
 
     def report(self) -> dict[str, Any]:
         """Say what was used, what was skipped and why, as builtins."""
-        sets = {"ct": self.ct, "mri": self.mri}
-        sets |= {"ct_held_out": self.ct_held_out, "mri_held_out": self.mri_held_out}  # type: ignore[dict-item]
+        sets: dict[str, PreparedSet | None] = {"ct": self.ct, "mri": self.mri}
+        sets |= {"ct_held_out": self.ct_held_out, "mri_held_out": self.mri_held_out}
+        if self.pairs is not None:
+            sets |= {"ct_paired": self.pairs.ct, "mri_paired": self.pairs.mri}
         return {
             name: {
                 "scans": len(prepared.records),
@@ -230,4 +253,5 @@ class Data:
 
     def digest(self) -> str:
         """Identify what is trained on."""
-        return f"{self.ct.digest()[:32]}{self.mri.digest()[:32]}"
+        pairs = "" if self.pairs is None else self.pairs.digest()[:32]
+        return f"{self.ct.digest()[:32]}{self.mri.digest()[:32]}{pairs}"

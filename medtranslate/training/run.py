@@ -18,6 +18,7 @@ from medtranslate.imaging.scans import FileList
 from medtranslate.training.checkpoints import Checkpoint, restore, start_from
 from medtranslate.training.distributed import World, joined
 from medtranslate.training.models import Models
+from medtranslate.training.pairs import prepare_pairs
 from medtranslate.training.preparation import Preparation, Progress, RecipeBook, default_cache
 from medtranslate.training.prepared import Data, PreparedSet
 from medtranslate.training.run_folder import RunFolder
@@ -32,12 +33,14 @@ class Training:
 
     Parameters
     ----------
-    ct, mri : path
-        Folders of scans (pictures, NIfTI, DICOM, mixed, nested), or files of slices prepared
-        earlier.
+    ct, mri : path or None
+        Folders of unpaired scans (2D images, NIfTI, DICOM, mixed, nested), or files of slices
+        prepared earlier. None for both: the pairs are also the unpaired scans.
     output : path
         The run's folder.
     settings : Settings
+    paired : path, optional
+        Registered scans for the supervised terms, as `prepare_pairs` takes them.
     include : sequence of path
         Lists of the files to take; a folder of which they name none is taken whole.
     validate : sequence of path
@@ -73,10 +76,11 @@ class Training:
         the bundle (`medtranslate.packaging.RunPackager`).
     """
 
-    ct: Path
-    mri: Path
+    ct: Path | None
+    mri: Path | None
     output: Path
     settings: Settings = field(default_factory=Settings)
+    paired: Path | None = None
     include: Sequence[Path] = ()
     validate: Sequence[Path] = ()
     recipes: Path | None = None
@@ -95,11 +99,25 @@ class Training:
     on_finished: Callable[[RunFolder, Data], None] = lambda run, data: None
 
     def __post_init__(self) -> None:
-        for name in ("ct", "mri", "output", "recipes", "cache", "init_from"):  # text in YAML
+        for name in (
+            "ct",
+            "mri",
+            "output",
+            "paired",
+            "recipes",
+            "cache",
+            "init_from",
+        ):  # text in YAML
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else Path(value))
         for name in ("include", "validate"):
             object.__setattr__(self, name, tuple(Path(path) for path in getattr(self, name)))
+        if (self.ct is None) != (self.mri is None) or (self.ct is None and self.paired is None):
+            raise TrainingFailed("give folders of CT and of MRI, or pairs, or all of them")
+        if self.paired is None and not self.settings.unpaired:
+            raise TrainingFailed(
+                "without pairs, adversarial_weight, cycle_weight and anchor_weight cannot all be 0"
+            )
         if self.validate and self.score is None:
             raise TrainingFailed("validation lists are given, but nothing to score by")
         if self.init_from is None:
@@ -147,15 +165,25 @@ class Training:
         preparation = Preparation(
             book, self.cache or default_cache(), self.workers, self.trusted, self.preparing
         )
-        ct = preparation.slices(self.ct, "CT", listed)
-        mri = preparation.slices(self.mri, "MR", listed)
+        pairs = None
+        if self.paired is not None:
+            pairs = prepare_pairs(self.paired, book, preparation.cache, self.preparing)
+        if self.ct is not None and self.mri is not None:
+            ct = preparation.slices(self.ct, "CT", listed)
+            mri = preparation.slices(self.mri, "MR", listed)
+        else:
+            assert pairs is not None
+            ct, mri = pairs.ct, pairs.mri
         every = [name for each in (ct, mri) for name in _names(each)]
+        every += pairs.names if pairs is not None else []
         included.check_all_found(every)
         held_out.check_all_found(every)
         if not held_out.lines:
-            return Data(ct, mri)
+            return Data(ct, mri, pairs=pairs)
         (ct, ct_held_out), (mri, mri_held_out) = (_split(each, held_out) for each in (ct, mri))
-        return Data(ct, mri, ct_held_out, mri_held_out)
+        if pairs is not None:
+            pairs = pairs.without(held_out.named(pairs.names))
+        return Data(ct, mri, ct_held_out, mri_held_out, pairs)
 
     def _session(self, run: RunFolder, world: World, data: Data, models: Models) -> Session:
         checkpoint = None
@@ -197,7 +225,7 @@ class Training:
         if self.settings.cuda_graph and (device.type != "cuda" or world.size > 1):
             raise TrainingFailed(
                 "a CUDA graph is made of one process's steps on a GPU",
-                remedy="leave out --cuda-graph",
+                remedy="set cuda_graph=false",
             )
 
     def _check_same(self, checkpoint: Checkpoint, about: dict[str, Any], path: Path) -> None:

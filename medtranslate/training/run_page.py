@@ -14,6 +14,7 @@ from medtranslate.training.run_folder import RunFolder
 
 _CURVES = {
     "cycle, identity and anchor (L1)": ("cycle_", "identity_", "anchor_"),
+    "pairs (L1)": ("paired_", "gradient_"),
     "adversarial": ("adversarial_",),
     "discriminators": ("discriminator_",),
 }
@@ -61,12 +62,16 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def _curves(losses: list[dict[str, str]], validation: list[dict[str, str]]) -> Figure:
     figure = Figure(figsize=(11, 3.2), layout="constrained")
-    axes = figure.subplots(1, len(_CURVES) + bool(validation), squeeze=False)[0]
+    curves = {
+        title: [name for name in losses[0] if name.startswith(starts)]
+        for title, starts in _CURVES.items()
+    }
+    curves = {title: names for title, names in curves.items() if names}
+    axes = figure.subplots(1, len(curves) + bool(validation), squeeze=False)[0]
     steps = [int(row["step"]) for row in losses]
-    for axis, (title, starts) in zip(axes, _CURVES.items(), strict=False):
-        for name in losses[0]:
-            if name.startswith(starts):
-                axis.plot(steps, [float(row[name]) for row in losses], label=name, linewidth=0.9)
+    for axis, (title, names) in zip(axes, curves.items(), strict=False):
+        for name in names:
+            axis.plot(steps, [float(row[name]) for row in losses], label=name, linewidth=0.9)
         axis.set_title(title)
     if validation:
         steps = [int(row["step"]) for row in validation]

@@ -159,7 +159,8 @@ class Session:
             world.size,
             step,
         )
-        self.trainer = CycleGANTrainer(models, batches, about["precision"], world)
+        pairs = None if data.pairs is None else data.pairs.source(settings.seed, models.device)
+        self.trainer = CycleGANTrainer(models, batches, about["precision"], world, pairs=pairs)
         self.trainer.logger.setLevel(logging.CRITICAL)  # what fails is raised: once is enough
         self.board = None
         if self._leads:

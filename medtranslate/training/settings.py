@@ -81,6 +81,8 @@ class Settings(_Explained):
         Of Adam.
     adversarial_loss : {"least-squares", "log"}
         Form of equation 1.
+    adversarial_weight : float
+        Of the adversarial losses; 1 in the paper. 0 leaves them and the discriminators out.
     cycle_weight : float
         Lambda of equation 3.
     mri_cycle_share : float
@@ -99,6 +101,12 @@ class Settings(_Explained):
         a share of lambda.
     anchored_generators : {"both", "mri", "ct"}
         Generators with that penalty, of those that learn.
+    paired_weight : float
+        Weight of the L1 distance to the truth, where a run has pairs. Not in the paper.
+    gradient_share : float
+        Weight of the gradient difference to the truth, as a share of `paired_weight`.
+    paired_batch_size : int
+        Pairs per step and process, where a run has pairs.
     pool_size : int
         Earlier synthetic images kept for each discriminator; 0 shows it the newest only.
     intermediate_noise : float
@@ -158,6 +166,7 @@ class Settings(_Explained):
     discriminator_learning_rate: Weight = 2e-4
     betas: tuple[Fraction, Fraction] = (0.5, 0.999)
     adversarial_loss: Literal["least-squares", "log"] = "least-squares"
+    adversarial_weight: Weight = 1.0
     cycle_weight: Weight = 10.0
     mri_cycle_share: Weight = 1.0
     identity_share: Weight = 0.5
@@ -165,6 +174,9 @@ class Settings(_Explained):
     trained_generators: Generators = "both"
     anchor_weight: Weight = 0.0
     anchored_generators: Generators = "both"
+    paired_weight: Weight = 10.0
+    gradient_share: Weight = 1.0
+    paired_batch_size: Count = 1
     pool_size: CountOrNone = 50
     intermediate_noise: Weight = 0.0
     ema_decay: Fraction = 0.999
@@ -231,6 +243,11 @@ class Settings(_Explained):
             return ()
         trained = WHICH[self.trained_generators]
         return tuple(name for name in WHICH[self.anchored_generators] if name in trained)
+
+    @property
+    def unpaired(self) -> bool:
+        """Whether any term is asked of unpaired images."""
+        return bool(self.adversarial_weight or self.cycle_weight or self.anchor_weight)
 
     @property
     def image_size(self) -> tuple[int, int]:

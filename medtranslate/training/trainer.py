@@ -21,6 +21,7 @@ from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.distributed import World
 from medtranslate.training.models import SIDES, Models
 from medtranslate.training.objective import DiscriminatorObjective, GeneratorObjective, Losses
+from medtranslate.training.pairs import PairSource
 from medtranslate.training.randomness import generator, reseed
 from medtranslate.training.settings import Settings
 
@@ -40,6 +41,8 @@ class CycleGANTrainer(Trainer):
     world : World
     handlers : sequence
         MONAI's or Ignite's.
+    pairs : PairSource, optional
+        For the supervised terms.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class CycleGANTrainer(Trainer):
         precision: str = "float32",
         world: World | None = None,
         handlers: Sequence[Any] = (),
+        pairs: PairSource | None = None,
     ) -> None:
         settings, world = models.settings, world or World()
         super().__init__(
@@ -60,6 +64,7 @@ class CycleGANTrainer(Trainer):
             decollate=False,
         )
         self.models, self.world, self.precision = models, world, precision
+        self.pairs = pairs
         self.generate = world.wrap(GeneratorObjective(models.generators, settings, models.anchors))
         self.judge = world.wrap(DiscriminatorObjective(models.discriminators, settings))
         self._draws = {purpose: torch.Generator(models.device) for purpose in ("noise", "pool")}
@@ -81,7 +86,8 @@ class CycleGANTrainer(Trainer):
         }
         for purpose, draws in self._draws.items():
             reseed(draws, self.models.settings.seed, purpose, step, self.world.rank)
-        losses = self._step_of(self.state.epoch)({**batchdata, **changes})
+        pairs = {} if self.pairs is None else self._paired(self.pairs, step)
+        losses = self._step_of(self.state.epoch)({**batchdata, **changes, **pairs})
         if self.models.average is not None:
             self.models.average.update(step)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
@@ -103,9 +109,20 @@ class CycleGANTrainer(Trainer):
             return step
 
         def pools_full() -> bool:
-            return all(pool.full((1, *settings.image_size)) for pool in models.pools.values())
+            shape = (1, *settings.image_size)
+            return not step.judged or all(pool.full(shape) for pool in models.pools.values())
 
         return CapturedStep(step, pools_full, draws.values(), models.device)
+
+    def _paired(self, source: PairSource, step: int) -> Given:
+        """Return this process's pairs of a step, and their changes."""
+        count = self.models.settings.paired_batch_size
+        pairs = source.pairs((step * self.world.size + self.world.rank) * count, count)
+        return {
+            "pairs": torch.cat([pairs.ct, pairs.mri], dim=1),
+            "pairs head": pairs.head,
+            "pairs changes": self._changes("pairs", count, step),
+        }
 
     def _changes(self, name: str, count: int, step: int) -> torch.Tensor:
         # Drawn for all processes' pictures, of which this one takes its share: so many processes
@@ -118,7 +135,11 @@ class CycleGANTrainer(Trainer):
 
 
 Given = dict[str, torch.Tensor]
-"""``"ct"``, ``"mri"``: uint8 (B, 256, 256); ``"ct changes"``, ``"mri changes"``: float32 (B, 5)."""
+"""``"ct"``, ``"mri"``: uint8 (B, 256, 256); ``"ct changes"``, ``"mri changes"``: float32 (B, 5).
+
+Where there are pairs also ``"pairs"``: float32 (P, 2, 256, 256), a CT and its MRI;
+``"pairs head"``: bool (P, 1, 256, 256); ``"pairs changes"``: float32 (P, 5).
+"""
 
 
 @dataclass(frozen=True)
@@ -146,20 +167,30 @@ class Step:
     precision: str
     draws: dict[str, torch.Generator]
 
+    @property
+    def judged(self) -> bool:
+        """Whether discriminators learn."""
+        return self.augment.settings.adversarial_weight > 0
+
     def __call__(self, given: Given) -> Losses:
         """Take the step; return its losses, on the device."""
         models, optimizers = self.models, self.models.optimizers
         ct, mri = (self.augment(given[name], given[f"{name} changes"]) for name in ("ct", "mri"))
+        pairs = None
+        if "pairs" in given:
+            pairs = self.augment.change(given["pairs"], given["pairs head"], given["pairs changes"])
 
         models.discriminators.requires_grad_(False)
         optimizers["generators"].zero_grad(set_to_none=True)
         with autocast(self.precision, models.device):
             total, losses, fakes = self.generate(
-                ct, mri, models.discriminators, self.draws["noise"]
+                ct, mri, models.discriminators, self.draws["noise"], pairs
             )
         total.backward()
         optimizers["generators"].step()
 
+        if not self.judged:
+            return dict(losses)
         models.discriminators.requires_grad_(True)
         optimizers["discriminators"].zero_grad(set_to_none=True)
         shown = {

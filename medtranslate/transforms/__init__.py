@@ -23,6 +23,7 @@ from medtranslate.transforms.intensity import (
     ToUnits,
 )
 from medtranslate.transforms.load import build, line_of, load_recipe, read_yaml, refuse
+from medtranslate.transforms.pair import prepare_pair
 from medtranslate.transforms.placement import Placement
 from medtranslate.transforms.recipe import Prepared, Recipe
 from medtranslate.transforms.traced import head_of
@@ -57,6 +58,7 @@ __all__ = [
     "head_of",
     "line_of",
     "load_recipe",
+    "prepare_pair",
     "read_yaml",
     "refuse",
 ]
