@@ -3,8 +3,8 @@
 On a made 512x512x160 int16 head CT in a ``.nii.gz`` (`conversion.make_scan`):
 
 - bare: read, prepare, translate, restore, write; nothing else;
-- domain check, unseen, round trip, variation: each alone, on what the bare conversion has at hand;
-- memory: the most that a conversion holds with and without the round trip and its map, each in a
+- domain check, unseen, cycle error, variation: each alone, on what the bare conversion has at hand;
+- memory: the most that a conversion holds with and without the cycle error and its map, each in a
   process of its own, beside the size of one float32 volume; by force, as the made scan is no head.
 
 The model is the shipped one, or a network of drawn weights; the domain check is the shipped one's.
@@ -33,7 +33,7 @@ from monai.data import MetaTensor
 from medtranslate import Bundle, Translator, read, write
 from medtranslate.domain_check import DomainCheck, load_domain
 from medtranslate.quality import cycle_error, variation
-from medtranslate.quality.coverage import find_unseen
+from medtranslate.quality.coverage import measure_coverage
 from medtranslate.translation.source import source_of
 
 
@@ -93,8 +93,8 @@ def one_round(translator: Translator, domain: DomainCheck | None, scan: Path) ->
         with clock(taken, "domain check"):
             domain.judge(prepared, source)
     with clock(taken, "unseen"):
-        find_unseen(prepared, image, translator.bundle.recipe("CT", "volume"))
-    with clock(taken, "round trip"):
+        measure_coverage(prepared, image, translator.bundle.recipe("CT", "volume"))
+    with clock(taken, "cycle error"):
         cycle_error(translator, image, result, prepared)
     with clock(taken, "variation"):
         variation(translator, image, result, prepared)
@@ -122,10 +122,10 @@ def shipped_domain() -> DomainCheck | None:
 
 
 def report_memory(bundle: Path, scan: Path) -> None:
-    """Print the peak of the command line with and without a round trip and its map."""
+    """Print the peak of the command line with and without a cycle error and its map."""
     peaks = {
         "bare": peak(bundle, scan, "--no-cycle"),
-        "with the round trip": peak(bundle, scan),
+        "with the cycle error": peak(bundle, scan),
         "with its map": peak(bundle, scan, "--map"),
         "with variation and maps": peak(bundle, scan, "--variation", "--map"),
     }

@@ -44,7 +44,7 @@ from medtranslate.errors import (
 )
 from medtranslate.imaging.folder_modality import vote
 from medtranslate.modality import TARGETS, Modality
-from medtranslate.quality.worst_slices import Look
+from medtranslate.quality.cycle import WorstSlice
 from medtranslate.report.preview import Panel, save_preview
 from medtranslate.report.record import report, write_report
 from medtranslate.translation import Translator
@@ -222,7 +222,7 @@ class Conversions(Iterator[Conversion]):
         self._given = [Path(path) for path in paths]
         self._translator: Translator | None = None
         self._done: list[Conversion] = []
-        self._worst: dict[int, tuple[Look, ...]] = {}
+        self._worst: dict[int, tuple[WorstSlice, ...]] = {}
         self._report: dict[str, Any] | None = None
         check_options(options)
         check_reports(options.report_files, overwrite=options.overwrite)
@@ -397,7 +397,7 @@ class Conversions(Iterator[Conversion]):
         )
         return done, converted
 
-    def _recorded(self, done: Conversion, worst: tuple[Look, ...] = ()) -> Conversion:
+    def _recorded(self, done: Conversion, worst: tuple[WorstSlice, ...] = ()) -> Conversion:
         """Keep what the exit code and the report need."""
         if worst:
             self._worst[len(self._done)] = worst

@@ -14,10 +14,9 @@ from medtranslate.conversion.options import ConversionOptions
 from medtranslate.device import Progress
 from medtranslate.domain_check import Judgment
 from medtranslate.modality import Modality
-from medtranslate.quality.coverage import Unseen, find_unseen
-from medtranslate.quality.cycle import CycleError, cycle_error
+from medtranslate.quality.coverage import Coverage, measure_coverage
+from medtranslate.quality.cycle import CycleError, WorstSlice, cycle_error, worst_slices
 from medtranslate.quality.variation import Variation, variation
-from medtranslate.quality.worst_slices import Look, worst_looks
 from medtranslate.report.record import recipe_record
 from medtranslate.transforms import Prepared
 from medtranslate.translation import Translator
@@ -89,12 +88,12 @@ class Checks:
         back = Modality(self.source["modality"]).target
         return self.options.cycle and back in self.translator.bundle.generators
 
-    def before(self) -> tuple[Unseen, list[str]]:
+    def before(self) -> tuple[Coverage, list[str]]:
         """Judge the scan before it is translated.
 
         Returns
         -------
-        (Unseen, list of str)
+        (Coverage, list of str)
             What is outside the model's view, and notes for the user, a sentence each.
 
         Raises
@@ -110,7 +109,7 @@ class Checks:
             "target": recipe_record(target),
         }
         judgment, notes = self._judged()
-        unseen = find_unseen(self.prepared, self.image, recipe, _unlike(judgment))
+        unseen = measure_coverage(self.prepared, self.image, recipe, _unlike(judgment))
         self.trace.found["unseen"] = unseen.as_builtins()
         if self.options.cycle and not self.measures_cycle:
             notes.append("no cycle error is measured: the model has no generator back")
@@ -127,8 +126,8 @@ class Checks:
         return replace(self, prepared=prepared)
 
     def measure_cycle(
-        self, result: MetaTensor, unseen: Unseen, progress: Progress
-    ) -> tuple[CycleError, list[Look]]:
+        self, result: MetaTensor, unseen: Coverage, progress: Progress
+    ) -> tuple[CycleError, list[WorstSlice]]:
         """Measure the cycle error, and cut out the worst slices where a page shows them."""
         translator = self.translator
         found = cycle_error(translator, self.image, result, self.prepared, progress=progress)
@@ -136,8 +135,8 @@ class Checks:
         if not self.options.wants_page:
             return found, []
         odd = {*(unseen.below_skull_base or ()), *unseen.unlike}
-        looks = worst_looks(translator, self.image, result, found, self.prepared, passed_over=odd)
-        return found, looks
+        worst = worst_slices(translator, self.image, result, found, self.prepared, exclude=odd)
+        return found, worst
 
     def measure_variation(self, result: MetaTensor, progress: Progress) -> Variation:
         """Measure the variation."""

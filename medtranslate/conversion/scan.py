@@ -26,11 +26,9 @@ from medtranslate.imaging.dicom import (
 )
 from medtranslate.imaging.image2d import write_stack
 from medtranslate.imaging.source import SourceRecord
-from medtranslate.quality.coverage import Unseen, marked
-from medtranslate.quality.cycle import CycleError
-from medtranslate.quality.error_map import Measure
-from medtranslate.quality.maps import write_map
-from medtranslate.quality.worst_slices import Look
+from medtranslate.quality.coverage import Coverage, mark_unseen
+from medtranslate.quality.cycle import CycleError, WorstSlice
+from medtranslate.quality.error_map import ErrorMap, write_map
 from medtranslate.report.preview import Panel, panels, save_preview
 from medtranslate.report.record import conversion
 from medtranslate.translation import Translator
@@ -136,7 +134,7 @@ class Converted:
         What was noticed, a sentence each.
     panels : tuple of Panel
         Source beside result.
-    worst : tuple of Look
+    worst : tuple of WorstSlice
         The slices of largest cycle error, where a page shows them.
     """
 
@@ -144,7 +142,7 @@ class Converted:
     synthesis: Mapping[str, Any]
     notes: tuple[str, ...]
     panels: tuple[Panel, ...]
-    worst: tuple[Look, ...]
+    worst: tuple[WorstSlice, ...]
 
 
 def convert_scan(
@@ -194,7 +192,7 @@ def convert_scan(
         )
         del prepared  # its slices are the result's now, which has its own voxels
     cycle: CycleError | None = None
-    worst: list[Look] = []
+    worst: list[WorstSlice] = []
     if checks.measures_cycle:
         with trace.stage("cycle"):
             cycle, worst = checks.measure_cycle(result, unseen, passes.next())
@@ -327,10 +325,10 @@ def _repaired(result: MetaTensor, options: ConversionOptions) -> list[str]:
 
 
 def _write_map(
-    measure: Measure, path: Path, checks: Checks, unseen: Unseen, result: MetaTensor
+    measure: ErrorMap, path: Path, checks: Checks, unseen: Coverage, result: MetaTensor
 ) -> None:
     if checks.source["kind"] == "volume":
-        marked(measure, checks.prepared, unseen)
+        mark_unseen(measure, checks.prepared, unseen)
     with folder_created(path.parent):
         synthesis = result.meta["synthesis"]
         write_map(measure, synthesis, path, overwrite=checks.options.overwrite)

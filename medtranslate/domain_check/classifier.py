@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import nn
@@ -88,7 +89,8 @@ class AnomalyEnsemble(nn.Module):
         modality : {"CT", "MR"}
         """
         features = extract_features(augmented(halves).flatten(0, 1), modality).with_mirrored()
-        odds = torch.stack([member.log_odds(features) for member in self.members])
+        members = (cast("AnomalyClassifier", member) for member in self.members)
+        odds = torch.stack([member.log_odds(features) for member in members])
         return odds.view(-1, len(halves), odds.shape[-1]).mean(0)
 
 

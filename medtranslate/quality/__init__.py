@@ -1,7 +1,21 @@
 """How far to trust a result: cycle error, variation and coverage."""
 
-from medtranslate.quality.cycle import CycleError, cycle_error
-from medtranslate.quality.error_map import Measure, SliceError
+from medtranslate.quality.coverage import Coverage, mark_unseen, measure_coverage
+from medtranslate.quality.cycle import CycleError, WorstSlice, cycle_error, worst_slices
+from medtranslate.quality.error_map import ErrorMap, SliceError, write_map
 from medtranslate.quality.variation import Variation, variation
 
-__all__ = ["CycleError", "Measure", "SliceError", "Variation", "cycle_error", "variation"]
+__all__ = [
+    "Coverage",
+    "CycleError",
+    "ErrorMap",
+    "SliceError",
+    "Variation",
+    "WorstSlice",
+    "cycle_error",
+    "mark_unseen",
+    "measure_coverage",
+    "variation",
+    "worst_slices",
+    "write_map",
+]

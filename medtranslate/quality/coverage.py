@@ -1,7 +1,7 @@
-"""Where the model could not see: beyond its field, beyond its window, below the skull base.
+"""Coverage: what the model could not see, beyond its field of view, its window, its training data.
 
-A round trip says nothing of what was never shown. These places are counted, and marked in a map
-that is written by values below zero (`marked`).
+The cycle error says nothing about what the network never saw. These places are counted, and marked
+in error maps by values below zero (`mark_unseen`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from medtranslate.quality.error_map import Measure
+from medtranslate.quality.error_map import ErrorMap
 from medtranslate.transforms import Placement, Prepared, Recipe
 
 _SATURATED = 1 - 1e-6
@@ -27,22 +27,22 @@ of a real head CT it is at most 0.04 up to the foramen magnum and 0.09 to 0.68 a
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """What of a scan the model was not shown, or was not trained on.
+class Coverage:
+    """What of a scan the model could not see, or was not trained on.
 
     Parameters
     ----------
     outside_field : int
-        Voxels outside the network's field, background in the result, that are not air: tissue, or
-        a head rest.
+        Voxels outside the network's field of view, background in the result, that are not air:
+        tissue, or a head rest.
     below_window, above_window : float
-        Share of the head, 0 to 1, that the network saw as plain black or plain white, so that no
-        structure shows in it: air and fat, bone in a CT in the brain window.
+        Fraction of the head, 0 to 1, that is plain black or plain white to the network, so that no
+        structure is visible in it: air and fat, bone in a CT in the brain window.
     below_skull_base : tuple of int, or None
-        Slices, by their index in the scan, that lie below the brain; None where it cannot be told,
-        which is so for every MR and every picture.
+        Slices, by their index in the scan, that lie below the brain; None where it is unknown:
+        every MR and every 2D image.
     unlike : tuple of int
-        Slices that the domain check finds unlike those that the model was trained on.
+        Slices whose anomaly score alone would refuse a scan.
     """
 
     outside_field: int
@@ -52,7 +52,7 @@ class Unseen:
     unlike: tuple[int, ...] = ()
 
     def as_builtins(self) -> dict[str, Any]:
-        """Give it as JSON takes it."""
+        """Return the figures as builtins."""
         base = self.below_skull_base
         return {
             "outside_field_voxels": self.outside_field,
@@ -63,21 +63,21 @@ class Unseen:
         }
 
 
-def find_unseen(
+def measure_coverage(
     prepared: Prepared, image: MetaTensor, recipe: Recipe, unlike: Sequence[int] = ()
-) -> Unseen:
-    """Find what the model could not see of a scan.
+) -> Coverage:
+    """Measure what of a scan the model could not see.
 
     Parameters
     ----------
     prepared : Prepared
-        The scan, its slices still the scan's.
+        From `Translator.prepare`, with the slices of the scan still in it.
     image : MetaTensor (1, X, Y, Z)
         The scan, in physical units.
     recipe : Recipe
-        That prepared it.
+        The recipe that prepared it.
     unlike : sequence of int
-        Network slices that the domain check finds unlike those of the training.
+        Network slices whose anomaly score alone would refuse a scan.
     """
     slices, head = prepared.slices[:, 0], prepared.head
     size = max(1, int(head.sum()))
@@ -85,7 +85,7 @@ def find_unseen(
     at = prepared.placement.slices
     shows_bone = recipe.modality == "CT" and recipe.kind == "volume"
     base = _below_skull_base(slices, head) if shows_bone else None
-    return Unseen(
+    return Coverage(
         _outside_field(prepared.placement, image, recipe),
         int(black.sum()) / size,
         int(white.sum()) / size,
@@ -94,20 +94,20 @@ def find_unseen(
     )
 
 
-def marked(measure: Measure, prepared: Prepared, unseen: Unseen) -> MetaTensor:
-    """Mark in a map where the model could not see, and give the map.
+def mark_unseen(measure: ErrorMap, prepared: Prepared, coverage: Coverage) -> MetaTensor:
+    """Mark in an error map, in place, where the model could not see.
 
-    A value ``v`` below 0 is such a place, and ``-1 - v`` is what was measured there all the same;
-    outside the network's field it is -1.
+    A value ``v`` below 0 is such a place, and ``-1 - v`` is what was measured there; outside the
+    network's field of view it is -1.
 
     Parameters
     ----------
-    measure : Measure
-        Its map is changed, because a second one would not fit beside a long series.
+    measure : ErrorMap
+        Its map is changed, because a second one would not fit in memory beside a long series.
     prepared : Prepared
-        The scan, its slices still the scan's.
-    unseen : Unseen
-        From `find_unseen`.
+        From `Translator.prepare`, with the slices of the scan still in it.
+    coverage : Coverage
+        From `measure_coverage`.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def marked(measure: Measure, prepared: Prepared, unseen: Unseen) -> MetaTensor:
         The map of `measure`.
     """
     volume = measure.map.as_tensor()[0]
-    whole = {*(unseen.below_skull_base or ()), *unseen.unlike}
+    whole = {*(coverage.below_skull_base or ()), *coverage.unlike}
     place = prepared.placement
     stack = volume.permute(place.axes)
     for number, at in enumerate(place.slices.tolist()):
@@ -129,7 +129,7 @@ def marked(measure: Measure, prepared: Prepared, unseen: Unseen) -> MetaTensor:
 
 
 def _outside_field(place: Placement, image: MetaTensor, recipe: Recipe) -> int:
-    """Count voxels that the network's field does not cover, above the level of tissue."""
+    """Count voxels outside the network's field of view, above the level of tissue."""
     volume = image.as_tensor()[0].detach().cpu()
     beyond = ~place.seen
     if recipe.tissue is None or recipe.kind == "picture" or not beyond.any():
@@ -141,10 +141,10 @@ def _outside_field(place: Placement, image: MetaTensor, recipe: Recipe) -> int:
 
 
 def _below_skull_base(slices: torch.Tensor, head: torch.Tensor) -> NDArray[np.int64] | None:
-    """Give the network slices below the first that shows brain; None where none does.
+    """Return the network slices below the first that shows brain; None where none does.
 
     Brain is soft tissue that bone encloses. Where a large part of the skull is missing it is not
-    enclosed, and nothing is said.
+    enclosed, and the slices are unknown.
     """
     for number in np.flatnonzero(head.flatten(1).any(1).numpy()):
         bone = (slices[number] >= _SATURATED).numpy()
@@ -155,11 +155,12 @@ def _below_skull_base(slices: torch.Tensor, head: torch.Tensor) -> NDArray[np.in
 
 
 def _enclosed(bone: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Give what lies within bone: not reached from outside, but through gaps of some mm."""
+    """Return what lies within bone: not connected to the outside by more than gaps of some mm."""
     rows, columns = bone.shape
     # At a quarter of the size, where a pixel is bone if any of its sixteen is, sutures are closed.
     coarse = bone.reshape(rows // 4, 4, columns // 4, 4).any(axis=(1, 3))
     free = sitk.GetImageFromArray(np.pad(~coarse, 1, constant_values=True).view(np.uint8))
     parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(free))
     inside = (parts != parts[0, 0])[1:-1, 1:-1] & ~coarse
-    return inside.repeat(4, axis=0).repeat(4, axis=1)
+    enclosed: NDArray[np.bool_] = inside.repeat(4, axis=0).repeat(4, axis=1)
+    return enclosed

@@ -1,37 +1,49 @@
-"""The cycle error: what of a scan is still there after it was translated there and back.
+"""The cycle error: how a scan differs from its reconstruction (CT -> MRI -> CT, or the reverse).
 
-CycleGAN is trained to bring a scan back, and learns to do so by hiding it in patterns that nobody
+CycleGAN is trained to reconstruct a scan, and learns to do so by hiding it in patterns that nobody
 sees (Chu, Zhmoginov, Sandler: "CycleGAN, a Master of Steganography", 2017). A figure taken from
-the generators alone therefore flatters. Here the result goes back as it is written, rounded, with
-noise laid over it: what comes back was really shown.
+the generators alone therefore flatters. Here the result is translated back as it is written,
+rounded, with noise over it: what is reconstructed was really visible.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
+from numpy.typing import NDArray
 
 from medtranslate.device import Progress
-from medtranslate.quality.error_map import Measure
+from medtranslate.quality.error_map import ErrorMap
 from medtranslate.quality.pair import Indices, Pair
 from medtranslate.transforms import Prepared
 from medtranslate.translation import Translator
 
 NOISE = 0.04
-"""Standard deviation of the noise, where the range of values is [-1, 1]: 2.4 HU in the brain
-window, which is about the noise of a head CT itself, so whoever reads scans looks through as much;
-and what `intermediate_noise` in training is set to (``docs/how-to/train.md``)."""
+"""Standard deviation of the noise, for values in [-1, 1]: 2.4 HU in the brain window, about the
+noise of a head CT itself; `intermediate_noise` in training is set to the same."""
+
+COUNT = 4
+"""Number of worst slices that are shown."""
+
+_MIN_HEAD = 0.25  # of the largest slice's head: the vertex is all rim, and always worst
+
+GrayImage = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class CycleError(Measure):
-    """What the round trip did not bring back: absolute differences, in the scan's units.
+@dataclass(frozen=True, eq=False)
+class CycleError(ErrorMap):
+    """Absolute differences of a scan and its reconstruction, in the scan's units.
 
-    ``limits`` is what the network was shown of the scan: HU of the window, percentiles of an MR,
-    black and white of a picture. Beyond them nothing is compared.
+    ``limits`` is the range that the network saw of the scan: HU of the window, percentiles of an
+    MR, black and white of a 2D image. Values beyond it are not compared.
     """
+
+    name: ClassVar[str] = "cycle error"
 
 
 def cycle_error(
@@ -42,10 +54,10 @@ def cycle_error(
     *,
     progress: Progress = lambda done, of: None,
 ) -> CycleError:
-    """Translate a result back and compare it with its scan.
+    """Translate a result back and compare the reconstruction with the scan.
 
-    What comes back is compared with the scan as the network saw it, so that what is finer than a
-    network pixel, and was never translated, is no error. One scan gives one figure, bit for bit.
+    The reconstruction is compared with the scan as the network saw it, so that detail finer than a
+    network pixel is no error. The same scan and result give the same error, bit for bit.
 
     Parameters
     ----------
@@ -57,29 +69,38 @@ def cycle_error(
         Its translation (or an altered one: the map shows where it no longer fits the scan), in the
         target's units on the scan's grid; whole numbers, as they are written.
     prepared : Prepared, optional
-        What `Translator.prepare` gave for the scan, where it is still at hand with its own slices;
-        else the scan is prepared again.
+        From `Translator.prepare`, with the slices of the scan still in it; without it the scan is
+        prepared again.
     progress : function
         Called with the slices done and the slices in all.
 
     Raises
     ------
     ModelUnusable
-        If the model has no way back.
+        If the model has no generator back.
     MedTranslateError
         If the scan cannot be prepared (`Translator.prepare`).
     ValueError
         If image and result differ in shape.
+
+    Examples
+    --------
+    >>> from medtranslate.phantom import Phantom
+    >>> translator = Translator.load(device="cpu")
+    >>> scan = Phantom(shape=(64, 64, 2), spacing=(3.0, 3.0, 20.0)).volume()
+    >>> found = cycle_error(translator, scan, translator.translate(scan, to="mri"))
+    >>> found.units, 0 < found.share < 0.2
+    ('HU', True)
     """
     pair = Pair.of(translator, image, result, prepared)
 
-    def lost(chosen: Indices) -> torch.Tensor:
-        return brought_back(translator, pair, chosen).sub_(pair.source_frames(chosen))
+    def difference(chosen: Indices) -> torch.Tensor:
+        return reconstruct(translator, pair, chosen).sub_(pair.source_frames(chosen))
 
-    return CycleError.take(
+    return CycleError.measure(
         pair,
         image,
-        lost,
+        difference,
         torch.Tensor.abs_,
         limits=pair.prepared.limits,
         units=pair.units,
@@ -88,8 +109,8 @@ def cycle_error(
     )
 
 
-def brought_back(translator: Translator, pair: Pair, chosen: Indices) -> torch.Tensor:
-    """Send slices of a result, with noise over the head, back to what the scan was.
+def reconstruct(translator: Translator, pair: Pair, chosen: Indices) -> torch.Tensor:
+    """Translate slices of a result, with noise over the head, back to the scan's modality.
 
     Returns
     -------
@@ -98,14 +119,95 @@ def brought_back(translator: Translator, pair: Pair, chosen: Indices) -> torch.T
     """
     frames, head = pair.result_frames(chosen), pair.prepared.head[chosen][:, None]
     frames.add_(_noise(chosen, frames.shape[2:]) * head).clamp_(-1, 1)
-    back = translator.translate_frames(frames, to=pair.back).clamp_(-1, 1)
-    back[~head] = -1
-    return back
+    reconstruction = translator.translate_frames(frames, to=pair.back).clamp_(-1, 1)
+    reconstruction[~head] = -1
+    return reconstruction
 
 
 def _noise(chosen: Indices, size: torch.Size) -> torch.Tensor:
-    """Draw the noise of each slice from its own number, however slices are batched."""
+    """Draw the noise of each slice with its index as seed, so that batching does not matter."""
     drawn = [
         torch.randn((1, *size), generator=torch.Generator().manual_seed(int(one))) for one in chosen
     ]
     return torch.stack(drawn).mul_(NOISE)
+
+
+@dataclass(frozen=True, eq=False)
+class WorstSlice:
+    """A slice with its result and reconstruction, as the network saw them.
+
+    Parameters
+    ----------
+    index : int
+        Index of the slice along its axis of the scan, from 0.
+    error : float
+        Mean error, in the scan's units.
+    peak : float or None
+        Error of its worst patch, in the same units.
+    source, result, reconstruction : uint8 array (size, size)
+        Gray; rows from anterior to posterior, columns from the patient's right to left.
+    difference : uint8 array (size, size)
+        Absolute difference of source and reconstruction; 255 is half the range of values, or more.
+    """
+
+    index: int
+    error: float
+    peak: float | None
+    source: GrayImage
+    result: GrayImage
+    reconstruction: GrayImage
+    difference: GrayImage
+
+
+def worst_slices(
+    translator: Translator,
+    image: MetaTensor,
+    result: MetaTensor,
+    found: CycleError,
+    prepared: Prepared | None = None,
+    *,
+    exclude: Collection[int] = (),
+    count: int = COUNT,
+) -> list[WorstSlice]:
+    """Return the slices with the largest peaks, among those that show a good part of the head.
+
+    Parameters
+    ----------
+    translator, image, result, prepared
+        As `cycle_error`.
+    found : CycleError
+        From `cycle_error`.
+    exclude : collection of int
+        Indices of slices to leave out, such as those below the skull base.
+    count : int
+        Maximum number of slices.
+
+    Returns
+    -------
+    list of WorstSlice
+        The largest peak first.
+    """
+    pair = Pair.of(translator, image, result, prepared)
+    numbers = {int(at): number for number, at in enumerate(pair.prepared.placement.slices)}
+    least = _MIN_HEAD * max((one.voxels for one in found.slices), default=0)
+    shown = [s for s in found.worst if s.voxels >= least and s.index not in exclude]
+    slices = []
+    for one in shown[:count]:
+        chosen = np.array([numbers[one.index]])
+        source, back = pair.source_frames(chosen), reconstruct(translator, pair, chosen)
+        made = pair.result_frames(chosen)
+        difference = (2 * (back - source).abs() - 1).clamp_(-1, 1)  # 1 is half the range
+        slices.append(
+            WorstSlice(
+                one.index,
+                one.error,
+                one.peak,
+                *(_gray(each) for each in (source, made, back, difference)),
+            )
+        )
+    return slices
+
+
+def _gray(frames: torch.Tensor) -> GrayImage:
+    """Return the one slice of (1, 1, size, size) in [-1, 1] as gray levels."""
+    return ((frames[0, 0] + 1) * 127.5).round().to(torch.uint8).numpy()

@@ -1,35 +1,53 @@
-"""A measure of a result: a map on the scan's grid, a figure a slice, a figure for the scan."""
+"""Error maps: voxel by voxel on the scan's grid, with figures per slice and for the scan.
+
+The mean of a slice is dominated by skull and skin, and hardly responds to an error the size of a
+lesion, a hundredth of the slice. The worst patch deep in the head does (`peaks`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
+import torch.nn.functional as F
 from monai.data import MetaTensor
 
 from medtranslate.device import Progress
+from medtranslate.imaging import write
+from medtranslate.imaging.image2d import write_stack
 from medtranslate.quality.pair import Indices, Pair, like_scan
-from medtranslate.quality.peak_error import peaks
 from medtranslate.transforms import Limits
+
+PATCH = 9
+"""Side of a patch in network pixels, 8 mm of a volume: of 5, 9, 13 and 17 the one that finds most
+planted errors in validation images (``benchmarks/planted_errors.py``)."""
+
+RIM = 10
+"""Least distance of a patch's center from the head's outline, in network pixels: 9 mm are skin and
+skull, which no reconstruction restores."""
+
+_PLAIN = 1 - 1e-6  # the end of a window after resampling, whose weights sum to 1 within rounding
 
 
 @dataclass(frozen=True)
 class SliceError:
-    """The figures of one slice.
+    """The error of one slice.
 
     Parameters
     ----------
     index : int
-        Of the slice along `Measure.axis` of the scan, from 0.
+        Index along `ErrorMap.axis` of the scan, from 0.
     error : float
-        Mean over the head within the network's field, in the measure's units.
+        Mean over the head within the network's field of view, in the map's units.
     voxels : int
-        Over how many voxels.
+        Number of voxels that the mean is over.
     peak : float or None
-        What its worst patch deep in the head lost (`medtranslate.quality.peak_error`), in the same
-        units; None where no patch has room.
+        Error of the worst patch deep in the head (`peaks`), in the same units; None where no patch
+        fits.
     """
 
     index: int
@@ -38,26 +56,29 @@ class SliceError:
     peak: float | None
 
 
-@dataclass(frozen=True)
-class Measure:
-    """What a check found, in units, on the scan's grid.
+@dataclass(frozen=True, eq=False)
+class ErrorMap:
+    """An error of a result, in units, on the scan's grid.
 
     Parameters
     ----------
     map : MetaTensor (1, X, Y, Z)
-        Float32, not below 0; 0 outside the head and outside the network's field; affine, shape
-        and source of the scan.
+        Float32, not below 0; 0 outside the head and outside the network's field of view; affine,
+        shape and source of the scan.
     error : float
-        Mean over the head within the network's field.
+        Mean over the head within the network's field of view.
     slices : tuple of SliceError
-        Those that hold some head, from inferior to superior.
+        Those that show some head, inferior to superior.
     axis : int
-        Axis of the scan (0 for X) along which the slices lie.
+        Axis of the scan (0 for X) along which the slices are numbered.
     units : str
         ``"HU"``, ``"scanner units"``, ``"arbitrary units"`` or ``"grey levels"``.
     limits : (low, high)
-        The range of values that could be, in these units.
+        The range of possible values, in these units.
     """
+
+    name: ClassVar[str] = "error"
+    """What is measured, for labels."""
 
     map: MetaTensor
     error: float
@@ -68,18 +89,18 @@ class Measure:
 
     @property
     def share(self) -> float:
-        """The error as a share of the range of values, 0 to 1."""
+        """The error as a fraction of the range of values, 0 to 1."""
         return self.error / (self.limits[1] - self.limits[0])
 
     @property
     def worst(self) -> tuple[SliceError, ...]:
-        """The slices, those with the largest peak first; last, by error, those that have none."""
+        """The slices by peak, the largest first; those without a peak come last, by error."""
         return tuple(
             sorted(self.slices, key=lambda one: (one.peak or 0.0, one.error), reverse=True)
         )
 
     @classmethod
-    def take(
+    def measure(
         cls,
         pair: Pair,
         image: MetaTensor,
@@ -91,24 +112,24 @@ class Measure:
         batch: int,
         progress: Progress,
     ) -> Self:
-        """Measure slice by slice; besides the map only a batch of slices is held.
+        """Measure slice by slice; only the map and a batch of slices are held in memory.
 
         Parameters
         ----------
         pair : Pair
-            What is measured.
+            Scan and result.
         image : MetaTensor (1, X, Y, Z)
-            The scan, whose place the map takes.
+            The scan, whose grid and metadata the map takes.
         frames : function
-            Gives what is measured in some slices (n, 1, size, size), where the range is 2.
+            Returns the error of some slices (n, 1, size, size), for a range of values of 2.
         size : function
-            Makes values that are not below 0 of it once it lies on the scan's grid.
+            Makes the error, resampled to the scan's grid, non-negative.
         limits : Limits
             The range of values, in units.
         units : str
-            Their name.
+            Name of the units.
         batch : int
-            Slices at once.
+            Slices per batch.
         progress : function
             Called with the slices done and the slices in all.
         """
@@ -145,7 +166,7 @@ class Measure:
         )
 
     def as_builtins(self) -> dict[str, Any]:
-        """Give the figures, without the map, as JSON takes them."""
+        """Return the figures, without the map, as builtins."""
         return {
             "error": round(self.error, 4),
             "units": self.units,
@@ -163,3 +184,117 @@ class Measure:
             ],
             "worst_slices": [one.index for one in self.worst[:10]],
         }
+
+
+def write_map(
+    measure: ErrorMap,
+    synthesis: Mapping[str, Any],
+    path: Path,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write an error map, complete or not at all.
+
+    Parameters
+    ----------
+    measure : ErrorMap
+        Its map is rounded in place, so that it compresses as well as a scan: in volumes to about a
+        4096th of the range, in 2D images, which hold nothing below 0 and no marks, to gray levels.
+    synthesis : mapping
+        ``meta["synthesis"]`` of the result.
+    path : Path
+        ``.nii``, ``.nii.gz``, ``.mha`` or ``.nrrd``; for 2D images ``.png``, ``.tif`` or, without
+        a suffix, a folder of PNGs.
+    overwrite : bool
+        Replace what is there.
+
+    Raises
+    ------
+    Unsupported
+        The slices are not evenly spaced, which the format cannot say.
+    OutputExists, OutputFailed
+        It exists, or cannot be written.
+    """
+    image = measure.map
+    is_2d = image.meta["source"]["kind"] == "picture"
+    _round(image, 1.0 if is_2d else _step(measure))
+    dtype = image.meta["source"]["dtype"] if is_2d else "float32"
+    image.meta["synthesis"] = {**synthesis, **_labels(measure, synthesis), "dtype": dtype}
+    if is_2d and not path.suffix:
+        write_stack(image, path, overwrite=overwrite)
+    else:
+        write(image, path, overwrite=overwrite)
+
+
+def _labels(measure: ErrorMap, synthesis: Mapping[str, Any]) -> dict[str, Any]:
+    what = f"{measure.name} in {measure.units}"
+    model = f"{synthesis['model']} {synthesis['version']}"
+    return {
+        "modality": what,
+        "label": f"SYNTHETIC {what} of synthetic {synthesis['modality']}, {model}, "
+        "NOT FOR DIAGNOSIS",
+        "background": 0.0,
+        "window": [],
+    }
+
+
+def _step(measure: ErrorMap) -> float:
+    """Return a power of two, which float32 sums exactly, and of which 1 is a multiple."""
+    low, high = measure.limits
+    return float(2.0 ** min(0, math.floor(math.log2((high - low) / 4096))))
+
+
+def _round(image: MetaTensor, step: float) -> None:
+    volume = image.as_tensor()
+    torch.round(volume.div_(step), out=volume)
+    volume.mul_(step)
+
+
+def peaks(error: torch.Tensor, source: torch.Tensor, head: torch.Tensor) -> list[float | None]:
+    """Return the error of the worst patch of each slice.
+
+    The signed error is averaged over a patch: noise and slightly softer edges cancel out; a
+    structure that is missing, added or moved does not. The median of the slice's patches is
+    subtracted, because a slice that is a little brighter or darker as a whole lacks no structure.
+
+    Parameters
+    ----------
+    error : float tensor (n, 1, size, size)
+        Signed differences, in any units.
+    source : float tensor (n, 1, size, size)
+        The scan, in [-1, 1]. A patch with a pixel that is plain black or white to the network
+        (bone, air) is ignored: the network could not see any structure there.
+    head : bool tensor (n, size, size)
+        Where the head is.
+
+    Returns
+    -------
+    list of (float or None)
+        For each slice, the largest deviation of a patch's mean from the median of the patches, not
+        below 0; None where no patch fits.
+    """
+    deep = _surrounded(head[:, None], 2 * RIM + 1)
+    shown = _surrounded(source.abs() < _PLAIN, PATCH)
+    means = _sums(error, PATCH).div_(PATCH**2)
+    return [
+        float((each[room] - each[room].median()).abs().max()) if room.any() else None
+        for each, room in zip(means, deep & shown, strict=True)
+    ]
+
+
+def _surrounded(where: torch.Tensor, side: int) -> torch.Tensor:
+    """Return for each pixel (n, 1, H, W) whether the mask holds the square around it."""
+    return _sums(where.float(), side) > side**2 - 0.5
+
+
+def _sums(values: torch.Tensor, side: int) -> torch.Tensor:
+    """Sum the square around each pixel (n, 1, H, W), with zeros outside the frame.
+
+    Running sums cost the same for any square; pooling takes several times as long.
+    """
+    reach = side // 2
+    for axis, border in ((2, (0, 0, reach + 1, reach)), (3, (reach + 1, reach, 0, 0))):
+        length = values.shape[axis]
+        running = F.pad(values, border).cumsum(axis)
+        values = running.narrow(axis, side, length) - running.narrow(axis, 0, length)
+    return values

@@ -1,4 +1,4 @@
-"""A scan and its translation, slice by slice on the network's grid: where every check starts.
+"""A scan and its translation, slice by slice on the network's grid: the start of every check.
 
 The translation is taken as it is written, rounded and on the scan's own grid, not as the generator
 gave it: what the file cannot hold must not help the figures.
@@ -29,14 +29,14 @@ _FAINTEST = 0.3
 is fainter was not written, and would come back as rounding blown up."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
-    """A scan and its translation on the scan's grid, to be looked at on the network's.
+    """A scan and its translation, compared on the network's grid.
 
     Parameters
     ----------
     prepared : Prepared
-        The scan, its slices still the scan's.
+        The scan, with its own slices still in it.
     result : float tensor (X, Y, Z)
         The translation, in the target's units.
     placement : Placement
@@ -66,7 +66,7 @@ class Pair:
         result: MetaTensor,
         prepared: Prepared | None = None,
     ) -> Pair:
-        """Lay a translation beside its scan.
+        """Pair a translation with its scan.
 
         Parameters
         ----------
@@ -77,7 +77,7 @@ class Pair:
         result : MetaTensor (1, X, Y, Z)
             Its translation, or an altered one, on the same grid.
         prepared : Prepared, optional
-            What `Translator.prepare` gave for the scan, where it is still at hand.
+            From `Translator.prepare`, where it is still at hand.
 
         Raises
         ------
@@ -117,21 +117,21 @@ class Pair:
 
     @property
     def holds(self) -> Indices:
-        """The network slices that hold some head, from inferior to superior."""
+        """The network slices that show some head, inferior to superior."""
         return np.flatnonzero(self.prepared.holds.numpy())
 
     def batches(self, size: int) -> Iterator[Indices]:
-        """Give the slices that hold some head, so many at once."""
+        """Yield the slices that show some head in batches of a size."""
         held = self.holds
         for start in range(0, len(held), size):
             yield held[start : start + size]
 
     def source_frames(self, chosen: Indices) -> torch.Tensor:
-        """Give the scan's slices (n, 1, size, size) in [-1, 1], as the network saw them."""
+        """Return the scan's slices (n, 1, size, size) in [-1, 1], as the network saw them."""
         return self.prepared.slices[chosen]
 
     def result_frames(self, chosen: Indices) -> torch.Tensor:
-        """Give the translation's slices (n, 1, size, size) in [-1, 1], -1 outside the head."""
+        """Return the translation's slices (n, 1, size, size) in [-1, 1], -1 outside the head."""
         part = replace(self.placement, slices=self.placement.slices[chosen])
         frames = part.to_network(self.result, self.written.to_unit).clamp_(-1, 1)
         frames[~self.prepared.head[chosen]] = -1
@@ -168,7 +168,7 @@ class Pair:
 
 
 def like_scan(voxels: torch.Tensor, image: MetaTensor, source: Mapping[str, Any]) -> MetaTensor:
-    """Give voxels (X, Y, Z) the affine, metadata and source of a scan, as an image."""
+    """Return voxels (X, Y, Z) as an image with the affine, metadata and source of a scan."""
     made = MetaTensor(voxels[None])
     made.copy_meta_from(image)
     made.affine = image.affine.clone()
@@ -177,14 +177,14 @@ def like_scan(voxels: torch.Tensor, image: MetaTensor, source: Mapping[str, Any]
 
 
 def units_of(source: Mapping[str, Any]) -> str:
-    """Name the units of a scan, from its source record."""
+    """Return the units of a scan, from its source record."""
     if source["kind"] == "picture":
         return "grey levels"
     return "HU" if source["modality"] == "CT" else "scanner units"
 
 
 def _ways(source: Mapping[str, Any]) -> tuple[str, str]:
-    """Give what a scan is translated to, and what leads back."""
+    """Return what a scan is translated to, and the target that leads back."""
     modality = Modality(source["modality"])
     return modality.other.target, modality.target
 

@@ -1,19 +1,20 @@
-"""A second opinion: the same scan mirrored and shifted a little; what then changes is uncertain.
+"""The variation: how a result changes when the scan is mirrored and shifted a little.
 
 Anatomy does not depend on how a scan lies on the network's grid. A structure that comes and goes
-as the scan is moved by a pixel or two was not read off the scan.
+as the scan is shifted by a pixel or two was not taken from the scan.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
 
 from medtranslate.device import Progress
-from medtranslate.quality.error_map import Measure
+from medtranslate.quality.error_map import ErrorMap
 from medtranslate.quality.pair import Indices, Pair
 from medtranslate.transforms import Prepared
 from medtranslate.translation import Translator
@@ -21,7 +22,7 @@ from medtranslate.translation import Translator
 
 @dataclass(frozen=True)
 class View:
-    """Another way to lay a slice before the network.
+    """A test-time augmentation: mirroring and shift.
 
     Parameters
     ----------
@@ -35,28 +36,29 @@ class View:
     rows: int
     columns: int
 
-    def there(self, slices: torch.Tensor) -> torch.Tensor:
-        """Lay slices (n, 1, H, W) so; what comes in at the border is nothing (-1)."""
+    def apply(self, slices: torch.Tensor) -> torch.Tensor:
+        """Mirror and shift slices (n, 1, H, W); -1 comes in at the border."""
         return _shifted(slices.flip(3) if self.mirrored else slices, self.rows, self.columns)
 
-    def back(self, slices: torch.Tensor) -> torch.Tensor:
-        """Undo `there`, but for what left the frame."""
+    def invert(self, slices: torch.Tensor) -> torch.Tensor:
+        """Undo `apply`, except for what left the frame."""
         moved = _shifted(slices, -self.rows, -self.columns)
         return moved.flip(3) if self.mirrored else moved
 
 
 VIEWS = (View(True, 0, 0), View(False, 3, 2), View(True, -2, 3))
-"""Shifts that are no multiple of 4: generators halve a slice twice, and move with what is moved by
-4 pixels without a change."""
+"""No shift is a multiple of 4: generators downsample twice, and are equivariant to shifts by 4."""
 
 
-@dataclass(frozen=True)
-class Variation(Measure):
-    """How far translations of the same scan, laid differently, differ from one another.
+@dataclass(frozen=True, eq=False)
+class Variation(ErrorMap):
+    """Differences among translations of the same scan, mirrored and shifted.
 
     The standard deviation among the result and those of `VIEWS`, in the target's units; ``limits``
     is the range that a result is written in.
     """
+
+    name: ClassVar[str] = "variation"
 
 
 def variation(
@@ -67,7 +69,7 @@ def variation(
     *,
     progress: Progress = lambda done, of: None,
 ) -> Variation:
-    """Translate a scan again, mirrored and shifted, and see what changes in the result.
+    """Translate a scan again, mirrored and shifted, and measure how the result changes.
 
     Parameters
     ----------
@@ -93,18 +95,18 @@ def variation(
 
     def deviation(chosen: Indices) -> torch.Tensor:
         source, head = pair.source_frames(chosen), pair.prepared.head[chosen][:, None]
-        opinions = [pair.result_frames(chosen)]
+        results = [pair.result_frames(chosen)]
         for view in VIEWS:
-            made = translator.translate_frames(view.there(source), to=pair.to).clamp_(-1, 1)
-            stayed = view.back(view.there(torch.ones_like(source))) > 0
-            opinions.append(torch.where(stayed & head, view.back(made), opinions[0]))
-        return torch.stack(opinions).std(dim=0, correction=0)
+            made = translator.translate_frames(view.apply(source), to=pair.to).clamp_(-1, 1)
+            stayed = view.invert(view.apply(torch.ones_like(source))) > 0
+            results.append(torch.where(stayed & head, view.invert(made), results[0]))
+        return torch.stack(results).std(dim=0, correction=0)
 
-    return Variation.take(
+    return Variation.measure(
         pair,
         image,
         deviation,
-        lambda planes: planes.clamp_(min=0),  # the way back overshoots at edges
+        lambda planes: planes.clamp_(min=0),  # resampling overshoots at edges
         limits=pair.written,
         units=pair.written_units,
         batch=translator.device.batch,

@@ -12,13 +12,13 @@ from matplotlib import colormaps
 
 from medtranslate import html
 from medtranslate.files import whole_file
-from medtranslate.quality.worst_slices import Look, Picture
+from medtranslate.quality.cycle import GrayImage, WorstSlice
 from medtranslate.report.text import MEANINGS, findings
 
 
 def write_page(
     content: Mapping[str, Any],
-    worst: Sequence[Sequence[Look]],
+    worst: Sequence[Sequence[WorstSlice]],
     path: Path,
     *,
     overwrite: bool = False,
@@ -29,7 +29,7 @@ def write_page(
     ----------
     content : mapping
         From `report`.
-    worst : sequence of sequences of Look
+    worst : sequence of sequences of WorstSlice
         For each of ``content["conversions"]`` the slices to show; may be empty.
     path : Path
         The file to write.
@@ -45,7 +45,7 @@ def write_page(
         temporary.write_text(page(content, worst), encoding="utf-8")
 
 
-def page(content: Mapping[str, Any], worst: Sequence[Sequence[Look]]) -> str:
+def page(content: Mapping[str, Any], worst: Sequence[Sequence[WorstSlice]]) -> str:
     """Return a report as HTML; parameters as for `write_page`."""
     conversions = content["conversions"]
     failed = sum(one["status"] == "failed" for one in conversions)
@@ -53,7 +53,7 @@ def page(content: Mapping[str, Any], worst: Sequence[Sequence[Look]]) -> str:
         "conversion_report",
         title=f"medtranslate: {len(conversions) - failed} of {len(conversions)} converted",
         call=_call(content),
-        scans=[_scan(one, looks) for one, looks in zip(conversions, worst, strict=True)],
+        scans=[_scan(one, slices) for one, slices in zip(conversions, worst, strict=True)],
         meanings=MEANINGS.items(),
         json=json.dumps(content, indent=1, ensure_ascii=False),
     )
@@ -74,7 +74,7 @@ def _call(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _scan(one: Mapping[str, Any], looks: Sequence[Look]) -> dict[str, Any]:
+def _scan(one: Mapping[str, Any], worst: Sequence[WorstSlice]) -> dict[str, Any]:
     cycle = one["cycle_error"]
     return {
         "name": Path(one["input"]["path"]).name,
@@ -83,7 +83,7 @@ def _scan(one: Mapping[str, Any], looks: Sequence[Look]) -> dict[str, Any]:
         "files": list(_files(one)),
         "findings": list(findings(one)),
         "chart": _chart(cycle) if cycle and len(cycle["slices"]) > 1 else None,
-        "worst": [_worst_slice(look, one) for look in looks],
+        "worst": [_worst_slice(each, one) for each in worst],
     }
 
 
@@ -124,27 +124,27 @@ def _bars(one: Mapping[str, Any], worst: set[int]) -> Iterator[tuple[str, str, f
     yield "mean", f"{name}, mean", one["error"]
 
 
-def _worst_slice(look: Look, one: Mapping[str, Any]) -> dict[str, Any]:
+def _worst_slice(shown: WorstSlice, one: Mapping[str, Any]) -> dict[str, Any]:
     units = one["cycle_error"]["units"]
     low, high = one["cycle_error"]["range"]
-    where = f"Slice {look.index}: " if one["source"]["kind"] == "volume" else ""
-    peak = "" if look.peak is None else f", {look.peak:.1f} {units} at the worst place"
+    where = f"Slice {shown.index}: " if one["source"]["kind"] == "volume" else ""
+    peak = "" if shown.peak is None else f", {shown.peak:.1f} {units} at the worst place"
     images = (
-        (look.source, f"source {one['source']['modality']}"),
-        (look.result, f"synthetic {one['synthesis']['modality']}"),
-        (look.back, "reconstruction"),
-        (_overlay(look), f"cycle error: white is {(high - low) / 2:g} {units} or more"),
+        (shown.source, f"source {one['source']['modality']}"),
+        (shown.result, f"synthetic {one['synthesis']['modality']}"),
+        (shown.reconstruction, "reconstruction"),
+        (_overlay(shown), f"cycle error: white is {(high - low) / 2:g} {units} or more"),
     )
     return {
-        "text": f"{where}{look.error:.1f} {units} on average{peak}",
+        "text": f"{where}{shown.error:.1f} {units} on average{peak}",
         "images": [{"uri": html.image_uri(image), "caption": caption} for image, caption in images],
     }
 
 
-def _overlay(look: Look) -> Picture:
+def _overlay(shown: WorstSlice) -> GrayImage:
     """Lay the cycle error, in colors, over the dimmed scan."""
-    colors = colormaps["inferno"](look.lost)[..., :3] * 255
-    opacity = np.minimum(1.0, look.lost[..., None] / 96)  # opaque from a fifth of the range
-    dimmed = look.source[..., None] * 0.5
-    blended: Picture = (dimmed * (1 - opacity) + colors * opacity).astype(np.uint8)
+    colors = colormaps["inferno"](shown.difference)[..., :3] * 255
+    opacity = np.minimum(1.0, shown.difference[..., None] / 96)  # opaque from a fifth of the range
+    dimmed = shown.source[..., None] * 0.5
+    blended: GrayImage = (dimmed * (1 - opacity) + colors * opacity).astype(np.uint8)
     return blended

@@ -1,4 +1,4 @@
-"""The cycle error is what the round trip lost: where, how much, in which units."""
+"""The cycle error is what the reconstruction lost: where, how much, in which units."""
 
 from __future__ import annotations
 

@@ -54,9 +54,9 @@ def test_a_model_of_one_direction_has_a_second_opinion_too(tmp_path) -> None:
 def test_views_are_undone(view: View) -> None:
     slices = torch.rand(2, 1, 16, 20)
 
-    again = view.back(view.there(slices))
+    again = view.invert(view.apply(slices))
 
     inner = (..., slice(4, -4), slice(4, -4))
     assert torch.equal(again[inner], slices[inner])
-    assert not torch.equal(view.there(slices), slices)
+    assert not torch.equal(view.apply(slices), slices)
     assert view.rows % 4 or view.columns % 4 or view.mirrored

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medtranslate.quality.worst_slices import Look
+from medtranslate.quality.cycle import WorstSlice
 from medtranslate.report.page import page, write_page
 from medtranslate.report.text import findings
 
@@ -141,7 +141,7 @@ def test_pictures_and_bars_are_those_of_the_slices() -> None:
     plane = np.zeros((256, 256), np.uint8)
     lost = plane.copy()
     lost[10:20, 30:50] = 255
-    look = Look(1, 2.0, 9.0, plane + 60, plane + 120, plane + 90, lost)
+    look = WorstSlice(1, 2.0, 9.0, plane + 60, plane + 120, plane + 90, lost)
 
     text = page(content(conversion(cycle_error=cycle([5.0, 9.0, None]))), [[look]])
 

@@ -1,4 +1,4 @@
-"""A map is a file like any other: on the scan's grid, whole, and labelled."""
+"""An error map is a file on the scan's grid, complete and labeled; a peak is the worst patch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from made_head import made_picture
 from made_pair import same, translator
 from PIL import Image
@@ -16,8 +19,8 @@ from PIL import Image
 from medtranslate import read
 from medtranslate.errors import OutputExists
 from medtranslate.quality import cycle_error, variation
-from medtranslate.quality.coverage import find_unseen, marked
-from medtranslate.quality.maps import write_map
+from medtranslate.quality.coverage import mark_unseen, measure_coverage
+from medtranslate.quality.error_map import PATCH, RIM, peaks, write_map
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def test_it_says_what_it_is(model, tmp_path) -> None:
     write_map(variation(model, scan, result), result.meta["synthesis"], tmp_path / "b.mha")
 
     said = nib.load(tmp_path / "a.nii.gz").header["descrip"].item().decode()
-    assert said.startswith("SYNTHETIC round-trip error in HU") and len(said) <= 79
+    assert said.startswith("SYNTHETIC cycle error in HU") and len(said) <= 79
     label = sitk.ReadImage(str(tmp_path / "b.mha")).GetMetaData("SYNTHETIC")
     assert label == (
         "SYNTHETIC variation in arbitrary units of synthetic MR, tiny 0.0, NOT FOR DIAGNOSIS"
@@ -61,8 +64,8 @@ def test_marks_survive_the_rounding(model, tmp_path) -> None:
     result = model.translate(scan, to="mri")
     found = cycle_error(model, scan, result)
     _, prepared = model.prepare(scan, scan.meta["source"], "mri")
-    unseen = find_unseen(prepared, scan, model.bundle.recipe("CT", "volume"))
-    marked(found, prepared, replace(unseen, unlike=(2,)))
+    unseen = measure_coverage(prepared, scan, model.bundle.recipe("CT", "volume"))
+    mark_unseen(found, prepared, replace(unseen, unlike=(2,)))
 
     write_map(found, result.meta["synthesis"], tmp_path / "map.nii")
 
@@ -84,7 +87,7 @@ def test_a_picture_keeps_its_grey_levels(model, tmp_path, dtype, white) -> None:
 
     picture = Image.open(tmp_path / "map.png")
     assert np.asarray(picture)[64, 64] == expected and np.asarray(picture).dtype == dtype
-    assert picture.info["Description"].startswith("SYNTHETIC round-trip error in grey levels")
+    assert picture.info["Description"].startswith("SYNTHETIC cycle error in grey levels")
     assert float(expected) == pytest.approx(white / 2, rel=0.1)
 
 
@@ -97,3 +100,74 @@ def test_a_stack_of_pictures_is_a_folder(model, tmp_path) -> None:
     write_map(cycle_error(model, scan, result), result.meta["synthesis"], tmp_path / "maps")
 
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["0001.png", "0002.png"]
+
+
+# Peaks ---------------------------------------------------------------------------------------
+
+SIDE = 64
+
+
+def blank(count: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Nothing lost, a grey scan, and a head of 60 x 60 pixels in a field of 64."""
+    head = torch.zeros(count, SIDE, SIDE, dtype=torch.bool)
+    head[:, 2:62, 2:62] = True
+    return torch.zeros(count, 1, SIDE, SIDE), torch.zeros(count, 1, SIDE, SIDE), head
+
+
+def test_a_lost_structure_counts_with_its_share_of_the_patch() -> None:
+    lost, source, head = blank(2)
+    lost[0, 0, 30:33, 30:33] = -9.0
+    lost[1, 0, 20:32, 20:32] = 5.0
+
+    assert peaks(lost, source, head) == pytest.approx([9.0 * 9 / PATCH**2, 5.0])
+
+
+def test_noise_and_soft_edges_cancel_out() -> None:
+    lost, source, head = blank()
+    lost[0, 0, :, 30], lost[0, 0, :, 31] = 40.0, -40.0
+
+    assert peaks(lost, source, head)[0] == pytest.approx(40.0 / PATCH)
+
+
+def test_a_slice_that_is_brighter_all_over_has_lost_nothing() -> None:
+    lost, source, head = blank(2)
+    lost += 7.0
+    lost[1, 0, 20:32, 20:32] = 4.0
+
+    assert peaks(lost, source, head) == pytest.approx([0.0, 3.0])
+
+
+def test_the_rim_and_what_the_network_could_not_see_are_passed_over() -> None:
+    lost, source, head = blank(3)
+    first = 2 + RIM - PATCH // 2  # that a patch reaches whose middle is deep enough
+    lost[0, 0, :first], lost[0, 0, :, :first] = 50.0, 50.0
+    lost[1, 0, first, 30] = PATCH**2
+    lost[2, 0, 30, 30] = 50.0
+    source[2, 0, 30, 30] = 1.0
+
+    assert peaks(lost, source, head) == pytest.approx([0.0, 1.0, 0.0])
+
+
+def test_a_head_without_room_has_none() -> None:
+    lost, source, head = blank(2)
+    head[0] = False
+    head[0, 20 : 20 + 2 * RIM, 20 : 20 + 2 * RIM] = True
+
+    assert peaks(lost, source, head) == [None, 0.0]
+
+
+@given(row=st.integers(12, 51), column=st.integers(12, 51), turns=st.integers(0, 3))
+def test_it_does_not_depend_on_the_place_or_the_direction(row, column, turns) -> None:
+    lost, source, head = blank()
+    lost[0, 0, row, column] = -float(PATCH**2)
+
+    turned = torch.rot90(lost, turns, (2, 3))
+    assert peaks(turned, source, head)[0] == pytest.approx(1.0)
+
+
+def test_the_field_s_border_is_no_place_deep_in_the_head() -> None:
+    lost, source, head = blank()
+    head[:] = True
+    lost[0, 0, :4] = 50.0
+
+    assert peaks(lost, source, head) == [0.0]

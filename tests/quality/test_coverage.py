@@ -11,15 +11,15 @@ from made_pair import PIXELS, same, translator
 from monai.data import MetaTensor
 
 from medtranslate.quality import cycle_error
-from medtranslate.quality.coverage import Unseen, find_unseen, marked
+from medtranslate.quality.coverage import Coverage, mark_unseen, measure_coverage
 from medtranslate.transforms import Prepared
 
 
-def looked_at(model, scan: MetaTensor, unlike=()) -> tuple[Prepared, Unseen]:
+def looked_at(model, scan: MetaTensor, unlike=()) -> tuple[Prepared, Coverage]:
     to = "mri" if scan.meta["source"]["modality"] == "CT" else "ct"
     _, prepared = model.prepare(scan, scan.meta["source"], to)
     recipe = model.bundle.recipe(scan.meta["source"]["modality"], "volume")
-    return prepared, find_unseen(prepared, scan, recipe, unlike)
+    return prepared, measure_coverage(prepared, scan, recipe, unlike)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_tissue_outside_the_field_is_counted(model) -> None:
     scan = image(values, centred(PIXELS, shape), "CT")
 
     prepared, unseen = looked_at(model, scan)
-    drawn = marked(cycle_error(model, scan, model.translate(scan, to="mri")), prepared, unseen)
+    drawn = mark_unseen(cycle_error(model, scan, model.translate(scan, to="mri")), prepared, unseen)
 
     assert unseen.outside_field == pytest.approx(2 * 160 * (300 - 256), abs=2 * 160)
     edge = drawn.as_tensor()[0, :41]
@@ -107,7 +107,7 @@ def test_a_mark_keeps_what_was_measured(model) -> None:
     result = model.translate(scan, to="mri")
     plain = cycle_error(model, scan, result).map.as_tensor()[0]
 
-    values = marked(cycle_error(model, scan, result), prepared, unseen).as_tensor()[0]
+    values = mark_unseen(cycle_error(model, scan, result), prepared, unseen).as_tensor()[0]
 
     hidden = values < 0
     assert torch.allclose(torch.where(hidden, -1 - values, values), plain, atol=1e-5)
