@@ -1,7 +1,7 @@
-"""A picture of source and result side by side, to look at before a result is used.
+"""The preview: an image of source and result side by side, to look at before a result is used.
 
-Volumes are shown as a radiologist looks at them: axial, the patient's right on the left, anterior
-at the top, square in millimetres; letters at the edges say so. Pictures are shown as they are.
+Volumes are shown in radiological convention: axial, the patient's right on the left, anterior at
+the top, square in millimeters, with letters at the edges. 2D images are shown as they are.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ SIDE = 240
 """Pixels of the longer side of a slice in the preview."""
 
 SLICES = 6
-"""How many slices of a volume are shown."""
+"""Number of slices of a volume that are shown."""
 
 BRAIN_WINDOW = (-20.0, 100.0)
 """HU from black to white for a CT volume (level 40, width 120)."""
 
 _PAIRS_A_ROW = 3
 _GAP, _HEAD, _CAPTION = 8, 30, 18
-_AMBER, _GREY, _DARK = (255, 190, 60), (200, 200, 200), (24, 24, 24)
+_AMBER, _GRAY, _DARK = (255, 190, 60), (200, 200, 200), (24, 24, 24)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Panel:
     """One slice, source beside result.
 
@@ -59,14 +59,14 @@ class Panel:
 
 
 def panels(source: MetaTensor, result: MetaTensor, count: int = SLICES) -> tuple[Panel, ...]:
-    """Choose slices of a scan and its translation, evenly over where the head is.
+    """Select slices of a scan and its translation, evenly spread over the head.
 
     Parameters
     ----------
     source, result : MetaTensor (1, X, Y, Z)
         In physical units, on the same grid; the result with ``meta["synthesis"]``.
     count : int
-        At most so many.
+        Maximum number of slices.
 
     Returns
     -------
@@ -76,8 +76,8 @@ def panels(source: MetaTensor, result: MetaTensor, count: int = SLICES) -> tuple
     record, synthesis = result.meta["source"], result.meta["synthesis"]
     placed = record["kind"] == "volume"
     affine = np.asarray(source.affine, dtype=np.float64)
-    before, spacing = _as_looked_at(source, affine, placed)
-    after, _ = _as_looked_at(result, affine, placed)
+    before, spacing = _radiological(source, affine, placed)
+    after, _ = _radiological(result, affine, placed)
     chosen = _choose(after, float(synthesis["background"]), count)
     low_high = _range_of_source(before[..., chosen], record)
     made = _range_of_result(after[..., chosen], record, synthesis)
@@ -98,16 +98,16 @@ def panels(source: MetaTensor, result: MetaTensor, count: int = SLICES) -> tuple
 def save_preview(
     shown: Sequence[Panel], path: Path, label: str, *, overwrite: bool = False
 ) -> None:
-    """Write panels as one PNG, whole or not at all.
+    """Write panels as one PNG, complete or not at all.
 
     Parameters
     ----------
     shown : sequence of Panel
-        In the order of reading; as many as there are.
+        In reading order.
     path : Path
-        The file to be.
+        The file to write.
     label : str
-        What the result is, in the head of the picture and in PNG's ``Description``.
+        What the result is, at the top of the image and in PNG's ``Description``.
     overwrite : bool
         Replace an existing file.
 
@@ -125,7 +125,7 @@ def save_preview(
 
 
 def draw(shown: Sequence[Panel], label: str) -> Image.Image:
-    """Draw panels in rows of three pairs, under a head that says what they are."""
+    """Draw panels in rows of three pairs, under a label."""
     across = min(_PAIRS_A_ROW, max(1, len(shown)))
     down = -(-len(shown) // _PAIRS_A_ROW)
     width = across * (2 * SIDE + _GAP) + _GAP
@@ -143,16 +143,16 @@ def draw(shown: Sequence[Panel], label: str) -> Image.Image:
 def _draw_panel(
     canvas: Image.Image, pen: ImageDraw.ImageDraw, panel: Panel, x: int, y: int
 ) -> None:
-    _fit(pen, (x, y), panel.caption, 12, _GREY, 2 * SIDE)
+    _fit(pen, (x, y), panel.caption, 12, _GRAY, 2 * SIDE)
     y += _CAPTION
-    named = ((panel.source, panel.source_name, _GREY), (panel.result, panel.result_name, _AMBER))
-    for number, (pixels, name, colour) in enumerate(named):
+    named = ((panel.source, panel.source_name, _GRAY), (panel.result, panel.result_name, _AMBER))
+    for number, (pixels, name, color) in enumerate(named):
         left = x + number * SIDE
         pen.rectangle((left, y, left + SIDE - 1, y + SIDE - 1), fill=(0, 0, 0))
         rows, columns = pixels.shape
         place = (left + (SIDE - columns) // 2, y + (SIDE - rows) // 2)
         canvas.paste(Image.fromarray(pixels).convert("RGB"), place)
-        pen.text((left + 4, y + 2), name, fill=colour, font=ImageFont.load_default(13))
+        pen.text((left + 4, y + 2), name, fill=color, font=ImageFont.load_default(13))
         if panel.placed:
             _letters(pen, left, y)
 
@@ -165,7 +165,7 @@ def _letters(pen: ImageDraw.ImageDraw, x: int, y: int) -> None:
         ("R", (9, half)),
         ("L", (far, half)),
     ):
-        pen.text((x + place[0], y + place[1]), letter, fill=_GREY, font=font, anchor="mm")
+        pen.text((x + place[0], y + place[1]), letter, fill=_GRAY, font=font, anchor="mm")
 
 
 def _fit(
@@ -173,22 +173,22 @@ def _fit(
     place: tuple[int, int],
     text: str,
     size: int,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
     width: int,
 ) -> None:
-    """Write a line, smaller where it would not fit."""
+    """Write a line, in a smaller size where it would not fit."""
     size = max(7, min(size, int(size * width / max(1.0, pen.textlength(text, font=_font(size))))))
-    pen.text(place, text, fill=colour, font=_font(size))
+    pen.text(place, text, fill=color, font=_font(size))
 
 
 def _font(size: int) -> Any:
     return ImageFont.load_default(size)
 
 
-def _as_looked_at(
+def _radiological(
     image: MetaTensor, affine: NDArray[np.float64], placed: bool
 ) -> tuple[NDArray[np.float32], tuple[float, float]]:
-    """Give a view (columns right to left, rows anterior to posterior, slices upwards)."""
+    """Return voxels (columns right to left, rows anterior to posterior, slices upwards)."""
     voxels = image.as_tensor()[0].cpu().numpy()
     if not placed:
         return voxels, (1.0, 1.0)
@@ -199,7 +199,7 @@ def _as_looked_at(
 
 
 def _choose(result: NDArray[np.float32], background: float, count: int) -> list[int]:
-    """Choose slices evenly over those that hold a head, the first and last few left out."""
+    """Select slices evenly among those that show a head, without the first and last few."""
     holds = np.flatnonzero([np.any(result[..., z] != background) for z in range(result.shape[2])])
     if len(holds) == 0:
         holds = np.arange(result.shape[2])
@@ -227,7 +227,7 @@ def _range_of_result(
 
 
 def _percentiles(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Give black and white for MR: nothing, and nearly the brightest there is."""
+    """Return black and white for MR: no signal, and nearly the brightest."""
     bright = values[values > values.min()]
     high = float(np.percentile(bright, 99.5)) if bright.size else 1.0
     return min(0.0, float(values.min())), max(high, 1e-6)
@@ -236,12 +236,12 @@ def _percentiles(values: NDArray[np.float32]) -> tuple[float, float]:
 def _shown(
     plane: NDArray[np.float32], low_high: tuple[float, float], spacing: tuple[float, float]
 ) -> NDArray[np.uint8]:
-    """Give grey pixels for a plane (columns, rows), square in millimetres."""
+    """Return gray pixels of a plane (columns, rows), square in millimeters."""
     low, high = low_high
-    grey = np.clip((plane.T - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
-    size = np.array([grey.shape[1] * spacing[0], grey.shape[0] * spacing[1]])
+    gray = np.clip((plane.T - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+    size = np.array([gray.shape[1] * spacing[0], gray.shape[0] * spacing[1]])
     width, height = np.maximum(1, np.rint(size * (SIDE / size.max()))).astype(int)
-    picture = Image.fromarray(grey).resize((int(width), int(height)), Image.Resampling.BILINEAR)
+    picture = Image.fromarray(gray).resize((int(width), int(height)), Image.Resampling.BILINEAR)
     return np.asarray(picture)
 
 

@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 from medtranslate.quality.cycle import WorstSlice
-from medtranslate.report.page import page, write_page
-from medtranslate.report.text import findings
+from medtranslate.report.page import findings, page, write_page
 
 NOTHING = {"recipes": None, "domain": None, "unseen": None, "cycle_error": None, "variation": None}
 
