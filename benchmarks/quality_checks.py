@@ -111,7 +111,7 @@ def clock(taken: dict[str, float], name: str) -> Iterator[None]:
 
 def convert(translator: Translator, scan: Path) -> MetaTensor:
     """Convert from file to file, without any check."""
-    result = translator.translate(read(scan, modality="CT"), to="mri")
+    result = translator.translate(read(scan, modality="CT"), to="mri", check=False)
     write(result, scan.with_name("out.nii.gz"), overwrite=True)
     return result
 
