@@ -1,4 +1,4 @@
-"""Files: input paths, outputs that are complete or absent, and shipped data.
+"""Files: input paths, outputs that are complete or absent, hashes, caches and shipped data.
 
 An output is written under a temporary name beside the target, then renamed. A kill in the middle
 can leave only a hidden file whose name ends in ``.part`` plus the suffix. Shipped data are, in a
@@ -10,6 +10,7 @@ Imports nothing heavy, so that a mistyped path is reported at once.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -64,6 +65,32 @@ def _is_checkout(root: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False  # somebody else's file
     return bool(project == "medtranslate")
+
+
+def file_hash(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex.
+
+    Examples
+    --------
+    >>> len(file_hash(shipped("transforms/ct-volume.yaml")))
+    64
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder(*names: str) -> Path:
+    """Return the user's folder for what is worth keeping between runs, or one below it.
+
+    It is ``medtranslate`` in ``$XDG_CACHE_HOME``, by default ``~/.cache``; it may not exist yet.
+
+    Examples
+    --------
+    >>> cache_folder("prepared").parts[-2:]
+    ('medtranslate', 'prepared')
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home, "medtranslate", *names)
 
 
 def check_present(path: Path) -> None:

@@ -6,7 +6,6 @@ classes of an allow-list, so that a bundle from somebody else can be loaded with
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from medtranslate.errors import InputMissing, ModelUnusable
-from medtranslate.files import shipped
+from medtranslate.files import file_hash, shipped
 from medtranslate.modality import TARGETS
 from medtranslate.networks import InvalidSpec
 from medtranslate.networks import build_generator as build_network
@@ -180,12 +179,6 @@ def build_generator(spec: Any, path: Path, where: str) -> nn.Module:
         return build_network(spec)
     except InvalidSpec as error:
         refuse(path, f"{where}.{error.where}".rstrip("."), error.fault)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mapping(content: dict[str, Any], key: str, path: Path, above: str = "") -> dict[str, Any]:

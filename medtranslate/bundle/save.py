@@ -19,9 +19,10 @@ import yaml
 from safetensors.torch import save
 from torch import nn
 
-from medtranslate.bundle.load import FORMAT, MODEL_FILE, file_hash
+from medtranslate.bundle.load import FORMAT, MODEL_FILE
 from medtranslate.bundle.metadata import METADATA_FILE, Facts, make_metadata, model_card
 from medtranslate.errors import ModelUnusable, OutputExists, OutputFailed
+from medtranslate.files import file_hash
 from medtranslate.modality import TARGETS, Modality
 from medtranslate.networks import complete_spec, generator_name
 from medtranslate.transforms import load_recipe, read_yaml

@@ -16,8 +16,8 @@ from medtranslate.device import choose_device
 from medtranslate.errors import OutputFailed
 from medtranslate.evaluation.distances import kid
 from medtranslate.evaluation.frames import Frames, content_digest
-from medtranslate.evaluation.inception import FEATURES, Weights, default_cache, find_weights
-from medtranslate.files import whole_file
+from medtranslate.evaluation.inception import FEATURES, Weights, find_weights
+from medtranslate.files import cache_folder, whole_file
 
 BATCH = 32
 
@@ -33,12 +33,12 @@ class FeatureExtractor:
     device : str
         Where to run; features differ between devices by rounding only.
     cache : path, optional
-        Folder for the features of real sets; `default_cache` where left out.
+        Folder for the features of real sets; `cache_folder` where left out.
     """
 
     weights: Weights
     device: str = "cpu"
-    cache: Path = field(default_factory=default_cache)
+    cache: Path = field(default_factory=cache_folder)
     _network: torch.nn.Module = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -127,7 +127,7 @@ class KidScore:
     weights: Weights
     device: str = "auto"
     seed: int = 0
-    cache: Path = field(default_factory=default_cache)
+    cache: Path = field(default_factory=cache_folder)
 
     @classmethod
     def find(cls, weights: str | Path | None = None, *, device: str = "auto") -> KidScore:

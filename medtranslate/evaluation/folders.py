@@ -13,10 +13,11 @@ from medtranslate.evaluation.evaluated_model import Candidate
 from medtranslate.evaluation.evaluator import Evaluator, Progress, silent
 from medtranslate.evaluation.features import FeatureExtractor
 from medtranslate.evaluation.frames import FrameSet, check_modality
-from medtranslate.evaluation.inception import default_cache, find_weights
+from medtranslate.evaluation.inception import find_weights
 from medtranslate.evaluation.protocol import MODALITIES, PROTOCOLS, Modality
 from medtranslate.evaluation.results import Evaluation, RealData
 from medtranslate.evaluation.scans import Framing, framing_of
+from medtranslate.files import cache_folder
 from medtranslate.imaging.scans import find_scans
 from medtranslate.translation import Translator
 
@@ -47,7 +48,7 @@ class FolderEvaluation:
     seed : int
         Of every random choice.
     cache : path, optional
-        Folder for the features of real pictures and converted weights; `default_cache` where left
+        Folder for the features of real pictures and converted weights; `cache_folder` where left
         out.
     trust_modality : bool
         Take the folders' modalities as given, without looking at the pictures.
@@ -91,7 +92,7 @@ class FolderEvaluation:
             kind=find_scans(self.ct).kind or "picture",
         )
         data = self._data(framing)
-        cache = Path(self.cache) if self.cache else default_cache()
+        cache = Path(self.cache) if self.cache else cache_folder()
         given = Path(self.inception_weights) if self.inception_weights else None
         weights = find_weights(given, cache=cache)
         return Evaluator(

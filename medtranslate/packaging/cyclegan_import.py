@@ -18,11 +18,10 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from medtranslate.bundle.load import file_hash
 from medtranslate.bundle.metadata import Facts
 from medtranslate.bundle.save import Networks, save_bundle
 from medtranslate.errors import InputMissing, ModelUnusable
-from medtranslate.files import shipped
+from medtranslate.files import file_hash, shipped
 from medtranslate.networks import GrayThroughRGB, ResNet9, UNet256
 
 _PROGRAM = "junyanz/pytorch-CycleGAN-and-pix2pix"

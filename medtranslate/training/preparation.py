@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from medtranslate.errors import (
     TrainingFailed,
     WrongModality,
 )
-from medtranslate.files import shipped
+from medtranslate.files import cache_folder, shipped
 from medtranslate.imaging import read
 from medtranslate.imaging.scans import FileList, FoundScan, Gathered, LeftOut, gather
 from medtranslate.training.prepared import (
@@ -40,8 +39,7 @@ Progress = Callable[[int, int], None]
 
 def default_cache() -> Path:
     """Return the folder where prepared slices are kept between runs."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "medtranslate" / "prepared"
+    return cache_folder("prepared")
 
 
 @dataclass(frozen=True)
