@@ -84,6 +84,7 @@ class TestBrainCTMRI(unittest.TestCase):
                 "settings::steps_per_epoch": 1,
                 "settings::batch_size": 1,
                 "settings::precision": "float32",
+                "settings::compile": False,
                 "training::trusted": True,
                 "training::cache": os.path.join(self.folder, "cache"),
             },
