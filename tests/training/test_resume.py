@@ -57,6 +57,25 @@ def train(ct_slices: Path, mri_slices: Path, tmp_path: Path) -> Any:
     return run
 
 
+@pytest.fixture(scope="module")
+def through(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Give the folder of a run without an interruption, trained once for each precision."""
+    folder = tmp_path_factory.mktemp("through")
+    ct, mri = folder / "ct.safetensors", folder / "mri.safetensors"
+    prepared("CT", 6).save(ct)
+    prepared("MR", 5).save(mri)
+
+    def run(precision: str = "float32") -> Path:
+        if not (folder / precision).is_dir():
+            Training(
+                ct, mri, folder / precision, replace(EVERYTHING, precision=precision),
+                device="cpu", cadence=Cadence(record_steps=3, grid_steps=0),
+            ).run()  # fmt: skip
+        return folder / precision
+
+    return run
+
+
 def rows(folder: Path) -> list[list[str]]:
     """Rows of losses without the two columns that are times."""
     lines = RunFolder(folder).losses.read_text().splitlines()
@@ -65,9 +84,8 @@ def rows(folder: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_finishes_the_step_saves_and_a_resumed_run_ends_the_same(
-    train: Any, tmp_path: Path, number: int
+    train: Any, through: Any, tmp_path: Path, number: int
 ) -> None:
-    train("through")
     stopped = train("stopped", handlers=[At(4, lambda: interrupt(number))])
     assert (stopped.step, stopped.finished) == (4, False)
     assert stopped.stopped == signal.Signals(number).name
@@ -75,22 +93,21 @@ def test_a_signal_finishes_the_step_saves_and_a_resumed_run_ends_the_same(
     assert again.step == 8
     assert train("stopped", resume=True).finished
 
-    through, resumed = (
-        Checkpoint.load(RunFolder(tmp_path / name).last) for name in ("through", "stopped")
+    whole, resumed = (
+        Checkpoint.load(RunFolder(folder).last) for folder in (through(), tmp_path / "stopped")
     )
-    assert through.step == resumed.step == 10
-    assert through.tensors["pools.0.mri"].shape == (3, 1, 256, 256)  # of the last epoch's frames
-    same_tensors(through.tensors, resumed.tensors)
-    assert len(rows(tmp_path / "through")) == 1 + 10 // 3
-    assert rows(tmp_path / "through") == rows(tmp_path / "stopped")
+    assert whole.step == resumed.step == 10
+    assert whole.tensors["pools.0.mri"].shape == (3, 1, 256, 256)  # of the last epoch's slices
+    same_tensors(whole.tensors, resumed.tensors)
+    assert len(rows(through())) == 1 + 10 // 3
+    assert rows(through()) == rows(tmp_path / "stopped")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_crash_goes_on_from_the_last_checkpoint_and_leaves_no_seam(
-    train: Any, tmp_path: Path, precision: str
+    train: Any, through: Any, tmp_path: Path, precision: str
 ) -> None:
     settings = replace(EVERYTHING, precision=precision)
-    train("through", settings)
     always = Cadence(record_steps=3, grid_steps=0, checkpoint_minutes=0)
     rarely = Cadence(record_steps=1, grid_steps=0, checkpoint_minutes=100)
     train("crashed", settings, cadence=always, handlers=[At(5, interrupt)])
@@ -98,14 +115,14 @@ def test_a_crash_goes_on_from_the_last_checkpoint_and_leaves_no_seam(
         train("crashed", settings, cadence=rarely, resume=True, handlers=[At(8, crash)])
     train("crashed", settings, resume=True)
 
-    assert rows(tmp_path / "through") == rows(tmp_path / "crashed")
+    assert rows(through(precision)) == rows(tmp_path / "crashed")
     same_tensors(
-        Checkpoint.load(RunFolder(tmp_path / "through").last).tensors,
+        Checkpoint.load(RunFolder(through(precision)).last).tensors,
         Checkpoint.load(RunFolder(tmp_path / "crashed").last).tensors,
     )
 
 
-def test_a_resumed_run_is_held_to_what_it_began_with(train: Any, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_anchors(train: Any, tmp_path: Path) -> None:
     train("first", replace(EVERYTHING, learning_rate=2e-3))
     settings = replace(EVERYTHING, learning_rate=2e-3, anchor_weight=5.0)
     more = {"init_from": tmp_path / "first"}
@@ -120,7 +137,7 @@ def test_a_resumed_run_is_held_to_what_it_began_with(train: Any, tmp_path: Path)
 
 
 def test_resuming_a_run_that_has_not_begun_begins_it(train: Any) -> None:
-    assert train("new", resume=True).finished
+    assert train("new", TINY, resume=True).finished
 
 
 def test_minutes_stop_a_run_cleanly(train: Any, tmp_path: Path) -> None:
@@ -137,15 +154,15 @@ def test_a_folder_with_a_run_is_not_written_over(train: Any) -> None:
 
 
 def test_overwrite_replaces_a_run_and_nothing_else(train: Any, tmp_path: Path) -> None:
-    train("run", max_minutes=0)
+    train("run", TINY, max_minutes=0)
     (tmp_path / "run" / "checkpoints" / "best.safetensors").write_bytes(b"of the old run")
 
-    assert train("run", overwrite=True).finished
+    assert train("run", TINY, overwrite=True).finished
     assert not (tmp_path / "run" / "checkpoints" / "best.safetensors").exists()
     (tmp_path / "run" / "thesis.txt").write_text("mine")
     with pytest.raises(OutputExists, match=r"holds thesis\.txt, which is not of a run"):
-        train("run", overwrite=True)
-    assert Checkpoint.load(RunFolder(tmp_path / "run").last).step == 10
+        train("run", TINY, overwrite=True)
+    assert Checkpoint.load(RunFolder(tmp_path / "run").last).step == 8
 
 
 def test_other_settings_or_scans_are_not_resumed(train: Any, mri_slices: Path) -> None:
