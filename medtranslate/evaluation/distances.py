@@ -46,7 +46,7 @@ class Distances:
         value slightly below 0 is a good one.
     precision, recall : float or None
         Shares in [0, 1]: judged pictures that look real, real pictures that are covered. None
-        where a set has fewer than four pictures, and so no third neighbour.
+        where a set has fewer than four pictures, and so no third neighbor.
     sizes : tuple of int
         Number of judged and of real pictures.
     kid_subset : int
@@ -85,13 +85,13 @@ def distances(judged: torch.Tensor, real: torch.Tensor, *, seed: int) -> Distanc
         if not torch.isfinite(features).all():
             raise EvaluationFailed(f"features of the {what} pictures are not finite")
     mean, deviation = kid(judged, real, seed=seed)
-    neighbours = _precision_recall(judged, real)
+    neighbors = _precision_recall(judged, real)
     return Distances(
         fid=frechet(judged, real),
         kid=mean,
         kid_deviation=deviation,
-        precision=neighbours.get("precision"),
-        recall=neighbours.get("recall"),
+        precision=neighbors.get("precision"),
+        recall=neighbors.get("recall"),
         sizes=(len(judged), len(real)),
         kid_subset=kid_subset_size(len(judged), len(real)),
     )
@@ -118,7 +118,8 @@ def _span(features: torch.Tensor) -> torch.Tensor:
     count, dimensions = features.shape
     if count > dimensions:
         return torch.eye(dimensions, dtype=features.dtype)
-    return torch.linalg.qr((features - features.mean(dim=0)).T).Q
+    basis, _ = torch.linalg.qr((features - features.mean(dim=0)).T)
+    return torch.as_tensor(basis)
 
 
 def _without_covariance(first: torch.Tensor, second: torch.Tensor) -> float:

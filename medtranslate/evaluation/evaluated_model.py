@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.frames import SIDE, Frames, grey_levels, to_frames, to_network
+from medtranslate.evaluation.frames import SIDE, Frames, gray_levels, to_frames, to_network
 from medtranslate.evaluation.protocol import MODALITIES, Modality
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Translated:
     ----------
     frames, cycled : uint8 arrays (N, 256, 256)
     cycle_errors : float64 array (N,)
-        Mean distance between source and cycled frame inside the head, in grey levels of 255,
+        Mean distance between source and cycled frame inside the head, in gray levels of 255,
         before rounding to 8 bits.
     seconds : float
         Spent in the translation alone.
@@ -139,10 +139,10 @@ def translate(
         if masked:
             translated = translated.where(torch.from_numpy(head).unsqueeze(1), -1.0)
         cycled = candidate.translated(translated, source)
-        grey = grey_levels(cycled)
-        there.append(to_frames(grey_levels(translated)))
-        back.append(to_frames(grey))
-        errors.append(_mean_inside(np.abs(grey.numpy() - batch), head))
+        gray = gray_levels(cycled)
+        there.append(to_frames(gray_levels(translated)))
+        back.append(to_frames(gray))
+        errors.append(_mean_inside(np.abs(gray.numpy() - batch), head))
         done(len(batch))
     return Translated(np.concatenate(there), np.concatenate(back), np.concatenate(errors), seconds)
 
@@ -165,4 +165,4 @@ def _batches(
 
 def _mean_inside(values: NDArray[np.float32], head: NDArray[np.bool_]) -> NDArray[np.float64]:
     total = np.where(head, values, 0).sum(axis=(1, 2), dtype=np.float64)
-    return total / head.sum(axis=(1, 2))
+    return np.asarray(total / head.sum(axis=(1, 2)))

@@ -50,7 +50,7 @@ class FeatureExtractor:
     def features(
         self, frames: Frames, *, done: Callable[[int], None] | None = None
     ) -> torch.Tensor:
-        """Return the features of grey frames, three equal channels each.
+        """Return the features of gray frames, three equal channels each.
 
         Parameters
         ----------

@@ -27,7 +27,7 @@ from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
 
 @dataclass(frozen=True)
 class Scale:
-    """What the values of a picture mean: ``Scale("HU", -20, 100)``, ``Scale("grey", 0, 255)``."""
+    """What the values of a picture mean: ``Scale("HU", -20, 100)``, ``Scale("gray", 0, 255)``."""
 
     unit: str
     low: float
@@ -38,12 +38,12 @@ class Scale:
         """Distance between the lowest and the highest value, the L of PSNR and SSIM."""
         return self.high - self.low
 
-    def of_grey(self, grey: torch.Tensor) -> torch.Tensor:
-        """Return grey 0 to 255 in this unit."""
-        return self.low + grey * (self.range / 255)
+    def of_gray(self, gray: torch.Tensor) -> torch.Tensor:
+        """Return gray 0 to 255 in this unit."""
+        return self.low + gray * (self.range / 255)
 
 
-GREY = Scale("grey", 0.0, 255.0)
+GRAY = Scale("gray", 0.0, 255.0)
 
 
 SIDE = 256
@@ -65,7 +65,7 @@ class FrameSet:
     names : tuple of str
         One a frame: file names, in sorted order.
     frames : uint8 array (N, 256, 256)
-        Rows from anterior to posterior, columns from the patient's right to left; grey 0 to 255.
+        Rows from anterior to posterior, columns from the patient's right to left; gray 0 to 255.
     sizes : tuple of (rows, columns)
         Of the pictures that the frames were made from; empty for frames made in memory.
     folder : str
@@ -74,7 +74,7 @@ class FrameSet:
         The scan that each frame belongs to; the frame's own name for pictures. Intervals are over
         cases: slices of one head are no independent witnesses.
     scale : Scale
-        What grey 0 to 255 means.
+        What gray 0 to 255 means.
     heads : bool array (N, 256, 256), optional
         Where the frames show anything: what a model says elsewhere is dropped, as `convert` does.
         None for whole pictures.
@@ -95,7 +95,7 @@ class FrameSet:
     sizes: tuple[tuple[int, int], ...] = ()
     folder: str = ""
     cases: tuple[str, ...] = ()
-    scale: Scale = GREY
+    scale: Scale = GRAY
     heads: NDArray[np.bool_] | None = None
     left_out: tuple[str, ...] = ()
     digest: str = field(init=False)
@@ -124,7 +124,7 @@ class FrameSet:
 
 
 def content_digest(frames: Frames) -> str:
-    """Return the SHA-256 of the frames' shape and grey levels, in order."""
+    """Return the SHA-256 of the frames' shape and gray levels, in order."""
     digest = hashlib.sha256(str(frames.shape).encode())
     digest.update(np.ascontiguousarray(frames).tobytes())
     return digest.hexdigest()
@@ -192,7 +192,7 @@ def check_modality(pictures: FrameSet) -> None:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """Read one picture as 8-bit grey."""
+    """Read one picture as 8-bit gray."""
     if not path.is_file():
         raise InputMissing("no such picture", path=path)
     try:
@@ -205,7 +205,7 @@ def read_picture(path: Path) -> Image.Image:
 
 
 def frame(picture: Image.Image) -> Frames:
-    """Size a grey picture into a frame: longer side to 256, centred on black.
+    """Size a gray picture into a frame: longer side to 256, centerd on black.
 
     The filter goes with the scale, as in the measured floors: BOX averages where there is much to
     average, LANCZOS keeps detail at moderate reduction, BICUBIC enlarges.
@@ -226,18 +226,18 @@ def _filter(scale: float) -> Image.Resampling:
 
 
 def to_network(frames: Frames) -> torch.Tensor:
-    """Return grey 0 to 255, shape (N, 256, 256), as float32 (N, 1, 256, 256) in [-1, 1]."""
+    """Return gray 0 to 255, shape (N, 256, 256), as float32 (N, 1, 256, 256) in [-1, 1]."""
     return torch.from_numpy(frames.astype(np.float32) / 127.5 - 1).unsqueeze(1)
 
 
-def grey_levels(frames: torch.Tensor) -> torch.Tensor:
-    """Return (N, 1, 256, 256) in [-1, 1] as float32 (N, 256, 256), grey 0 to 255, not rounded."""
+def gray_levels(frames: torch.Tensor) -> torch.Tensor:
+    """Return (N, 1, 256, 256) in [-1, 1] as float32 (N, 256, 256), gray 0 to 255, not rounded."""
     return ((frames.detach().float().cpu().squeeze(1) + 1) * 127.5).clamp(0, 255)
 
 
-def to_frames(grey: torch.Tensor) -> Frames:
-    """Return grey levels as 8-bit frames."""
-    return grey.round().to(torch.uint8).numpy()
+def to_frames(gray: torch.Tensor) -> Frames:
+    """Return gray levels as 8-bit frames."""
+    return gray.round().to(torch.uint8).numpy()
 
 
 Threshold = FixedThreshold | OtsuThreshold

@@ -97,7 +97,7 @@ def _record(evaluation: Evaluation) -> dict[str, str]:
 
 
 def _fid_plot(evaluation: Evaluation) -> Figure:
-    labels, values, colours = [], [], []
+    labels, values, colors = [], [], []
     for target, beside in evaluation.baselines.items():
         rows = [row for row in evaluation.directions if row.target == target]
         bars = [("floor", beside.floor.fid, "#8a97a6")] if beside.floor else []
@@ -109,13 +109,13 @@ def _fid_plot(evaluation: Evaluation) -> Figure:
                 if row.paper_fid is not None
             ]
         bars.append(("no translation", beside.ceiling.fid, "#8a97a6"))
-        for label, value, colour in bars:
+        for label, value, color in bars:
             labels.append(f"{direction_label(rows[0])}: {label}")
             values.append(value)
-            colours.append(colour)
+            colors.append(color)
     figure = Figure(figsize=(9, 0.6 + 0.32 * len(labels)), layout="constrained")
     axes = figure.subplots()
-    bars_drawn = axes.barh(labels, values, color=colours)
+    bars_drawn = axes.barh(labels, values, color=colors)
     axes.bar_label(bars_drawn, fmt="%.1f", padding=3)
     axes.invert_yaxis()
     axes.set_xlabel("FID")

@@ -102,8 +102,8 @@ def errors_of_frames(
     """Compare 8-bit frames (N, 256, 256) one by one, inside the heads of the truth."""
     return [
         paired_errors(
-            scale.of_grey(torch.tensor(first)),
-            scale.of_grey(torch.tensor(second)),
+            scale.of_gray(torch.tensor(first)),
+            scale.of_gray(torch.tensor(second)),
             torch.tensor(head),
             scale,
         )
@@ -209,11 +209,11 @@ def _similarity(
 
 
 def _windows_inside(mask: torch.Tensor) -> torch.Tensor:
-    """Return which windows of the SSIM map have their centre in the head."""
+    """Return which windows of the SSIM map have their center in the head."""
     edge = WINDOW // 2
     return mask[..., edge:-edge, edge:-edge] >= 0.5
 
 
 def _mean_inside(values: torch.Tensor, inside: torch.Tensor) -> float:
-    # A small head may hold no centre at the coarsest scale; the map is then averaged as MONAI does.
+    # A small head may hold no center at the coarsest scale; the map is then averaged as MONAI does.
     return float(values[inside].mean() if inside.any() else values.mean())

@@ -54,7 +54,7 @@ class Baselines:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One frame: its cycle error in grey levels, and its paired errors where there is a truth."""
+    """One frame: its cycle error in gray levels, and its paired errors where there is a truth."""
 
     name: str
     case: str
@@ -75,7 +75,7 @@ class DirectionResult:
     at_floor_size : Distances or None
         The same with as many pictures as the floor was made from.
     cycle_error : Interval
-        Grey levels of 255 inside the head, mean over cases.
+        Gray levels of 255 inside the head, mean over cases.
     parameters, gflop : int, float or None
         None for a translation that is no network.
     seconds_per_slice : float

@@ -24,10 +24,10 @@ from medtranslate.errors import (
     WrongModality,
 )
 from medtranslate.evaluation.frames import (
-    GREY,
+    GRAY,
     FrameSet,
     Scale,
-    grey_levels,
+    gray_levels,
     read_frames,
     to_frames,
 )
@@ -54,7 +54,7 @@ def read_scans(
     """Read a folder of pictures or of volumes as frames, by the recipe of their kind.
 
     Slices without a head are left out, and so are scans that `convert` would refuse, such as
-    pictures with coloured marks (`FrameSet.left_out` names them). Names of a volume's slices end in
+    pictures with colored marks (`FrameSet.left_out` names them). Names of a volume's slices end in
     ``#`` and their number.
 
     Raises
@@ -185,7 +185,7 @@ class _Collected:
         if not holds:
             return
         single = len(slices) == 1
-        self.frames.append(to_frames(grey_levels(slices[holds])))
+        self.frames.append(to_frames(gray_levels(slices[holds])))
         self.heads.append(heads[holds].numpy())
         self.names.extend(scan.name if single else f"{scan.name}#{number:03}" for number in holds)
         self.cases.extend([scan.name] * len(holds))
@@ -202,7 +202,7 @@ class _Collected:
             np.concatenate(self.frames),
             folder=str(self.folder),
             cases=tuple(self.cases),
-            scale=Scale("HU", written.low, written.high) if in_hounsfield else GREY,
+            scale=Scale("HU", written.low, written.high) if in_hounsfield else GRAY,
             heads=np.concatenate(self.heads),
             left_out=tuple(self.left_out),
         )
@@ -268,7 +268,7 @@ class RecipeFraming:
 
     def named(self) -> Protocol:
         """Return the protocol with the recipes as its sizing."""
-        sizing = f"8-bit grey, by the model's recipes: {self.ct}; {self.mri}"
+        sizing = f"8-bit gray, by the model's recipes: {self.ct}; {self.mri}"
         return replace(self.protocol, sizing=sizing)
 
 

@@ -18,7 +18,7 @@ NOTHING = "–"
 NARROWEST = 150
 """Columns that the widest table asks for; a narrower terminal folds cells, but no figure is cut."""
 LESION_HEADERS = (
-    "lesions", "n", "contrast (grey)", "survival", "seen in source", "seen", "turned",
+    "lesions", "n", "contrast (gray)", "survival", "seen in source", "seen", "turned",
     "echo elsewhere", "way back",
 )  # fmt: skip
 
@@ -113,7 +113,7 @@ def _quality(evaluation: Evaluation) -> Grid:
     return Grid(
         title="What distances leave out, and what a slice costs",
         caption=(
-            "Cycle error: grey levels of 255 inside the head, 95 % bootstrap interval. "
+            "Cycle error: gray levels of 255 inside the head, 95 % bootstrap interval. "
             f"Timed on {evaluation.machine['device']}, "
             f"{evaluation.machine['torch threads']} thread(s)."
         ),

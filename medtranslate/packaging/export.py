@@ -36,7 +36,7 @@ from medtranslate.packaging.reference import write_reference
 from medtranslate.packaging.zoo import LICENSE_FILE, add_zoo_files
 from medtranslate.training.checkpoints import Checkpoint, load_weights
 from medtranslate.training.models import Models, generator_config
-from medtranslate.training.prepared import Data, PreparedSet, from_grey
+from medtranslate.training.prepared import Data, PreparedSet, from_gray
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.settings import Settings
 
@@ -423,6 +423,6 @@ def _halved(gray: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     chosen = torch.randperm(len(gray), generator=random)[:_MOST].sort().values
     parts = []
     for part in torch.split(chosen, _CHUNK):
-        slices, head = from_grey(gray[part])
+        slices, head = from_gray(gray[part])
         parts.append(half_resolution(slices, head[:, 0]).half())
     return torch.cat(parts)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from medtranslate.training.prepared import from_grey
+from medtranslate.training.prepared import from_gray
 from medtranslate.training.settings import Settings
 
 
@@ -46,17 +46,17 @@ class Augmentation:
 
     settings: Settings
 
-    def __call__(self, grey: torch.Tensor, draws: torch.Tensor) -> Images:
+    def __call__(self, gray: torch.Tensor, draws: torch.Tensor) -> Images:
         """Change slices as the draws say.
 
         Parameters
         ----------
-        grey : uint8 tensor (B, 256, 256)
+        gray : uint8 tensor (B, 256, 256)
             Prepared slices.
         draws : float32 tensor (B, 5)
             In [-1, 1): for mirroring, size, rotation and shift along rows and columns.
         """
-        return self.change(*from_grey(grey), draws)
+        return self.change(*from_gray(gray), draws)
 
     def change(self, image: torch.Tensor, head: torch.Tensor, draws: torch.Tensor) -> Images:
         """Change images of several channels alike, as a CT and its MRI.
@@ -94,7 +94,7 @@ class Augmentation:
         angle = turn * math.radians(settings.rotation_degrees)
         cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
         across, along = columns / frame, rows / frame
-        centre = self._centre(head)
+        center = self._center(head)
         shift = torch.stack([right, down], dim=1) * (2 * settings.shift_pixels / frame)
         matrix = torch.stack(
             [
@@ -103,10 +103,10 @@ class Augmentation:
             ],
             dim=1,
         )
-        theta = torch.cat([matrix, (centre + shift)[:, :, None]], dim=2)
+        theta = torch.cat([matrix, (center + shift)[:, :, None]], dim=2)
         return F.affine_grid(theta, [len(head), 1, rows, columns], align_corners=False)
 
-    def _centre(self, head: torch.Tensor) -> torch.Tensor:
+    def _center(self, head: torch.Tensor) -> torch.Tensor:
         """Return the middle of each head's box (B, 2), columns before rows, frame [-1, 1].
 
         Without a crop the frame itself is kept: where a head lies in it says nothing.

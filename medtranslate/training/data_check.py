@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from medtranslate.files import whole_file
-from medtranslate.training.prepared import PreparedSet, from_grey
+from medtranslate.training.prepared import PreparedSet, from_gray
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ NEAR = 0.99
 """Correlation of two prepared slices, both shrunk to 32x32, above which they count as copies.
 
 Measured on "CT and MRI brain scans": known copies of MR pictures from 0.9915 on (other sizes and
-frames move a head by a fraction of a pixel), different ones up to 0.959; neighbouring slices of one
+frames move a head by a fraction of a pixel), different ones up to 0.959; neighboring slices of one
 CT, 5 mm apart, up to 0.987.
 """
 
@@ -132,7 +132,7 @@ def _thumbnails(prepared: PreparedSet) -> torch.Tensor:
     """Return (N, 1024) of mean 0 and length 1, so that a product is a correlation."""
     small = torch.cat(
         [
-            F.adaptive_avg_pool2d(from_grey(chunk)[0], _SIDE).flatten(1)
+            F.adaptive_avg_pool2d(from_gray(chunk)[0], _SIDE).flatten(1)
             for chunk in prepared.slices.split(_CHUNK)
         ]
     )

@@ -34,10 +34,10 @@ from medtranslate.training.prepared import (
     SUFFIX,
     PreparedSet,
     Record,
-    from_grey,
+    from_gray,
     read_about,
     shows_a_head,
-    to_grey,
+    to_gray,
 )
 from medtranslate.transforms import prepare_pair
 
@@ -204,9 +204,9 @@ class ShuffledPairs:
         """Return pairs number `first` and so on, on the device."""
         places = self._order.places(first, count)
         ct, mri = (side[places.to(side.device)].to(self.device) for side in self._slices)
-        ct_image, head = from_grey(ct)
+        ct_image, head = from_gray(ct)
         unknown = torch.zeros(count, dtype=torch.int64, device=self.device)
-        return Pairs(ct_image, from_grey(mri)[0], head, unknown)
+        return Pairs(ct_image, from_gray(mri)[0], head, unknown)
 
     def digest(self) -> str:
         """Identify the sequence."""
@@ -340,7 +340,7 @@ def _gray_pair(
         prepared, mri_slices = prepare_pair(*images, ct_recipe, mri_recipe)
     except MedTranslateError as error:
         return LeftOut(ct.name, error.fault)
-    gray = [to_grey(slices, prepared.head) for slices in (prepared.slices, mri_slices)]
+    gray = [to_gray(slices, prepared.head) for slices in (prepared.slices, mri_slices)]
     full = shows_a_head(gray[0]) & shows_a_head(gray[1])
     if not bool(full.any()):
         return LeftOut(ct.name, "shows no head in any slice")

@@ -28,7 +28,7 @@ from medtranslate.training.prepared import (
     PreparedSet,
     Record,
     shows_a_head,
-    to_grey,
+    to_gray,
 )
 from medtranslate.transforms import Recipe, load_recipe
 
@@ -129,12 +129,12 @@ class Preparation:
             if isinstance(result, LeftOut):
                 left_out.append(result)
                 continue
-            grey, looks, empty = result
-            if not len(grey):
+            gray, looks, empty = result
+            if not len(gray):
                 left_out.append(LeftOut(name, "shows no head in any slice"))
                 continue
-            records.append(Record(name, digests[scans[place]], len(grey), empty, looks))
-            slices.append(grey)
+            records.append(Record(name, digests[scans[place]], len(gray), empty, looks))
+            slices.append(gray)
         if not slices:
             reason = left_out[len(gathered.left_out)].reason
             raise TrainingFailed(
@@ -196,10 +196,10 @@ class _Scans(Dataset[Any]):
             prepared = recipe.prepare(image)
         except MedTranslateError as error:
             return LeftOut(scan.name, error.fault)
-        grey = to_grey(prepared.slices, prepared.head)
-        full = shows_a_head(grey)
+        gray = to_gray(prepared.slices, prepared.head)
+        full = shows_a_head(gray)
         looks = image.meta["source"]["modality"]
-        return grey[full].numpy(), looks, int((~full).sum())
+        return gray[full].numpy(), looks, int((~full).sum())
 
 
 def _unchanged(result: Any) -> Any:

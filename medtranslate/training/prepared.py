@@ -32,24 +32,24 @@ FEWEST_HEAD = 0.02
 """A slice of which less than this share shows something brighter than the background is empty."""
 
 _BRIGHT = 13  # gray of 255: 5 % above the background
-_LEVELS = 127.0  # grey 1 to 255 are 254 equal steps from -1 to 1
+_LEVELS = 127.0  # gray 1 to 255 are 254 equal steps from -1 to 1
 
 
-def to_grey(slices: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+def to_gray(slices: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     """Return float (N, 1, H, W) in [-1, 1] and bool heads (N, H, W) as uint8 (N, H, W)."""
-    grey = ((slices[:, 0].clamp(-1, 1) + 1) * _LEVELS).round() + 1
-    return torch.where(head, grey, 0).to(torch.uint8)
+    gray = ((slices[:, 0].clamp(-1, 1) + 1) * _LEVELS).round() + 1
+    return torch.where(head, gray, 0).to(torch.uint8)
 
 
-def from_grey(grey: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def from_gray(gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return uint8 (N, H, W) as float32 (N, 1, H, W) in [-1, 1] and bool heads (N, 1, H, W)."""
-    grey = grey[:, None]
-    return ((grey.float() - 1) / _LEVELS - 1).clamp_(min=-1), grey > 0
+    gray = gray[:, None]
+    return ((gray.float() - 1) / _LEVELS - 1).clamp_(min=-1), gray > 0
 
 
-def shows_a_head(grey: torch.Tensor) -> torch.Tensor:
+def shows_a_head(gray: torch.Tensor) -> torch.Tensor:
     """Return whether slices uint8 (N, H, W) show enough of a head to learn from: bool (N,)."""
-    return (grey > _BRIGHT).float().mean(dim=(1, 2)) >= FEWEST_HEAD
+    return (gray > _BRIGHT).float().mean(dim=(1, 2)) >= FEWEST_HEAD
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import nn
 from medtranslate.device import autocast
 from medtranslate.files import whole_file
 from medtranslate.training.objective import in_head
-from medtranslate.training.prepared import PreparedSet, from_grey
+from medtranslate.training.prepared import PreparedSet, from_gray
 from medtranslate.training.randomness import generator
 
 ROWS = 4
@@ -61,9 +61,9 @@ class SampleGrid:
         return grid
 
     def _cycle(
-        self, grey: torch.Tensor, there: nn.Module, back: nn.Module, device: torch.device
+        self, gray: torch.Tensor, there: nn.Module, back: nn.Module, device: torch.device
     ) -> list[np.ndarray]:
-        image, head = from_grey(grey.to(device))
+        image, head = from_gray(gray.to(device))
         with autocast(self.precision, device):
             translated = in_head(there(image), head)
             again = in_head(back(translated), head)
@@ -71,9 +71,9 @@ class SampleGrid:
 
 
 def shown(image: torch.Tensor) -> np.ndarray:
-    """Return (B, 1, H, W) in [-1, 1] as grey 0 to 255, uint8 (B, H, W)."""
-    grey = ((image[:, 0].float() + 1) * 127.5).round().clamp(0, 255)
-    return grey.to(torch.uint8).cpu().numpy()
+    """Return (B, 1, H, W) in [-1, 1] as gray 0 to 255, uint8 (B, H, W)."""
+    gray = ((image[:, 0].float() + 1) * 127.5).round().clamp(0, 255)
+    return gray.to(torch.uint8).cpu().numpy()
 
 
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -105,7 +105,7 @@ class Validation:
         scores = {}
         for made, source, real in (("mri", self.ct, self.mri), ("ct", self.mri, self.ct)):
             judged = self._translated(generators[made], source, device)
-            scores[made] = self.score(judged, shown(from_grey(real.slices)[0]))
+            scores[made] = self.score(judged, shown(from_gray(real.slices)[0]))
         return {**scores, "mean": (scores["mri"] + scores["ct"]) / 2}
 
     @torch.inference_mode()
@@ -113,8 +113,8 @@ class Validation:
         self, generator: nn.Module, source: PreparedSet, device: torch.device
     ) -> np.ndarray:
         made = []
-        for grey in source.slices.split(_BATCH):
-            image, head = from_grey(grey.to(device))
+        for gray in source.slices.split(_BATCH):
+            image, head = from_gray(gray.to(device))
             with autocast(self.precision, device):
                 made.append(shown(in_head(generator(image), head)))
         return np.concatenate(made)

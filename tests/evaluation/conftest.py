@@ -36,8 +36,8 @@ def _made_set(modality: str, count: int = 8, seed: int = 0) -> FrameSet:
 
 
 @dataclass
-class PooledGreys:
-    """Stands in for FeatureExtractor: mean greys of 16 fields as features."""
+class PooledGrays:
+    """Stands in for FeatureExtractor: mean grays of 16 fields as features."""
 
     device: str = "cpu"
     weights: SimpleNamespace = field(
@@ -62,13 +62,13 @@ def made_set() -> MakeSet:
 
 
 @pytest.fixture
-def extractor() -> PooledGreys:
-    return PooledGreys()
+def extractor() -> PooledGrays:
+    return PooledGrays()
 
 
 @pytest.fixture(scope="session")
-def new_extractor() -> type[PooledGreys]:
-    return PooledGreys
+def new_extractor() -> type[PooledGrays]:
+    return PooledGrays
 
 
 @pytest.fixture(scope="session")

@@ -140,7 +140,7 @@ def test_kid_subsets_are_half_the_smaller_set(judged: int, real: int, subset: in
     assert kid_subset_size(judged, real) == subset
 
 
-def test_precision_needs_a_third_neighbour() -> None:
+def test_precision_needs_a_third_neighbor() -> None:
     features = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 4)))
     found = distances(features, features + 1, seed=0)
     assert found.precision is None and found.recall is None

@@ -55,7 +55,7 @@ def test_the_cycle_error_is_inside_the_head_and_not_rounded() -> None:
     frames = np.full((20, 256, 256), 100, dtype=np.uint8)
 
     def drift(given: torch.Tensor, to: str) -> torch.Tensor:
-        moved = given + 0.1 / 127.5  # a tenth of a grey level each way
+        moved = given + 0.1 / 127.5  # a tenth of a gray level each way
         moved[:, :, :40] = -1  # and a loss outside the head
         return moved
 

@@ -22,8 +22,8 @@ def oracle(ct, mri) -> Candidate:
     }
 
     def translate(frames: torch.Tensor, to: str) -> torch.Tensor:
-        greys = ((frames[:, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
-        answers = np.stack([known[to][grey.tobytes()] for grey in greys])
+        grays = ((frames[:, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
+        answers = np.stack([known[to][gray.tobytes()] for gray in grays])
         return torch.from_numpy(answers.astype(np.float32) / 127.5 - 1)[:, None]
 
     costs = {"mri": Cost(11_370_000, 97.5), "ct": Cost(11_370_000, 97.5)}

@@ -14,7 +14,7 @@ from medtranslate.evaluation.distances import distances
 from medtranslate.evaluation.features import FeatureExtractor
 
 
-class MeanGrey(torch.nn.Module):
+class MeanGray(torch.nn.Module):
     def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor]:
         assert pictures.shape[1] == 3
         assert pictures.dtype == torch.uint8
@@ -28,7 +28,7 @@ class MadeWeights:
     origin: str = "made"
 
     def extractor(self) -> torch.nn.Module:
-        return MeanGrey()
+        return MeanGray()
 
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (40, 256, 256), dtype=np.uint8)
@@ -48,7 +48,7 @@ def test_the_same_frames_are_extracted_once(
 ) -> None:
     extractor = FeatureExtractor(MadeWeights(), cache=tmp_path)
     first = extractor.kept_features(FRAMES)
-    monkeypatch.setattr(MeanGrey, "forward", None)  # any further extraction fails
+    monkeypatch.setattr(MeanGray, "forward", None)  # any further extraction fails
     steps: list[int] = []
     again = FeatureExtractor(MadeWeights(), cache=tmp_path)
     torch.testing.assert_close(again.kept_features(FRAMES, done=steps.append), first)

@@ -78,7 +78,7 @@ def data(tmp_path: Path, ct, mri) -> Path:
 
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch, new_extractor) -> None:
-    """No networks: a made translator, and pooled greys for features."""
+    """No networks: a made translator, and pooled grays for features."""
     monkeypatch.setattr(folders, "Translator", MadeTranslator)
     monkeypatch.setattr(folders, "find_weights", lambda path, cache: None)
     monkeypatch.setattr(
@@ -187,7 +187,7 @@ def test_paired_volumes_are_measured_in_hounsfield_units_a_case(paired_volumes: 
     assert (to_ct.paired.scale.unit, to_ct.paired.scale.low, to_ct.paired.scale.high) == (
         "HU", -20, 100,
     )  # fmt: skip
-    assert to_mri.paired.scale.unit == "grey"
+    assert to_mri.paired.scale.unit == "gray"
     assert to_ct.paired.cases == 2
     names = [case.name for case in to_ct.cases]
     assert names == ["p0#000", "p0#001", "p0#002", "p1#000", "p1#001", "p1#002"]
@@ -213,9 +213,9 @@ def test_a_volume_without_partner_is_named(paired_volumes: Path) -> None:
 def test_references_give_floors_of_the_same_size(data: Path) -> None:
     (data / "trainA").mkdir()
     for number in range(9):
-        grey = Image.new("L", (256, 256), 255)
-        grey.putpixel((number, number), 0)
-        grey.save(data / "trainA" / f"{number}.png")
+        gray = Image.new("L", (256, 256), 255)
+        gray.putpixel((number, number), 0)
+        gray.save(data / "trainA" / f"{number}.png")
     found = plan(data, ct_reference=data / "trainA").run()
     assert found.baselines["ct"].floor_kind == "reference"
     assert found.baselines["ct"].floor.sizes == (8, 8)

@@ -20,7 +20,7 @@ from medtranslate.evaluation.frames import (
     FrameSet,
     check_modality,
     frame,
-    grey_levels,
+    gray_levels,
     read_frames,
     to_frames,
     to_network,
@@ -28,8 +28,8 @@ from medtranslate.evaluation.frames import (
 
 
 def picture(rows: int, columns: int, seed: int = 0) -> Image.Image:
-    grey = np.random.default_rng(seed).integers(0, 256, (rows, columns), dtype=np.uint8)
-    return Image.fromarray(grey)
+    gray = np.random.default_rng(seed).integers(0, 256, (rows, columns), dtype=np.uint8)
+    return Image.fromarray(gray)
 
 
 def write(folder: Path, *pictures: Image.Image, suffix: str = ".png") -> Path:
@@ -66,13 +66,13 @@ def test_the_filter_goes_with_the_scale(size: tuple[int, int], resampling: int) 
     assert framed.sum() == inside.sum()  # black around it
 
 
-def test_grey_levels_survive_the_network_scale() -> None:
+def test_gray_levels_survive_the_network_scale() -> None:
     frames = np.arange(256, dtype=np.uint8).repeat(256).reshape(1, 256, 256)
     scaled = to_network(frames)
     assert scaled.shape == (1, 1, 256, 256)
     assert (float(scaled.min()), float(scaled.max())) == (-1.0, 1.0)
-    np.testing.assert_array_equal(to_frames(grey_levels(scaled)), frames)
-    assert grey_levels(torch.full((1, 1, 256, 256), 1.2)).max() == 255
+    np.testing.assert_array_equal(to_frames(gray_levels(scaled)), frames)
+    assert gray_levels(torch.full((1, 1, 256, 256), 1.2)).max() == 255
 
 
 def test_a_folder_is_read_in_sorted_order(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_a_folder_is_read_in_sorted_order(tmp_path: Path) -> None:
 
 
 def test_equal_channels_are_read_as_they_are(tmp_path: Path) -> None:
-    grey = picture(256, 256)
-    folder = write(tmp_path / "mri", grey, grey.convert("RGB"))
+    gray = picture(256, 256)
+    folder = write(tmp_path / "mri", gray, gray.convert("RGB"))
     found = read_frames(folder, "mri").frames
     np.testing.assert_array_equal(found[0], found[1])
 

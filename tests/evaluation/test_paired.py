@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from monai.metrics import MultiScaleSSIMMetric, SSIMMetric
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.frames import GREY, FrameSet, Scale
+from medtranslate.evaluation.frames import GRAY, FrameSet, Scale
 from medtranslate.evaluation.paired import (
     PairedErrors,
     bootstrap,
@@ -51,7 +51,7 @@ def test_values_are_clipped_to_the_stated_range() -> None:
 
 def test_ssim_is_monais_where_the_head_is_everything() -> None:
     translated, truth = slices(0)
-    found = paired_errors(translated, truth, EVERYWHERE, GREY)
+    found = paired_errors(translated, truth, EVERYWHERE, GRAY)
     batches = translated[None, None], truth[None, None]
     assert found.ssim == pytest.approx(float(SSIMMetric(2, data_range=255)(*batches)), abs=1e-5)
     expected = float(MultiScaleSSIMMetric(2, data_range=255)(*batches))
@@ -60,18 +60,18 @@ def test_ssim_is_monais_where_the_head_is_everything() -> None:
 
 def test_the_unit_changes_mae_and_nothing_else() -> None:
     translated, truth = slices(1)
-    grey = paired_errors(translated, truth, EVERYWHERE, GREY)
-    hu = paired_errors(WINDOW.of_grey(translated), WINDOW.of_grey(truth), EVERYWHERE, WINDOW)
-    assert hu.mae == pytest.approx(grey.mae * 120 / 255, rel=1e-5)
-    assert (hu.psnr, hu.ssim) == pytest.approx((grey.psnr, grey.ssim), rel=1e-4)
-    assert hu.ms_ssim == pytest.approx(grey.ms_ssim, rel=1e-4)
+    gray = paired_errors(translated, truth, EVERYWHERE, GRAY)
+    hu = paired_errors(WINDOW.of_gray(translated), WINDOW.of_gray(truth), EVERYWHERE, WINDOW)
+    assert hu.mae == pytest.approx(gray.mae * 120 / 255, rel=1e-5)
+    assert (hu.psnr, hu.ssim) == pytest.approx((gray.psnr, gray.ssim), rel=1e-4)
+    assert hu.ms_ssim == pytest.approx(gray.ms_ssim, rel=1e-4)
 
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=5, deadline=None)
 def test_a_perfect_translation(seed: int) -> None:
     _, truth = slices(seed)
-    found = paired_errors(truth, truth, EVERYWHERE, GREY)
+    found = paired_errors(truth, truth, EVERYWHERE, GRAY)
     assert found.mae == 0
     assert found.psnr == pytest.approx(20 * math.log10(510))
     assert (found.ssim, found.ms_ssim) == pytest.approx((1, 1), abs=1e-5)
@@ -81,17 +81,17 @@ def test_black_around_the_head_is_no_agreement() -> None:
     translated, truth = slices(2)
     head = torch.zeros(256, 256, dtype=torch.bool)
     head[90:170, 90:170] = True
-    inside = paired_errors(translated * head, truth * head, head, GREY)
-    everywhere = paired_errors(translated * head, truth * head, EVERYWHERE, GREY)
+    inside = paired_errors(translated * head, truth * head, head, GRAY)
+    everywhere = paired_errors(translated * head, truth * head, EVERYWHERE, GRAY)
     assert inside.ssim < everywhere.ssim - 0.02
 
 
 def test_sizes_that_differ_and_empty_heads_are_refused() -> None:
     translated, truth = slices(3)
     with pytest.raises(EvaluationFailed, match="differ in size"):
-        paired_errors(translated[:100], truth, EVERYWHERE, GREY)
+        paired_errors(translated[:100], truth, EVERYWHERE, GRAY)
     with pytest.raises(EvaluationFailed, match="no head"):
-        paired_errors(translated, truth, ~EVERYWHERE, GREY)
+        paired_errors(translated, truth, ~EVERYWHERE, GRAY)
 
 
 def test_bootstrap_interval_of_a_known_mean() -> None:
@@ -107,8 +107,8 @@ def test_bootstrap_interval_of_a_known_mean() -> None:
 def test_slices_of_one_head_are_one_witness() -> None:
     assert mean_by_case([1, 3, 10], ["a", "a", "b"]) == [2, 10]
     errors = [PairedErrors(x, x, x, x) for x in (1.0, 3.0, 10.0)]
-    found = summarise(errors, ["a", "a", "b"], GREY, seed=0)
-    assert (found.cases, found.mae.mean, found.scale) == (2, 6, GREY)
+    found = summarise(errors, ["a", "a", "b"], GRAY, seed=0)
+    assert (found.cases, found.mae.mean, found.scale) == (2, 6, GRAY)
 
 
 def pair(modality: str, names: tuple[str, ...], sizes: tuple[tuple[int, int], ...]) -> FrameSet:

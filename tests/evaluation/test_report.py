@@ -44,7 +44,7 @@ def test_the_json_holds_everything_and_is_strict(evaluation, tmp_path: Path) -> 
     first = found["directions"][0]
     assert first["distances"]["fid"] == evaluation.directions[0].distances.fid
     assert first["paper_fid"] == 95.19
-    assert first["paired"]["scale"] == {"unit": "grey", "low": 0.0, "high": 255.0}
+    assert first["paired"]["scale"] == {"unit": "gray", "low": 0.0, "high": 255.0}
     assert len(first["cases"]) == 8
     assert set(found["machine"]) >= {"device", "torch", "medtranslate", "torch-fidelity"}
     assert "galleries" not in found

@@ -1,4 +1,4 @@
-"""Made heads: CT with a white ring of bone round grey, MR with a dark ring round bright tissue."""
+"""Made heads: CT with a white ring of bone round gray, MR with a dark ring round bright tissue."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def phantom(modality: str, seed: int, side: int = 256) -> np.ndarray:
         )
     )
     bone, tissue, fluid = (255, 110, 60) if modality == "CT" else (40, 140, 230)
-    grey = np.where(radius < 1, bone, 0)
-    grey = np.where(radius < 0.88, tissue + random.normal(0, 4, radius.shape), grey)
-    grey = np.where(ventricles < 1, fluid, grey)
+    gray = np.where(radius < 1, bone, 0)
+    gray = np.where(radius < 0.88, tissue + random.normal(0, 4, radius.shape), gray)
+    gray = np.where(ventricles < 1, fluid, gray)
     if modality == "MR":  # scalp is bright, so the head has an outline
-        grey = np.where((radius < 1) & (radius > 0.95), 200, grey)
-    return grey.clip(0, 255).astype(np.uint8)
+        gray = np.where((radius < 1) & (radius > 0.95), 200, gray)
+    return gray.clip(0, 255).astype(np.uint8)
 
 
 def write_phantoms(folder: Path, modality: str, count: int, start: int = 0) -> Path:
@@ -58,9 +58,9 @@ def write_phantoms(folder: Path, modality: str, count: int, start: int = 0) -> P
 
 def prepared(modality: str, count: int, start: int = 0) -> PreparedSet:
     """Give phantoms as prepared slices without the way through files."""
-    grey = torch.from_numpy(np.stack([phantom(modality, start + n) for n in range(count)]))
+    gray = torch.from_numpy(np.stack([phantom(modality, start + n) for n in range(count)]))
     records = tuple(Record(f"{modality.lower()}/{n}.png", f"{n}", 1, 0) for n in range(count))
-    return PreparedSet(modality, grey, torch.arange(count, dtype=torch.int32), records)
+    return PreparedSet(modality, gray, torch.arange(count, dtype=torch.int32), records)
 
 
 def same_tensors(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:

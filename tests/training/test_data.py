@@ -35,8 +35,8 @@ def preparation(cache: Path) -> Preparation:
 
 def write_volume(path: Path, slices: int = 6) -> None:
     """Write a CT volume in HU, 0.9 mm pixels, whose two lowest slices are air."""
-    grey = np.stack([phantom("CT", 0, 128).astype(np.int16)] * slices, axis=2)
-    hu = np.where(grey == 0, -1000, grey - 40)
+    gray = np.stack([phantom("CT", 0, 128).astype(np.int16)] * slices, axis=2)
+    hu = np.where(gray == 0, -1000, gray - 40)
     hu[..., :2] = -1000
     # Stored as the slices are seen: columns to the patient's left, rows to posterior.
     affine = np.diag([-1.8, -1.8, 5.0, 1.0])
@@ -111,11 +111,11 @@ def test_prepared_slices_are_mapped_and_not_read(tmp_path: Path) -> None:
     import resource
 
     many = prepared("CT", 2)
-    grey = many.slices[:1].expand(2000, -1, -1).contiguous()
+    gray = many.slices[:1].expand(2000, -1, -1).contiguous()
     records = many.records[:1]
     scans = torch.zeros(2000, dtype=torch.int32)
-    PreparedSet("CT", grey, scans, records).save(tmp_path / "many.safetensors")
-    del grey
+    PreparedSet("CT", gray, scans, records).save(tmp_path / "many.safetensors")
+    del gray
     pages = Path("/proc/self/statm")
     if not pages.is_file():
         pytest.skip("this system does not say how much memory a process holds")

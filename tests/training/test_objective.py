@@ -107,8 +107,8 @@ def pictures_of(values: list[float]) -> Images:
     """A row of blocks of 4x4 pixels, each with its corners darker, and one of background."""
     texture = torch.tensor([-0.05, 0.05, 0.05, -0.05])
     block = (texture[:, None] * texture[None] * 20).tile(1, len(values))
-    grey = torch.tensor(values).repeat_interleave(4).expand(4, -1) + block
-    image = torch.cat([grey, torch.full((4, 4), -1.0)], 1)[None, None]
+    gray = torch.tensor(values).repeat_interleave(4).expand(4, -1) + block
+    image = torch.cat([gray, torch.full((4, 4), -1.0)], 1)[None, None]
     return Images(image, image > -1)
 
 
@@ -127,7 +127,7 @@ def test_a_fake_is_held_to_the_first_generators_seen_coarsely() -> None:
     settings = replace(TINY, identity_share=0.0, anchor_weight=7.0, anchored_generators="ct")
     free, _, _ = GeneratorObjective(generators, settings)(*given)
 
-    for weight, apart in ((0.5, 0.0), (1.5, 0.2)):  # texture and background are free; grey is not
+    for weight, apart in ((0.5, 0.0), (1.5, 0.2)):  # texture and background are free; gray is not
         anchors = nn.ModuleDict({"ct": Scaled(weight)}).requires_grad_(False)
         total, terms, _ = GeneratorObjective(generators, settings, anchors)(*given)
         assert float(terms["anchor_ct"]) == pytest.approx(apart, abs=1e-6)

@@ -25,7 +25,7 @@ from medtranslate.training.models import Models
 from medtranslate.training.objective import GeneratorObjective, gradient_difference
 from medtranslate.training.pairs import PreparedPairs, prepare_pairs
 from medtranslate.training.preparation import RecipeBook
-from medtranslate.training.prepared import from_grey
+from medtranslate.training.prepared import from_gray
 from medtranslate.training.randomness import generator
 
 CPU = torch.device("cpu")
@@ -67,7 +67,7 @@ def test_both_sides_have_the_cts_place_and_head(pairs: PreparedPairs) -> None:
     assert len(pairs) == 4
     assert [record.name for record in pairs.ct.records] == [f"ct/head{n}.png" for n in range(4)]
     assert [record.name for record in pairs.mri.records] == [f"mri/head{n}.png" for n in range(4)]
-    (ct, ct_head), (mri, mri_head) = (from_grey(side.slices) for side in (pairs.ct, pairs.mri))
+    (ct, ct_head), (mri, mri_head) = (from_gray(side.slices) for side in (pairs.ct, pairs.mri))
     assert torch.equal(ct_head, mri_head)
     # Bone is bright in CT and dark in MR at the same pixels.
     bone = ct > 0.9
@@ -132,7 +132,7 @@ def test_volumes_on_different_grids_are_left_out(tmp_path: Path) -> None:
 
 def test_a_pair_is_changed_alike(pairs: PreparedPairs) -> None:
     settings = replace(TINY, downsampling=4, crop=(48, 40), rotation_degrees=20.0, scaling=0.2)
-    image, head = from_grey(pairs.ct.slices)
+    image, head = from_gray(pairs.ct.slices)
     changed = Augmentation(settings).change(
         torch.cat([image, image], dim=1), head, draw(len(image), generator(0, "augment"))
     )

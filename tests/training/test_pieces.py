@@ -1,4 +1,4 @@
-"""Order, pool, average, augmentation, prepared grey levels, lists, settings."""
+"""Order, pool, average, augmentation, prepared gray levels, lists, settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from medtranslate.training.augmentation import Augmentation, draw
 from medtranslate.training.batches import Order, UnpairedBatches
 from medtranslate.training.handlers import open_board
 from medtranslate.training.models import ImagePool, MovingAverage
-from medtranslate.training.prepared import from_grey, to_grey
+from medtranslate.training.prepared import from_gray, to_gray
 from medtranslate.training.randomness import generator, reseed
 from medtranslate.training.settings import dump_config
 
@@ -130,12 +130,12 @@ def test_the_average_follows_and_early_weights_are_forgotten() -> None:
     assert average.weight.item() == pytest.approx(0.95)
 
 
-def test_grey_keeps_head_and_values_to_half_a_level() -> None:
+def test_gray_keeps_head_and_values_to_half_a_level() -> None:
     slices = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
     head = torch.ones(1, 8, 8, dtype=torch.bool)
     head[0, 0] = False
 
-    image, again = from_grey(to_grey(slices, head))
+    image, again = from_gray(to_gray(slices, head))
 
     assert torch.equal(again[:, 0], head)
     assert bool((image[0, 0, 0] == -1).all())
@@ -148,11 +148,11 @@ STILL = replace(
 
 
 def test_without_changes_slices_stay_as_they_are() -> None:
-    grey = prepared("CT", 2).slices
-    image, head = from_grey(grey)
+    gray = prepared("CT", 2).slices
+    image, head = from_gray(gray)
 
-    still = Augmentation(STILL)(grey, torch.zeros(2, 5))
-    resampled = Augmentation(replace(STILL, flip=True))(grey, torch.full((2, 5), 0.5))
+    still = Augmentation(STILL)(gray, torch.zeros(2, 5))
+    resampled = Augmentation(replace(STILL, flip=True))(gray, torch.full((2, 5), 0.5))
 
     for pictures in (still, resampled):
         assert torch.equal(pictures.head, head)
@@ -160,34 +160,34 @@ def test_without_changes_slices_stay_as_they_are() -> None:
 
 
 def test_mirroring_exchanges_left_and_right() -> None:
-    grey = prepared("CT", 1).slices
+    gray = prepared("CT", 1).slices
     draws = torch.tensor([[-0.5, 0, 0, 0, 0]])
 
-    pictures = Augmentation(replace(STILL, flip=True))(grey, draws)
+    pictures = Augmentation(replace(STILL, flip=True))(gray, draws)
 
-    torch.testing.assert_close(pictures.image, from_grey(grey)[0].flip(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(pictures.image, from_gray(gray)[0].flip(3), atol=1e-4, rtol=0)
 
 
 def test_size_makes_heads_larger_by_as_much() -> None:
-    grey = prepared("CT", 3).slices
+    gray = prepared("CT", 3).slices
     draws = torch.zeros(3, 5)
     draws[:, 1] = 1.0
 
-    larger = Augmentation(replace(STILL, scaling=0.10))(grey, draws)
+    larger = Augmentation(replace(STILL, scaling=0.10))(gray, draws)
 
-    ratio = larger.head.sum((1, 2, 3)) / from_grey(grey)[1].sum((1, 2, 3))
+    ratio = larger.head.sum((1, 2, 3)) / from_gray(gray)[1].sum((1, 2, 3))
     assert ratio.tolist() == pytest.approx([1.21] * 3, rel=0.02)
 
 
-def test_a_crop_is_centred_on_the_head_and_shifts_move_it() -> None:
-    grey = torch.zeros(1, 256, 256, dtype=torch.uint8)
-    grey[0, 20:120, 60:140] = 200
+def test_a_crop_is_centerd_on_the_head_and_shifts_move_it() -> None:
+    gray = torch.zeros(1, 256, 256, dtype=torch.uint8)
+    gray[0, 20:120, 60:140] = 200
     cropped = replace(
         STILL, network="resnet9", network_arguments={}, crop=(128, 112), shift_pixels=8.0
     )
 
-    head = Augmentation(cropped)(grey, torch.zeros(1, 5)).head[0, 0]
-    moved = Augmentation(cropped)(grey, torch.tensor([[0, 0, 0, 1.0, -1.0]])).head[0, 0]
+    head = Augmentation(cropped)(gray, torch.zeros(1, 5)).head[0, 0]
+    moved = Augmentation(cropped)(gray, torch.tensor([[0, 0, 0, 1.0, -1.0]])).head[0, 0]
 
     assert torch.equal(head.nonzero().amin(0), torch.tensor([14, 16]))
     assert torch.equal(head.nonzero().amax(0), torch.tensor([113, 95]))
@@ -196,7 +196,7 @@ def test_a_crop_is_centred_on_the_head_and_shifts_move_it() -> None:
 
 @given(st.integers(0, 10_000))
 def test_whatever_is_drawn_background_lies_outside_the_head(seed: int) -> None:
-    grey = prepared("MR", 1).slices
+    gray = prepared("MR", 1).slices
     wild = replace(
         STILL,
         flip=True,
@@ -207,7 +207,7 @@ def test_whatever_is_drawn_background_lies_outside_the_head(seed: int) -> None:
         crop=(48, 40),
     )
 
-    pictures = Augmentation(wild)(grey, draw(1, generator(seed, "augment")))
+    pictures = Augmentation(wild)(gray, draw(1, generator(seed, "augment")))
 
     assert pictures.image.shape == (1, 1, 48, 40)
     assert bool((pictures.image[~pictures.head] == -1).all())

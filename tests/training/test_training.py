@@ -23,7 +23,7 @@ from medtranslate.training import Cadence, RunFolder, Settings, Training
 from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.checkpoints import Checkpoint, start_from
 from medtranslate.training.models import Models, make_generator
-from medtranslate.training.prepared import from_grey
+from medtranslate.training.prepared import from_gray
 from medtranslate.training.run_page import _CURVES
 from medtranslate.training.trainer import CycleGANTrainer
 
@@ -114,7 +114,7 @@ def test_it_learns_to_cycle_and_takes_on_the_other_sides_contrast(tmp_path: Path
     trainer.run()
 
     assert np.mean(cycles[-20:]) < 0.06 < np.mean(cycles[:5])
-    image, head = from_grey(prepared("CT", 4, start=200).slices)
+    image, head = from_gray(prepared("CT", 4, start=200).slices)
     image, head = (torch.nn.functional.avg_pool2d(x.float(), 8) for x in (image, head))
     image = torch.where(head >= 0.5, image, -1.0)
     with torch.no_grad():

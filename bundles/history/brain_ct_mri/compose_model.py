@@ -57,7 +57,7 @@ from medtranslate.training.augmentation import Augmentation, Images, draw
 from medtranslate.training.checkpoints import Checkpoint, network_state, start_from
 from medtranslate.training.models import Models, make_generator
 from medtranslate.training.objective import in_head
-from medtranslate.training.prepared import PreparedSet, from_grey, to_grey
+from medtranslate.training.prepared import PreparedSet, from_gray, to_gray
 from medtranslate.training.settings import Settings
 
 WEIGHTS = {"brain": 2.0, "base": 1.0, "teacher": 1.0, "bright fluid": 1.0}
@@ -119,9 +119,9 @@ def pseudo_labels(chosen: argparse.Namespace) -> None:
     ]
     mri, ct, kinds = [], [], []
     for gray in PreparedSet.load(chosen.mri).slices:
-        image, head = from_grey(gray[None])
+        image, head = from_gray(gray[None])
         with torch.inference_mode():
-            made = (to_grey(teach(image), head[:, 0])[0].numpy() for teach in teachers)
+            made = (to_gray(teach(image), head[:, 0])[0].numpy() for teach in teachers)
         label = Teachers(shown := gray.numpy(), *made).pseudo_label()
         if label is None:
             continue

@@ -48,8 +48,8 @@ class Contrast:
     def __str__(self) -> str:
         return f"{self.amount:+g} {self.unit}"
 
-    def grey(self, local: float, scale: Scale) -> float:
-        """Return the contrast in grey levels of 255, at a place of this mean grey level."""
+    def gray(self, local: float, scale: Scale) -> float:
+        """Return the contrast in gray levels of 255, at a place of this mean gray level."""
         if self.unit == "%":
             return local * self.amount / 100
         width = scale.range if scale.unit == "HU" else PICTURE_WINDOW
@@ -83,7 +83,7 @@ def kinds(source: Modality) -> tuple[Kind, ...]:
 
 Mask = NDArray[np.bool_]
 
-BONE = 240  # grey: above 93 HU in a brain window
+BONE = 240  # gray: above 93 HU in a brain window
 FROM_BONE = 3.0  # mm: partial volume
 FROM_SKIN = 16.0  # mm of scalp and skull, where MR cannot tell bone from air
 FRONT, AIR, MOST_AIR = 0.35, 0.3, 0.05  # share of rows, of the median, of the front
@@ -164,7 +164,7 @@ Weights = NDArray[np.float32]
 ROUGHNESS = 0.45  # of the radius: how far a blob's outline leaves the circle
 TEXTURE = 0.15  # deviation of the contrast inside a blob
 RIM = 1.0  # pixels: how soft a blob's outline is
-REACH = 1.6  # no blob goes farther from its centre than so many radii
+REACH = 1.6  # no blob goes farther from its center than so many radii
 
 
 def weights(shape: Shape, diameter: float, rng: np.random.Generator) -> Weights:
@@ -184,13 +184,13 @@ def weights(shape: Shape, diameter: float, rng: np.random.Generator) -> Weights:
     Returns
     -------
     float32 array (S, S)
-        S is odd, the lesion's centre in the middle.
+        S is odd, the lesion's center in the middle.
     """
     reach = math.ceil(REACH * diameter / 2) + 3
     rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     distance = np.hypot(rows, columns)
     if shape == "disc":
-        return (diameter / 2 + 0.5 - distance).clip(0, 1).astype(np.float32)
+        return np.asarray((diameter / 2 + 0.5 - distance).clip(0, 1), dtype=np.float32)
     return _blob(distance, diameter, rng)
 
 
@@ -210,10 +210,10 @@ def _blob(distance: NDArray[np.float64], diameter: float, rng: np.random.Generat
 def _smooth_noise(
     shape: tuple[int, ...], reach: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return noise of mean 0 and deviation 1 whose neighbours agree over so many pixels."""
+    """Return noise of mean 0 and deviation 1 whose neighbors agree over so many pixels."""
     noise = rng.standard_normal(shape)
     smooth = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(_image(noise), max(reach, 0.8)))
-    return (smooth - smooth.mean()) / smooth.std()
+    return np.asarray((smooth - smooth.mean()) / smooth.std())
 
 
 def _grown(hill: NDArray[np.float64], pixels: int) -> NDArray[np.bool_]:
@@ -240,7 +240,7 @@ def _image(values: NDArray[np.generic]) -> sitk.Image:
 
 
 MARGIN = 2.0  # pixels between a disc of the lesion's area and the brain's edge
-# Where a lesion may lie, by the mean grey level of its place. CT: 15 to 60 HU, tissue and no
+# Where a lesion may lie, by the mean gray level of its place. CT: 15 to 60 HU, tissue and no
 # water. MR: neither so dark nor so bright that eight bits leave no room for the lesion.
 TISSUE: dict[Modality, tuple[float, float]] = {"ct": (74, 170), "mri": (40, 200)}
 MR_SHARES = (0.4, 1.8)  # of the brain's median
@@ -254,7 +254,7 @@ class Planted:
     ----------
     kind : Kind
     row, column : int
-        The lesion's centre.
+        The lesion's center.
     frame : uint8 array (H, W)
         The slice with it.
     lesion : bool array (H, W)
@@ -292,7 +292,7 @@ def plant(
         With room for them (`has_room`).
     modality : {"ct", "mri"}
     scale : Scale
-        What grey 0 to 255 means.
+        What gray 0 to 255 means.
     kinds : sequence of Kind
     seeds : sequence of int
         With the kind's number, of place and shape.
@@ -308,7 +308,7 @@ def plant(
 
 
 def places(frame: Frames, brain: Mask, diameter: float, modality: Modality) -> Mask:
-    """Return where the centre of a lesion may lie: in tissue, and in its more even half.
+    """Return where the center of a lesion may lie: in tissue, and in its more even half.
 
     A diameter is in pixels. Uneven places are ventricles, fissures and calcifications.
     """
@@ -331,7 +331,7 @@ def _planted(
     shape = weights(kind.shape, kind.pixels, rng)
     field = _placed(shape, row, column, frame.shape) * brain
     lesion = field >= 0.5
-    added = field * kind.contrast.grey(float(frame[lesion].mean()), scale)
+    added = field * kind.contrast.gray(float(frame[lesion].mean()), scale)
     changed = (frame + added).round().clip(0, 255).astype(np.uint8)
     return Planted(kind, int(row), int(column), changed, lesion)
 
@@ -339,7 +339,7 @@ def _planted(
 def _placed(
     shape: NDArray[np.float32], row: int, column: int, size: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Return a small picture in the middle of an empty frame, its centre at a place."""
+    """Return a small picture in the middle of an empty frame, its center at a place."""
     reach = len(shape) // 2
     field = np.zeros((size[0] + 2 * reach, size[1] + 2 * reach), dtype=np.float32)
     field[row : row + len(shape), column : column + len(shape)] = shape

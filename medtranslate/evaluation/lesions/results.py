@@ -27,9 +27,9 @@ class LesionResult:
     diameter : float
         mm.
     row, column : int
-        Its centre in the frame.
+        Its center in the frame.
     planted, translated, returned : float
-        Its contrast in grey levels of 255: in the source, in the translation, after the way back.
+        Its contrast in gray levels of 255: in the source, in the translation, after the way back.
     survival : float
         `translated` in spreads of the translations' brain over `planted` in spreads of the
         sources'; below 0 where dark became bright or bright dark.
@@ -72,7 +72,7 @@ class LesionGroup:
         mm; None where the group holds all.
     lesions : int
     planted : float
-        Mean contrast that was put in, grey levels of 255, without its sign.
+        Mean contrast that was put in, gray levels of 255, without its sign.
     survival : Interval
         Mean size of `LesionResult.survival`, without its sign.
     turned : Interval
@@ -117,7 +117,7 @@ class LesionTest:
     diameters : tuple of float
         mm.
     spread_source, spread_target : float
-        Medians over slices of what contrasts are measured against, grey levels of 255.
+        Medians over slices of what contrasts are measured against, gray levels of 255.
     invented : Interval
         Spots a slice that stand out where no lesion is and the source shows none.
     groups : tuple of LesionGroup

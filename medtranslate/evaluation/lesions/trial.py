@@ -13,7 +13,7 @@ from torch.nn.functional import max_pool2d
 
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.evaluated_model import Candidate
-from medtranslate.evaluation.frames import Frames, FrameSet, grey_levels, to_frames, to_network
+from medtranslate.evaluation.frames import Frames, FrameSet, gray_levels, to_frames, to_network
 from medtranslate.evaluation.lesions.planting import (
     CONTRASTS,
     DIAMETERS,
@@ -39,8 +39,8 @@ ECHO = 0.5  # of the contrast that was put in, in the target's terms
 SPOT = 1.0  # spreads: as strong as the strongest lesions that are put in
 SPOT_DIAMETERS = (8.0, 12.0, 18.0)  # mm
 SPOT_NEAR = 5.0  # mm: anatomy may move this far
-LEAST_SPREAD = 10.0  # grey levels: a brain with less to show is blank, whatever it hides
-LEAST_VARIABILITY = 1.0  # grey level: the rounding
+LEAST_SPREAD = 10.0  # gray levels: a brain with less to show is blank, whatever it hides
+LEAST_VARIABILITY = 1.0  # gray level: the rounding
 
 
 def spread(frame: Frames, brain: Mask) -> float:
@@ -111,7 +111,7 @@ def disc_contrasts(frame: Frames, diameter: float) -> NDArray[np.float32]:
     disc, ring = distance <= 0, (distance > GAP) & (distance <= RING)
     kernel = disc / disc.sum() - ring / ring.sum()
     spectrum = torch.fft.rfft2(torch.from_numpy(frame.astype(np.float32)))
-    return torch.fft.irfft2(spectrum * torch.fft.rfft2(kernel), s=frame.shape).numpy()
+    return np.asarray(torch.fft.irfft2(spectrum * torch.fft.rfft2(kernel), s=frame.shape))
 
 
 def invented(source: Frames, translated: Frames, brain: Mask, spreads: tuple[float, float]) -> int:
@@ -125,7 +125,7 @@ def invented(source: Frames, translated: Frames, brain: Mask, spreads: tuple[flo
     source, translated : uint8 arrays (H, W)
     brain : bool array (H, W)
     spreads : tuple of float
-        Of the source's and of the translation's brain, in grey levels.
+        Of the source's and of the translation's brain, in gray levels.
     """
     spots = np.zeros_like(brain)
     deepness = depth(brain)
@@ -347,7 +347,7 @@ class Trial:
         if self.pictures.heads is not None:
             head = torch.from_numpy(self.pictures.heads[number])
             translated = translated.where(head, -1.0)
-        return to_frames(grey_levels(translated))
+        return to_frames(gray_levels(translated))
 
     def _brain(self, number: int) -> Mask:
         return brain(self.pictures.frames[number], self.heads[number], self.pictures.modality)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medtranslate.evaluation.frames import GREY, Scale, head_masks
+from medtranslate.evaluation.frames import GRAY, Scale, head_masks
 from medtranslate.evaluation.lesions.planting import (
     CONTRASTS,
     DIAMETERS,
@@ -37,8 +37,8 @@ def test_a_lesion_has_the_area_of_its_disc(shape: str, diameter: float, seed: in
     assert made.sum() == pytest.approx(area, rel=0.3)
     assert made.shape[0] == made.shape[1] and made.shape[0] % 2 == 1
     rows, columns = np.nonzero(made > 0.5)
-    centre = len(made) // 2
-    assert np.hypot(rows - centre, columns - centre).max() <= REACH * diameter / 2 + 2
+    center = len(made) // 2
+    assert np.hypot(rows - center, columns - center).max() <= REACH * diameter / 2 + 2
 
 
 def test_discs_are_even_and_blobs_are_not() -> None:
@@ -64,11 +64,11 @@ def test_every_kind_is_there_once() -> None:
         assert min(DIAMETERS) == 5 and max(DIAMETERS) == 25
 
 
-def test_contrasts_in_grey_levels() -> None:
-    assert Contrast(35, "HU").grey(100, GREY) == pytest.approx(35 * 255 / 120)
-    assert Contrast(12, "HU").grey(100, Scale("HU", -20, 100)) == pytest.approx(25.5)
-    assert Contrast(12, "HU").grey(100, Scale("HU", -60, 180)) == pytest.approx(12.75)
-    assert Contrast(-40, "%").grey(150, GREY) == pytest.approx(-60)
+def test_contrasts_in_gray_levels() -> None:
+    assert Contrast(35, "HU").gray(100, GRAY) == pytest.approx(35 * 255 / 120)
+    assert Contrast(12, "HU").gray(100, Scale("HU", -20, 100)) == pytest.approx(25.5)
+    assert Contrast(12, "HU").gray(100, Scale("HU", -60, 180)) == pytest.approx(12.75)
+    assert Contrast(-40, "%").gray(150, GRAY) == pytest.approx(-60)
     assert str(Contrast(-12, "HU")) == "-12 HU"
 
 
@@ -113,14 +113,14 @@ def test_an_mr_slice_with_a_face_has_no_brain(mri) -> None:
 def test_a_lesion_changes_its_place_by_its_contrast(brains, modality: str) -> None:
     frame, inside = brains[modality]
     assert has_room(frame, inside, modality)
-    found = plant(frame, inside, modality, GREY, kinds(modality), (7, 0))
+    found = plant(frame, inside, modality, GRAY, kinds(modality), (7, 0))
     assert [each.kind for each in found] == list(kinds(modality))
     for each in found:
         change = each.frame.astype(float) - frame
         assert inside[each.lesion].all()
         assert (change[~inside] == 0).all()
         local = float(frame[each.lesion].mean())
-        wanted = each.kind.contrast.grey(local, GREY)
+        wanted = each.kind.contrast.gray(local, GRAY)
         got = change[each.lesion].mean()
         assert np.sign(got) == np.sign(wanted)
         # A blob's soft rim takes some of it, the more the smaller it is; white takes the rest.
@@ -133,7 +133,7 @@ def test_contrasts_of_mr_follow_the_place(brains) -> None:
     frame, inside = brains["mri"]
     dimmed = (frame * 0.5).astype(np.uint8)
     bright, dim = (
-        plant(each, inside, "mri", GREY, kinds("mri")[:5], (7, 0)) for each in (frame, dimmed)
+        plant(each, inside, "mri", GRAY, kinds("mri")[:5], (7, 0)) for each in (frame, dimmed)
     )
     assert str(CONTRASTS["mri"][0]) == "+60 %"
     for one, other in zip(bright, dim, strict=True):
@@ -145,7 +145,7 @@ def test_contrasts_of_mr_follow_the_place(brains) -> None:
 def test_places_are_drawn_by_seed(brains) -> None:
     frame, inside = brains["ct"]
     drawn = [
-        [(each.row, each.column) for each in plant(frame, inside, "ct", GREY, kinds("ct"), seeds)]
+        [(each.row, each.column) for each in plant(frame, inside, "ct", GRAY, kinds("ct"), seeds)]
         for seeds in ((7, 0), (7, 0), (8, 0))
     ]
     assert drawn[0] == drawn[1] != drawn[2]

@@ -88,7 +88,7 @@ def test_a_negative_keeps_lesions_and_turns_them(tested) -> None:
     assert found.groups[0].way_back.mean == pytest.approx(1, abs=0.03)
 
 
-def test_a_source_hidden_in_grey_levels_that_nobody_sees_is_no_survival(tested) -> None:
+def test_a_source_hidden_in_gray_levels_that_nobody_sees_is_no_survival(tested) -> None:
     """The way back would bring all of it: CycleGAN's own trick."""
 
     def hidden(frames: torch.Tensor, to: str) -> torch.Tensor:
