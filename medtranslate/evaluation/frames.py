@@ -205,7 +205,7 @@ def read_picture(path: Path) -> Image.Image:
 
 
 def frame(picture: Image.Image) -> Frames:
-    """Size a gray picture into a frame: longer side to 256, centerd on black.
+    """Size a gray picture into a frame: longer side to 256, centered on black.
 
     The filter goes with the scale, as in the measured floors: BOX averages where there is much to
     average, LANCZOS keeps detail at moderate reduction, BICUBIC enlarges.

@@ -14,7 +14,7 @@ Modality = Literal["ct", "mri"]
 MODALITIES: tuple[Modality, Modality] = ("ct", "mri")
 
 SIZING = (
-    "8-bit gray, longer side to 256, centerd on black; Pillow BOX at a scale of 0.5 or less, "
+    "8-bit gray, longer side to 256, centered on black; Pillow BOX at a scale of 0.5 or less, "
     "LANCZOS between 0.5 and 1, BICUBIC above 1"
 )
 
