@@ -54,7 +54,7 @@ Output = Annotated[Path, options.output("The .safetensors file to write.", "FILE
 Labels = Annotated[
     Path, typer.Argument(metavar="LABELS", help="Label map of a whole head, or a folder of them.")
 ]
-Pairs = Annotated[Path, options.output("Folder to write.", "FOLDER")]
+RenderedPairs = Annotated[Path, options.output("Folder to write.", "FOLDER")]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="How many pairs.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed renders the same pairs.")]
 _CONTRASTS = {name.lower(): name for name in ("T1", "T1C", "T2", "FLAIR", "PD", "random")}
@@ -161,7 +161,7 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
 @data.command()
 def render(
     labels: Labels,
-    output: Pairs,
+    output: RenderedPairs,
     count: Count = 24,
     seed: Seed = 0,
     contrast: Contrast = None,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import SimpleITK as sitk
@@ -69,7 +70,7 @@ class LabelMap:
         Unreadable, Unsupported
             As `read`.
         """
-        upright = Orientation(axcodes="RAS", labels=None)(image)
+        upright = cast(MetaTensor, Orientation(axcodes="RAS", labels=None)(image))
         affine = np.asarray(upright.affine, dtype=np.float64)
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         if upright.ndim != 4 or min(upright.shape) < 1 or upright.shape[-1] == 1:

@@ -192,9 +192,7 @@ def _write_torchscript(network: nn.Module, example: torch.Tensor, path: Path, wo
 def _run_torchscript(path: Path, slices: torch.Tensor) -> torch.Tensor:
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        made: torch.Tensor = torch.jit.load(  # type: ignore[no-untyped-call]
-            str(path), map_location="cpu"
-        )(slices)
+        made: torch.Tensor = torch.jit.load(str(path), map_location="cpu")(slices)
     return made
 
 

@@ -280,7 +280,8 @@ def _middle(profile: NDArray[np.int64]) -> float:
 def _filled(mask: Mask) -> Mask:
     """Fill holes: background that does not reach the corner."""
     outside = _labels(~mask)
-    return outside != outside[0, 0]
+    filled: Mask = outside != outside[0, 0]
+    return filled
 
 
 def _opened(mask: Mask, radius: int) -> Mask:

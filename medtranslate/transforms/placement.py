@@ -240,7 +240,8 @@ class Placement:
 
 def triangle(x: NDArray[np.floating]) -> NDArray[np.floating]:
     """Linear interpolation; never overshoots."""
-    return np.maximum(1 - np.abs(x), 0)
+    weights: NDArray[np.floating] = np.maximum(1 - np.abs(x), 0)
+    return weights
 
 
 def cubic(x: NDArray[np.floating]) -> NDArray[np.floating]:

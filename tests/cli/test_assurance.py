@@ -364,9 +364,9 @@ def test_a_page_shows_the_worst_slices_and_needs_no_network(convert, ct, tmp_pat
 def test_a_page_of_many_scans_shows_those_that_lost_most(
     convert, pictures, tmp_path, monkeypatch
 ) -> None:
-    from medtranslate.conversion import batch
+    from medtranslate.conversion import conversions
 
-    monkeypatch.setattr(batch, "_ON_A_PAGE", 1)
+    monkeypatch.setattr(conversions, "_ON_A_PAGE", 1)
     arguments = ["--report", tmp_path / "r.html", "--report", tmp_path / "r.json"]
 
     assert convert(pictures, "--to", "mri", "--from", "ct", *arguments).code == 0

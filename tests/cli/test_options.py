@@ -13,6 +13,7 @@ import pytest
 from medtranslate.cli.app import COMMANDS
 from medtranslate.cli.progress import ProgressLines
 
+DATA = ("check", "prepare", "pair", "render")
 BUNDLE = ("info", "verify", "export", "refresh", "import-cyclegan", "export-network")
 
 
@@ -82,7 +83,7 @@ def test_a_result_does_not_go_to_standard_output(convert, ct, listed) -> None:
 
 
 def test_a_short_form_means_the_same_in_every_command(command) -> None:
-    lines = [*COMMANDS, "data check", "data prepare", *(f"bundle {one}" for one in BUNDLE)]
+    lines = [*COMMANDS, *(f"data {one}" for one in DATA), *(f"bundle {one}" for one in BUNDLE)]
     meanings: dict[str, set[str]] = {}
     for line in lines:
         said = command(*line.split(), "--help").out
@@ -93,7 +94,7 @@ def test_a_short_form_means_the_same_in_every_command(command) -> None:
                 assert f"-{name[2]}, {name}" in said, line
 
     assert {short: names for short, names in meanings.items() if len(names) > 1} == {}
-    assert meanings.keys() == {"-f", "-h", "-m", "-o", "-q", "-v"}
+    assert meanings.keys() == {"-f", "-h", "-m", "-n", "-o", "-q", "-v"}
 
 
 def test_progress_without_a_terminal_is_a_few_lines(

@@ -16,7 +16,9 @@ from ignite.engine import Events
 from PIL import Image
 from torch import nn
 from training.phantoms import TINY, phantom, prepared, same_tensors
+from typer.testing import CliRunner
 
+from medtranslate.cli.app import app
 from medtranslate.errors import InputMissing, TrainingFailed, Unreadable
 from medtranslate.training import Cadence, RunFolder, Settings, Training
 from medtranslate.training.augmentation import Augmentation, Images, draw
@@ -52,6 +54,20 @@ def pairs(pairs_folder: Path) -> PreparedPairs:
 def pairs_file(pairs: PreparedPairs, tmp_path: Path) -> Path:
     pairs.save(tmp_path / "pairs.safetensors")
     return tmp_path / "pairs.safetensors"
+
+
+def test_the_command_prepares_pairs_into_one_file(
+    pairs_folder: Path, pairs: PreparedPairs, tmp_path: Path
+) -> None:
+    file = tmp_path / "pairs.safetensors"
+
+    done = CliRunner().invoke(
+        app, ["data", "pair", str(pairs_folder), "-o", str(file), "--cache", str(tmp_path)]
+    )
+
+    assert done.exit_code == 0, done.output
+    assert f"4 pairs of scans, {len(pairs)} slices" in done.output
+    assert PreparedPairs.load(file).digest() == pairs.digest()
 
 
 class Scaled(nn.Module):
