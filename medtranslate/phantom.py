@@ -1,4 +1,4 @@
-"""A made head in HU: scalp, skull and its base, grey and white matter, ventricles; nobody's scan.
+"""A synthetic head phantom in HU: scalp, skull, gray and white matter, ventricles; nobody's scan.
 
 For the demo and for tests. Values are those of a head CT; the anatomy is schematic.
 """
@@ -20,11 +20,11 @@ Grid = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 Place = tuple[float, float, float]
 
 AIR, FAT, FLUID, EYE = -1000.0, -90.0, 6.0, 12.0
-WHITE, GREY, SKIN, CALCIUM, BONE = 30.0, 38.0, 40.0, 150.0, 900.0
+WHITE, GRAY, SKIN, CALCIUM, BONE = 30.0, 38.0, 40.0, 150.0, 900.0
 """HU of what the phantom is made of."""
 
 _SCALP = (76.0, 96.0, 84.0)  # semi-axes in mm: right-left, front-back, up
-_CENTRE = (0.0, 0.0, -14.0)
+_CENTER = (0.0, 0.0, -14.0)
 _TAPER = 1 / 600  # of the width a mm: a forehead is narrower than the back of a head
 
 
@@ -69,12 +69,12 @@ class Phantom:
         Returns
         -------
         MetaTensor (1, X, Y, 1)
-            Grey levels 0 to 255 for -20 to 100 HU.
+            Gray levels 0 to 255 for -20 to 100 HU.
         """
         heights = np.abs(self._grid()[2][0, 0])
         hu = self.volume().as_tensor()[0].numpy()[..., [int(heights.argmin())]]
-        grey = np.rint(np.clip((hu + 20.0) * (255.0 / 120.0), 0, 255)).astype(np.float32)
-        return _image(grey, PICTURE_AFFINE, "picture", "uint8")
+        gray = np.rint(np.clip((hu + 20.0) * (255.0 / 120.0), 0, 255)).astype(np.float32)
+        return _image(gray, PICTURE_AFFINE, "picture", "uint8")
 
     def _affine(self) -> NDArray[np.float64]:
         affine = np.diag([-self.spacing[0], -self.spacing[1], self.spacing[2], 1.0])
@@ -100,15 +100,15 @@ def _paint(grid: Grid) -> NDArray[np.float64]:
     head[(depth > 2) & (depth < 6)] = FAT
     head[depth > 6] = BONE
     head[depth > 13] = FLUID
-    # The cortex: grey over white, with furrows of fluid that run down from the surface.
+    # The cortex: gray over white, with furrows of fluid that run down from the surface.
     around = np.arctan2(left, back)
     furrows = np.sin(17 * around + 0.12 * up) + 0.6 * np.sin(29 * around - 0.2 * up)
     brain = depth > 15 + 2.0 * np.clip(furrows, 0, None)
-    head[brain] = GREY
+    head[brain] = GRAY
     head[brain & (depth > 22 + 3.0 * furrows)] = WHITE
     for side in (-1, 1):
-        head[_inside(grid, (side * 22, -8, -6), (7, 15, 11)) & brain] = GREY
-        head[_inside(grid, (side * 11, 14, -6), (7, 11, 9)) & brain] = GREY
+        head[_inside(grid, (side * 22, -8, -6), (7, 15, 11)) & brain] = GRAY
+        head[_inside(grid, (side * 11, 14, -6), (7, 11, 9)) & brain] = GRAY
     _hollow(head, grid, brain)
     _harden(head, grid, depth > 6)
     _face(head, grid, depth)
@@ -160,7 +160,7 @@ def _face(head: NDArray[np.float64], grid: Grid, depth: NDArray[np.float64]) -> 
 def _depth(grid: Grid) -> NDArray[np.float64]:
     """Give mm below the skin, along the ray to the middle of the head; negative outside."""
     left, back, up = grid
-    return (1.0 - _radius((left / (1 + _TAPER * back), back, up), _CENTRE, _SCALP)) * min(_SCALP)
+    return (1.0 - _radius((left / (1 + _TAPER * back), back, up), _CENTER, _SCALP)) * min(_SCALP)
 
 
 def _near(grid: Grid, start: Place, end: Place, distance: float) -> NDArray[np.bool_]:
@@ -173,14 +173,14 @@ def _near(grid: Grid, start: Place, end: Place, distance: float) -> NDArray[np.b
     return np.asarray(np.linalg.norm(apart, axis=0) < distance)
 
 
-def _radius(grid: Grid, centre: Place, axes: Place) -> NDArray[np.float64]:
-    """Give the distance from a centre in units of the semi-axes: 1 on the ellipsoid."""
-    scaled = [(x - c) / s for x, c, s in zip(grid, centre, axes, strict=True)]
+def _radius(grid: Grid, center: Place, axes: Place) -> NDArray[np.float64]:
+    """Give the distance from a center in units of the semi-axes: 1 on the ellipsoid."""
+    scaled = [(x - c) / s for x, c, s in zip(grid, center, axes, strict=True)]
     return np.asarray(np.linalg.norm(scaled, axis=0), dtype=np.float64)
 
 
-def _inside(grid: Grid, centre: Place, axes: Place) -> NDArray[np.bool_]:
-    return _radius(grid, centre, axes) < 1
+def _inside(grid: Grid, center: Place, axes: Place) -> NDArray[np.bool_]:
+    return _radius(grid, center, axes) < 1
 
 
 def _image(

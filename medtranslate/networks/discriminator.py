@@ -10,7 +10,7 @@ from torch import nn
 class PatchGAN(nn.Module):
     """Score how real each 70x70 patch is (Zhu et al. 2017, section 7.2: C64-C128-C256-C512).
 
-    MONAI's network with instance normalisation instead of its batch default, so that real and
+    MONAI's network with instance normalization instead of its batch default, so that real and
     fake images can share one call, and without the list of features that it returns.
 
     Parameters

@@ -53,7 +53,7 @@ class _Level(nn.Module):
     def __init__(self, outer: int, inner: int, inside: nn.Module | None) -> None:
         super().__init__()
         innermost = inside is None
-        # A single pixel has no spread to normalise by, so the innermost level goes without.
+        # A single pixel has no spread to normalize by, so the innermost level goes without.
         down = [] if innermost else [InstanceNorm(inner)]
         self.path = nn.Sequential(
             nn.LeakyReLU(0.2),

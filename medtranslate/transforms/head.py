@@ -212,7 +212,7 @@ def _head(tissue: Mask) -> Mask:
     whole |= solid & _grown(whole, 3)
     smooth = _opened(_filled(_closed(whole, 5)), 1)
     inside = smooth[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN].repeat(2, axis=0).repeat(2, axis=1)
-    # Its outermost pixels came with their neighbours; they stay only where there is tissue.
+    # Its outermost pixels came with their neighbors; they stay only where there is tissue.
     return _shrunk(inside, 1) | (inside & tissue)
 
 

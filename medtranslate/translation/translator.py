@@ -143,7 +143,7 @@ class Translator:
             A nibabel image for a nibabel image (int16, with the label in its header), else a
             MetaTensor of the same shape, affine and metadata on the CPU, float32 whole numbers:
             HU in the bundle's window inside the head and -1000 elsewhere for CT, 0 to 4095 in
-            arbitrary units for MR, grey levels for pictures. ``meta["synthesis"]`` says which
+            arbitrary units for MR, gray levels for pictures. ``meta["synthesis"]`` says which
             model made it, ``meta["quality"]["domain"]`` what the domain check found
             (``docs/architecture.md`` has the keys).
 
@@ -367,15 +367,15 @@ class Translator:
 
 
 def _if_dark(image: MetaTensor, source: Mapping[str, Any]) -> str | None:
-    """Say what to do about a picture whose grey levels do not fill its bits, if it is one."""
+    """Say what to do about a picture whose gray levels do not fill its bits, if it is one."""
     if source["kind"] != "picture":
         return None
     white, brightest = full_white(image), float(image.max())
     if not 0 < brightest < white / 4:
         return None
     return (
-        f"its brightest grey is {brightest:.0f} of {white:.0f}; "
-        f"spread its greys from 0 to {white:.0f}"
+        f"its brightest gray is {brightest:.0f} of {white:.0f}; "
+        f"spread its grays from 0 to {white:.0f}"
     )
 
 

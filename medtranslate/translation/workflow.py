@@ -160,7 +160,7 @@ class LabelSynthesisd(MapTransform):
         self.translator, self.to = translator, to
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the dictionary with labelled images."""
+        """Return the dictionary with labeled images."""
         out = dict(data)
         for key in self.key_iterator(out):
             image = MetaTensor(out[key].as_tensor()).copy_meta_from(out[key])

@@ -237,7 +237,7 @@ def test_no_head(translator, ct):
 @pytest.mark.parametrize(
     ("brightest", "hint"),
     [
-        (4095, r" \(its brightest grey is 4095 of 65535; spread its greys from 0 to 65535\)"),
+        (4095, r" \(its brightest gray is 4095 of 65535; spread its grays from 0 to 65535\)"),
         (0, ""),
     ],
 )
