@@ -36,7 +36,7 @@ from medtranslate import Translator, read, write
 from medtranslate import networks as zoo
 from medtranslate.bundle import Networks, save_bundle
 from medtranslate.files import shipped
-from medtranslate.translation.source import source_of
+from medtranslate.translation.translator import source_of
 
 SHAPE = (512, 512, 160)
 

@@ -26,7 +26,7 @@ from medtranslate.errors import MedTranslateError
 from medtranslate.modality import Modality
 from medtranslate.training.objective import in_head
 from medtranslate.training.validation import shown
-from medtranslate.translation.source import source_of
+from medtranslate.translation.translator import source_of
 
 Plane = NDArray[np.uint8]
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from medtranslate import Translator, read
 from medtranslate.modality import Modality
-from medtranslate.translation.source import source_of
+from medtranslate.translation.translator import source_of
 
 MILLIMETRES = 240  # a panel's side
 AXIAL = (0.35, 0.5, 0.65)  # of the slices that show a head, from below

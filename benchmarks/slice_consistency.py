@@ -32,7 +32,7 @@ from medtranslate.evaluation.lesions.planting import brain
 from medtranslate.evaluation.protocol import Modality as Target
 from medtranslate.modality import Modality
 from medtranslate.training.validation import shown
-from medtranslate.translation.source import source_of
+from medtranslate.translation.translator import source_of
 
 CLEAR = 0.2
 SMOOTHED = 5  # pixels

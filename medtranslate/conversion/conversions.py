@@ -13,10 +13,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from medtranslate.conversion.checks import Trace
-from medtranslate.conversion.inputs import Input, find
 from medtranslate.conversion.options import ConversionOptions, is_page
-from medtranslate.conversion.outputs import (
+from medtranslate.conversion.plan import (
+    Input,
     Job,
     Plan,
     check_apart,
@@ -25,6 +24,7 @@ from medtranslate.conversion.outputs import (
     check_options,
     check_reports,
     check_sheet,
+    find,
     place,
 )
 from medtranslate.conversion.scan import (
@@ -32,6 +32,7 @@ from medtranslate.conversion.scan import (
     Conversion,
     Converted,
     ModalityBasis,
+    Trace,
     convert_scan,
 )
 from medtranslate.errors import (
@@ -42,7 +43,7 @@ from medtranslate.errors import (
     WrongModality,
     common_exit_code,
 )
-from medtranslate.imaging.folder_modality import vote
+from medtranslate.imaging.scans import vote
 from medtranslate.modality import TARGETS, Modality
 from medtranslate.quality.cycle import WorstSlice
 from medtranslate.report.preview import Panel, save_preview

@@ -11,7 +11,7 @@ import numpy as np
 
 from medtranslate.errors import MedTranslateError
 from medtranslate.imaging import Finding, read, survey
-from medtranslate.imaging.folder_modality import vote
+from medtranslate.imaging.scans import vote
 from medtranslate.report.record import orientation
 
 

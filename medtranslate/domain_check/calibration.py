@@ -19,8 +19,11 @@ from medtranslate.domain_check.anomalies import (
     AnomalySynthesizer,
 )
 from medtranslate.domain_check.check import LIMITS, SEVERAL, DomainCheck, ModalityCheck, Scale
-from medtranslate.domain_check.classifier import AnomalyClassifier, AnomalyEnsemble
-from medtranslate.domain_check.features import extract_features
+from medtranslate.domain_check.classifier import (
+    AnomalyClassifier,
+    AnomalyEnsemble,
+    extract_features,
+)
 from medtranslate.modality import Modality
 
 _BATCH = 128

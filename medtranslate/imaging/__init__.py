@@ -1,21 +1,21 @@
-"""Files to ``MetaTensor`` and back: the only room that knows formats.
+"""Files to ``MetaTensor`` and back: the only package that knows formats.
 
-In: ``reader`` picks by ``contents`` among ``nifti``, ``itk``, ``picture`` and ``dicom``, and sees
-into a zip through ``archive``; ``modality`` guesses where no header tells. Out: ``writer`` picks by
-the output's name, and ``whole`` keeps half-written outputs away. ``source`` is the record that an
-image carries from the one to the other; ``survey`` says what lies there, without reading voxels.
+`io` reads and writes: it picks by content among `nifti`, `itk`, `image2d` and `dicom`, whose
+readers and writers share `base`, and sees into a zip through `archive`; `guess_modality` guesses
+where no header tells. `source` is the record that an image carries from file to file. `survey` says
+what lies in a place without reading voxels, and `scans` which of it are scans to convert or train
+on. `memory` takes images of other libraries.
 """
 
+from medtranslate.imaging.base import Finding
 from medtranslate.imaging.dicom import DicomReader, DicomWriter
-from medtranslate.imaging.finding import Finding
 from medtranslate.imaging.image2d import PictureReader, PictureWriter
+from medtranslate.imaging.io import WRITABLE, ScanReader, read, write
 from medtranslate.imaging.itk import ItkReader, ItkWriter
 from medtranslate.imaging.memory import as_image, from_nibabel, to_nibabel
 from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
-from medtranslate.imaging.reader import ScanReader, read
 from medtranslate.imaging.source import array_source, make_source
 from medtranslate.imaging.survey import survey
-from medtranslate.imaging.writer import WRITABLE, write
 
 __all__ = [
     "WRITABLE",

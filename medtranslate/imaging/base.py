@@ -1,17 +1,21 @@
 """What all our MONAI readers and writers share.
 
-A reader's refusal survives ``LoadImage``; a writer's output is whole or absent.
+A reader's refusal survives ``LoadImage``; a writer's output is whole or absent; stored numbers
+become float32 voxels and back, and a survey of any format makes the same record (`Finding`).
 
 ``LoadImage`` swallows what a reader raises in `read` and tries the next reader, so a series that
 we refuse would come back from ITK as an even volume with wrong spacing. Ours therefore return the
 refusal from `read` and raise it from `get_data`, where nothing catches it.
+
+Voxels are converted slab by slab, which keeps the peak at the stored array plus one float32 copy,
+whatever the type.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -166,3 +170,187 @@ def check_even(source: dict[str, Any], path: Path) -> None:
             path=path,
             remedy="write DICOM, or make an even grid first",
         )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One scan, or one file that cannot be read.
+
+    Parameters
+    ----------
+    path : str
+        The file, or for a DICOM series and a stack of pictures the folder that holds it. Inside a
+        zip: the zip's path, ``!/``, and the member's name.
+    format : str
+        ``"nifti"``, ``"metaimage"``, ``"nrrd"``, ``"picture"``, ``"dicom"`` or ``""`` (unknown).
+    kind : str
+        ``"volume"``, ``"picture"`` or ``""``.
+    modality : str
+        ``"CT"``, ``"MR"`` or ``""`` where headers do not tell.
+    modality_basis : str
+        What the modality rests on, as in ``meta["source"]``.
+    series : str
+        SeriesInstanceUID for DICOM, else ``""``: what ``read(path, series=...)`` takes.
+    description : str
+        SeriesDescription or the header's free text.
+    shape : tuple of int
+        (X, Y, Z) in voxels; empty where unknown.
+    spacing : tuple of float
+        (x, y, z) in mm; empty for a picture and where unknown.
+    faults : tuple of str
+        What was noticed and how it is dealt with, a sentence each.
+    error : str
+        Why it cannot be read, in one sentence; ``""`` where it can.
+    """
+
+    path: str
+    format: str = ""
+    kind: str = ""
+    modality: str = ""
+    modality_basis: str = ""
+    series: str = ""
+    description: str = ""
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    faults: tuple[str, ...] = ()
+    error: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the record as builtins, for JSON."""
+        return asdict(self)
+
+
+FLOAT32_INTEGERS = 2**24
+"""Up to this magnitude float32 holds every integer."""
+
+
+def to_float32(
+    stored: np.ndarray, slope: float, inter: float, path: str | Path | None = None
+) -> np.ndarray:
+    """Give ``stored * slope + inter`` as float32, computed in float64 and rounded once.
+
+    Parameters
+    ----------
+    stored : numpy.ndarray
+        Integers or floats of shape (X, Y, Z), any byte order.
+    slope, inter : float
+        The scaling.
+    path : path, optional
+        The file, for the message.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float32 of shape (X, Y, Z) in native byte order, memory order as stored.
+
+    Raises
+    ------
+    Unsupported
+        A voxel is NaN, infinite or beyond float32.
+    """
+    scaled = (slope, inter) != (1.0, 0.0)
+    native_float = stored.dtype == np.float32 and stored.dtype.isnative
+    voxels = stored if native_float and not scaled else np.empty_like(stored, dtype=np.float32)
+    check = scaled or stored.dtype.kind == "f"
+    bad = 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for z in range(stored.shape[2]):
+            if scaled:
+                voxels[..., z] = stored[..., z].astype(np.float64) * slope + inter
+            elif voxels is not stored:
+                voxels[..., z] = stored[..., z]
+            if check:
+                bad += int(np.size(voxels[..., z]) - np.isfinite(voxels[..., z]).sum())
+    if bad:
+        raise Unsupported(f"{bad} of {stored.size} voxels are NaN or infinite", path=path)
+    return voxels
+
+
+def beyond_float32(stored: np.ndarray) -> bool:
+    """Say whether integers are too large for float32 to hold each of them."""
+    if stored.dtype.kind not in "iu" or stored.dtype.itemsize < 4:
+        return False
+    return bool(int(stored.max()) > FLOAT32_INTEGERS or int(stored.min()) < -FLOAT32_INTEGERS)
+
+
+def to_integers(
+    voxels: np.ndarray, dtype: np.dtype | type | str, path: str | Path | None = None
+) -> np.ndarray:
+    """Round voxels to the nearest integers of a type.
+
+    Parameters
+    ----------
+    voxels : numpy.ndarray
+        Float32 of shape (X, Y, Z).
+    dtype : dtype
+        An integer type.
+    path : path, optional
+        The output, for the message.
+
+    Raises
+    ------
+    Unsupported
+        A voxel is not finite or does not fit the type.
+    """
+    dtype = np.dtype(dtype)
+    limits = np.iinfo(dtype)
+    integers = np.empty_like(voxels, dtype=dtype)
+    for z in range(voxels.shape[2]):
+        rounded = np.rint(voxels[..., z], dtype=np.float64)
+        # Written so that NaN, which compares false with everything, is caught as well.
+        if not (rounded.min() >= limits.min and rounded.max() <= limits.max):
+            raise Unsupported(
+                f"values from {rounded.min():g} to {rounded.max():g} do not fit {dtype.name}",
+                path=path,
+            )
+        integers[..., z] = rounded
+    return integers
+
+
+def to_derived(
+    voxels: np.ndarray, dtype: np.dtype | type | str, path: str | Path | None = None
+) -> np.ndarray:
+    """Give voxels in the type that a derived image says: floats as they are, integers rounded.
+
+    Parameters and errors are those of `to_integers`.
+    """
+    if np.dtype(dtype).kind == "f":
+        return voxels.astype(dtype, copy=False)
+    return to_integers(voxels, dtype, path)
+
+
+def to_stored(
+    voxels: np.ndarray, dtype: np.dtype | type | str, slope: float = 1.0, inter: float = 0.0
+) -> np.ndarray | None:
+    """Give the numbers of a stored type that read back as exactly these voxels, if there are any.
+
+    Parameters
+    ----------
+    voxels : numpy.ndarray
+        Float32 of shape (X, Y, Z).
+    dtype : dtype
+        The type to store.
+    slope, inter : float
+        The scaling with which the numbers will be read.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Shape (X, Y, Z) of type `dtype`; None where that would lose something.
+    """
+    dtype = np.dtype(dtype)
+    stored = np.empty_like(voxels, dtype=dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for z in range(voxels.shape[2]):
+            slab = voxels[..., z].astype(np.float64)
+            numbers = (slab - inter) / slope
+            if dtype.kind in "iu":
+                numbers = np.rint(numbers)
+                limits = np.iinfo(dtype)
+                if not (numbers.min() >= limits.min and numbers.max() <= limits.max):
+                    return None
+            stored[..., z] = numbers
+            again = (stored[..., z].astype(np.float64) * slope + inter).astype(np.float32)
+            if not np.array_equal(again, voxels[..., z]):
+                return None
+    return stored

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from medtranslate.errors import Unreadable, Unsupported, UntrustedInput
 from medtranslate.files import whole_folder
-from medtranslate.imaging.base import RefusingReader, ScanWriter
+from medtranslate.imaging.base import RefusingReader, ScanWriter, to_integers, to_stored
 from medtranslate.imaging.guess_modality import guess_picture, labelled
 from medtranslate.imaging.source import (
     Scan,
@@ -31,7 +31,6 @@ from medtranslate.imaging.source import (
     short_label,
     synthesis_of,
 )
-from medtranslate.imaging.voxels import to_integers, to_stored
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 

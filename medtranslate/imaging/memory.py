@@ -21,13 +21,13 @@ from monai.data import MetaTensor
 from numpy.typing import ArrayLike
 
 from medtranslate.errors import InvalidOption, MedTranslateError, Unsupported
-from medtranslate.imaging import nifti_header
-from medtranslate.imaging.base import settled
+from medtranslate.imaging import nifti
+from medtranslate.imaging.base import settled, to_float32, to_integers
 from medtranslate.imaging.dicom import DicomReader
 from medtranslate.imaging.guess_modality import guess_volume, labelled
+from medtranslate.imaging.io import read
 from medtranslate.imaging.itk import affine_ras, label_of
 from medtranslate.imaging.nifti import derived_header
-from medtranslate.imaging.reader import read
 from medtranslate.imaging.source import (
     Scan,
     check_affine,
@@ -37,7 +37,6 @@ from medtranslate.imaging.source import (
     make_source,
     synthesis_of,
 )
-from medtranslate.imaging.voxels import to_float32, to_integers
 
 TensorScan: TypeAlias = (
     str
@@ -214,11 +213,11 @@ def from_nibabel(image: nib.Nifti1Image, *, modality: str = "") -> MetaTensor:
     check_affine(image.affine, path)
     # A new image brings header and affine into agreement without touching the caller's.
     header = type(image)(image.dataobj, image.affine, image.header.copy()).header
-    faults = nifti_header.judge(header, path)
+    faults = nifti.judge(header, path)
     shape = check_shape(image.shape, path)
     numbers = image.get_fdata(caching="unchanged", dtype=np.float32).reshape(shape, order="F")
     voxels = to_float32(numbers, 1.0, 0.0, path)
-    found, basis = labelled(nifti_header.description(header)) or guess_volume(voxels)
+    found, basis = labelled(nifti.description(header)) or guess_volume(voxels)
     source = make_source(
         format="nifti",
         kind="volume",
@@ -226,10 +225,10 @@ def from_nibabel(image: nib.Nifti1Image, *, modality: str = "") -> MetaTensor:
         modality=found,
         modality_basis=basis,
         shape=shape,
-        affine=nifti_header.affine_mm(header),
+        affine=nifti.affine_mm(header),
         dtype=header.get_data_dtype(),
         faults=faults,
-        header=nifti_header.packed(header),
+        header=nifti.packed(header),
     )
     return settled(Scan(voxels, source), check_modality(modality)).image()
 

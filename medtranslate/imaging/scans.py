@@ -17,15 +17,22 @@ on without that file.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path, PurePosixPath
 
-from medtranslate.errors import InputMissing, InvalidOption, TrainingFailed, WrongModality
-from medtranslate.imaging.contents import SUFFIXES
-from medtranslate.imaging.finding import Finding
-from medtranslate.imaging.survey import survey
+from medtranslate.errors import (
+    InputMissing,
+    InvalidOption,
+    MedTranslateError,
+    TrainingFailed,
+    WrongModality,
+)
+from medtranslate.imaging.base import Finding
+from medtranslate.imaging.io import read
+from medtranslate.imaging.survey import SUFFIXES, survey
 
 IN_ZIP = "!/"
 _LABEL = "SYNTHETIC"
@@ -390,3 +397,46 @@ def _parts(name: str) -> Parts:
 def _endings(name: str) -> Iterable[Parts]:
     parts = _parts(name)
     return (parts[start:] for start in range(len(parts)))
+
+
+_SAMPLE = 48
+_AGREEMENT = 0.75  # of those that can be told: one of a few may be misjudged, a mixed folder not
+
+
+def vote(folder: Path, pictures: Sequence[Path]) -> tuple[str, str]:
+    """Guess the modality of a folder from an even sample of its pictures.
+
+    Parameters
+    ----------
+    folder : Path
+        Named in the error.
+    pictures : sequence of Path
+        In order; those that cannot be read have no vote.
+
+    Returns
+    -------
+    modality, basis : str
+        As in ``meta["source"]``.
+
+    Raises
+    ------
+    WrongModality
+        The pictures disagree, or cannot be told.
+    """
+    step = max(1, len(pictures) // _SAMPLE)
+    votes = Counter(filter(None, map(_look, pictures[::step])))
+    looked = len(pictures[::step])
+    told = votes["CT"] + votes["MR"]
+    winner, most = votes.most_common(1)[0] if told else ("", 0)
+    counts = f"of {looked} pictures {votes['CT']} look like CT and {votes['MR']} like MR"
+    if not told or most < _AGREEMENT * told:
+        hint = "say which: --from ct or --from mri"
+        raise WrongModality(f"cannot tell CT from MR: {counts}", path=folder, remedy=hint)
+    return winner, f"guess: {counts}"
+
+
+def _look(picture: Path) -> str:
+    try:
+        return str(read(picture).meta["source"]["modality"])
+    except MedTranslateError:
+        return ""

@@ -19,7 +19,7 @@ from medtranslate.imaging.source import SourceRecord
 from medtranslate.modality import Modality
 from medtranslate.transforms import Limits, Placement, Prepared, Recipe
 from medtranslate.translation import Translator
-from medtranslate.translation.source import source_of
+from medtranslate.translation.translator import source_of
 
 Indices = NDArray[np.int64]
 """Which of the N network slices are meant."""

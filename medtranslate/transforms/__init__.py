@@ -1,6 +1,5 @@
 """Preprocessing as MONAI transforms, each with its inverse, and recipes made of them in YAML."""
 
-from medtranslate.transforms.bias import N4BiasCorrection
 from medtranslate.transforms.dictionary import (
     AxialSlicesd,
     FindTissued,
@@ -17,15 +16,23 @@ from medtranslate.transforms.geometry import AxialSlices, ImageFrame
 from medtranslate.transforms.head import FindTissue, HeadMask
 from medtranslate.transforms.intensity import (
     Limits,
+    N4BiasCorrection,
     ScaleGray,
     ScaleHeadPercentiles,
     ScaleWindow,
     ToUnits,
 )
-from medtranslate.transforms.load import build, line_of, load_recipe, read_yaml, refuse
 from medtranslate.transforms.pair import prepare_pair
 from medtranslate.transforms.placement import Placement
-from medtranslate.transforms.recipe import Prepared, Recipe
+from medtranslate.transforms.recipe import (
+    Prepared,
+    Recipe,
+    build,
+    line_of,
+    load_recipe,
+    read_yaml,
+    refuse,
+)
 from medtranslate.transforms.traced import head_of
 from medtranslate.transforms.untilt import Untilt
 

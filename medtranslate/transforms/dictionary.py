@@ -9,10 +9,15 @@ from collections.abc import Sequence
 
 from monai.config import KeysCollection
 
-from medtranslate.transforms.bias import N4BiasCorrection
 from medtranslate.transforms.geometry import AxialSlices, ImageFrame
 from medtranslate.transforms.head import FindTissue, HeadMask
-from medtranslate.transforms.intensity import ScaleGray, ScaleHeadPercentiles, ScaleWindow, ToUnits
+from medtranslate.transforms.intensity import (
+    N4BiasCorrection,
+    ScaleGray,
+    ScaleHeadPercentiles,
+    ScaleWindow,
+    ToUnits,
+)
 from medtranslate.transforms.traced import KeyedTransform
 from medtranslate.transforms.untilt import Untilt
 

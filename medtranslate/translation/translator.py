@@ -17,12 +17,12 @@ from medtranslate.bundle import Bundle
 from medtranslate.device import Device, Progress
 from medtranslate.domain_check import DomainCheck, Judgment, load_domain, quality_record
 from medtranslate.errors import OutOfDomain, Unsupported, WrongModality
+from medtranslate.imaging.guess_modality import guess_volume
 from medtranslate.imaging.memory import ScanLike, TensorScan, as_image, to_nibabel
-from medtranslate.imaging.source import SourceRecord, first_file
+from medtranslate.imaging.source import SourceRecord, array_source, check_modality, first_file
 from medtranslate.modality import Modality
 from medtranslate.transforms import Prepared, Recipe
 from medtranslate.transforms.head import full_white
-from medtranslate.translation.source import source_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -383,3 +383,29 @@ def _finite(image: MetaTensor) -> bool:
     """Tell whether all voxels are finite; a finite sum says so forty times sooner."""
     voxels = image.as_tensor().detach()
     return bool(torch.isfinite(voxels.sum()) or torch.isfinite(voxels).all())
+
+
+def source_of(image: MetaTensor, modality: str = "") -> dict[str, Any]:
+    """Return the image's source record, made up for an image without one.
+
+    Parameters
+    ----------
+    image : MetaTensor (1, X, Y, Z)
+        With or without ``meta["source"]``.
+    modality : str
+        ``"CT"`` or ``"MR"`` settles it over what the source says.
+
+    Returns
+    -------
+    dict
+        A copy; ``docs/architecture.md`` has the keys.
+    """
+    source = dict(image.meta.get("source") or _from_array(image))
+    if given := check_modality(modality):
+        source |= {"modality": given, "modality_basis": "given"}
+    return source
+
+
+def _from_array(image: MetaTensor) -> dict[str, Any]:
+    guess, basis = guess_volume(image.as_tensor()[0].detach().cpu().float().numpy())
+    return array_source(image, modality=guess, basis=basis)

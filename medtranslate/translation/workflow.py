@@ -24,8 +24,7 @@ from medtranslate.imaging.scans import find_scans
 from medtranslate.imaging.source import SourceRecord, first_file
 from medtranslate.modality import Modality
 from medtranslate.transforms import Recipe, head_of
-from medtranslate.translation.source import source_of
-from medtranslate.translation.translator import Translator
+from medtranslate.translation.translator import Translator, source_of
 
 
 class Recipes(NamedTuple):

@@ -400,12 +400,12 @@ def test_a_stack_and_a_jpeg_have_maps_that_can_hold_them(convert, pictures, tmp_
 
 
 def test_a_fault_in_a_check_leaves_nothing(convert, ct, listed, monkeypatch) -> None:
-    from medtranslate.conversion import checks
+    from medtranslate.conversion import scan
 
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(checks, "cycle_error", fail)
+    monkeypatch.setattr(scan, "cycle_error", fail)
 
     assert convert(ct, "--to", "mri", "--map", "-o", ct.parent / "new" / "").code == 1
     assert listed() == {"scan.nii.gz"}

@@ -190,19 +190,19 @@ def test_a_folder_of_pictures_keeps_names_and_sizes(convert, pictures, tmp_path)
 
 
 def test_a_folder_of_pictures_has_one_modality(convert, pictures, tmp_path, monkeypatch) -> None:
-    from medtranslate.imaging import folder_modality as vote
+    from medtranslate.imaging import scans
 
     votes = {"a1.png": "CT", "a2.png": "CT", "a10.jpg": ""}
-    monkeypatch.setattr(vote, "_look", lambda path: votes[path.name])
+    monkeypatch.setattr(scans, "_look", lambda path: votes[path.name])
     assert convert(pictures, "--to", "mri").code == 0
 
-    monkeypatch.setattr(vote, "_look", lambda path: "MR")
+    monkeypatch.setattr(scans, "_look", lambda path: "MR")
     done = convert(pictures, "--to", "mri", "--overwrite")
     assert done.code == WrongModality.exit_code
     assert done.err.count("\n") == 1 and "slices: is MR already" in done.err
 
     votes = {"a1.png": "CT", "a2.png": "MR", "a10.jpg": "CT"}
-    monkeypatch.setattr(vote, "_look", lambda path: votes[path.name])
+    monkeypatch.setattr(scans, "_look", lambda path: votes[path.name])
     done = convert(pictures, "--to", "mri", "--overwrite")
     assert done.code == WrongModality.exit_code
     assert "of 3 pictures 2 look like CT and 1 like MR" in done.err
@@ -224,7 +224,7 @@ def test_pictures_and_a_volume_share_a_folder_of_results(convert, pictures, ct, 
 
 def test_a_stranger_among_pictures_is_refused(convert, pictures, monkeypatch) -> None:
     from medtranslate.conversion import scan
-    from medtranslate.imaging import folder_modality as vote
+    from medtranslate.imaging import scans
 
     def stranger(path: Path, **options: object) -> object:
         image = read(path)
@@ -233,7 +233,7 @@ def test_a_stranger_among_pictures_is_refused(convert, pictures, monkeypatch) ->
         image.meta["source"] = dict(image.meta["source"]) | seems | basis
         return image
 
-    monkeypatch.setattr(vote, "_look", lambda path: "CT")
+    monkeypatch.setattr(scans, "_look", lambda path: "CT")
     monkeypatch.setattr(scan, "read", stranger)
 
     done = convert(pictures, "--to", "mri")

@@ -42,9 +42,9 @@ def test_a_fault_is_told(command, uneven_series) -> None:
 
 
 def test_a_folder_of_pictures_is_one_modality(command, pictures, monkeypatch) -> None:
-    from medtranslate.imaging import folder_modality as vote
+    from medtranslate.imaging import scans
 
-    monkeypatch.setattr(vote, "_look", lambda path: "CT")
+    monkeypatch.setattr(scans, "_look", lambda path: "CT")
 
     told = json.loads(command("inspect", pictures, "--json").out)
 

@@ -22,8 +22,8 @@ from medtranslate.domain_check import (
 )
 from medtranslate.domain_check.anomalies import ANOMALIES, ON_ITS_SIDE
 from medtranslate.domain_check.calibration import anomaly_scale
-from medtranslate.domain_check.features import augmented, extract_features
-from medtranslate.domain_check.store import FORMAT, load_domain
+from medtranslate.domain_check.check import FORMAT, load_domain
+from medtranslate.domain_check.classifier import augmented, extract_features
 from medtranslate.errors import ModelUnusable
 from medtranslate.transforms import Prepared
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medtranslate.domain_check.features import (
+from medtranslate.domain_check.classifier import (
     IMAGE_SIZE,
     SCALARS,
     augmented,

@@ -12,7 +12,7 @@ import pytest
 from imaging.dicom import factory
 from PIL import Image
 
-from medtranslate.conversion.inputs import find
+from medtranslate.conversion.plan import find
 from medtranslate.errors import InputMissing, InvalidOption, WrongModality
 from medtranslate.evaluation.frames import images_in
 from medtranslate.evaluation.scans import scans_of

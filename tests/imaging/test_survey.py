@@ -9,7 +9,7 @@ from PIL import Image
 
 from medtranslate.errors import InputMissing
 from medtranslate.imaging import nifti, survey
-from medtranslate.imaging.finding import Finding
+from medtranslate.imaging.base import Finding
 
 
 @pytest.fixture

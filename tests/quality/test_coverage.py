@@ -11,7 +11,7 @@ from made_pair import PIXELS, same, translator
 from monai.data import MetaTensor
 
 from medtranslate.quality import cycle_error
-from medtranslate.quality.coverage import Coverage, mark_unseen, measure_coverage
+from medtranslate.quality.error_map import Coverage, mark_unseen, measure_coverage
 from medtranslate.transforms import Prepared
 
 

@@ -19,8 +19,14 @@ from PIL import Image
 from medtranslate import read
 from medtranslate.errors import OutputExists
 from medtranslate.quality import cycle_error, variation
-from medtranslate.quality.coverage import mark_unseen, measure_coverage
-from medtranslate.quality.error_map import PATCH, RIM, peaks, write_map
+from medtranslate.quality.error_map import (
+    PATCH,
+    RIM,
+    mark_unseen,
+    measure_coverage,
+    peaks,
+    write_map,
+)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medtranslate.errors import MedTranslateError
-from medtranslate.imaging.base import RefusingReader
+from medtranslate.imaging.base import Finding, RefusingReader
 from medtranslate.imaging.dicom.carry import carried, differ, to_text
 from medtranslate.imaging.dicom.codec import Codec
 from medtranslate.imaging.dicom.files import looks_like_dicom, walk
@@ -27,7 +27,6 @@ from medtranslate.imaging.dicom.headers import Header
 from medtranslate.imaging.dicom.masks import pack_mask
 from medtranslate.imaging.dicom.pixels import Voxels, decode
 from medtranslate.imaging.dicom.slices import Slice
-from medtranslate.imaging.finding import Finding
 from medtranslate.imaging.source import Scan, make_source
 
 MODALITY_BASIS = "DICOM (0008,0060)"

@@ -10,7 +10,7 @@ import pytest
 
 from medtranslate.errors import Unsupported
 from medtranslate.imaging.dicom import regrid, untilt, write_series
-from medtranslate.imaging.writer import write as write_scan
+from medtranslate.imaging.io import write as write_scan
 
 from .factory import series, translated, write
 

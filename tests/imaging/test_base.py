@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medtranslate.errors import Unsupported
-from medtranslate.imaging.voxels import beyond_float32, to_float32, to_integers, to_stored
+from medtranslate.imaging.base import beyond_float32, to_float32, to_integers, to_stored
 
 
 def test_native_float32_is_not_copied():
