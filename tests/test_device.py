@@ -21,7 +21,7 @@ def float32_bundle(tmp_path):
 
 
 def test_float32_on_a_cpu_is_the_network_to_the_bit():
-    """Channels last would go through a normalisation that loses digits."""
+    """Channels last would go through a normalization that loses digits."""
     network, device = tiny_networks().generators["mri"].eval(), Device.pick("cpu", "float32")
     frames = torch.rand(2, 1, 256, 256) * 2 - 1
     with torch.inference_mode():

@@ -44,6 +44,7 @@ def test_every_package_with_a_python_interface_is_in_the_reference() -> None:
     )
 
     assert packages - set(shown) == set()
+    assert len(shown) == len(set(shown)), "a package is shown twice"
 
 
 def commands() -> list[tuple[str, list[str]]]:

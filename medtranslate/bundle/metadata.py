@@ -117,8 +117,6 @@ _UNITS = {
     "CT": "CT from -1 to 1, windowed by the bundle's recipes",
     "MR": "MR from -1 to 1, scaled by the bundle's recipes",
 }
-_GENERATED_WITH = ("monai_version", "pytorch_version", "numpy_version", "required_packages_version")
-"""Keys of the packages that the file was written with; they differ from machine to machine."""
 
 
 def make_metadata(content: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
@@ -216,15 +214,6 @@ def check_metadata(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         if re.fullmatch(r"\w+_data_format", key):
             _check_format(path, key, metadata[key])
     return metadata
-
-
-def same_metadata(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
-    """Return whether two metadata agree, whichever packages they were written with."""
-    plain = [
-        {key: value for key, value in each.items() if key not in _GENERATED_WITH}
-        for each in (left, right)
-    ]
-    return plain[0] == plain[1]
 
 
 def _check_format(path: Path, key: str, value: Any) -> None:

@@ -101,10 +101,10 @@ def export(
     verbose: shared.Verbose = False,
 ) -> None:
     """Write a self-contained bundle from a run, one of its checkpoints or another bundle."""
-    from medtranslate.packaging.export import Handover, hand_over
+    from medtranslate.packaging.export import ExportOptions, export_bundle
 
-    wanted = Handover(name, version, to or "", license, model_zoo)
-    large = hand_over(source, output, wanted)
+    options = ExportOptions(name, version, to or "", license, model_zoo)
+    large = export_bundle(source, output, options)
     typer.echo(f"{output}: written")
     if model_zoo:
         for path in large:
@@ -124,9 +124,9 @@ def refresh(
     With --weights also its weights, recipes and training facts. Its card, its license and the
     texts in configs/metadata.json stay; figures of an evaluation are removed with their weights.
     """
-    from medtranslate.packaging.export import renew
+    from medtranslate.packaging.export import refresh_bundle
 
-    for gone in renew(folder, weights, version=version, note=note):
+    for gone in refresh_bundle(folder, weights, version=version, note=note):
         typer.echo(f"removed: {gone}")
     typer.echo(f"{folder}: regenerated")
 

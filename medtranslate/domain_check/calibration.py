@@ -118,10 +118,6 @@ def anomaly_scale(odds: torch.Tensor, broadened: torch.Tensor) -> Scale:
     return Scale(torch.where(side[:, None], with_broadened, plain))
 
 
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def _train(
     modality: str,
     own: torch.Tensor,
@@ -129,7 +125,7 @@ def _train(
     settings: CalibrationSettings,
     seed: int,
 ) -> AnomalyClassifier:
-    synthesizer = AnomalySynthesizer(modality, _generator(seed))
+    synthesizer = AnomalySynthesizer(modality, torch.Generator().manual_seed(seed))
     images, scalars, orientations, contents = _examples(synthesizer, own, other, settings.examples)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # initial weights and dropout
@@ -186,7 +182,8 @@ def _measure(
 ) -> ModalityCheck:
     """Measure the scales on genuine slices: by anomaly, as slices, and as scans of several."""
     synthesizer, broadener = (
-        AnomalySynthesizer(modality, _generator(each)) for each in (seed, seed + 1)
+        AnomalySynthesizer(modality, torch.Generator().manual_seed(each))
+        for each in (seed, seed + 1)
     )
     plain, broadened = [], []
     with torch.inference_mode():

@@ -1,7 +1,7 @@
-"""How good a translation is: distances between sets of pictures, paired errors, the table.
+"""How good a translation is: distances between sets of images, paired errors, the table.
 
 ``FolderEvaluation`` goes from bundles and folders to an ``Evaluation``; ``Evaluator`` does so from
-arrays and any callable. Names load on first use: this room needs torch, MONAI and matplotlib.
+arrays and any callable. Names load on first use: the package needs torch, MONAI and matplotlib.
 """
 
 from __future__ import annotations

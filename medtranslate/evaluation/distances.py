@@ -28,29 +28,29 @@ from medtranslate.errors import EvaluationFailed
 
 KID_SUBSETS = 100
 KID_LARGEST_SUBSET = 1000
-KID_LARGEST_KERNEL = 10_000  # pictures of both sets: 0.4 GB
+KID_LARGEST_KERNEL = 10_000  # images of both sets: 0.4 GB
 NEIGHBOUR = 3
 
 
 @dataclass(frozen=True)
 class Distances:
-    """How far one set of pictures is from a real one.
+    """How far one set of images is from a real one.
 
     Attributes
     ----------
     fid : float
-        Frechet distance of the features; falls with the number of pictures, so it is compared only
+        Frechet distance of the features; falls with the number of images, so it is compared only
         with a floor of the same sizes.
     kid, kid_deviation : float
         Mean and standard deviation over random subsets; unbiased, so sizes matter less, and a
         value slightly below 0 is a good one.
     precision, recall : float or None
-        Shares in [0, 1]: judged pictures that look real, real pictures that are covered. None
-        where a set has fewer than four pictures, and so no third neighbor.
+        Shares in [0, 1]: judged images that look real, real images that are covered. None
+        where a set has fewer than four images, and so no third neighbor.
     sizes : tuple of int
-        Number of judged and of real pictures.
+        Number of judged and of real images.
     kid_subset : int
-        Pictures in each of KID's subsets.
+        Images in each of KID's subsets.
     """
 
     fid: float
@@ -81,9 +81,9 @@ def distances(judged: torch.Tensor, real: torch.Tensor, *, seed: int) -> Distanc
     """
     for features, what in ((judged, "judged"), (real, "real")):
         if len(features) < 2:
-            raise EvaluationFailed(f"{len(features)} {what} picture(s): two are the fewest")
+            raise EvaluationFailed(f"{len(features)} {what} image(s): two are the fewest")
         if not torch.isfinite(features).all():
-            raise EvaluationFailed(f"features of the {what} pictures are not finite")
+            raise EvaluationFailed(f"features of the {what} images are not finite")
     mean, deviation = kid(judged, real, seed=seed)
     neighbors = _precision_recall(judged, real)
     return Distances(
@@ -100,9 +100,9 @@ def distances(judged: torch.Tensor, real: torch.Tensor, *, seed: int) -> Distanc
 def frechet(judged: torch.Tensor, real: torch.Tensor) -> float:
     """Return the Frechet distance of the Gaussians fitted to (N, D) and (M, D) features.
 
-    Fewer pictures than features span a space of less than D dimensions. The covariances meet only
+    Fewer images than features span a space of less than D dimensions. The covariances meet only
     there, so torch-fidelity's eigenvalues are taken in it, and what lies outside adds its plain
-    variance: the same figure, for 744 pictures at an eighth of the time.
+    variance: the same figure, for 744 images at an eighth of the time.
     """
     fid = fidelity("metric_fid")
     first, second = judged.double(), real.double()
@@ -183,14 +183,14 @@ def _precision_recall(judged: torch.Tensor, real: torch.Tensor) -> dict[str, Any
 
 @dataclass(frozen=True)
 class RealSet:
-    """Features of the real pictures of one modality.
+    """Features of the real images of one modality.
 
     Attributes
     ----------
     test : float32 tensor (M, D)
-        The pictures that translations are compared with.
+        The images that translations are compared with.
     reference : float32 tensor (K, D) or None
-        Other real pictures of the same kind, such as the training set.
+        Other real images of the same kind, such as the training set.
     """
 
     test: torch.Tensor
@@ -199,12 +199,12 @@ class RealSet:
 
 @dataclass(frozen=True)
 class Floor:
-    """The distance between real pictures and other real pictures.
+    """The distance between real images and other real images.
 
     Attributes
     ----------
     kind : {"reference", "halves"}
-        Reference pictures against the test set; or, without a reference, one random half of the
+        Reference images against the test set; or, without a reference, one random half of the
         test set against the other.
     distances : Distances
     against : tensor of int64
@@ -217,9 +217,9 @@ class Floor:
 
 
 def floor(real: RealSet, *, judged: int, seed: int) -> Floor | None:
-    """Measure the floor for `judged` translated pictures; None where halves would be too few.
+    """Measure the floor for `judged` translated images; None where halves would be too few.
 
-    With a reference the floor has as many judged pictures as the model where the reference is large
+    With a reference the floor has as many judged images as the model where the reference is large
     enough, else the whole reference.
     """
     order = _shuffled(len(real.test), seed)
@@ -239,7 +239,7 @@ def floor(real: RealSet, *, judged: int, seed: int) -> Floor | None:
 def at_floor_size(
     translated: torch.Tensor, real: RealSet, beside: Floor, *, whole: Distances, seed: int
 ) -> Distances:
-    """Measure translated features with as many pictures on both sides as the floor has.
+    """Measure translated features with as many images on both sides as the floor has.
 
     `whole` is the distance of all of them, returned as it is where the sizes agree already.
     """

@@ -91,7 +91,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Translated:
-    """Frames of one direction after a translation and after the way back.
+    """Frames of one direction after a translation and after the reconstruction.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ def translate(
     target: Modality,
     done: Callable[[int], None],
 ) -> Translated:
-    """Translate frames, and back again for the cycle error.
+    """Translate frames, and reconstruct them for the cycle error.
 
     Cycle errors are measured inside the heads. With `masked`, what a translation says outside them
     is background.

@@ -25,7 +25,7 @@ from medtranslate.evaluation.paired import (
     bootstrap,
     errors_of_frames,
     mean_by_case,
-    summarise,
+    summarize,
 )
 from medtranslate.evaluation.protocol import PUBLISHED, Modality, Protocol
 from medtranslate.evaluation.results import (
@@ -62,12 +62,12 @@ class Evaluator:
         What the data was read by; named with the figures.
     seed : int
         Of every random choice.
-    pictures : int
+    images : int
         How many rows each gallery shows; 0 keeps none.
     lesions : int
         How many slices each kind of lesion is put into, a direction; 0 leaves the test out.
     progress : callable
-        Told the step, frames done and frames in all.
+        Called with the step, the number of frames done and the total.
     """
 
     candidates: Sequence[Candidate]
@@ -75,7 +75,7 @@ class Evaluator:
     extractor: FeatureExtractor
     protocol: Protocol = PUBLISHED
     seed: int = 2020
-    pictures: int = 6
+    images: int = 6
     lesions: int = 0
     progress: Progress = silent
 
@@ -116,9 +116,9 @@ class _Run:
         shown: list[Gallery] = []
         for candidate in plan.candidates:
             for source, target in DIRECTIONS:
-                row, pictures = self._direction(candidate, source, target)
+                row, images = self._direction(candidate, source, target)
                 rows.append(row)
-                shown.extend(pictures)
+                shown.extend(images)
         weights = plan.extractor.weights
         return Evaluation(
             protocol={
@@ -143,15 +143,15 @@ class _Run:
         with self._timed("heads"):
             known = test.heads
             self.heads[modality] = head_masks(test.frames, modality) if known is None else known
-        with self._timed("features of real pictures"):
+        with self._timed("features of real images"):
             self.real[modality] = RealSet(
                 self._kept_features(test),
                 None if reference is None else self._kept_features(reference),
             )
 
-    def _kept_features(self, pictures: FrameSet) -> torch.Tensor:
-        done = self._counting(f"features of real {pictures.modality.upper()}", len(pictures))
-        return self.plan.extractor.kept_features(pictures.frames, done=done)
+    def _kept_features(self, images: FrameSet) -> torch.Tensor:
+        done = self._counting(f"features of real {images.modality.upper()}", len(images))
+        return self.plan.extractor.kept_features(images.frames, done=done)
 
     def _baselines(self) -> dict[Modality, Baselines]:
         seed, ct, mri = self.plan.seed, self.real["ct"], self.real["mri"]
@@ -174,20 +174,20 @@ class _Run:
     def _direction(
         self, candidate: Candidate, source: Modality, target: Modality
     ) -> tuple[DirectionResult, list[Gallery]]:
-        plan, pictures = self.plan, self.plan.data.test(source)
+        plan, images = self.plan, self.plan.data.test(source)
         step = f"{candidate.name}: {source.upper()} to {target.upper()}"
         with self._timed("translation"):
             translated = translate(
                 candidate,
-                pictures.frames,
+                images.frames,
                 self.heads[source],
-                masked=pictures.heads is not None,
+                masked=images.heads is not None,
                 source=source,
                 target=target,
-                done=self._counting(step, len(pictures)),
+                done=self._counting(step, len(images)),
             )
-        with self._timed("features of translated pictures"):
-            counting = self._counting(f"{step}, features", len(pictures))
+        with self._timed("features of translated images"):
+            counting = self._counting(f"{step}, features", len(images))
             features = plan.extractor.features(translated.frames, done=counting)
         with self._timed("distances"):
             whole = distances(features, self.real[target].test, seed=plan.seed)
@@ -200,7 +200,7 @@ class _Run:
         with self._timed("paired errors"):
             paired = self._paired(translated, target)
         with self._timed("lesions"):
-            lesions = self._lesions(candidate, pictures, target)
+            lesions = self._lesions(candidate, images, target)
         cost = candidate.costs.get(target)
         scale = plan.data.test(target).scale
         row = DirectionResult(
@@ -212,20 +212,20 @@ class _Run:
             distances=whole,
             at_floor_size=same_size,
             cycle_error=bootstrap(
-                mean_by_case(translated.cycle_errors, pictures.cases), seed=plan.seed
+                mean_by_case(translated.cycle_errors, images.cases), seed=plan.seed
             ),
             parameters=cost.parameters if cost else None,
             gflop=cost.gflop if cost else None,
-            seconds_per_slice=translated.seconds / len(pictures),
+            seconds_per_slice=translated.seconds / len(images),
             paper_fid=paper_fid(cost.parameters, target) if cost else None,
-            paired=summarise(paired, pictures.cases, scale, seed=plan.seed) if paired else None,
+            paired=summarize(paired, images.cases, scale, seed=plan.seed) if paired else None,
             lesions=lesions,
-            cases=_cases(pictures, translated, paired),
+            cases=_cases(images, translated, paired),
         )
         truth = plan.data.test(target) if plan.data.paired else None
-        shown = galleries(row, pictures, translated, truth, count=plan.pictures, seed=plan.seed)
-        if lesions and plan.pictures:
-            shown.append(self._lesion_gallery(candidate, pictures, lesions, target))
+        shown = galleries(row, images, translated, truth, count=plan.images, seed=plan.seed)
+        if lesions and plan.images:
+            shown.append(self._lesion_gallery(candidate, images, lesions, target))
         return row, shown
 
     def _paired(self, translated: Translated, target: Modality) -> list[PairedErrors]:
@@ -235,32 +235,32 @@ class _Run:
         return errors_of_frames(translated.frames, truth.frames, self.heads[target], truth.scale)
 
     def _lesions(
-        self, candidate: Candidate, pictures: FrameSet, target: Modality
+        self, candidate: Candidate, images: FrameSet, target: Modality
     ) -> LesionTest | None:
         plan = self.plan
         if not plan.lesions:
             return None
-        step = f"{candidate.name}: lesions in {pictures.modality.upper()}"
+        step = f"{candidate.name}: lesions in {images.modality.upper()}"
         return lesion_test(
             candidate,
-            pictures,
-            self.heads[pictures.modality],
+            images,
+            self.heads[images.modality],
             target=target,
             slices=plan.lesions,
             seed=plan.seed,
-            done=self._counting(step, min(plan.lesions, len(pictures))),
+            done=self._counting(step, min(plan.lesions, len(images))),
         )
 
     def _lesion_gallery(
-        self, candidate: Candidate, pictures: FrameSet, test: LesionTest, target: Modality
+        self, candidate: Candidate, images: FrameSet, test: LesionTest, target: Modality
     ) -> Gallery:
         return lesion_gallery(
             candidate,
-            pictures,
-            self.heads[pictures.modality],
+            images,
+            self.heads[images.modality],
             test,
             target=target,
-            count=self.plan.pictures,
+            count=self.plan.images,
             seed=self.plan.seed,
         )
 
@@ -282,12 +282,12 @@ class _Run:
 
 
 def _cases(
-    pictures: FrameSet, translated: Translated, paired: Sequence[PairedErrors]
+    images: FrameSet, translated: Translated, paired: Sequence[PairedErrors]
 ) -> tuple[CaseResult, ...]:
-    errors: Sequence[PairedErrors | None] = paired or [None] * len(pictures)
+    errors: Sequence[PairedErrors | None] = paired or [None] * len(images)
     return tuple(
         CaseResult(name, case, float(cycle_error), error)
         for name, case, cycle_error, error in zip(
-            pictures.names, pictures.cases, translated.cycle_errors, errors, strict=True
+            images.names, images.cases, translated.cycle_errors, errors, strict=True
         )
     )

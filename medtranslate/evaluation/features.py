@@ -56,7 +56,7 @@ class FeatureExtractor:
         ----------
         frames : uint8 array (N, H, W) or (N, 3, H, W)
         done : callable, optional
-            Told the number of frames after each batch.
+            Called after each batch with the number of frames done.
 
         Returns
         -------
@@ -110,7 +110,7 @@ def _keep(features: torch.Tensor, path: Path) -> None:
 
 @dataclass(frozen=True)
 class KidScore:
-    """Scores translations by KID against real pictures; the network is loaded on first use.
+    """Scores translations by KID against real images; the network is loaded on first use.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class KidScore:
     seed : int
         Of KID's subsets.
     cache : path
-        Folder for the features of real pictures.
+        Folder for the features of real images.
     """
 
     weights: Weights

@@ -24,18 +24,18 @@ from medtranslate.translation import Translator
 
 @dataclass(frozen=True)
 class FolderEvaluation:
-    """Bundles, evaluated on folders of pictures.
+    """Bundles, evaluated on folders of images.
 
     Parameters
     ----------
     bundles : sequence of str or path
         Folders of MONAI bundles; one table for all.
     ct, mri : path
-        Folders of test pictures, or of volumes.
+        Folders of test images, or of volumes.
     ct_reference, mri_reference : path, optional
-        Folders of other real pictures, such as the training sets, for floors of the same size.
+        Folders of other real images, such as the training sets, for floors of the same size.
     paired : bool
-        Pictures of the same name show the same slice of the same head.
+        Images of the same name show the same slice of the same head.
     protocol : {"published", "clean"}
     include : sequence of path
         Lists of the files to take from the test folders; all that the protocol takes where empty.
@@ -48,10 +48,10 @@ class FolderEvaluation:
     seed : int
         Of every random choice.
     cache : path, optional
-        Folder for the features of real pictures and converted weights; `cache_folder` where left
+        Folder for the features of real images and converted weights; `cache_folder` where left
         out.
     trust_modality : bool
-        Take the folders' modalities as given, without looking at the pictures.
+        Take the folders' modalities as given, without looking at the images.
     """
 
     bundles: Sequence[str | Path]
@@ -70,12 +70,12 @@ class FolderEvaluation:
     trust_modality: bool = False
 
     def evaluator(self, progress: Progress = silent) -> Evaluator:
-        """Read the pictures, load the models and find the Inception weights.
+        """Read the images, load the models and find the Inception weights.
 
         Raises
         ------
         EvaluationFailed, InputMissing, Unreadable, Unsupported, WrongModality
-            The pictures, as `read_frames`, `check_modality` and `RealData` say.
+            The images, as `read_frames`, `check_modality` and `RealData` say.
         EvaluationFailed
             The protocol has another name, or no Inception weights can be had.
         ModelUnusable, DeviceUnusable
@@ -126,9 +126,9 @@ class FolderEvaluation:
         }
         data = RealData(ct, mri, **references, paired=self.paired)
         if not self.trust_modality:
-            for pictures in (ct, mri, *references.values()):
-                if pictures is not None:
-                    check_modality(pictures)
+            for images in (ct, mri, *references.values()):
+                if images is not None:
+                    check_modality(images)
         return data
 
     def _reference(self, framing: Framing, modality: Modality) -> FrameSet | None:

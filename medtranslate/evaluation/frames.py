@@ -1,4 +1,4 @@
-"""Folders of pictures as 8-bit network frames, and frames as the networks see them."""
+"""Folders of images as 8-bit network frames, and frames as the networks see them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
 
 @dataclass(frozen=True)
 class Scale:
-    """What the values of a picture mean: ``Scale("HU", -20, 100)``, ``Scale("gray", 0, 255)``."""
+    """What the values of an image mean: ``Scale("HU", -20, 100)``, ``Scale("gray", 0, 255)``."""
 
     unit: str
     low: float
@@ -67,17 +67,17 @@ class FrameSet:
     frames : uint8 array (N, 256, 256)
         Rows from anterior to posterior, columns from the patient's right to left; gray 0 to 255.
     sizes : tuple of (rows, columns)
-        Of the pictures that the frames were made from; empty for frames made in memory.
+        Of the images that the frames were made from; empty for frames made in memory.
     folder : str
         Where they came from; empty for frames made in memory.
     cases : tuple of str
-        The scan that each frame belongs to; the frame's own name for pictures. Intervals are over
+        The scan that each frame belongs to; the frame's own name for images. Intervals are over
         cases: slices of one head are no independent witnesses.
     scale : Scale
         What gray 0 to 255 means.
     heads : bool array (N, 256, 256), optional
         Where the frames show anything: what a model says elsewhere is dropped, as `convert` does.
-        None for whole pictures.
+        None for whole images.
     left_out : tuple of str
         Scans of the folder that no model could be asked about, each with the reason.
     digest : str
@@ -112,7 +112,7 @@ class FrameSet:
             raise EvaluationFailed(f"frames {self.frames.shape} with heads {self.heads.shape}")
         if len(self.frames) < FEWEST:
             raise EvaluationFailed(
-                f"{len(self.frames)} {self.modality} picture(s): "
+                f"{len(self.frames)} {self.modality} image(s): "
                 f"a distance between sets needs {FEWEST} at the very least",
                 path=self.folder or None,
             )
@@ -131,30 +131,30 @@ def content_digest(frames: Frames) -> str:
 
 
 def read_frames(folder: Path, modality: Modality, names: Sequence[str] | None = None) -> FrameSet:
-    """Read a folder of pictures, or the named ones of it, as frames.
+    """Read a folder of images, or the named ones of it, as frames.
 
     Raises
     ------
     InputMissing
-        The folder or a named picture is not there.
+        The folder or a named image is not there.
     EvaluationFailed
-        Fewer than two pictures.
+        Fewer than two images.
     Unreadable, Unsupported
-        A picture is damaged, or is not 8-bit.
+        An image is damaged, or is not 8-bit.
     """
     if not folder.is_dir():
-        raise InputMissing("no such folder of pictures", path=folder)
+        raise InputMissing("no such folder of images", path=folder)
     if names is None:
         names = images_in(folder)
     names = sorted(names)
     if not names:
         raise EvaluationFailed("holds no 2D images (PNG, JPEG or TIFF)", path=folder)
-    pictures = [read_picture(folder / name) for name in names]
+    images = [read_image(folder / name) for name in names]
     return FrameSet(
         modality,
         tuple(names),
-        np.stack([frame(picture) for picture in pictures]),
-        sizes=tuple((picture.height, picture.width) for picture in pictures),
+        np.stack([frame(image) for image in images]),
+        sizes=tuple((image.height, image.width) for image in images),
         folder=str(folder),
     )
 
@@ -167,11 +167,11 @@ def images_in(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in (*files, *damaged)]
 
 
-def check_modality(pictures: FrameSet) -> None:
-    """Refuse a folder whose pictures look like the other modality.
+def check_modality(images: FrameSet) -> None:
+    """Refuse a folder whose images look like the other modality.
 
-    In a CT picture with a brain window the skull is full white; MR pictures are hardly ever
-    saturated. Over the 744 + 744 test pictures of the paper's set the median share of full white
+    In a CT image with a brain window the skull is full white; MR images are hardly ever
+    saturated. Over the 744 + 744 test images of the paper's set the median share of full white
     among the tissue is 0.22 for CT and 0.001 for MR, and the medians of small subsets keep apart.
 
     Raises
@@ -179,43 +179,43 @@ def check_modality(pictures: FrameSet) -> None:
     WrongModality
         The median share lies on the other side of `FULL_WHITE`.
     """
-    tissue = (pictures.frames > 25).sum(axis=(1, 2)).clip(min=1)
-    share = float(np.median((pictures.frames >= 250).sum(axis=(1, 2)) / tissue))
+    tissue = (images.frames > 25).sum(axis=(1, 2)).clip(min=1)
+    share = float(np.median((images.frames >= 250).sum(axis=(1, 2)) / tissue))
     looks = "ct" if share > FULL_WHITE else "mri"
-    if looks != pictures.modality:
+    if looks != images.modality:
         raise WrongModality(
-            f"given as {pictures.modality.upper()}, but the pictures look like {looks.upper()}: "
+            f"given as {images.modality.upper()}, but the images look like {looks.upper()}: "
             f"{100 * share:.1f} % of the tissue is full white, as a skull in a brain window is",
-            path=pictures.folder or None,
+            path=images.folder or None,
             remedy="exchange the folders, or --force if they are right",
         )
 
 
-def read_picture(path: Path) -> Image.Image:
-    """Read one picture as 8-bit gray."""
+def read_image(path: Path) -> Image.Image:
+    """Read one image as 8-bit gray."""
     if not path.is_file():
-        raise InputMissing("no such picture", path=path)
+        raise InputMissing("no such image", path=path)
     try:
-        with Image.open(path) as picture:
-            if picture.mode not in EIGHT_BIT_MODES:
-                raise Unsupported(f"not an 8-bit picture (Pillow mode {picture.mode})", path=path)
-            return picture.convert("L")
+        with Image.open(path) as image:
+            if image.mode not in EIGHT_BIT_MODES:
+                raise Unsupported(f"not an 8-bit image (Pillow mode {image.mode})", path=path)
+            return image.convert("L")
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise Unreadable("damaged, truncated or no picture", path=path) from error
+        raise Unreadable("damaged, truncated or not an image", path=path) from error
 
 
-def frame(picture: Image.Image) -> Frames:
-    """Size a gray picture into a frame: longer side to 256, centered on black.
+def frame(image: Image.Image) -> Frames:
+    """Size a gray image into a frame: longer side to 256, centered on black.
 
     The filter goes with the scale, as in the measured floors: BOX averages where there is much to
     average, LANCZOS keeps detail at moderate reduction, BICUBIC enlarges.
     """
-    scale = SIDE / max(picture.size)
+    scale = SIDE / max(image.size)
     if scale != 1:
-        width, height = (max(1, round(side * scale)) for side in picture.size)
-        picture = picture.resize((width, height), _filter(scale))
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), _filter(scale))
     framed = Image.new("L", (SIDE, SIDE), 0)
-    framed.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
+    framed.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2))
     return np.asarray(framed)
 
 
@@ -242,7 +242,7 @@ def to_frames(gray: torch.Tensor) -> Frames:
 
 Threshold = FixedThreshold | OtsuThreshold
 
-# As in the recipes for pictures.
+# As in the recipes for images.
 THRESHOLDS: dict[Modality, Threshold] = {"ct": FixedThreshold(0.08), "mri": OtsuThreshold(0.45)}
 
 

@@ -18,14 +18,14 @@ from medtranslate.evaluation.results import DirectionResult, Gallery
 
 def galleries(
     row: DirectionResult,
-    pictures: FrameSet,
+    images: FrameSet,
     translated: Translated,
     truth: FrameSet | None,
     *,
     count: int,
     seed: int,
 ) -> list[Gallery]:
-    """Return the random, best, median and worst pictures of a direction; none for a count of 0."""
+    """Return the random, best, median and worst images of a direction; none for a count of 0."""
     if count == 0:
         return []
     chosen = choices(translated.cycle_errors, count=count, seed=seed)
@@ -35,10 +35,12 @@ def galleries(
             source=row.source,
             target=row.target,
             choice=choice,
-            columns=("source", "translation", "back again", "truth")[: 3 if truth is None else 4],
-            names=tuple(pictures.names[i] for i in indices),
+            columns=("source", "translation", "reconstruction", "truth")[
+                : 3 if truth is None else 4
+            ],
+            names=tuple(images.names[i] for i in indices),
             captions=tuple(f"cycle error {translated.cycle_errors[i]:.1f}" for i in indices),
-            rows=_rows(indices, pictures, translated, truth),
+            rows=_rows(indices, images, translated, truth),
         )
         for choice, indices in chosen.items()
     ]
@@ -60,9 +62,9 @@ def choices(cycle_errors: np.ndarray, *, count: int, seed: int) -> dict[str, lis
 
 
 def _rows(
-    indices: Sequence[int], pictures: FrameSet, translated: Translated, truth: FrameSet | None
+    indices: Sequence[int], images: FrameSet, translated: Translated, truth: FrameSet | None
 ) -> np.ndarray:
-    columns = [pictures.frames, translated.frames, translated.cycled]
+    columns = [images.frames, translated.frames, translated.cycled]
     if truth is not None:
         columns.append(truth.frames)
     return np.stack([[column[i] for column in columns] for i in indices])
@@ -73,13 +75,13 @@ COLUMNS = (
     "source with a lesion",
     "translation",
     "translation with the lesion",
-    "with the lesion and back again",
+    "reconstruction with the lesion",
 )
 
 
 def lesion_gallery(
     candidate: Candidate,
-    pictures: FrameSet,
+    images: FrameSet,
     heads: NDArray[np.bool_],
     test: LesionTest,
     *,
@@ -87,17 +89,17 @@ def lesion_gallery(
     count: int,
     seed: int,
 ) -> Gallery:
-    """Return so many of a test's lesions as pictures; other parameters as `lesion_test`.
+    """Return so many of a test's lesions as images; other parameters as `lesion_test`.
 
     They are made and translated again: a test would hold thousands.
     """
-    trial = Trial(candidate, pictures, heads, target, seed)
+    trial = Trial(candidate, images, heads, target, seed)
     count = min(count, len(test.lesions))
     drawn = np.random.default_rng(seed).choice(len(test.lesions), size=count, replace=False)
     lesions = [test.lesions[number] for number in sorted(drawn)]
     return Gallery(
         model=candidate.name,
-        source=pictures.modality,
+        source=images.modality,
         target=target,
         choice=f"lesions, random (seed {seed})",
         columns=COLUMNS,
@@ -108,14 +110,14 @@ def lesion_gallery(
 
 
 def _row(trial: Trial, lesion: LesionResult) -> NDArray[np.uint8]:
-    number = trial.pictures.names.index(lesion.name)
+    number = trial.images.names.index(lesion.name)
     kind = next(
         position
-        for position, each in enumerate(kinds(trial.pictures.modality))
+        for position, each in enumerate(kinds(trial.images.modality))
         if (each.shape, str(each.contrast), each.diameter)
         == (lesion.shape, lesion.contrast, lesion.diameter)
     )
-    frame = trial.pictures.frames[number]
+    frame = trial.images.frames[number]
     planted = trial.planted(number)[kind].frame
     translated, returned = trial.there_and_back(np.stack([frame, planted]), number)
     return np.stack([frame, planted, *translated, returned[1]])
@@ -124,5 +126,5 @@ def _row(trial: Trial, lesion: LesionResult) -> NDArray[np.uint8]:
 def _caption(lesion: LesionResult) -> str:
     return (
         f"{lesion.shape} {lesion.diameter:g} mm, {lesion.contrast}, "
-        f"survival {lesion.survival:.2f}, way back {lesion.way_back:.2f}"
+        f"survival {lesion.survival:.2f}, reconstruction {lesion.reconstruction:.2f}"
     )

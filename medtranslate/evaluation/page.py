@@ -64,14 +64,14 @@ def _gallery(gallery: Gallery) -> dict[str, str]:
     listed = "; ".join(
         f"{name} ({caption})" for name, caption in zip(gallery.names, gallery.captions, strict=True)
     )
-    # One picture a column of the grid: cases run from left to right, steps from top to bottom.
+    # One image a column of the grid: cases run from left to right, steps from top to bottom.
     grid = np.concatenate([np.concatenate(list(case), axis=0) for case in gallery.rows], axis=1)
-    picture = Image.fromarray(grid)
+    image = Image.fromarray(grid)
     shrink = _SHOWN_SIDE / gallery.rows.shape[-1]
-    size = (round(picture.width * shrink), round(picture.height * shrink))
+    size = (round(image.width * shrink), round(image.height * shrink))
     return {
         "title": title,
-        "uri": html.image_uri(picture.resize(size)),
+        "uri": html.image_uri(image.resize(size)),
         "caption": f"From top to bottom: {', '.join(gallery.columns)}. {listed}",
     }
 
@@ -84,7 +84,7 @@ def _record(evaluation: Evaluation) -> dict[str, str]:
         "Time": ", ".join(f"{k} {v:.0f} s" for k, v in evaluation.seconds.items()),
         **{
             f"{each.modality.upper()} {each.role} set": (
-                f"{each.pictures} pictures, {each.folder or 'in memory'}, sha256 {each.sha256}"
+                f"{each.images} images, {each.folder or 'in memory'}, sha256 {each.sha256}"
             )
             for each in evaluation.sets
         },

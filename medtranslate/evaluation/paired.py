@@ -2,7 +2,7 @@
 
 PSNR and SSIM depend on the range that they are given, so figures compare only where `Scale` agrees.
 SSIM and MS-SSIM are MONAI's maps (Wang et al. 2004 and 2003), averaged inside the head; MONAI's own
-metrics average over the whole picture, where the black around a head would count as agreement.
+metrics average over the whole image, where the black around a head would count as agreement.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def paired_errors(
     """
     if not translated.shape == truth.shape == head.shape:
         raise EvaluationFailed(
-            "translated picture, truth and head differ in size: "
+            "translated image, truth and head differ in size: "
             f"{tuple(translated.shape)}, {tuple(truth.shape)}, {tuple(head.shape)}"
         )
     if not head.any():
@@ -112,12 +112,12 @@ def errors_of_frames(
 
 
 def check_pairs(ct: FrameSet, mri: FrameSet) -> None:
-    """Check that two sets are pairs, picture by picture.
+    """Check that two sets are pairs, image by image.
 
     Raises
     ------
     EvaluationFailed
-        A picture has no partner of the same name (its suffix left out), or its partner has another
+        An image has no partner of the same name (its suffix left out), or its partner has another
         size.
     """
     first, second = ([Path(name).stem for name in each.names] for each in (ct, mri))
@@ -125,7 +125,7 @@ def check_pairs(ct: FrameSet, mri: FrameSet) -> None:
     if alone:
         lacking = mri if alone[0] in first else ct
         raise EvaluationFailed(
-            f"{len(alone)} picture(s) lack a partner of the same name, '{alone[0]}' first",
+            f"{len(alone)} image(s) lack a partner of the same name, '{alone[0]}' first",
             path=lacking.folder or None,
             remedy="--paired needs the same names in both folders",
         )
@@ -141,7 +141,7 @@ def check_pairs(ct: FrameSet, mri: FrameSet) -> None:
             )
 
 
-def summarise(
+def summarize(
     errors: Sequence[PairedErrors], cases: Sequence[str], scale: Scale, *, seed: int
 ) -> PairedSummary:
     """Return means over cases, each the mean of its slices, with bootstrap intervals."""

@@ -1,4 +1,4 @@
-"""Which files an evaluation takes, and how pictures become frames: named with every figure."""
+"""Which files an evaluation takes, and how images become frames: named with every figure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZING = (
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named way to choose and size the pictures of an evaluation.
+    """A named way to choose and size the images of an evaluation.
 
     Attributes
     ----------
@@ -31,9 +31,9 @@ class Protocol:
         What it means, in a sentence.
     mri_list : str
         Pattern for the name of a list beside the MRI folder, one file a line, relative to the
-        list's own folder; ``{folder}`` stands for the folder's name. Empty: every picture.
+        list's own folder; ``{folder}`` stands for the folder's name. Empty: every image.
     sizing : str
-        How a picture becomes a frame.
+        How an image becomes a frame.
     include : tuple of path
         Lists of the files to take from the test folders, lines as for `mri_list`; empty: all that
         the protocol takes.
@@ -60,7 +60,7 @@ class Protocol:
         listing = folder.parent / self.mri_list.format(folder=folder.name)
         if not listing.is_file():
             raise InputMissing(
-                f"protocol '{self.name}' needs this list of MRI pictures without near copies",
+                f"protocol '{self.name}' needs this list of MRI images without near copies",
                 path=listing,
                 remedy="evaluate with --protocol published, or write the list",
             )
@@ -99,7 +99,7 @@ def _listed(lists: Sequence[Path], folder: Path) -> list[str]:
 
 PUBLISHED = Protocol(
     "published",
-    "fitted on all training pictures, tested on all test pictures: to compare with the paper",
+    "fitted on all training images, tested on all test images: to compare with the paper",
 )
 CLEAN = Protocol(
     "clean",

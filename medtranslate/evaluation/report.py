@@ -77,13 +77,13 @@ def check_report_folder(folder: Path, *, overwrite: bool = False) -> None:
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Return everything but the pictures, in builtins; what is not finite becomes null."""
+    """Return everything but the images, in builtins; what is not finite becomes null."""
     content = {
         field.name: getattr(evaluation, field.name)
         for field in fields(evaluation)
         if field.name != "galleries"
     }
-    plain: dict[str, Any] = _plain({"format": 1, **content})
+    plain: dict[str, Any] = _plain({"format": 2, **content})
     return plain
 
 
@@ -119,10 +119,10 @@ def _write_lesions(evaluation: Evaluation, path: Path) -> None:
     measures = [field.name for field in fields(LesionResult)]
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["model", "version", "source", "target", *measures, "way_back"])
+        rows.writerow(["model", "version", "source", "target", *measures, "reconstruction"])
         for row in evaluation.directions:
             for lesion in row.lesions.lesions if row.lesions else ():
                 rows.writerow([
                     row.model, row.version, row.source, row.target,
-                    *(getattr(lesion, name) for name in measures), lesion.way_back,
+                    *(getattr(lesion, name) for name in measures), lesion.reconstruction,
                 ])  # fmt: skip

@@ -39,12 +39,12 @@ class Baselines:
     Attributes
     ----------
     floor : Distances or None
-        Real pictures against other real pictures; None where there were too few.
+        Real images against other real images; None where there were too few.
     floor_kind : str
-        "reference": other real pictures against the test set; "halves": one half of the test set
+        "reference": other real images against the test set; "halves": one half of the test set
         against the other; "" where there is no floor.
     ceiling : Distances
-        Source pictures without any translation against the real target pictures.
+        Source images without any translation against the real target images.
     """
 
     floor: Distances | None
@@ -71,9 +71,9 @@ class DirectionResult:
     model, version, weights_sha256 : str
     source, target : {"ct", "mri"}
     distances : Distances
-        All translated pictures against all real ones.
+        All translated images against all real ones.
     at_floor_size : Distances or None
-        The same with as many pictures as the floor was made from.
+        The same with as many images as the floor was made from.
     cycle_error : Interval
         Gray levels of 255 inside the head, mean over cases.
     parameters, gflop : int, float or None
@@ -105,7 +105,7 @@ class DirectionResult:
 
 @dataclass(frozen=True)
 class SetRecord:
-    """A set of pictures that went into an evaluation; the digest is over its frames.
+    """A set of images that went into an evaluation; the digest is over its frames.
 
     `left_out` names those of its folder that could not be used, with the reason.
     """
@@ -113,7 +113,7 @@ class SetRecord:
     role: str
     modality: Modality
     folder: str
-    pictures: int
+    images: int
     sha256: str
     left_out: tuple[str, ...] = ()
 
@@ -129,7 +129,7 @@ class Gallery:
         How the rows were chosen: "random (seed 2020)", "best", "median" or "worst cycle error",
         "lesions, random (seed 2020)".
     columns : tuple of str
-        What the pictures of a row are.
+        What the images of a row are.
     names : tuple of str
         One a row.
     captions : tuple of str
@@ -155,7 +155,7 @@ class Evaluation:
     protocol : mapping
         Name, description, sizing, and the lists of files that were included ("": no list).
     seed : int
-        Of every random choice: subsets, halves, resamples, pictures shown.
+        Of every random choice: subsets, halves, resamples, images shown.
     extractor : mapping
         Name, weights' digest and origin.
     sets : tuple of SetRecord
@@ -184,22 +184,22 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RealData:
-    """The real pictures of an evaluation.
+    """The real images of an evaluation.
 
     Attributes
     ----------
     ct, mri : FrameSet
         The test sets.
     ct_reference, mri_reference : FrameSet or None
-        Other real pictures, such as the training sets, for floors of the same size.
+        Other real images, such as the training sets, for floors of the same size.
     paired : bool
         Frames of the same place in both test sets show the same slice of the same head.
 
     Raises
     ------
     EvaluationFailed
-        Both modalities hold the same pictures, a reference is its own test set, a pair has no
-        partner, or its pictures differ in size.
+        Both modalities hold the same images, a reference is its own test set, a pair has no
+        partner, or its images differ in size.
     """
 
     ct: FrameSet
@@ -211,7 +211,7 @@ class RealData:
     def __post_init__(self) -> None:
         if self.ct.digest == self.mri.digest:
             raise EvaluationFailed(
-                "the CT and the MRI set hold the same pictures", path=self.mri.folder or None
+                "the CT and the MRI set hold the same images", path=self.mri.folder or None
             )
         for test, reference in ((self.ct, self.ct_reference), (self.mri, self.mri_reference)):
             if reference is not None and reference.digest == test.digest:
@@ -228,7 +228,7 @@ class RealData:
         return self.ct if modality == "ct" else self.mri
 
     def reference(self, modality: Modality) -> FrameSet | None:
-        """Return the other real pictures of a modality."""
+        """Return the other real images of a modality."""
         return self.ct_reference if modality == "ct" else self.mri_reference
 
     def records(self) -> tuple[SetRecord, ...]:
@@ -248,7 +248,7 @@ class RealData:
     def warnings(self) -> tuple[str, ...]:
         """Return what a reader of the figures must know about the sets."""
         few = [
-            f"{len(each)} {each.modality.upper()} pictures: under {FEW} FID means little by "
+            f"{len(each)} {each.modality.upper()} images: under {FEW} FID means little by "
             "itself; read KID, and FID only beside a floor of the same size"
             for each in (self.ct, self.mri)
             if len(each) < FEW

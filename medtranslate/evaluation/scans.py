@@ -51,10 +51,10 @@ class Found:
 def read_scans(
     folder: Path, modality: Modality, recipe: Recipe, names: Sequence[str] | None = None
 ) -> FrameSet:
-    """Read a folder of pictures or of volumes as frames, by the recipe of their kind.
+    """Read a folder of images or of volumes as frames, by the recipe of their kind.
 
     Slices without a head are left out, and so are scans that `convert` would refuse, such as
-    pictures with colored marks (`FrameSet.left_out` names them). Names of a volume's slices end in
+    images with colored marks (`FrameSet.left_out` names them). Names of a volume's slices end in
     ``#`` and their number.
 
     Raises
@@ -228,7 +228,7 @@ class Framing(Interface):
 
 @dataclass(frozen=True)
 class PaperFraming:
-    """Whole pictures, longer side to 256, by the protocol's own sizing."""
+    """Whole images, longer side to 256, by the protocol's own sizing."""
 
     protocol: Protocol
 
@@ -239,7 +239,7 @@ class PaperFraming:
     def read_pairs(
         self, ct: Path, mri: Path, ct_names: Names, mri_names: Names
     ) -> tuple[FrameSet, FrameSet]:
-        """Read two folders; pictures of the same size get the same place."""
+        """Read two folders; images of the same size get the same place."""
         return self.read(ct, "ct", ct_names), self.read(mri, "mri", mri_names)
 
     def named(self) -> Protocol:
@@ -272,6 +272,9 @@ class RecipeFraming:
         return replace(self.protocol, sizing=sizing)
 
 
+_PLURAL = {"picture": "2D images", "volume": "volumes"}
+
+
 def framing_of(protocol: Protocol, bundles: Sequence[Bundle], *, kind: str) -> Framing:
     """Choose how to read for these models.
 
@@ -288,16 +291,16 @@ def framing_of(protocol: Protocol, bundles: Sequence[Bundle], *, kind: str) -> F
         if other is not None:
             raise EvaluationFailed(
                 f"'{bundles[0].name}' and '{bundles[other].name}' prepare "
-                f"{TAGS[modality]} {kind}s differently",
+                f"{TAGS[modality]} {_PLURAL[kind]} differently",
                 remedy="evaluate them apart: their figures do not compare",
             )
     ct, mri = recipes["ct"][0], recipes["mri"][0]
-    if kind == "picture" and takes_whole_pictures(ct) and takes_whole_pictures(mri):
+    if kind == "picture" and takes_whole_images(ct) and takes_whole_images(mri):
         return PaperFraming(protocol)
     return RecipeFraming(protocol, ct, mri)
 
 
-def takes_whole_pictures(recipe: Recipe) -> bool:
+def takes_whole_images(recipe: Recipe) -> bool:
     """Say whether a recipe is the paper's: no head, longer side to the whole frame."""
     grid = recipe.grid
     return recipe.tissue is None and isinstance(grid, ImageFrame) and grid.fill == 1

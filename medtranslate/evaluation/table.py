@@ -18,8 +18,8 @@ NOTHING = "–"
 NARROWEST = 150
 """Columns that the widest table asks for; a narrower terminal folds cells, but no figure is cut."""
 LESION_HEADERS = (
-    "lesions", "n", "contrast (gray)", "survival", "seen in source", "seen", "turned",
-    "echo elsewhere", "way back",
+    "lesions", "n", "contrast (gray)", "survival", "seen in source", "seen", "inverted",
+    "echo elsewhere", "reconstruction",
 )  # fmt: skip
 
 
@@ -64,9 +64,9 @@ def _table(grid: Grid) -> Table:
 
 def _distances(evaluation: Evaluation) -> Grid:
     return Grid(
-        title=f"Distances to real pictures, protocol '{evaluation.protocol['name']}'",
+        title=f"Distances to real images, protocol '{evaluation.protocol['name']}'",
         caption=(
-            "n: translated/real pictures. FID on 8-bit frames; 'same n' has as many as the floor, "
+            "n: translated/real images. FID on 8-bit frames; 'same n' has as many as the floor, "
             f"which is real against other real ones. KID is the figure to read under {FEW}."
         ),
         headers=(
@@ -169,7 +169,8 @@ def _lesions(evaluation: Evaluation) -> Grid:
             f"Each kind in up to {max(test.slices for test in tests)} slices a direction, seed "
             f"{evaluation.seed}; means with 95 % bootstrap intervals over scans. Survival: "
             "contrast in the translation by contrast put in, each in its modality's own terms, "
-            "without its sign; turned: share of those seen that changed sides. Way back: share of "
+            "without its sign; inverted: share of those seen whose contrast changed its sign. "
+            "Reconstruction: share of "
             f"the contrast after both translations. Spots without a lesion, a slice: {spots}."
         ),
         headers=("model", "direction", *LESION_HEADERS),
@@ -187,9 +188,9 @@ def lesion_cells(group: LesionGroup) -> tuple[str, ...]:
         _interval(group.survival, 2),
         _percent(group.seen_in_source),
         _percent(group.seen),
-        _percent(group.turned),
+        _percent(group.inverted),
         _percent(group.echoed),
-        _interval(group.way_back, 2),
+        _interval(group.reconstruction, 2),
     )
 
 

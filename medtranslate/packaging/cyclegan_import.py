@@ -114,7 +114,7 @@ _UNET_LEVELS = 7
 """Levels of U-Net-256 below the outermost one; each of the eight halves."""
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-_NORMS = "only instance normalisation is imported, CycleGAN's default (--norm instance)"
+_NORMS = "only instance normalization is imported, CycleGAN's default (--norm instance)"
 _GENERATORS = "generators of resnet_9blocks, resnet_6blocks and unet_256 are imported"
 
 
@@ -143,7 +143,7 @@ def read_cyclegan(path: str | Path) -> ForeignGenerator:
     ------
     InputMissing, ModelUnusable
         As `read_state`; and ModelUnusable if the weights are those of another network, or of one
-        without instance normalisation.
+        without instance normalization.
     """
     path = Path(path)
     state = _without_statistics(read_state(path), path)
@@ -202,7 +202,7 @@ def unet_names() -> dict[str, str]:
 def _recognize(state: State, path: Path) -> tuple[type[nn.Module], dict[str, int], dict[str, str]]:
     """Recognize class, arguments and names from a state dict."""
     if any(name.endswith(("weight_orig", "weight_u", "weight_g")) for name in state):
-        raise ModelUnusable("trained with spectral or weight normalisation", path=path)
+        raise ModelUnusable("trained with spectral or weight normalization", path=path)
     blocks = len({name.split(".")[1] for name in state if ".conv_block." in name})
     if _RESNET_FIRST in state and blocks:
         second = 6 if "model.10.conv_block.6.weight" in state else 5
@@ -247,14 +247,14 @@ def _check_levels(state: State, path: Path) -> None:
 
 
 def _without_statistics(state: State, path: Path) -> State:
-    """Drop the running statistics that torch before 0.4 kept for instance normalisation.
+    """Drop the running statistics that torch before 0.4 kept for instance normalization.
 
-    They were never used there, and the other program drops them too. Those of batch normalisation
+    They were never used there, and the other program drops them too. Those of batch normalization
     were, and come with weights of their own.
     """
     for name in state:
         if name.endswith("running_mean") and name.replace("running_mean", "weight") in state:
-            raise ModelUnusable("trained with batch normalisation", path=path, remedy=_NORMS)
+            raise ModelUnusable("trained with batch normalization", path=path, remedy=_NORMS)
     return {name: value for name, value in state.items() if not name.endswith(_STATISTICS)}
 
 

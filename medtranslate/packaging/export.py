@@ -23,20 +23,14 @@ from medtranslate.bundle.save import (
     refresh,
     write_texts,
 )
-from medtranslate.domain_check import (
-    CalibrationSettings,
-    CalibrationSlices,
-    calibrate,
-    half_resolution,
-    to_bytes,
-)
 from medtranslate.errors import InputMissing, TrainingFailed
 from medtranslate.files import whole_folder
+from medtranslate.packaging.calibrate import calibrate_from_run
 from medtranslate.packaging.reference import write_reference
 from medtranslate.packaging.zoo import LICENSE_FILE, add_zoo_files
 from medtranslate.training.checkpoints import Checkpoint, load_weights
 from medtranslate.training.models import Models, generator_config
-from medtranslate.training.prepared import Data, PreparedSet, from_gray
+from medtranslate.training.prepared import Data
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.settings import Settings
 
@@ -46,7 +40,7 @@ class RunPackager:
     """Make the bundle of a training run when it is finished: `Training.on_finished`.
 
     The bundle also gets a domain check, calibrated on the run's slices, where there are enough of
-    them (`domain_numbers`). A run that has its bundle already is left alone.
+    them (`calibrate_from_run`). A run that has its bundle already is left alone.
 
     Parameters
     ----------
@@ -73,7 +67,7 @@ class RunPackager:
         if run.bundle.exists():
             return
         seed = Checkpoint.load(run.last).about["settings"]["seed"]
-        numbers = domain_numbers(data, seed)
+        numbers = calibrate_from_run(data, seed)
         export(run, run.bundle, self.name, self.version)
         if numbers is not None:
             attach_domain(run.bundle, numbers)
@@ -179,12 +173,12 @@ def training_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-_PASSED_OVER = shutil.ignore_patterns("__pycache__", ".*", "eval", "evaluation", "run")
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", ".*", "eval", "evaluation", "run")
 _OF_THE_WEIGHTS = ("models", "discriminators", "configs")
 
 
 @dataclass(frozen=True)
-class Handover:
+class ExportOptions:
     """How a bundle is to be written.
 
     Parameters
@@ -206,7 +200,7 @@ class Handover:
     zoo: bool = False
 
 
-def hand_over(source: Path, folder: Path, wanted: Handover) -> list[Path]:
+def export_bundle(source: Path, folder: Path, options: ExportOptions) -> list[Path]:
     """Write a bundle from a run, a checkpoint or another bundle.
 
     Parameters
@@ -215,7 +209,7 @@ def hand_over(source: Path, folder: Path, wanted: Handover) -> list[Path]:
         A run's folder, a checkpoint file or a bundle's folder.
     folder : path
         Must not exist.
-    wanted : Handover
+    options : ExportOptions
 
     Returns
     -------
@@ -232,13 +226,13 @@ def hand_over(source: Path, folder: Path, wanted: Handover) -> list[Path]:
     large: list[Path] = []
 
     def fill(whole: Path) -> None:
-        _write_bundle(source, whole, wanted)
-        if wanted.to:
-            _serve(whole, wanted.to)
-        if wanted.license is not None:
-            _check_file(wanted.license)
-            shutil.copyfile(wanted.license, whole / LICENSE_FILE)
-        if wanted.zoo:
+        _write_bundle(source, whole, options)
+        if options.to:
+            _serve(whole, options.to)
+        if options.license is not None:
+            _check_file(options.license)
+            shutil.copyfile(options.license, whole / LICENSE_FILE)
+        if options.zoo:
             shutil.rmtree(whole / "discriminators", ignore_errors=True)
             large.extend(add_zoo_files(whole))
 
@@ -246,7 +240,7 @@ def hand_over(source: Path, folder: Path, wanted: Handover) -> list[Path]:
     return large
 
 
-def renew(
+def refresh_bundle(
     folder: Path, source: Path | None = None, *, version: str = "", note: str = ""
 ) -> list[str]:
     """Write a bundle's generated files anew, with other weights where a source is given.
@@ -274,13 +268,13 @@ def renew(
     Raises
     ------
     InputMissing, Unreadable, TrainingFailed, ModelUnusable
-        As `hand_over`.
+        As `export_bundle`.
     OutputFailed
         It cannot be written; the bundle is as it was.
     """
     content, gone = content_of(folder), []
     with whole_folder(folder, overwrite=True) as partial:
-        shutil.copytree(folder, partial, dirs_exist_ok=True, ignore=_PASSED_OVER)
+        shutil.copytree(folder, partial, dirs_exist_ok=True, ignore=_NOT_COPIED)
         if source is not None:
             gone = _take_weights(partial, source, str(content["name"]), str(content["version"]))
         refresh(partial, version=version, note=note)
@@ -289,10 +283,10 @@ def renew(
 
 
 def _take_weights(folder: Path, source: Path, name: str, version: str) -> list[str]:
-    facts, numbers = facts_of(folder), _domain_numbers(folder)
+    facts, numbers = facts_of(folder), _read_domain_check(folder)
     with tempfile.TemporaryDirectory() as made:
         new = Path(made) / "bundle"
-        new_folder(new, lambda whole: _write_bundle(source, whole, Handover(name, version)))
+        new_folder(new, lambda whole: _write_bundle(source, whole, ExportOptions(name, version)))
         for part in _OF_THE_WEIGHTS:
             shutil.rmtree(folder / part, ignore_errors=True)
             if (new / part).is_dir():
@@ -300,7 +294,7 @@ def _take_weights(folder: Path, source: Path, name: str, version: str) -> list[s
     training = facts_of(folder).training
     refresh(folder, facts=replace(facts, training=training, eval_metrics={}))
     gone = ["its figures of evaluation were of other weights"] if facts.eval_metrics else []
-    if numbers and not _domain_numbers(folder):
+    if numbers and not _read_domain_check(folder):
         if training.get("data", "") == facts.training.get("data"):
             attach_domain(folder, numbers)
         else:
@@ -308,26 +302,26 @@ def _take_weights(folder: Path, source: Path, name: str, version: str) -> list[s
     return gone
 
 
-def _domain_numbers(folder: Path) -> bytes:
+def _read_domain_check(folder: Path) -> bytes:
     """Read the numbers of a bundle's domain check; nothing where it has none."""
     path = folder / DOMAIN_FILE
     known = (folder / MODEL_FILE).is_file() and "domain" in content_of(folder)
     return path.read_bytes() if known else b""
 
 
-def _write_bundle(source: Path, whole: Path, wanted: Handover) -> None:
+def _write_bundle(source: Path, whole: Path, options: ExportOptions) -> None:
     """Write the bundle of a source under the name that its folder is given."""
     write = _writer(source)
     if write is None:
         Bundle.load(source)  # refuses what is no bundle before anything is copied
-        shutil.copytree(source, whole, ignore=_PASSED_OVER)
+        shutil.copytree(source, whole, ignore=_NOT_COPIED)
         content = content_of(whole)
-        content |= {"name": wanted.name} if wanted.name else {}
+        content |= {"name": options.name} if options.name else {}
         write_texts(whole, {MODEL_FILE: yaml.safe_dump(content, sort_keys=False)})
-        refresh(whole, version=wanted.version)
+        refresh(whole, version=options.version)
         write_reference(whole)
     else:
-        write(whole, wanted.name or "trained", wanted.version or "1.0.0")
+        write(whole, options.name or "trained", options.version or "1.0.0")
 
 
 def _writer(source: Path) -> Callable[[Path, str, str], Path] | None:
@@ -344,7 +338,7 @@ def _writer(source: Path) -> Callable[[Path, str, str], Path] | None:
 
 def _export_run(run: RunFolder, whole: Path, name: str, version: str) -> Path:
     export(run, whole, name, version)
-    if numbers := _domain_numbers(run.bundle):  # calibrated when the training ended
+    if numbers := _read_domain_check(run.bundle):  # calibrated when the training ended
         attach_domain(whole, numbers)
     return whole
 
@@ -362,67 +356,3 @@ def _serve(folder: Path, to: str) -> None:
 def _check_file(path: Path) -> None:
     if not path.is_file():
         raise InputMissing("no such file", path=path)
-
-
-FEWEST = 100
-"""Slices of a modality without which no check is made."""
-
-_MOST = 2000  # slices of a modality; more make the calibration longer, hardly better
-_KEPT_OUT = 6  # one scan in so many measures what is odd, instead of teaching
-_CHUNK = 64
-
-
-def domain_numbers(
-    data: Data, seed: int = 0, settings: CalibrationSettings | None = None
-) -> bytes | None:
-    """Calibrate a domain check on a run's slices.
-
-    One scan in six is kept out of the fit and, with the slices that the run was validated on,
-    calibrates the anomaly scores of genuine scans.
-
-    Parameters
-    ----------
-    data : Data
-    seed : int
-        Of every random choice.
-    settings : CalibrationSettings, optional
-
-    Returns
-    -------
-    bytes or None
-        A safetensors file, for `attach_domain`; None where there are so few slices of a modality
-        (`FEWEST`) that they cannot calibrate it.
-    """
-    if min(len(data.ct), len(data.mri)) < FEWEST:
-        return None
-    random = torch.Generator().manual_seed(seed)
-    slices = {
-        "CT": _slices(data.ct, data.ct_held_out, random),
-        "MR": _slices(data.mri, data.mri_held_out, random),
-    }
-    return to_bytes(calibrate(slices, seed, settings))
-
-
-def _slices(
-    trained_on: PreparedSet, held_out: PreparedSet | None, random: torch.Generator
-) -> CalibrationSlices:
-    scans = torch.randperm(len(trained_on.records), generator=random)
-    kept_out = scans[: max(1, len(scans) // _KEPT_OUT)]
-    apart = torch.isin(trained_on.scans, kept_out.to(trained_on.scans.dtype))
-    if bool(apart.all()):  # a single scan: better its own slices than none
-        apart = torch.arange(len(apart)) % _KEPT_OUT == 0
-    measured = [trained_on.slices[apart]]
-    if held_out is not None:
-        measured.append(held_out.slices)
-    return CalibrationSlices(
-        _halved(trained_on.slices[~apart], random), _halved(torch.cat(measured), random)
-    )
-
-
-def _halved(gray: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    chosen = torch.randperm(len(gray), generator=random)[:_MOST].sort().values
-    parts = []
-    for part in torch.split(chosen, _CHUNK):
-        slices, head = from_gray(gray[part])
-        parts.append(half_resolution(slices, head[:, 0]).half())
-    return torch.cat(parts)

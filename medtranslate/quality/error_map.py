@@ -79,7 +79,7 @@ class ErrorMap:
     axis : int
         Axis of the scan (0 for X) along which the slices are numbered.
     units : str
-        ``"HU"``, ``"scanner units"``, ``"arbitrary units"`` or ``"grey levels"``.
+        ``"HU"``, ``"scanner units"``, ``"arbitrary units"`` or ``"gray levels"``.
     limits : (low, high)
         The range of possible values, in these units.
     """
@@ -284,8 +284,8 @@ def peaks(error: torch.Tensor, source: torch.Tensor, head: torch.Tensor) -> list
     shown = _surrounded(source.abs() < _PLAIN, PATCH)
     means = _sums(error, PATCH).div_(PATCH**2)
     return [
-        float((each[room] - each[room].median()).abs().max()) if room.any() else None
-        for each, room in zip(means, deep & shown, strict=True)
+        float((each[fits] - each[fits].median()).abs().max()) if fits.any() else None
+        for each, fits in zip(means, deep & shown, strict=True)
     ]
 
 

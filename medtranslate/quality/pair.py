@@ -25,8 +25,8 @@ Indices = NDArray[np.int64]
 """Which of the N network slices are meant."""
 
 _FAINTEST = 0.3
-"""Share of a detail's contrast that writing must have left of it for the way back to undo it; what
-is fainter was not written, and would come back as rounding blown up."""
+"""Share of a detail's contrast that writing must have left of it for the reconstruction to undo it;
+what is fainter was not written, and would come back as amplified rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +89,14 @@ class Pair:
         if image.shape != result.shape:
             raise ValueError(f"a result {tuple(result.shape)} for a scan {tuple(image.shape)}")
         source = source_of(result if result.meta.get("source") else image)
-        to, back = _ways(source)
+        to, back = _targets(source)
         if prepared is None:
             _, prepared = translator.prepare(image, source, to)
         target: Recipe = translator.bundle.recipe(Modality.parse(to), source["kind"])
         return cls(
             prepared,
             result.as_tensor()[0].detach().to("cpu", torch.float32),
-            _undone(prepared.placement),
+            _inverted(prepared.placement),
             target.written,
             to,
             back,
@@ -105,14 +105,14 @@ class Pair:
 
     @property
     def units(self) -> str:
-        """The scan's: ``"HU"``, ``"scanner units"`` or ``"grey levels"``."""
+        """The scan's: ``"HU"``, ``"scanner units"`` or ``"gray levels"``."""
         return units_of(self.source)
 
     @property
     def written_units(self) -> str:
-        """The translation's: ``"HU"``, ``"arbitrary units"`` or ``"grey levels"``."""
+        """The translation's: ``"HU"``, ``"arbitrary units"`` or ``"gray levels"``."""
         if self.source["kind"] == "picture":
-            return "grey levels"
+            return "gray levels"
         return Modality.parse(self.to).unit
 
     @property
@@ -179,18 +179,18 @@ def like_scan(voxels: torch.Tensor, image: MetaTensor, source: Mapping[str, Any]
 def units_of(source: Mapping[str, Any]) -> str:
     """Return the units of a scan, from its source record."""
     if source["kind"] == "picture":
-        return "grey levels"
+        return "gray levels"
     return "HU" if source["modality"] == "CT" else "scanner units"
 
 
-def _ways(source: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what a scan is translated to, and the target that leads back."""
+def _targets(source: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the target of a scan's translation, and that of its reconstruction."""
     modality = Modality(source["modality"])
     return modality.other.target, modality.target
 
 
-def _undone(placement: Placement) -> Placement:
-    """Turn a placement round: what its way back did, undone by least squares."""
+def _inverted(placement: Placement) -> Placement:
+    """Invert a placement: undo its inverse resampling by least squares."""
     rows, columns = (
         torch.linalg.pinv(each, rtol=_FAINTEST)
         for each in (placement.rows_back, placement.columns_back)

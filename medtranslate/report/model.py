@@ -241,7 +241,7 @@ class MeasureRecord(_Part):
 
     error: NonNegative
     """Mean over the head within the field of view, in ``units``."""
-    units: Literal["HU", "scanner units", "arbitrary units", "grey levels"]
+    units: Literal["HU", "scanner units", "arbitrary units", "gray levels"]
     """Unit of every figure here."""
     share_of_range: NonNegative
     """``error`` as a fraction of ``range``."""

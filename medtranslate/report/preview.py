@@ -241,12 +241,12 @@ def _shown(
     gray = np.clip((plane.T - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
     size = np.array([gray.shape[1] * spacing[0], gray.shape[0] * spacing[1]])
     width, height = np.maximum(1, np.rint(size * (SIDE / size.max()))).astype(int)
-    picture = Image.fromarray(gray).resize((int(width), int(height)), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+    image = Image.fromarray(gray).resize((int(width), int(height)), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def _caption(record: dict[str, Any], z: int, total: int) -> str:
     if record["kind"] == "volume":
         return f"slice {z + 1} of {total}, from below"
     files = record["files"]
-    return Path(files[min(z, len(files) - 1)]).name if files else f"picture {z + 1} of {total}"
+    return Path(files[min(z, len(files) - 1)]).name if files else f"image {z + 1} of {total}"

@@ -17,7 +17,7 @@ import torch
 from nibabel import orientations
 
 from medtranslate.errors import MedTranslateError
-from medtranslate.files import whole_file
+from medtranslate.files import file_hash, whole_file
 from medtranslate.report.model import SCHEMA, ConversionReport
 from medtranslate.transforms import Recipe
 from medtranslate.translation import Translator
@@ -154,7 +154,7 @@ def hashes(paths: Iterable[Path]) -> list[dict[str, str]]:
         for path in paths
         for file in (sorted(one for one in path.iterdir()) if path.is_dir() else [path])
     ]
-    return [{"path": str(file), "sha256": _hash(file)} for file in files if file.is_file()]
+    return [{"path": str(file), "sha256": file_hash(file)} for file in files if file.is_file()]
 
 
 def peak_memory(translator: Translator | None) -> dict[str, int]:
@@ -195,12 +195,12 @@ def _source(source: Mapping[str, Any]) -> dict[str, Any]:
     if not source:
         return {}
     keys = ("format", "kind", "modality", "modality_basis", "shape", "affine", "dtype", "even")
-    told = {key: source[key] for key in keys}
+    found = {key: source[key] for key in keys}
     if source["kind"] == "volume":
         affine = np.asarray(source["affine"], dtype=np.float64)
-        told["spacing_mm"] = [float(f"{v:.6g}") for v in np.linalg.norm(affine[:3, :3], axis=0)]
-        told["orientation"] = orientation(affine)
-    return told
+        found["spacing_mm"] = [float(f"{v:.6g}") for v in np.linalg.norm(affine[:3, :3], axis=0)]
+        found["orientation"] = orientation(affine)
+    return found
 
 
 def _error(error: Exception) -> dict[str, Any]:
@@ -244,8 +244,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue  # run from a checkout that is not installed
     return found
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

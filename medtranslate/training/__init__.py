@@ -3,7 +3,7 @@
 A scan is found by `imaging.scans`, taken through its recipe by `preparation` into 8-bit `prepared`
 slices, drawn into `batches`, changed on the device by `augmentation` and given to the step in
 `trainer`, whose losses (`objective`) are the paper's equations. `session` surrounds the trainer
-with its `handlers`, `validation` and `checkpoints`; `run` is the door for callers.
+with its `handlers`, `validation` and `checkpoints`; `run` is the entry point.
 `medtranslate.packaging` makes the bundle.
 """
 

@@ -1,4 +1,4 @@
-"""Augmentation on the device: each picture mirrored, sized, turned, shifted and cut at once.
+"""Augmentation on the device: each image is mirrored, scaled, rotated, shifted and cut at once.
 
 Both modalities get the same distribution of sizes, so a discriminator has no reason to make its
 generator shrink or grow heads.
@@ -117,7 +117,7 @@ class Augmentation:
 
 
 def draw(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Return the draws for so many pictures, float32 (count, 5) in [-1, 1)."""
+    """Return the draws for so many images, float32 (count, 5) in [-1, 1)."""
     return torch.rand(count, 5, generator=generator) * 2 - 1
 
 

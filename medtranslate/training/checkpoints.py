@@ -112,7 +112,7 @@ def whole_state(models: Models, pools: list[Tensors]) -> Tensors:
         for place, state in optimizer.state_dict()["state"].items():
             found.update({f"optimizers.{name}.{place}.{k}": v for k, v in state.items()})
     for rank, kept in enumerate(pools):
-        found.update({f"pools.{rank}.{name}": pictures for name, pictures in kept.items()})
+        found.update({f"pools.{rank}.{name}": images for name, images in kept.items()})
     return {name: _plain(tensor) for name, tensor in found.items()}
 
 

@@ -74,7 +74,7 @@ def check(prepared: PreparedSet, others: PreparedSet | None = None) -> Findings:
 NEAR = 0.99
 """Correlation of two prepared slices, both shrunk to 32x32, above which they count as copies.
 
-Measured on "CT and MRI brain scans": known copies of MR pictures from 0.9915 on (other sizes and
+Measured on "CT and MRI brain scans": known copies of MR images from 0.9915 on (other sizes and
 frames move a head by a fraction of a pixel), different ones up to 0.959; neighboring slices of one
 CT, 5 mm apart, up to 0.987.
 """

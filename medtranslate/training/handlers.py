@@ -1,4 +1,4 @@
-"""One can watch it: losses in CSV and TensorBoard, picture grids, a progress bar."""
+"""Handlers that record and show training: losses in CSV and TensorBoard, image grids, progress."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class LossRecorder:
 
 
 class Preparing:
-    """Shows how many scans are prepared; a context manager that is told so by calling it.
+    """Shows how many scans are prepared; a context manager, called with the numbers.
 
     Parameters
     ----------

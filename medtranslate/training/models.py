@@ -184,7 +184,7 @@ class ImagePool:
         return torch.cat([filling, *(self._swap(p, generator) for p in rest.split(self.size))])
 
     def _swap(self, fakes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Exchange each fake for a different kept picture with probability one half."""
+        """Exchange each fake for a different kept image with probability one half."""
         assert self.kept is not None
         device = fakes.device
         places = torch.rand(self.size, generator=generator, device=device).argsort()[: len(fakes)]

@@ -131,7 +131,7 @@ class GeneratorObjective(nn.Module):
             if same is not None:
                 terms[f"identity_{name}"] = F.l1_loss(same, own)
                 total = total + s.identity_share * s.cycle_weight * terms[f"identity_{name}"]
-        # Not in the paper: stay close to the initial generators' output, seen coarsely.
+        # Not in the paper: stay close to the initial generators' output at low resolution.
         for name, fake, source in (("mri", fake_mri, ct), ("ct", fake_ct, mri)):
             if name in self.anchors:
                 terms[f"anchor_{name}"] = self._distance(name, fake, source)
@@ -139,7 +139,7 @@ class GeneratorObjective(nn.Module):
         return total, terms, {"mri": fake_mri, "ct": fake_ct}
 
     def _paired(self, pairs: Images) -> tuple[torch.Tensor, Losses]:
-        """Return the supervised loss, which the paper has not, and its terms."""
+        """Return the supervised loss, which is not in the paper, and its terms."""
         ct, mri = pairs.image[:, :1], pairs.image[:, 1:]
         s, total = self.settings, pairs.image.new_zeros(())
         terms: Losses = {}

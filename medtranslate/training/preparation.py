@@ -56,7 +56,7 @@ class Preparation:
     trusted : bool
         Believe the user about the modality, whatever the scans look like (``--force``).
     progress : callable
-        Told scans done and scans in all.
+        Called with the number of scans done and the total.
     """
 
     book: RecipeBook

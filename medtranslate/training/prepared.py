@@ -64,7 +64,7 @@ class Record:
     used, empty : int
         Slices kept, and slices left out because they show no head.
     looks : str
-        The modality as guessed from the voxels or told by the header, empty where unknown.
+        The modality as guessed from the voxels or given by the header, empty where unknown.
     """
 
     name: str

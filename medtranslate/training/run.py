@@ -1,4 +1,4 @@
-"""A training run from two folders to a checkpoint: one door for the command line and for MONAI."""
+"""A training run from two folders to a checkpoint, for the command line and for MONAI bundles."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Training:
     handlers : sequence
         MONAI's or Ignite's, attached to the trainer.
     preparing : callable
-        Told scans prepared and scans in all.
+        Called with the number of scans prepared and the total.
     on_finished : callable
         Given the run's folder and its data when all epochs are done, in the first process; it makes
         the bundle (`medtranslate.packaging.RunPackager`).
@@ -131,7 +131,7 @@ class Training:
         OutputExists
             The run's folder holds something, and it was not to be resumed.
         TrainingFailed, WrongModality, InputMissing, OutputFailed, DeviceUnusable
-            See the rooms that it comes from; the message names file and fault.
+            Data, settings, model or device cannot be used; the message says which and why.
         """
         interrupts = Interrupts(self.max_minutes)
         run = RunFolder(self.output)

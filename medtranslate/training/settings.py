@@ -388,5 +388,5 @@ def _fault(error: Any, names: list[str]) -> str:
         return f"no setting {name!r}" + (f" (did you mean {near[0]}?)" if near else "")
     if error["type"] == "missing":
         return f"{name} is missing"
-    told = error["msg"].replace("Input should be", "must be")
-    return f"{name} {told}, not {error['input']!r}"
+    message = error["msg"].replace("Input should be", "must be")
+    return f"{name} {message}, not {error['input']!r}"

@@ -125,7 +125,7 @@ class CycleGANTrainer(Trainer):
         }
 
     def _changes(self, name: str, count: int, step: int) -> torch.Tensor:
-        # Drawn for all processes' pictures, of which this one takes its share: so many processes
+        # Drawn for all processes' images, of which this one takes its share: so many processes
         # see what one would with the whole batch.
         draws = draw(
             count * self.world.size, generator(self.models.settings.seed, f"augment {name}", step)

@@ -49,7 +49,7 @@ class SampleGrid:
         """Return uint8 (H, W): a row has CT, MRI from it, CT again; MRI, CT from it, MRI again."""
         left = self._cycle(self.ct, generators["mri"], generators["ct"], device)
         right = self._cycle(self.mri, generators["ct"], generators["mri"], device)
-        columns = [np.concatenate(list(pictures)) for pictures in (*left, *right)]
+        columns = [np.concatenate(list(images)) for images in (*left, *right)]
         fewest = min(map(len, columns))
         return np.concatenate([column[:fewest] for column in columns], axis=1)
 

@@ -154,9 +154,9 @@ def test_pictures_have_maps_in_a_folder_beside(convert, pictures, tmp_path) -> N
     assert {path.name for path in maps.iterdir()} == {"a1.png", "a2.png", "a10.png"}
     assert Image.open(maps / "a10.png").size == Image.open(pictures / "a10.jpg").size
     told = reported(tmp_path / "r.json")["conversions"]
-    assert {one["cycle_error"]["units"] for one in told} == {"grey levels"}
+    assert {one["cycle_error"]["units"] for one in told} == {"gray levels"}
     mean = np.mean([one["cycle_error"]["error"] for one in told])
-    assert f"cycle error {mean:.1f} grey levels" in done.out
+    assert f"cycle error {mean:.1f} gray levels" in done.out
 
     (maps / "a2.png").unlink()
     Path(tmp_path / "slices_mri" / "a2.png").unlink()

@@ -53,9 +53,9 @@ def disc(rows: float, columns: float) -> np.ndarray:
 
 
 def box() -> np.ndarray:
-    grey = np.zeros((256, 256))
-    grey[60:200, 70:190] = 140
-    return grey
+    gray = np.zeros((256, 256))
+    gray[60:200, 70:190] = 140
+    return gray
 
 
 def noise() -> np.ndarray:
@@ -64,13 +64,13 @@ def noise() -> np.ndarray:
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 @pytest.mark.parametrize(
-    "grey", [disc(0.5, 0.5), box(), noise(), np.zeros((256, 256))],
+    "gray", [disc(0.5, 0.5), box(), noise(), np.zeros((256, 256))],
     ids=["disc", "box", "noise", "empty"],
 )  # fmt: skip
 def test_what_is_no_head_is_refused(
-    check: DomainCheck, bundle: Bundle, modality: str, grey: np.ndarray
+    check: DomainCheck, bundle: Bundle, modality: str, gray: np.ndarray
 ) -> None:
-    judgment = judged(check, bundle, made_picture(grey, modality))
+    judgment = judged(check, bundle, made_picture(gray, modality))
 
     assert judgment.verdict != "passed"
     assert judgment.reasons

@@ -62,7 +62,7 @@ def features_of(count: int, dimensions: int, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("first", "second"), [(30, 30), (30, 90), (90, 30), (70, 300), (300, 400)])
-def test_fewer_pictures_than_features_give_torch_fidelitys_fid(first: int, second: int) -> None:
+def test_fewer_images_than_features_give_torch_fidelitys_fid(first: int, second: int) -> None:
     one, other = features_of(first, 80, 1), features_of(second, 80, 2)
     fid = fidelity("metric_fid")
     statistics = [fid.fid_features_to_statistics(x.double()) for x in (one, other)]
@@ -146,15 +146,15 @@ def test_precision_needs_a_third_neighbor() -> None:
     assert found.precision is None and found.recall is None
 
 
-def test_one_picture_has_no_distance() -> None:
-    with pytest.raises(EvaluationFailed, match=r"1 judged picture\(s\): two are the fewest"):
+def test_one_image_has_no_distance() -> None:
+    with pytest.raises(EvaluationFailed, match=r"1 judged image\(s\): two are the fewest"):
         distances(torch.zeros(1, 4), torch.zeros(5, 4), seed=0)
 
 
 def test_features_that_are_not_finite_are_refused() -> None:
     real = torch.zeros(5, 4)
     real[2, 1] = torch.nan
-    with pytest.raises(EvaluationFailed, match="features of the real pictures are not finite"):
+    with pytest.raises(EvaluationFailed, match="features of the real images are not finite"):
         distances(torch.zeros(5, 4), real, seed=0)
 
 
@@ -197,7 +197,7 @@ def test_without_a_reference_the_test_set_is_halved() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_halves_of_one_picture_are_no_floor(count: int) -> None:
+def test_halves_of_one_image_are_no_floor(count: int) -> None:
     assert floor(RealSet(features(count, 0)), judged=50, seed=3) is None
 
 

@@ -33,7 +33,7 @@ def run(translate_frames, frames: np.ndarray, masked: bool = False) -> Translate
     return found
 
 
-def test_a_translation_and_its_way_back() -> None:
+def test_a_translation_and_its_reconstruction() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (20, 256, 256), dtype=np.uint8)
     asked: list[str] = []
 

@@ -36,7 +36,7 @@ NONE = Candidate("none", lambda frames, to: frames)
 @pytest.fixture(scope="module")
 def evaluation(ct, mri, new_extractor):
     data = RealData(ct, mri, paired=True)
-    return Evaluator([oracle(ct, mri), NONE], data, new_extractor(), pictures=3).run()
+    return Evaluator([oracle(ct, mri), NONE], data, new_extractor(), images=3).run()
 
 
 def row(evaluation, model: str, target: str):
@@ -82,7 +82,7 @@ def test_the_papers_figure_goes_with_the_generator(evaluation) -> None:
 
 
 def test_what_went_in_is_recorded(evaluation, ct, mri) -> None:
-    assert [(s.role, s.modality, s.pictures, s.sha256) for s in evaluation.sets] == [
+    assert [(s.role, s.modality, s.images, s.sha256) for s in evaluation.sets] == [
         ("test", "ct", 8, ct.digest),
         ("test", "mri", 8, mri.digest),
     ]
@@ -91,7 +91,7 @@ def test_what_went_in_is_recorded(evaluation, ct, mri) -> None:
     assert evaluation.machine["torch"] == torch.__version__ or evaluation.machine["torch"]
     assert [case.name for case in evaluation.directions[0].cases] == list(ct.names)
     assert len(evaluation.warnings) == 2
-    assert "8 CT pictures: under 500" in evaluation.warnings[0]
+    assert "8 CT images: under 500" in evaluation.warnings[0]
 
 
 def test_galleries_are_by_seed_and_by_cycle_error(evaluation) -> None:
@@ -104,7 +104,7 @@ def test_galleries_are_by_seed_and_by_cycle_error(evaluation) -> None:
 
 def test_real_features_are_extracted_once_for_several_models(ct, mri, extractor) -> None:
     again = dataclasses.replace(NONE, version="2")
-    Evaluator([NONE, again], RealData(ct, mri), extractor, pictures=0).run()
+    Evaluator([NONE, again], RealData(ct, mri), extractor, images=0).run()
     assert extractor.extracted == [8, 8] + 2 * [8, 8]  # real sets, then each model's own
 
 
@@ -120,12 +120,12 @@ def test_progress_ends_at_the_total(ct, mri, extractor) -> None:
 
 def test_the_same_seed_gives_the_same_figures(ct, mri, extractor, evaluation) -> None:
     data = RealData(ct, mri, paired=True)
-    again = Evaluator([oracle(ct, mri), NONE], data, extractor, pictures=3).run()
+    again = Evaluator([oracle(ct, mri), NONE], data, extractor, images=3).run()
     timeless = [dataclasses.replace(r, seconds_per_slice=0) for r in again.directions]
     assert timeless == [dataclasses.replace(r, seconds_per_slice=0) for r in evaluation.directions]
 
 
-def test_the_same_pictures_on_both_sides_are_refused(ct) -> None:
+def test_the_same_images_on_both_sides_are_refused(ct) -> None:
     same = dataclasses.replace(ct, modality="mri", folder="testA")
     with pytest.raises(EvaluationFailed, match="testA: the CT and the MRI set hold the same"):
         RealData(ct, same)

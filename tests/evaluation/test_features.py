@@ -15,10 +15,10 @@ from medtranslate.evaluation.features import FeatureExtractor
 
 
 class MeanGray(torch.nn.Module):
-    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor]:
-        assert pictures.shape[1] == 3
-        assert pictures.dtype == torch.uint8
-        means = pictures.float().mean(dim=(1, 2, 3))
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+        assert images.shape[1] == 3
+        assert images.dtype == torch.uint8
+        means = images.float().mean(dim=(1, 2, 3))
         return (means[:, None].repeat(1, 2048),)
 
 
@@ -40,7 +40,7 @@ def test_features_of_three_equal_channels(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[:, 0], FRAMES.mean(axis=(1, 2)), rtol=1e-5)
     assert found.shape == (40, 2048)
     assert steps == [32, 8]
-    assert list(tmp_path.iterdir()) == []  # translated pictures are not kept
+    assert list(tmp_path.iterdir()) == []  # translated images are not kept
 
 
 def test_the_same_frames_are_extracted_once(

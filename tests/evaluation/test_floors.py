@@ -1,4 +1,4 @@
-"""The measured floors of the paper's data, from the pictures themselves."""
+"""The measured floors of the paper's data, from the images themselves."""
 
 from __future__ import annotations
 

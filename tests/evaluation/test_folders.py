@@ -68,10 +68,10 @@ class MadeTranslator:
 
 @pytest.fixture
 def data(tmp_path: Path, ct, mri) -> Path:
-    """Two folders of pictures with the same names."""
-    for folder, pictures in (("testA", ct), ("testB", mri)):
+    """Two folders of images with the same names."""
+    for folder, images in (("testA", ct), ("testB", mri)):
         (tmp_path / folder).mkdir()
-        for name, frame in zip(pictures.names, pictures.frames, strict=True):
+        for name, frame in zip(images.names, images.frames, strict=True):
             Image.fromarray(frame).save(tmp_path / folder / name)
     return tmp_path
 
@@ -108,7 +108,7 @@ def test_bundles_of_one_name_are_told_apart_by_their_folders(data: Path) -> None
     assert [c.name for c in found.candidates] == ["made (resnet)", "made (unet)"]
 
 
-def test_pictures_of_the_papers_models_are_sized_as_the_floors_were(data: Path, mri) -> None:
+def test_images_of_the_papers_models_are_sized_as_the_floors_were(data: Path, mri) -> None:
     found = plan(data).evaluator()
     assert found.data.mri.digest == mri.digest
     assert found.data.mri.heads is None
@@ -117,7 +117,7 @@ def test_pictures_of_the_papers_models_are_sized_as_the_floors_were(data: Path, 
 
 @pytest.fixture
 def own_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the made models the recipes for pictures that training takes, not the paper's sizing."""
+    """Give the made models the recipes for images that training takes, not the paper's sizing."""
     own = {
         modality: load_recipe(shipped(f"transforms/{modality.lower()}-picture.yaml"))
         for modality in ("CT", "MR")
@@ -126,7 +126,7 @@ def own_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("own_recipes")
-def test_other_models_pictures_go_through_their_recipes(data: Path) -> None:
+def test_other_models_images_go_through_their_recipes(data: Path) -> None:
     found = plan(data).run()
     assert "by the model's recipes" in found.protocol["sizing"]
     pair = plan(data, paired=True).evaluator().data
@@ -136,7 +136,7 @@ def test_other_models_pictures_go_through_their_recipes(data: Path) -> None:
     assert pair.mri.names == pair.ct.names == tuple(f"head{n:03}" for n in range(8))
 
 
-def test_models_that_prepare_pictures_differently_are_refused(
+def test_models_that_prepare_images_differently_are_refused(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = load_recipe(shipped("transforms/mr-picture.yaml"))
@@ -149,7 +149,7 @@ def test_models_that_prepare_pictures_differently_are_refused(
         return made
 
     monkeypatch.setattr(MadeTranslator, "load", classmethod(load_another))
-    with pytest.raises(EvaluationFailed, match="'first' and 'second' prepare MR pictures differ"):
+    with pytest.raises(EvaluationFailed, match="'first' and 'second' prepare MR 2D images differ"):
         plan(data, bundles=("first", "second")).run()
 
 
@@ -231,7 +231,7 @@ def test_the_clean_protocol_reads_its_list(data: Path) -> None:
     assert found.protocol.name == "clean"
 
 
-def test_lists_choose_the_test_pictures_and_no_reference(data: Path) -> None:
+def test_lists_choose_the_test_images_and_no_reference(data: Path) -> None:
     (data / "val.txt").write_text(
         "testA/head001.png\ntestA/head003.png\ntestB/head002.png\ntestB/head004.png\n"
     )
@@ -255,7 +255,7 @@ def test_lists_choose_volumes(paired_volumes: Path) -> None:
 
 
 @pytest.mark.usefixtures("own_recipes")
-def test_pictures_that_the_models_recipes_refuse_are_left_out_and_named(data: Path) -> None:
+def test_images_that_the_models_recipes_refuse_are_left_out_and_named(data: Path) -> None:
     marked = Image.open(data / "testB" / "head003.png").convert("RGB")
     marked.paste((255, 0, 0), (100, 100, 140, 140))
     marked.save(data / "testB" / "head003.png")
@@ -268,7 +268,7 @@ def test_pictures_that_the_models_recipes_refuse_are_left_out_and_named(data: Pa
 
 def test_exchanged_folders_are_refused_unless_trusted(data: Path) -> None:
     exchanged = {"ct": data / "testB", "mri": data / "testA"}
-    with pytest.raises(WrongModality, match="testB: given as CT, but the pictures look like MRI"):
+    with pytest.raises(WrongModality, match="testB: given as CT, but the images look like MRI"):
         plan(data, **exchanged).run()
     assert plan(data, **exchanged, trust_modality=True).evaluator().data.ct.modality == "ct"
 
@@ -317,7 +317,7 @@ def test_the_command_tests_lesions_and_takes_lists(data: Path) -> None:
     everything = found["directions"][0]["lesions"]["groups"][0]
     assert everything["lesions"] == 40
     assert everything["survival"]["mean"] == pytest.approx(1)
-    assert everything["turned"]["mean"] == 1
+    assert everything["inverted"]["mean"] == 1
     assert found["seconds"]["lesions"] > 0
     page = (data / "report" / "evaluation.html").read_text()
     assert "Survival by size" in page and "source with a lesion" in page

@@ -27,25 +27,25 @@ from medtranslate.evaluation.frames import (
 )
 
 
-def picture(rows: int, columns: int, seed: int = 0) -> Image.Image:
+def image(rows: int, columns: int, seed: int = 0) -> Image.Image:
     gray = np.random.default_rng(seed).integers(0, 256, (rows, columns), dtype=np.uint8)
     return Image.fromarray(gray)
 
 
-def write(folder: Path, *pictures: Image.Image, suffix: str = ".png") -> Path:
+def write(folder: Path, *images: Image.Image, suffix: str = ".png") -> Path:
     folder.mkdir(exist_ok=True)
-    for number, each in enumerate(pictures):
+    for number, each in enumerate(images):
         each.save(folder / f"p{number}{suffix}")
     return folder
 
 
-def test_a_picture_of_256_is_its_own_frame() -> None:
-    given = picture(256, 256)
+def test_an_image_of_256_is_its_own_frame() -> None:
+    given = image(256, 256)
     np.testing.assert_array_equal(frame(given), np.asarray(given))
 
 
 def test_half_size_is_the_mean_of_two_by_two() -> None:
-    given = picture(512, 512)
+    given = image(512, 512)
     means = np.asarray(given, dtype=float).reshape(256, 2, 256, 2).mean(axis=(1, 3))
     assert np.abs(frame(given) - means).max() <= 1  # Pillow rounds after rows and after columns
 
@@ -55,7 +55,7 @@ def test_half_size_is_the_mean_of_two_by_two() -> None:
     [((300, 400), Image.Resampling.LANCZOS), ((150, 100), Image.Resampling.BICUBIC)],
 )
 def test_the_filter_goes_with_the_scale(size: tuple[int, int], resampling: int) -> None:
-    given = picture(*size)
+    given = image(*size)
     expected = given.resize(
         (round(size[1] * 256 / max(size)), round(size[0] * 256 / max(size))), resampling
     )
@@ -76,8 +76,8 @@ def test_gray_levels_survive_the_network_scale() -> None:
 
 
 def test_a_folder_is_read_in_sorted_order(tmp_path: Path) -> None:
-    folder = write(tmp_path / "mri", picture(100, 200), picture(512, 512, 1), picture(256, 256, 2))
-    (folder / "notes.txt").write_text("no picture")
+    folder = write(tmp_path / "mri", image(100, 200), image(512, 512, 1), image(256, 256, 2))
+    (folder / "notes.txt").write_text("no image")
     found = read_frames(folder, "mri")
     assert found.names == ("p0.png", "p1.png", "p2.png")
     assert found.sizes == ((100, 200), (512, 512), (256, 256))
@@ -87,7 +87,7 @@ def test_a_folder_is_read_in_sorted_order(tmp_path: Path) -> None:
 
 
 def test_equal_channels_are_read_as_they_are(tmp_path: Path) -> None:
-    gray = picture(256, 256)
+    gray = image(256, 256)
     folder = write(tmp_path / "mri", gray, gray.convert("RGB"))
     found = read_frames(folder, "mri").frames
     np.testing.assert_array_equal(found[0], found[1])
@@ -99,23 +99,23 @@ def test_the_digest_follows_the_content(made_set) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputMissing, match="nowhere: no such folder of pictures"):
+    with pytest.raises(InputMissing, match="nowhere: no such folder of images"):
         read_frames(tmp_path / "nowhere", "ct")
 
 
-def test_no_pictures(tmp_path: Path) -> None:
+def test_no_images(tmp_path: Path) -> None:
     with pytest.raises(EvaluationFailed, match="holds no 2D images"):
         read_frames(tmp_path, "ct")
 
 
-def test_one_picture_is_refused(tmp_path: Path) -> None:
-    folder = write(tmp_path / "ct", picture(256, 256))
-    with pytest.raises(EvaluationFailed, match=r"1 ct picture\(s\).*needs 2"):
+def test_one_image_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ct", image(256, 256))
+    with pytest.raises(EvaluationFailed, match=r"1 ct image\(s\).*needs 2"):
         read_frames(folder, "ct")
 
 
-def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
-    folder = write(tmp_path / "ct", picture(256, 256), picture(256, 256, 1))
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ct", image(256, 256), image(256, 256, 1))
     whole = (folder / "p1.png").read_bytes()
     (folder / "p1.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(Unreadable, match=r"p1\.png: damaged"):
@@ -125,7 +125,7 @@ def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
 def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
     deep = Image.fromarray(np.full((256, 256), 3000, dtype=np.uint16))
     folder = write(tmp_path / "ct", deep, deep)
-    with pytest.raises(Unsupported, match=r"p0\.png: not an 8-bit picture"):
+    with pytest.raises(Unsupported, match=r"p0\.png: not an 8-bit image"):
         read_frames(folder, "ct")
 
 
@@ -142,7 +142,7 @@ def test_each_modality_passes_as_itself(made_set) -> None:
 def test_exchanged_folders_are_noticed(made_set) -> None:
     ct = made_set("ct")
     given = FrameSet("mri", ct.names, ct.frames, folder="testA")
-    with pytest.raises(WrongModality, match="testA: given as MRI, but the pictures look like CT"):
+    with pytest.raises(WrongModality, match="testA: given as MRI, but the images look like CT"):
         check_modality(given)
 
 

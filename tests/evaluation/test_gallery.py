@@ -1,4 +1,4 @@
-"""Which pictures are shown."""
+"""Which images are shown."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def test_choices_by_seed_and_by_rank() -> None:
     assert len(drawn) > 3
 
 
-def test_fewer_pictures_than_asked_for_are_shown_once_each() -> None:
+def test_fewer_images_than_asked_for_are_shown_once_each() -> None:
     found = choices(np.array([2.0, 1.0]), count=6, seed=0)
     assert all(sorted(indices) == [0, 1] for indices in found.values())

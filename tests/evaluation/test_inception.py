@@ -42,9 +42,9 @@ def test_golden_features(kept: Path, empty_hub: Path) -> None:
     weights = find_weights(cache=kept)
     assert weights.digest == WEIGHTS_DIGEST
     torch.manual_seed(2021)
-    pictures = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.inference_mode():
-        features = weights.extractor()(pictures)[0]
+        features = weights.extractor()(images)[0]
     golden = torch.tensor([0.137223, 0, 0.034631, 0, 0.001682, 0])
     torch.testing.assert_close(features[0, :6], golden, atol=1e-4, rtol=0)
     assert features.shape == (2, 2048)

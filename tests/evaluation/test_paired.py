@@ -19,7 +19,7 @@ from medtranslate.evaluation.paired import (
     check_pairs,
     mean_by_case,
     paired_errors,
-    summarise,
+    summarize,
 )
 
 WINDOW = Scale("HU", -20.0, 100.0)
@@ -107,7 +107,7 @@ def test_bootstrap_interval_of_a_known_mean() -> None:
 def test_slices_of_one_head_are_one_witness() -> None:
     assert mean_by_case([1, 3, 10], ["a", "a", "b"]) == [2, 10]
     errors = [PairedErrors(x, x, x, x) for x in (1.0, 3.0, 10.0)]
-    found = summarise(errors, ["a", "a", "b"], GRAY, seed=0)
+    found = summarize(errors, ["a", "a", "b"], GRAY, seed=0)
     assert (found.cases, found.mae.mean, found.scale) == (2, 6, GRAY)
 
 
@@ -122,9 +122,9 @@ def test_pairs_are_by_name_without_suffix() -> None:
     check_pairs(pair("ct", ("a.png", "b.png"), square), pair("mri", ("a.jpg", "b.jpg"), square))
 
 
-def test_a_picture_without_partner_is_named() -> None:
+def test_an_image_without_partner_is_named() -> None:
     square = ((256, 256), (256, 256))
-    with pytest.raises(EvaluationFailed, match=r"mri: 2 picture\(s\) lack a partner.*'b' first"):
+    with pytest.raises(EvaluationFailed, match=r"mri: 2 image\(s\) lack a partner.*'b' first"):
         check_pairs(pair("ct", ("a.png", "b.png"), square), pair("mri", ("a.png", "c.png"), square))
 
 

@@ -25,7 +25,7 @@ MADE = Candidate("made <b>", lambda x, to: -x, version="1.0", costs={"mri": Cost
 
 @pytest.fixture(scope="module")
 def evaluation(ct, mri, new_extractor):
-    return Evaluator([MADE], RealData(ct, mri, paired=True), new_extractor(), pictures=2).run()
+    return Evaluator([MADE], RealData(ct, mri, paired=True), new_extractor(), images=2).run()
 
 
 def test_the_json_holds_everything_and_is_strict(evaluation, tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_the_json_holds_everything_and_is_strict(evaluation, tmp_path: Path) -> 
 
     text = (tmp_path / "out" / "evaluation.json").read_text()
     found = json.loads(text, parse_constant=refuse)
-    assert found["format"] == 1
+    assert found["format"] == 2
     assert found["seed"] == 2020
     assert found["protocol"]["name"] == "published"
     assert found["extractor"]["sha256"] == "0" * 64

@@ -9,7 +9,7 @@ from medtranslate.networks.blocks import InstanceNorm, ResidualBlock, standardiz
 
 @pytest.mark.parametrize("channels", [1, 5, 16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_both_kernels_are_instance_normalisation(channels, layout):
+def test_both_kernels_are_instance_normalization(channels, layout):
     features = (torch.randn(3, channels, 12, 10) * 7 + 3).to(memory_format=layout)
     norm, reference = InstanceNorm(channels), nn.InstanceNorm2d(channels)
     expected = reference(features)
@@ -24,7 +24,7 @@ def test_both_kernels_are_instance_normalisation(channels, layout):
 @pytest.mark.parametrize(
     ("numbers", "off"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)]
 )
-def test_written_out_it_is_instance_normalisation(layout, numbers, off):
+def test_written_out_it_is_instance_normalization(layout, numbers, off):
     features = (torch.randn(3, 5, 12, 10) * 7 + 3).to(numbers).to(memory_format=layout)
     written_out = standardized(features)
     expected = nn.InstanceNorm2d(5)(features.double())

@@ -128,7 +128,7 @@ def test_other_ways_to_save(saved, picture, prefix, zipped):
     assert torch.equal(read_cyclegan(path).network(picture), network(picture))
 
 
-def test_statistics_that_old_torch_kept_for_instance_normalisation_are_dropped(saved, picture):
+def test_statistics_that_old_torch_kept_for_instance_normalization_are_dropped(saved, picture):
     network = resnet()
     state = foreign(network)
     state["model.2.running_mean"], state["model.2.running_var"] = torch.ones(8), torch.ones(8)
@@ -172,10 +172,10 @@ def without(state, name):
         (lambda s: s | {"model.4.weight": torch.ones(8, 8, 3, 3)}, "model.4.weight has shape [8"),
         (lambda s: s | {"model.1.weight": torch.ones(8, 4, 7, 7)}, "has 4 in_channels, not 1 or 3"),
         (lambda s: s | {"model.6.filt": torch.ones(1)}, "model.6.filt has no place in this"),
-        (lambda s: s | {"model.1.weight_orig": torch.ones(1)}, "spectral or weight normalisation"),
+        (lambda s: s | {"model.1.weight_orig": torch.ones(1)}, "spectral or weight normalization"),
         (
             lambda s: s | {"model.2.running_mean": torch.ones(8), "model.2.weight": torch.ones(8)},
-            "trained with batch normalisation",
+            "trained with batch normalization",
         ),
         (lambda s: {n: v for n, v in s.items() if n == "model.1.weight"}, "no generator of pyt"),
         (lambda s: {"model.0.weight": torch.ones(8, 1, 4, 4)}, "is a discriminator"),
@@ -254,13 +254,13 @@ def test_both_directions(tmp_path, saved):
 def test_a_picture_of_256_goes_through_unchanged(bundle, modality):
     recipe = Bundle.load(bundle).recipe(modality, "picture")
     image = Phantom((256, 256, 2), (0.9, 0.9, 9.0)).picture()
-    grey = image.as_tensor()[0, ..., 0].T
+    gray = image.as_tensor()[0, ..., 0].T
     prepared = recipe.prepare(image)
-    torch.testing.assert_close(prepared.slices[0, 0], grey / 127.5 - 1, atol=1e-6, rtol=0)
+    torch.testing.assert_close(prepared.slices[0, 0], gray / 127.5 - 1, atol=1e-6, rtol=0)
     assert prepared.head.all()
     back = recipe.restore(prepared.slices, prepared)
     assert isinstance(back, MetaTensor)
-    assert torch.equal(back.as_tensor()[0, ..., 0].T, grey)
+    assert torch.equal(back.as_tensor()[0, ..., 0].T, gray)
 
 
 def test_own_recipes(saved, tmp_path):

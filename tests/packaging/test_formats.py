@@ -30,7 +30,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def foreign_bundle(tmp_path_factory):
-    """A colour ResNet and a U-Net, for pictures alone."""
+    """A color ResNet and a U-Net, for 2D images alone."""
     folder = tmp_path_factory.mktemp("model")
     for name, network in (("A", resnet(3)), ("B", unet())):
         torch.save(foreign(network), folder / f"latest_net_G_{name}.pth")

@@ -162,7 +162,7 @@ def test_a_finer_grid_than_the_networks_adds_no_error(tiny_bundle) -> None:
     assert cycle_error(model, scan, model.translate(scan, to="mri")).error < NOISE_HU
 
 
-def test_a_picture_is_compared_in_grey_levels(tiny_bundle) -> None:
+def test_a_picture_is_compared_in_gray_levels(tiny_bundle) -> None:
     rows, columns = np.mgrid[:200, :240]
     disc = np.hypot(rows - 100, columns - 120) < 80
     scan = made_picture(np.where(disc, 130.0, 0.0), "CT")
@@ -170,7 +170,7 @@ def test_a_picture_is_compared_in_grey_levels(tiny_bundle) -> None:
 
     found = cycle_error(model, scan, model.translate(scan, to="mri"))
 
-    assert found.units == "grey levels" and found.limits == (0, 255)
+    assert found.units == "gray levels" and found.limits == (0, 255)
     assert found.error == pytest.approx(0.2 * 127.5, rel=0.05)
     assert float(found.map[0, 0, 0, 0]) == 0 and len(found.slices) == 1
 
@@ -187,7 +187,7 @@ def test_nothing_is_compared_outside_the_head_or_the_field(tiny_bundle) -> None:
     assert float(values[170, 170]) > 10
 
 
-def test_a_model_without_a_way_back_says_so(tmp_path) -> None:
+def test_a_model_without_a_reconstruction_says_so(tmp_path) -> None:
     from made_bundle import tiny_bundle, tiny_networks
 
     model = translator(tiny_bundle(tmp_path / "one", tiny_networks(("mri",))), {"mri": same})

@@ -81,7 +81,7 @@ def test_marks_survive_the_rounding(model, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "white"), [("uint8", 255), ("uint16", 65535)])
-def test_a_picture_keeps_its_grey_levels(model, tmp_path, dtype, white) -> None:
+def test_a_picture_keeps_its_gray_levels(model, tmp_path, dtype, white) -> None:
     rows, columns = np.mgrid[:128, :128]
     disc = np.where(np.hypot(rows - 64, columns - 64) < 50, white // 4, 0)
     scan = made_picture(disc, "CT", dtype)
@@ -93,7 +93,7 @@ def test_a_picture_keeps_its_grey_levels(model, tmp_path, dtype, white) -> None:
 
     picture = Image.open(tmp_path / "map.png")
     assert np.asarray(picture)[64, 64] == expected and np.asarray(picture).dtype == dtype
-    assert picture.info["Description"].startswith("SYNTHETIC cycle error in grey levels")
+    assert picture.info["Description"].startswith("SYNTHETIC cycle error in gray levels")
     assert float(expected) == pytest.approx(white / 2, rel=0.1)
 
 
@@ -114,7 +114,7 @@ SIDE = 64
 
 
 def blank(count: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Nothing lost, a grey scan, and a head of 60 x 60 pixels in a field of 64."""
+    """Nothing lost, a gray scan, and a head of 60 x 60 pixels in a field of 64."""
     head = torch.zeros(count, SIDE, SIDE, dtype=torch.bool)
     head[:, 2:62, 2:62] = True
     return torch.zeros(count, 1, SIDE, SIDE), torch.zeros(count, 1, SIDE, SIDE), head

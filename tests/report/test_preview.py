@@ -113,7 +113,7 @@ def test_a_picture_has_its_name_and_no_letters() -> None:
     assert panel.source.min() == panel.source.max() == 200
 
 
-def test_the_file_is_labelled_and_whole(tmp_path) -> None:
+def test_the_file_is_labeled_and_whole(tmp_path) -> None:
     voxels = np.full((8, 8, 4), 40.0)
     image = scan(voxels, np.diag([-1.0, -1.0, 1.0, 1.0]))
     shown = panels(image, translated(image, voxels))

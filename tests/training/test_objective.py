@@ -90,7 +90,7 @@ def test_without_identity_there_is_no_such_term() -> None:
     assert set(terms) == {"adversarial_mri", "adversarial_ct", "cycle_ct", "cycle_mri"}
 
 
-def test_an_mris_way_back_can_weigh_less_than_a_cts() -> None:
+def test_an_mris_reconstruction_can_weigh_less_than_a_cts() -> None:
     generators = nn.ModuleDict({"mri": Scaled(2.0), "ct": Scaled(-0.5)})
     judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
     given = (images(0.2), images(0.4), judges, generator(0, "noise"))
@@ -162,9 +162,9 @@ def test_noise_against_hiding_is_laid_over_the_head_alone_and_not_over_what_is_j
     _, _, fakes = GeneratorObjective(generators, settings)(ct, mri, judges, generator(0, "noise"))
 
     torch.testing.assert_close(fakes["mri"], ct.image)
-    way_back = seen[1] - ct.image
-    assert bool((way_back[~ct.head] == 0).all())
-    assert bool((way_back[ct.head] != 0).all())
+    second_input = seen[1] - ct.image
+    assert bool((second_input[~ct.head] == 0).all())
+    assert bool((second_input[ct.head] != 0).all())
 
 
 def test_the_discriminators_loss_is_halved_and_sees_real_and_fake_apart() -> None:

@@ -179,7 +179,7 @@ def test_size_makes_heads_larger_by_as_much() -> None:
     assert ratio.tolist() == pytest.approx([1.21] * 3, rel=0.02)
 
 
-def test_a_crop_is_centerd_on_the_head_and_shifts_move_it() -> None:
+def test_a_crop_is_centered_on_the_head_and_shifts_move_it() -> None:
     gray = torch.zeros(1, 256, 256, dtype=torch.uint8)
     gray[0, 20:120, 60:140] = 200
     cropped = replace(

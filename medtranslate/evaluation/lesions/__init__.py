@@ -1,7 +1,7 @@
-"""The lesion test: how much of a lesion survives in the translated picture.
+"""The lesion test: how much of a lesion survives in the translated image.
 
-A slice goes through ``kinds``, ``brain``, ``shapes`` and ``planting`` into ``trial``, which
-translates it and has ``measure`` and ``summary`` say what is left.
+``planting`` defines lesions and puts them into slices; ``trial`` translates and measures;
+``results`` summarizes.
 """
 
 from medtranslate.evaluation.lesions.results import LesionGroup, LesionResult, LesionTest

@@ -27,8 +27,8 @@ Shape = Literal["disc", "blob"]
 
 SHAPES: tuple[Shape, Shape] = ("disc", "blob")
 DIAMETERS = (5.0, 8.0, 12.0, 18.0, 25.0)
-PIXEL = 0.9  # mm; what recipes bring scans and pictures to
-PICTURE_WINDOW = 120.0  # HU from black to white in a CT picture: level 40, width 120
+PIXEL = 0.9  # mm; what recipes bring scans and images to
+IMAGE_WINDOW = 120.0  # HU from black to white in a CT image: level 40, width 120
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Contrast:
         """Return the contrast in gray levels of 255, at a place of this mean gray level."""
         if self.unit == "%":
             return local * self.amount / 100
-        width = scale.range if scale.unit == "HU" else PICTURE_WINDOW
+        width = scale.range if scale.unit == "HU" else IMAGE_WINDOW
         return self.amount * 255 / width
 
 
@@ -132,7 +132,7 @@ def depth(mask: Mask) -> NDArray[np.float32]:
     """Return how far inside a mask each pixel lies, in pixels; below 0 outside, and -1 nowhere."""
     if not mask.any():
         return np.full(mask.shape, -1, dtype=np.float32)
-    padded = np.pad(mask, 1)  # the picture's edge is an edge
+    padded = np.pad(mask, 1)  # the image's edge is an edge
     distance = sitk.SignedMaurerDistanceMap(
         _image(padded), insideIsPositive=True, squaredDistance=False, useImageSpacing=False
     )
@@ -339,7 +339,7 @@ def _planted(
 def _placed(
     shape: NDArray[np.float32], row: int, column: int, size: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Return a small picture in the middle of an empty frame, its center at a place."""
+    """Return a small image in the middle of an empty frame, its center at a place."""
     reach = len(shape) // 2
     field = np.zeros((size[0] + 2 * reach, size[1] + 2 * reach), dtype=np.float32)
     field[row : row + len(shape), column : column + len(shape)] = shape

@@ -10,7 +10,7 @@ from itertools import product
 from medtranslate.evaluation.lesions.planting import DIAMETERS, SHAPES, Contrast, Shape
 from medtranslate.evaluation.paired import Interval, bootstrap, mean_by_case
 
-SEEN = 2.0  # deviations of a picture's own contrasts
+SEEN = 2.0  # deviations of an image's own contrasts
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ class LesionResult:
     row, column : int
         Its center in the frame.
     planted, translated, returned : float
-        Its contrast in gray levels of 255: in the source, in the translation, after the way back.
+        Its contrast in gray levels of 255: in the source, in the translation, in the
+        reconstruction.
     survival : float
         `translated` in spreads of the translations' brain over `planted` in spreads of the
         sources'; below 0 where dark became bright or bright dark.
     seen_in_source, seen : float
-        Contrast over what the picture without it shows by itself, source and translation.
+        Contrast over what the image without it shows by itself, source and translation.
     echoes : int
         Changes elsewhere in the translation.
     """
@@ -55,8 +56,8 @@ class LesionResult:
     echoes: int
 
     @property
-    def way_back(self) -> float:
-        """What the way back keeps: a share of the planted contrast, in the source's own terms."""
+    def reconstruction(self) -> float:
+        """Share of the planted contrast in the reconstruction, in the source's own terms."""
         return self.returned / self.planted
 
 
@@ -75,13 +76,14 @@ class LesionGroup:
         Mean contrast that was put in, gray levels of 255, without its sign.
     survival : Interval
         Mean size of `LesionResult.survival`, without its sign.
-    turned : Interval
-        Share that changed sides, among those seen in the translation; NaN where none is.
+    inverted : Interval
+        Share whose contrast changed its sign, among those seen in the translation; NaN where none
+        is.
     seen_in_source, seen : Interval
-        Shares that stand out `SEEN` times over what the picture shows by itself.
+        Shares that stand out `SEEN` times over what the image shows by itself.
     echoed : Interval
         Share that changed something elsewhere.
-    way_back : Interval
+    reconstruction : Interval
         Mean share of the contrast after both translations.
     """
 
@@ -91,15 +93,15 @@ class LesionGroup:
     lesions: int
     planted: float
     survival: Interval
-    turned: Interval
+    inverted: Interval
     seen_in_source: Interval
     seen: Interval
     echoed: Interval
-    way_back: Interval
+    reconstruction: Interval
 
     @property
     def sorts(self) -> int:
-        """By how many of shape, contrast and diameter the group is told apart."""
+        """By how many of shape, contrast and diameter the group is distinguished."""
         return sum(map(bool, (self.shape, self.contrast, self.diameter)))
 
 
@@ -185,9 +187,9 @@ def _group(
         lesions=len(lesions),
         planted=sum(abs(each.planted) for each in lesions) / len(lesions),
         survival=mean(lambda each: abs(each.survival)),
-        turned=mean(lambda each: each.survival < 0, seen),
+        inverted=mean(lambda each: each.survival < 0, seen),
         seen_in_source=mean(lambda each: each.seen_in_source >= SEEN),
         seen=mean(lambda each: each.seen >= SEEN),
         echoed=mean(lambda each: each.echoes > 0),
-        way_back=mean(lambda each: each.way_back),
+        reconstruction=mean(lambda each: each.reconstruction),
     )

@@ -155,7 +155,7 @@ Done = Callable[[int], None]
 
 def lesion_test(
     candidate: Candidate,
-    pictures: FrameSet,
+    images: FrameSet,
     heads: NDArray[np.bool_],
     *,
     target: Modality,
@@ -168,10 +168,10 @@ def lesion_test(
     Parameters
     ----------
     candidate : Candidate
-    pictures : FrameSet
+    images : FrameSet
         Of the source's modality.
     heads : bool array (N, 256, 256)
-        Of the pictures. Where `pictures` has heads of its own, what the model says outside them is
+        Of the images. Where `images` has heads of its own, what the model says outside them is
         background.
     target : {"ct", "mri"}
     slices : int
@@ -180,14 +180,14 @@ def lesion_test(
     seed : int
         Of slices, places, shapes and intervals.
     done : callable, optional
-        Told the number of slices after each.
+        Called after each slice with the number done.
 
     Raises
     ------
     EvaluationFailed
-        No slice has room for them, or the model's output cannot be used.
+        No slice has enough brain for them, or the model's output cannot be used.
     """
-    trial = Trial(candidate, pictures, heads, target, seed)
+    trial = Trial(candidate, images, heads, target, seed)
     drawn = trial.draw(slices)
     plain = [trial.without_lesion(number) for number in drawn]
     spreads = (
@@ -198,8 +198,8 @@ def lesion_test(
     for each in plain:
         found.extend(trial.with_lesions(each, spreads))
         done(1)
-    contrasts = CONTRASTS[pictures.modality]
-    cases = [pictures.cases[number] for number in drawn]
+    contrasts = CONTRASTS[images.modality]
+    cases = [images.cases[number] for number in drawn]
     return LesionTest(
         slices=len(drawn),
         cases=len(set(cases)),
@@ -235,7 +235,7 @@ class Trial:
     """What `lesion_test` does with one slice at a time; parameters as there."""
 
     candidate: Candidate
-    pictures: FrameSet
+    images: FrameSet
     heads: NDArray[np.bool_]
     target: Modality
     seed: int
@@ -243,35 +243,35 @@ class Trial:
     def draw(self, slices: int) -> list[int]:
         """Draw slices with room for lesions of every size, in an order by seed."""
         drawn: list[int] = []
-        for number in np.random.default_rng(self.seed).permutation(len(self.pictures)):
-            frame = self.pictures.frames[number]
-            if has_room(frame, self._brain(number), self.pictures.modality):
+        for number in np.random.default_rng(self.seed).permutation(len(self.images)):
+            frame = self.images.frames[number]
+            if has_room(frame, self._brain(number), self.images.modality):
                 drawn.append(int(number))
             if len(drawn) == slices:
                 break
         if not drawn:
             raise EvaluationFailed(
-                f"no {self.pictures.modality.upper()} slice has room in its brain for a lesion of "
+                f"no {self.images.modality.upper()} slice has enough brain for a lesion of "
                 f"{max(DIAMETERS):g} mm",
-                path=self.pictures.folder or None,
+                path=self.images.folder or None,
             )
         return drawn
 
     def planted(self, number: int) -> list[Planted]:
         """Return a slice with each kind of lesion, in the order of `kinds`."""
-        pictures = self.pictures
+        images = self.images
         return plant(
-            pictures.frames[number],
+            images.frames[number],
             self._brain(number),
-            pictures.modality,
-            pictures.scale,
-            kinds(pictures.modality),
+            images.modality,
+            images.scale,
+            kinds(images.modality),
             (self.seed, number),
         )
 
     def without_lesion(self, number: int) -> _Plain:
         """Translate a slice as it is, and measure what it shows by itself."""
-        frame, inside = self.pictures.frames[number], self._brain(number)
+        frame, inside = self.images.frames[number], self._brain(number)
         translated, returned = self.there_and_back(frame[None], number)
         spreads = (spread(frame, inside), spread(translated[0], inside))
         return _Plain(
@@ -316,8 +316,8 @@ class Trial:
         in_targets_terms = put_in * spreads[1] / spreads[0]
         noise = plain.variabilities[planted.kind.diameter]
         return LesionResult(
-            name=self.pictures.names[plain.number],
-            case=self.pictures.cases[plain.number],
+            name=self.images.names[plain.number],
+            case=self.images.cases[plain.number],
             shape=planted.kind.shape,
             contrast=str(planted.kind.contrast),
             diameter=planted.kind.diameter,
@@ -338,23 +338,21 @@ class Trial:
         Generators hide the source in patterns that nobody sees (`quality.cycle`).
         """
         translated = self._translated(to_network(frames), self.target, number)
-        noise = NOISE * torch.randn(frames.shape[1:], generator=_generator(number))
+        noise = NOISE * torch.randn(
+            frames.shape[1:], generator=torch.Generator().manual_seed(number)
+        )
         noisy = (to_network(translated) + noise).clamp(-1, 1)
-        return translated, self._translated(noisy, self.pictures.modality, number)
+        return translated, self._translated(noisy, self.images.modality, number)
 
     def _translated(self, frames: torch.Tensor, to: Modality, number: int) -> Frames:
         translated = self.candidate.translated(frames, to)
-        if self.pictures.heads is not None:
-            head = torch.from_numpy(self.pictures.heads[number])
+        if self.images.heads is not None:
+            head = torch.from_numpy(self.images.heads[number])
             translated = translated.where(head, -1.0)
         return to_frames(gray_levels(translated))
 
     def _brain(self, number: int) -> Mask:
-        return brain(self.pictures.frames[number], self.heads[number], self.pictures.modality)
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+        return brain(self.images.frames[number], self.heads[number], self.images.modality)
 
 
 def _difference(first: Frames, second: Frames) -> NDArray[np.float32]:

@@ -41,18 +41,18 @@ def test_nothing_is_lost_where_nothing_is_changed(tested, target: str) -> None:
     assert everything.lesions == 80 and found.slices == found.cases == 2
     assert {each.survival for each in found.lesions} == {1.0}
     assert everything.seen == everything.seen_in_source
-    assert everything.turned.mean == everything.echoed.mean == found.invented.mean == 0
-    assert everything.way_back.mean == pytest.approx(1, abs=0.03)
+    assert everything.inverted.mean == everything.echoed.mean == found.invented.mean == 0
+    assert everything.reconstruction.mean == pytest.approx(1, abs=0.03)
     assert found.spread_source == found.spread_target
 
 
-def test_a_blank_picture_shows_no_lesion(tested) -> None:
+def test_a_blank_image_shows_no_lesion(tested) -> None:
     found = tested(lambda frames, to: torch.zeros_like(frames))
     everything = found.groups[0]
     assert {each.translated for each in found.lesions} == {0.0}
-    assert everything.survival.mean == everything.seen.mean == everything.way_back.mean == 0
+    assert everything.survival.mean == everything.seen.mean == everything.reconstruction.mean == 0
     assert everything.echoed.mean == 0
-    assert np.isnan(everything.turned.mean)
+    assert np.isnan(everything.inverted.mean)
 
 
 def blur(side: int) -> Generator:
@@ -84,19 +84,19 @@ def test_a_negative_keeps_lesions_and_turns_them(tested) -> None:
     found = tested(lambda frames, to: -frames)
     assert {round(each.survival, 6) for each in found.lesions} == {-1.0}
     assert found.groups[0].survival.mean == pytest.approx(1)
-    assert found.groups[0].turned.mean == 1
-    assert found.groups[0].way_back.mean == pytest.approx(1, abs=0.03)
+    assert found.groups[0].inverted.mean == 1
+    assert found.groups[0].reconstruction.mean == pytest.approx(1, abs=0.03)
 
 
 def test_a_source_hidden_in_gray_levels_that_nobody_sees_is_no_survival(tested) -> None:
-    """The way back would bring all of it: CycleGAN's own trick."""
+    """The reconstruction would bring all of it: CycleGAN's own trick."""
 
     def hidden(frames: torch.Tensor, to: str) -> torch.Tensor:
         return 0.03 * frames if to == "mri" else (frames / 0.03).clamp(-1, 1)
 
     found = tested(hidden)
     assert found.groups[0].survival.mean < 0.2
-    assert found.groups[0].way_back.mean > 0.3
+    assert found.groups[0].reconstruction.mean > 0.3
 
 
 def test_what_fades_with_everything_else_is_kept(tested) -> None:
@@ -155,14 +155,14 @@ def test_the_models_word_counts_inside_the_head_only(ct) -> None:
         return torch.ones_like(frames)
 
     lesion_test(Candidate("made", watch), limited, heads, target="mri", slices=1, seed=3)
-    on_the_way_back = seen[1][0, 0]
-    assert (on_the_way_back < -0.7).any() and (on_the_way_back > 0.7).any()
+    second_input = seen[1][0, 0]
+    assert (second_input < -0.7).any() and (second_input > 0.7).any()
 
 
-def test_slices_without_room_are_named(ct) -> None:
+def test_slices_without_enough_brain_are_named(ct) -> None:
     small = dataclasses.replace(ct, frames=np.zeros_like(ct.frames))
     heads = np.ones_like(ct.frames, dtype=bool)
-    with pytest.raises(EvaluationFailed, match="no CT slice has room in its brain for a lesion"):
+    with pytest.raises(EvaluationFailed, match="no CT slice has enough brain for a lesion"):
         lesion_test(
             Candidate("made", lambda x, to: x), small, heads, target="mri", slices=1, seed=3
         )
