@@ -220,7 +220,7 @@ def test_refresh_with_other_weights(folder) -> None:
 
 @pytest.mark.parametrize(("data", "kept"), [("a" * 64, True), ("b" * 64, False)])
 def test_a_domain_check_stays_with_the_data_that_it_was_of(folder, data, kept) -> None:
-    attach_domain(folder, b"numbers")
+    attach_domain(folder, Bundle.load(default_bundle()).domain.read_bytes())
     refresh(folder, facts=replace(facts_of(folder), training={"data": "a" * 64}))
     other = save_bundle(
         folder.parent / "other", tiny_networks(), shipped_recipes(), name="other", version="3",
