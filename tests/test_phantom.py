@@ -18,7 +18,7 @@ def test_it_holds_the_tissues_of_a_head() -> None:
 
     assert values == {
         *(phantom.AIR, phantom.FAT, phantom.SKIN, phantom.BONE),
-        *(phantom.FLUID, phantom.GREY, phantom.WHITE, phantom.EYE, phantom.CALCIUM),
+        *(phantom.FLUID, phantom.GRAY, phantom.WHITE, phantom.EYE, phantom.CALCIUM),
     }
 
 
