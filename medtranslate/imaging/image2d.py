@@ -285,7 +285,8 @@ def _grey(channels: np.ndarray, path: Path, faults: list[str]) -> np.ndarray:
     if spread == 0:
         return np.ascontiguousarray(colours[..., 0])
     faults.append(f"{path.name}: colour noise of up to {spread:.0f} grey levels averaged.")
-    return np.rint(colours.mean(axis=2)).astype(channels.dtype)
+    gray: np.ndarray = np.rint(colours.mean(axis=2)).astype(channels.dtype)
+    return gray
 
 
 def _check_equal(page: np.ndarray, pages: list[np.ndarray], path: Path, first: Path) -> None:

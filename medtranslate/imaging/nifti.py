@@ -360,7 +360,9 @@ def unpacked(record: dict[str, Any]) -> Header:
     """Give back, little-endian, the header that `packed` made a record of."""
     kind = nib.Nifti2Header if record["version"] == 2 else nib.Nifti1Header
     block = base64.b64decode(record["block"])
-    return kind(block, endianness=record["endianness"], check=False).as_byteswapped("<")
+    stored = kind(block, endianness=record["endianness"], check=False)
+    swapped: Header = stored.as_byteswapped("<")
+    return swapped
 
 
 def _shape(header: Header, path: Path) -> tuple[int, ...]:

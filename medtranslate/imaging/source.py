@@ -262,7 +262,7 @@ def synthesis_of(image: MetaTensor) -> dict[str, Any]:
 
 def short_label(synthesis: dict[str, Any], limit: int) -> str:
     """Give the label in ASCII and at most `limit` characters; version, then name give way."""
-    label = synthesis["label"].encode("ascii", "replace").decode()
+    label: str = synthesis["label"].encode("ascii", "replace").decode()
     if len(label) <= limit:
         return label
     frame = f"SYNTHETIC {synthesis['modality']}, NOT FOR DIAGNOSIS, "

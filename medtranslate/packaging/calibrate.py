@@ -11,7 +11,8 @@ from medtranslate.domain_check import (
     half_resolution,
     to_bytes,
 )
-from medtranslate.training.prepared import Data, PreparedSet, from_gray
+from medtranslate.training.data import Data
+from medtranslate.training.prepared import PreparedSet, from_gray
 
 MIN_SLICES = 100
 """Below so many slices of a modality, no domain check is calibrated."""

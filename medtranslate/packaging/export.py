@@ -29,8 +29,8 @@ from medtranslate.packaging.calibrate import calibrate_from_run
 from medtranslate.packaging.reference import write_reference
 from medtranslate.packaging.zoo import LICENSE_FILE, add_zoo_files
 from medtranslate.training.checkpoints import Checkpoint, load_weights
+from medtranslate.training.data import Data
 from medtranslate.training.models import Models, generator_config
-from medtranslate.training.prepared import Data
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.settings import Settings
 

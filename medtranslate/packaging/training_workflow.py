@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 
 from medtranslate.errors import TrainingFailed
 from medtranslate.packaging.export import RunPackager
+from medtranslate.training.data import Data
 from medtranslate.training.preparation import RecipeBook
-from medtranslate.training.prepared import Data
 from medtranslate.training.run import Training
 from medtranslate.training.session import Outcome
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,9 +21,6 @@ from safetensors.torch import load_file, save_file
 from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unreadable
 from medtranslate.files import whole_file
 from medtranslate.imaging.scans import LeftOut
-
-if TYPE_CHECKING:
-    from medtranslate.training.pairs import PreparedPairs
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -210,48 +207,3 @@ def read_about(path: Path, fault: str) -> tuple[dict[str, Any], set[str]]:
         return dict(json.loads(text)), tensors
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise Unreadable(fault, path=path) from error
-
-
-@dataclass(frozen=True)
-class Data:
-    """The slices of a run: for training and for validation.
-
-    Attributes
-    ----------
-    ct, mri : PreparedSet
-        To train on.
-    ct_held_out, mri_held_out : PreparedSet or None
-        To validate on.
-    pairs : PreparedPairs or None
-        Registered scans, for the supervised terms.
-    """
-
-    ct: PreparedSet
-    mri: PreparedSet
-    ct_held_out: PreparedSet | None = None
-    mri_held_out: PreparedSet | None = None
-    pairs: PreparedPairs | None = None
-
-    def report(self) -> dict[str, Any]:
-        """Say what was used, what was skipped and why, as builtins."""
-        sets: dict[str, PreparedSet | None] = {"ct": self.ct, "mri": self.mri}
-        sets |= {"ct_held_out": self.ct_held_out, "mri_held_out": self.mri_held_out}
-        if self.pairs is not None:
-            sets |= {"ct_paired": self.pairs.ct, "mri_paired": self.pairs.mri}
-        return {
-            name: {
-                "scans": len(prepared.records),
-                "slices": len(prepared),
-                "empty_slices_left_out": sum(record.empty for record in prepared.records),
-                "look_like_the_other_modality": list(prepared.doubtful),
-                "left_out": [asdict(each) for each in prepared.left_out],
-                "used": [record.name for record in prepared.records],
-            }
-            for name, prepared in sets.items()
-            if prepared is not None
-        }
-
-    def digest(self) -> str:
-        """Identify what is trained on."""
-        pairs = "" if self.pairs is None else self.pairs.digest()[:32]
-        return f"{self.ct.digest()[:32]}{self.mri.digest()[:32]}{pairs}"

@@ -16,11 +16,12 @@ from medtranslate.errors import TrainingFailed
 from medtranslate.files import whole_file
 from medtranslate.imaging.scans import FileList
 from medtranslate.training.checkpoints import Checkpoint, restore, start_from
+from medtranslate.training.data import Data
 from medtranslate.training.distributed import World, joined
 from medtranslate.training.models import Models
 from medtranslate.training.pairs import prepare_pairs
 from medtranslate.training.preparation import Preparation, Progress, RecipeBook, default_cache
-from medtranslate.training.prepared import Data, PreparedSet
+from medtranslate.training.prepared import PreparedSet
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.session import Interrupts, Outcome, Session
 from medtranslate.training.settings import Cadence, Settings, dump_config

@@ -19,10 +19,10 @@ from ignite.engine import Engine, Events
 from medtranslate.errors import TrainingFailed
 from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.checkpoints import Checkpoint, network_state, whole_state
+from medtranslate.training.data import Data
 from medtranslate.training.distributed import World
 from medtranslate.training.handlers import LossRecorder, Rows, open_board
 from medtranslate.training.models import Models
-from medtranslate.training.prepared import Data
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.run_page import write_page
 from medtranslate.training.settings import Cadence
