@@ -313,7 +313,9 @@ def _reasons(scores: torch.Tensor, modality: str) -> tuple[str, ...]:
 
 FORMAT = 2
 _KEY = "medtranslate"
-_REMEDY = "remove the bundle in its run and go on with `train --resume`, which makes it anew"
+_REMEDY = (
+    "remove the bundle in its run and continue with `train --resume`, which calibrates it again"
+)
 # Names of format 2 in the file, by names in the code.
 _SCALES = {"anomalies": "faults", "slice": "slice", "scan": "scan"}
 _WEIGHTS = {

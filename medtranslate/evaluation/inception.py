@@ -157,7 +157,7 @@ def _keep(tensors: Tensors, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputFailed(f"cannot be made: {error.strerror}", path=path.parent) from error
+        raise OutputFailed(f"cannot be created: {error.strerror}", path=path.parent) from error
     with whole_file(path, overwrite=True) as partial:
         partial.write_bytes(_as_bytes(tensors))
 

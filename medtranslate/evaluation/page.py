@@ -135,5 +135,5 @@ def _cycle_plot(evaluation: Evaluation) -> Figure:
         axes.set_xlabel("cycle error")
         axes.legend(frameon=False, fontsize="small")
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("pictures")
+    panels[0].set_ylabel("images")
     return figure

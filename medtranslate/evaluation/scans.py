@@ -249,7 +249,7 @@ class PaperFraming:
 
 @dataclass(frozen=True)
 class RecipeFraming:
-    """Pictures or volumes, prepared by the recipes of a model."""
+    """2D images or volumes, prepared by the recipes of a model."""
 
     protocol: Protocol
     ct: Recipe

@@ -1,4 +1,4 @@
-"""Bundles made, verified and exported: of runs, foreign weights, ONNX, the Model Zoo."""
+"""Make, verify and export bundles: from runs and foreign weights, for ONNX and the Model Zoo."""
 
 from medtranslate.packaging.cyclegan_import import import_cyclegan
 from medtranslate.packaging.export import RunPackager, export

@@ -1,4 +1,4 @@
-"""Bundles from whatever holds a model: a training run, a checkpoint or another bundle."""
+"""Bundles from a training run, a checkpoint or another bundle."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def export_bundle(source: Path, folder: Path, options: ExportOptions) -> list[Pa
 def refresh_bundle(
     folder: Path, source: Path | None = None, *, version: str = "", note: str = ""
 ) -> list[str]:
-    """Write a bundle's generated files anew, with other weights where a source is given.
+    """Regenerate a bundle's files, with other weights where a source is given.
 
     What people wrote stays: the card and other documents, the license, the words in the metadata;
     with other weights, figures of evaluation go, as they were of the old ones. The domain check
@@ -303,7 +303,7 @@ def _take_weights(folder: Path, source: Path, name: str, version: str) -> list[s
 
 
 def _read_domain_check(folder: Path) -> bytes:
-    """Read the numbers of a bundle's domain check; nothing where it has none."""
+    """Return the file of a bundle's domain check; empty where it has none."""
     path = folder / DOMAIN_FILE
     known = (folder / MODEL_FILE).is_file() and "domain" in content_of(folder)
     return path.read_bytes() if known else b""

@@ -17,7 +17,7 @@ _SHARE = 0.25  # of the device's free memory that slices may take
 
 @dataclass(frozen=True)
 class Order:
-    """In which order the slices of one set are seen: shuffled anew each time all have been.
+    """In which order the slices of one set are seen: reshuffled each time all have been.
 
     A function of the seed and the place alone, so a run can go on from any step.
 

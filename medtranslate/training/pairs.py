@@ -170,7 +170,7 @@ class PreparedPairs:
         return cls(ct, mri)
 
     def source(self, seed: int, device: torch.device) -> ShuffledPairs:
-        """Return the pairs as a source, shuffled anew each time all have been seen."""
+        """Return the pairs as a source, reshuffled each time all have been seen."""
         return ShuffledPairs(self, seed, device)
 
 

@@ -212,7 +212,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputFailed(
-            f"cannot be made: {error.strerror}", path=folder, remedy="give a folder with --cache"
+            f"cannot be created: {error.strerror}", path=folder, remedy="give a folder with --cache"
         ) from error
 
 

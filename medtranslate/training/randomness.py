@@ -1,6 +1,6 @@
 """Every random choice is a function of the seed and the step, so a resumed run makes the same ones.
 
-No generator's state is ever carried over or saved: each step seeds them anew.
+No generator's state is ever carried over or saved: each step seeds them again.
 """
 
 from __future__ import annotations

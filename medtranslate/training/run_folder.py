@@ -107,7 +107,7 @@ class RunFolder:
         TrainingFailed
             Another process trains there.
         OutputFailed
-            The folder cannot be made.
+            The folder cannot be created.
         """
         if replace:
             self._check_only_a_run()
@@ -115,7 +115,7 @@ class RunFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / _LOCK).open("a")
         except OSError as error:
-            raise OutputFailed(f"cannot be made: {error.strerror}", path=self.folder) from error
+            raise OutputFailed(f"cannot be created: {error.strerror}", path=self.folder) from error
         with lock:
             try:
                 _lock(lock)
@@ -136,7 +136,7 @@ class RunFolder:
             for folder in (self.last.parent, self.samples):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
-            raise OutputFailed(f"cannot be made: {error.strerror}", path=self.folder) from error
+            raise OutputFailed(f"cannot be created: {error.strerror}", path=self.folder) from error
 
     @property
     def _files(self) -> tuple[Path, ...]:

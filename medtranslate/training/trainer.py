@@ -94,7 +94,7 @@ class CycleGANTrainer(Trainer):
         return losses
 
     def _step_of(self, epoch: int) -> Callable[[Given], Losses]:
-        """Return the step of an epoch: made anew where the networks come to see whole frames."""
+        """Return the step of an epoch: built again where the networks begin to see whole slices."""
         settings = self.models.settings.in_epoch(epoch)
         if settings != self._settings:
             self._settings, self._step = settings, self._make_step(settings)

@@ -251,7 +251,7 @@ def test_both_directions(tmp_path, saved):
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
-def test_a_picture_of_256_goes_through_unchanged(bundle, modality):
+def test_an_image_of_256_goes_through_unchanged(bundle, modality):
     recipe = Bundle.load(bundle).recipe(modality, "picture")
     image = Phantom((256, 256, 2), (0.9, 0.9, 9.0)).picture()
     gray = image.as_tensor()[0, ..., 0].T

@@ -162,7 +162,7 @@ def test_a_finer_grid_than_the_networks_adds_no_error(tiny_bundle) -> None:
     assert cycle_error(model, scan, model.translate(scan, to="mri")).error < NOISE_HU
 
 
-def test_a_picture_is_compared_in_gray_levels(tiny_bundle) -> None:
+def test_an_image_is_compared_in_gray_levels(tiny_bundle) -> None:
     rows, columns = np.mgrid[:200, :240]
     disc = np.hypot(rows - 100, columns - 120) < 80
     scan = made_picture(np.where(disc, 130.0, 0.0), "CT")

@@ -81,7 +81,7 @@ def test_marks_survive_the_rounding(model, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "white"), [("uint8", 255), ("uint16", 65535)])
-def test_a_picture_keeps_its_gray_levels(model, tmp_path, dtype, white) -> None:
+def test_an_image_keeps_its_gray_levels(model, tmp_path, dtype, white) -> None:
     rows, columns = np.mgrid[:128, :128]
     disc = np.where(np.hypot(rows - 64, columns - 64) < 50, white // 4, 0)
     scan = made_picture(disc, "CT", dtype)
@@ -91,13 +91,13 @@ def test_a_picture_keeps_its_gray_levels(model, tmp_path, dtype, white) -> None:
 
     write_map(found, result.meta["synthesis"], tmp_path / "map.png")
 
-    picture = Image.open(tmp_path / "map.png")
-    assert np.asarray(picture)[64, 64] == expected and np.asarray(picture).dtype == dtype
-    assert picture.info["Description"].startswith("SYNTHETIC cycle error in gray levels")
+    written = Image.open(tmp_path / "map.png")
+    assert np.asarray(written)[64, 64] == expected and np.asarray(written).dtype == dtype
+    assert written.info["Description"].startswith("SYNTHETIC cycle error in gray levels")
     assert float(expected) == pytest.approx(white / 2, rel=0.1)
 
 
-def test_a_stack_of_pictures_is_a_folder(model, tmp_path) -> None:
+def test_a_stack_of_images_is_a_folder(model, tmp_path) -> None:
     rows, columns = np.mgrid[:128, :128]
     disc = np.where(np.hypot(rows - 64, columns - 64) < 50, 100, 0)
     scan = made_picture(np.stack([disc, disc]), "CT")

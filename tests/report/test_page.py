@@ -136,7 +136,7 @@ def test_a_page_is_whole_html_and_trusts_no_name(tmp_path) -> None:
     assert tags.open == []
 
 
-def test_pictures_and_bars_are_those_of_the_slices() -> None:
+def test_images_and_bars_are_those_of_the_slices() -> None:
     plane = np.zeros((256, 256), np.uint8)
     lost = plane.copy()
     lost[10:20, 30:50] = 255

@@ -101,7 +101,7 @@ def test_an_empty_result_is_still_shown() -> None:
     assert len(panels(image, translated(image, np.zeros((8, 8, 3))))) == 3
 
 
-def test_a_picture_has_its_name_and_no_letters() -> None:
+def test_an_image_has_its_name_and_no_letters() -> None:
     voxels = np.full((8, 8, 1), 200.0)
     image = scan(
         voxels, np.diag([-1.0, -1.0, 1.0, 1.0]), kind="picture", files=["a/b.png"], dtype="uint8"
@@ -120,10 +120,10 @@ def test_the_file_is_labeled_and_whole(tmp_path) -> None:
 
     save_preview(shown, tmp_path / "p.png", LABEL)
 
-    picture = Image.open(tmp_path / "p.png")
-    assert picture.info["Description"] == f"{LABEL}; preview"
-    assert picture.size == draw(shown, LABEL).size
-    head = np.asarray(picture.convert("RGB"))[:28].astype(int)
+    shown_file = Image.open(tmp_path / "p.png")
+    assert shown_file.info["Description"] == f"{LABEL}; preview"
+    assert shown_file.size == draw(shown, LABEL).size
+    head = np.asarray(shown_file.convert("RGB"))[:28].astype(int)
     assert ((head[..., 0] > 200) & (head[..., 2] < 120)).sum() > 200  # the label, in amber
     with pytest.raises(OutputExists):
         save_preview(shown, tmp_path / "p.png", LABEL)

@@ -1,4 +1,4 @@
-"""Made heads, as prepared files for speed and as folders of pictures for the whole way."""
+"""Synthetic heads, as prepared files for speed and as folders of 2D images for complete runs."""
 
 from __future__ import annotations
 

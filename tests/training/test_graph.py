@@ -33,7 +33,7 @@ def test_it_is_refused_without_a_gpu(tmp_path: Path) -> None:
 
 
 def losses(*, captured: bool) -> list[dict[str, float]]:
-    """Train on the GPU, a change of the picture's size in the middle; give each step's losses."""
+    """Train on the GPU, a change of the image size in the middle; give each step's losses."""
     device = torch.device("cuda", 0)
     settings = replace(
         TINY,

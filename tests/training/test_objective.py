@@ -103,7 +103,7 @@ def test_an_mris_reconstruction_can_weigh_less_than_a_cts() -> None:
     assert whole.item() - less.item() == pytest.approx(10 * 0.7 * 3 / 4 * abs(-0.2 * 2 - 0.4))
 
 
-def pictures_of(values: list[float]) -> Images:
+def images_of(values: list[float]) -> Images:
     """A row of blocks of 4x4 pixels, each with its corners darker, and one of background."""
     texture = torch.tensor([-0.05, 0.05, 0.05, -0.05])
     block = (texture[:, None] * texture[None] * 20).tile(1, len(values))
@@ -123,7 +123,7 @@ class Mirrored(Scaled):
 def test_a_fake_is_held_to_the_first_generators_seen_coarsely() -> None:
     generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Mirrored(0.5)})
     judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
-    given = (pictures_of([0.1]), pictures_of([0.2, -0.4]), judges, generator(0, "noise"))
+    given = (images_of([0.1]), images_of([0.2, -0.4]), judges, generator(0, "noise"))
     settings = replace(TINY, identity_share=0.0, anchor_weight=7.0, anchored_generators="ct")
     free, _, _ = GeneratorObjective(generators, settings)(*given)
 

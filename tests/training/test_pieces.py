@@ -74,7 +74,7 @@ def test_a_pool_fills_first_and_then_gives_half_from_before(size: int, batch: in
     assert pool.kept is not None and len(pool.kept) == min(size, 12 * batch)
 
 
-def test_a_pool_shows_an_older_picture_half_of_the_time() -> None:
+def test_a_pool_shows_an_older_image_half_of_the_time() -> None:
     pool, older = ImagePool(50), 0
     for step in range(1050):
         fake = torch.full((1, 1, 1, 1), float(step))
@@ -97,7 +97,7 @@ def test_no_pool_gives_back_what_it_is_given() -> None:
     assert ImagePool(0).exchange(fakes, generator(0, "pool")) is fakes
 
 
-def test_a_pool_is_full_when_it_keeps_its_number_of_pictures_of_a_size() -> None:
+def test_a_pool_is_full_when_it_keeps_its_number_of_images_of_a_size() -> None:
     pool, found = ImagePool(4), []
     for step in range(3):
         found.append(pool.full((1, 3, 3)))
