@@ -19,15 +19,7 @@ from medtranslate.conversion.plan import FOLDERS, Job
 from medtranslate.device import Progress
 from medtranslate.domain_check import Judgment
 from medtranslate.errors import OutputFailed, Unsupported, WrongModality, exit_code
-from medtranslate.imaging import read, write
-from medtranslate.imaging.dicom import (
-    adopt_template,
-    check_replaceable,
-    regrid,
-    repairs,
-    untilt,
-    write_series,
-)
+from medtranslate.imaging import dicom, read, write
 from medtranslate.imaging.image2d import write_stack
 from medtranslate.imaging.source import SourceRecord
 from medtranslate.modality import Modality
@@ -271,14 +263,14 @@ def _read(job: Job, options: ConversionOptions, folder_modality: ModalityBasis) 
     _settle_modality(source, job.item.path, options, folder_modality)
     image.meta["source"] = SourceRecord.of(source)
     if options.untilt:
-        image = untilt(image)
+        image = dicom.untilt(image)
     if options.regrid:
-        image = regrid(image)
+        image = dicom.regrid(image)
     if not image.meta["source"]["even"]:
         _check_even(job)
     if job.format == "dicom":
-        placed = adopt_template(image, options.template) if options.template else image
-        check_replaceable(job.output, placed.meta["source"]["files"])
+        placed = dicom.adopt_template(image, options.template) if options.template else image
+        dicom.check_replaceable(job.output, placed.meta["source"]["files"])
     return image
 
 
@@ -316,7 +308,7 @@ def _settle_modality(
 
 def _write(result: MetaTensor, job: Job, options: ConversionOptions) -> None:
     if job.format == "dicom":
-        write_series(
+        dicom.write_series(
             result,
             job.output,
             overwrite=options.overwrite,
@@ -332,8 +324,8 @@ def _write(result: MetaTensor, job: Job, options: ConversionOptions) -> None:
 
 def _repaired(result: MetaTensor, options: ConversionOptions) -> list[str]:
     """Say what the derived series adds to or repairs in the attributes that it carries over."""
-    placed = adopt_template(result, options.template) if options.template else result
-    return [f"In the result: {note}" for note in repairs(placed)]
+    placed = dicom.adopt_template(result, options.template) if options.template else result
+    return [f"In the result: {note}" for note in dicom.repairs(placed)]
 
 
 def _write_map(

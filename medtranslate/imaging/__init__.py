@@ -4,11 +4,15 @@
 readers and writers share `base`, and sees into a zip through `archive`; `guess_modality` guesses
 where no header tells. `source` is the record that an image carries from file to file. `survey` says
 what lies in a place without reading voxels, and `scans` which of it are scans to convert or train
-on. `memory` takes images of other libraries.
+on. `memory` takes images of other libraries. `dicom` loads on first use.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from medtranslate.imaging.base import Finding
-from medtranslate.imaging.dicom import DicomReader, DicomWriter
 from medtranslate.imaging.image2d import PictureReader, PictureWriter
 from medtranslate.imaging.io import WRITABLE, ScanReader, read, write
 from medtranslate.imaging.itk import ItkReader, ItkWriter
@@ -16,6 +20,11 @@ from medtranslate.imaging.memory import as_image, from_nibabel, to_nibabel
 from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
 from medtranslate.imaging.source import array_source, make_source
 from medtranslate.imaging.survey import survey
+
+if TYPE_CHECKING:
+    from medtranslate.imaging.dicom import DicomReader, DicomWriter
+
+_HOMES = dict.fromkeys(("DicomReader", "DicomWriter"), "medtranslate.imaging.dicom")
 
 __all__ = [
     "WRITABLE",
@@ -38,3 +47,13 @@ __all__ = [
     "to_nibabel",
     "write",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,9 +8,8 @@ from pathlib import Path
 from monai.data import MetaTensor
 
 from medtranslate.errors import AmbiguousInput, Unreadable, Unsupported
-from medtranslate.imaging import archive, image2d, nifti
+from medtranslate.imaging import archive, dicom, image2d, nifti
 from medtranslate.imaging.base import Paths, Refusal, RefusingReader, ScanWriter
-from medtranslate.imaging.dicom import DicomReader, write_series
 from medtranslate.imaging.image2d import PictureReader, PictureWriter, write_stack
 from medtranslate.imaging.itk import ItkReader, ItkWriter
 from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
@@ -21,7 +20,6 @@ _READERS: dict[str, type[RefusingReader]] = {
     "nifti": NiftiReader,
     "itk": ItkReader,
     "picture": PictureReader,
-    "dicom": DicomReader,
 }
 
 
@@ -102,6 +100,8 @@ class ScanReader(RefusingReader):
         if len(formats) > 1:
             raise AmbiguousInput(f"files of several formats: {sorted(formats)}", path=paths[0])
         (format,) = formats
+        if format == "dicom":
+            return dicom.DicomReader(series=self.series).load(paths)
         if format not in _READERS:
             empty = paths[0].stat().st_size == 0
             raise Unreadable(
@@ -109,15 +109,13 @@ class ScanReader(RefusingReader):
                 path=paths[0],
                 remedy="NIfTI, DICOM, MetaImage, NRRD, PNG, JPEG, TIFF or a zip of them",
             )
-        if format == "dicom":
-            return DicomReader(series=self.series).load(paths)
         return _READERS[format]().load(paths)
 
     def _load_folder(self, folder: Path) -> Scan:
         contents = look(folder)
         if contents.dicom and not contents.volumes:
             # Pictures beside a series are its thumbnails.
-            return DicomReader(series=self.series).load((folder,))
+            return dicom.DicomReader(series=self.series).load((folder,))
         scans = [*contents.volumes, *contents.zips, *contents.pictures]
         if len(scans) > 1 or (scans and contents.dicom):
             raise AmbiguousInput(_listing(contents), path=folder, remedy="give one of them")
@@ -200,7 +198,7 @@ def write(image: MetaTensor, path: str | PathLike[str], *, overwrite: bool = Fal
         if source["kind"] == "picture":
             write_stack(image, path, overwrite=overwrite)
         else:
-            write_series(image, path, overwrite=overwrite)
+            dicom.write_series(image, path, overwrite=overwrite)
         return path
     writers = [kind for suffix, kind in _WRITERS.items() if path.name.lower().endswith(suffix)]
     if not writers:

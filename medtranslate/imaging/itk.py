@@ -32,11 +32,17 @@ from medtranslate.imaging.base import (
     to_stored,
 )
 from medtranslate.imaging.guess_modality import guess_volume, labelled
-from medtranslate.imaging.source import Scan, check_affine, check_shape, make_source, synthesis_of
+from medtranslate.imaging.source import (
+    LPS_TO_RAS,
+    Scan,
+    check_affine,
+    check_shape,
+    make_source,
+    synthesis_of,
+)
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 _ENGINES = {"metaimage": "MetaImageIO", "nrrd": "NrrdImageIO"}
 _SCALARS = {

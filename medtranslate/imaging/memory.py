@@ -21,9 +21,8 @@ from monai.data import MetaTensor
 from numpy.typing import ArrayLike
 
 from medtranslate.errors import InvalidOption, MedTranslateError, Unsupported
-from medtranslate.imaging import nifti
+from medtranslate.imaging import dicom, nifti
 from medtranslate.imaging.base import settled, to_float32, to_integers
-from medtranslate.imaging.dicom import DicomReader
 from medtranslate.imaging.guess_modality import guess_volume, labelled
 from medtranslate.imaging.io import read
 from medtranslate.imaging.itk import affine_ras, label_of
@@ -164,7 +163,7 @@ def _from_datasets(datasets: Sequence[pydicom.Dataset], modality: str) -> MetaTe
             origins[str(path)] = str(getattr(dataset, "filename", None) or "")
             _write_dataset(dataset, path, number)
         try:
-            scan = DicomReader().load((folder,))
+            scan = dicom.DicomReader().load((folder,))
         except MedTranslateError as error:
             fault = error.fault.replace(f"{folder}/", "")
             raise type(error)(fault, path="pydicom datasets", remedy=error.remedy) from error

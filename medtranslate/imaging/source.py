@@ -21,6 +21,11 @@ from monai.data import MetaTensor
 from medtranslate.errors import Unsupported, UntrustedInput
 from medtranslate.modality import Modality
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+TILTED = 0.1
+"""Angle between the slice axis and the normal from which a volume counts as tilted, degrees."""
+
 AFFINE_TOLERANCE = 1e-4
 """Largest difference (mm, or mm per voxel) at which an affine still agrees with its source."""
 

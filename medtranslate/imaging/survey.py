@@ -12,10 +12,9 @@ import numpy as np
 
 from medtranslate.errors import MedTranslateError
 from medtranslate.files import check_present
-from medtranslate.imaging import archive, image2d, itk, nifti
+from medtranslate.imaging import archive, dicom, image2d, itk, nifti
 from medtranslate.imaging.base import Finding
-from medtranslate.imaging.dicom import find_series
-from medtranslate.imaging.dicom.files import looks_like_dicom, walk
+from medtranslate.imaging.dicom.read.files import looks_like_dicom, walk
 from medtranslate.imaging.guess_modality import labelled
 from medtranslate.imaging.image2d import described, natural_key, opened_picture
 from medtranslate.imaging.itk import companion, judge, label_of, open_header, tagged_modality
@@ -68,7 +67,7 @@ def survey(path: str | PathLike[str]) -> list[Finding]:
 
 def _survey_folder(folder: Path) -> list[Finding]:
     contents = look(folder)
-    found = find_series(folder) if contents.dicom else []
+    found = dicom.find_series(folder) if contents.dicom else []
     pictures = [file for files in contents.pictures.values() for file in files]
     single = [*contents.volumes, *pictures, *contents.zips, *contents.strangers]
     for file in sorted(single, key=lambda file: (str(file.parent), natural_key(file))):
@@ -83,7 +82,7 @@ def _survey_file(path: Path) -> list[Finding]:
         if format == "zip":
             return _survey_zip(path)
         if format == "dicom":
-            found = find_series(path)
+            found = dicom.find_series(path)
             return found or [Finding(str(path), error="not a DICOM file")]
         if format in _LOOKS:
             return [_LOOKS[format](path)]

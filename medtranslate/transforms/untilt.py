@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from medtranslate.imaging.dicom.regrid import shift_slices, tilt_shifts, untilt
+from medtranslate.imaging.dicom.read.regrid import shift_slices, tilt_shifts, untilt
 from medtranslate.imaging.source import SourceRecord
 from medtranslate.transforms.traced import ImageTransform, as_image, like
 

@@ -1,20 +1,38 @@
 """DICOM in and out: a series to one volume, and a translated volume to a derived series.
 
-The way of a series through the files: ``files`` (what lies in a folder, parsed within ``limits``)
--> ``headers``, ``slices`` and ``enhanced`` (one record a slice) -> ``grouping`` (what makes a
-volume) -> ``geometry`` (order, spacing, tilt, affine) -> ``pixels`` (decoding to physical values)
--> ``reader``. Back: ``attributes`` (the rules of the derived series, as a table) -> ``repair``
-(what of the source can stand) and ``computed`` (what is new) -> ``derive`` (one data set a slice)
--> ``writer``. Beside them
-``template`` (a scan from another format that borrows a series' headers) and ``regrid`` (even
-grids for formats that cannot say more).
+`read` goes from files to voxels, `derive` from translated voxels to files. Both use `attributes`:
+the rules of the derived series, and how attributes of the source get there. Names load on first
+use, so that a scan in another format does without them.
 """
 
-from medtranslate.imaging.dicom.derive import repairs
-from medtranslate.imaging.dicom.reader import DicomReader, find_series, is_dicom
-from medtranslate.imaging.dicom.regrid import regrid, untilt
-from medtranslate.imaging.dicom.template import adopt_template
-from medtranslate.imaging.dicom.writer import DicomWriter, check_replaceable, write_series
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medtranslate.imaging.dicom.derive.instances import repairs
+    from medtranslate.imaging.dicom.derive.writer import (
+        DicomWriter,
+        adopt_template,
+        check_replaceable,
+        write_series,
+    )
+    from medtranslate.imaging.dicom.read.reader import DicomReader, find_series, is_dicom
+    from medtranslate.imaging.dicom.read.regrid import regrid, untilt
+
+_HOMES = {
+    "DicomReader": "medtranslate.imaging.dicom.read.reader",
+    "DicomWriter": "medtranslate.imaging.dicom.derive.writer",
+    "adopt_template": "medtranslate.imaging.dicom.derive.writer",
+    "check_replaceable": "medtranslate.imaging.dicom.derive.writer",
+    "find_series": "medtranslate.imaging.dicom.read.reader",
+    "is_dicom": "medtranslate.imaging.dicom.read.reader",
+    "regrid": "medtranslate.imaging.dicom.read.regrid",
+    "repairs": "medtranslate.imaging.dicom.derive.instances",
+    "untilt": "medtranslate.imaging.dicom.read.regrid",
+    "write_series": "medtranslate.imaging.dicom.derive.writer",
+}
 
 __all__ = [
     "DicomReader",
@@ -28,3 +46,13 @@ __all__ = [
     "untilt",
     "write_series",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

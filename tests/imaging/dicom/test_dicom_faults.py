@@ -192,7 +192,7 @@ def test_padding_and_values_below_air_are_air_and_the_mask_is_kept(tmp_path, rea
     expected = values_of(made)
     expected[:3, 0], expected[:2, 1] = -1000, -1000
     np.testing.assert_array_equal(voxels(image), expected)
-    from medtranslate.imaging.dicom.masks import unpack_mask
+    from medtranslate.imaging.dicom.read.pixels import unpack_mask
 
     for record in image.meta["source"]["header"]["slices"]:
         mask = unpack_mask(record["padding"], (12, 16))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medtranslate.imaging.dicom.geometry import stack
-from medtranslate.imaging.dicom.headers import read_header
+from medtranslate.imaging.dicom.read.geometry import stack
+from medtranslate.imaging.dicom.read.headers import read_header
 
 from .factory import save, series
 

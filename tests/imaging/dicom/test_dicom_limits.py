@@ -9,11 +9,11 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from medtranslate.errors import InputMissing, MedTranslateError, Unreadable, UntrustedInput
-from medtranslate.imaging.dicom import encoding as encoding_module
-from medtranslate.imaging.dicom import files as files_module
 from medtranslate.imaging.dicom import find_series, is_dicom
-from medtranslate.imaging.dicom import grouping as grouping_module
-from medtranslate.imaging.dicom.limits import Limits
+from medtranslate.imaging.dicom.read import encoding as encoding_module
+from medtranslate.imaging.dicom.read import files as files_module
+from medtranslate.imaging.dicom.read import grouping as grouping_module
+from medtranslate.imaging.dicom.read.files import Limits
 
 from .compress import compress
 from .factory import dose_report, enhanced, save, series, write

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medtranslate.imaging.dicom import DicomReader, grouping
+from medtranslate.imaging.dicom import DicomReader
+from medtranslate.imaging.dicom.read import grouping
 
 from .factory import save, series, write
 
@@ -20,7 +21,7 @@ GIGABYTE = 2**30
 
 
 def test_each_file_is_parsed_once(tmp_path, monkeypatch):
-    from medtranslate.imaging.dicom import headers
+    from medtranslate.imaging.dicom.read import headers
 
     folder, parsed, real = write(tmp_path / "in", series(count=9)), [], headers.parse
     monkeypatch.setattr(headers, "parse", lambda path: parsed.append(path) or real(path))

@@ -314,7 +314,7 @@ def test_existing_folder_is_replaced_only_if_asked_and_only_a_series(tmp_path, r
 
 def test_an_interrupt_leaves_nothing(tmp_path, read, monkeypatch):
     image = translated(read(write(tmp_path / "in", series())))
-    from medtranslate.imaging.dicom import writer
+    from medtranslate.imaging.dicom.derive import writer
 
     real, calls = writer.save, []
 

@@ -14,8 +14,7 @@ import torch
 from monai.data import MetaTensor
 
 from medtranslate.errors import Unsupported
-from medtranslate.imaging.dicom.geometry import LPS_TO_RAS, TILTED
-from medtranslate.imaging.source import SourceRecord, check_source, first_file
+from medtranslate.imaging.source import LPS_TO_RAS, TILTED, SourceRecord, check_source, first_file
 
 _LEAVE_OUT = "leave out --untilt"
 

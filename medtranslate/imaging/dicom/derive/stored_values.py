@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medtranslate.errors import Unsupported
-from medtranslate.imaging.dicom.masks import unpack_mask
+from medtranslate.imaging.dicom.read.pixels import unpack_mask
 
 WORDS = {"CT": np.dtype("<i2"), "MR": np.dtype("<u2")}
 """Stored type by target, as BitsStored and PixelRepresentation of the rules say."""

@@ -1,9 +1,11 @@
-"""Stored values to physical ones: decoding, unused bits, rescale and padding."""
+"""Stored values to physical ones: decoding, unused bits, rescale and padding; masks of padding."""
 
 from __future__ import annotations
 
+import base64
 import os
 import struct
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,13 +15,11 @@ from pydicom.encaps import get_frame
 from pydicom.uid import UID
 
 from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
-from medtranslate.imaging.dicom.codec import Codec
-from medtranslate.imaging.dicom.encoding import Encoding
-from medtranslate.imaging.dicom.files import BoundedFile, open_content
-from medtranslate.imaging.dicom.geometry import label
-from medtranslate.imaging.dicom.limits import LIMITS
-from medtranslate.imaging.dicom.slices import Slice
-from medtranslate.imaging.dicom.values import shown
+from medtranslate.imaging.dicom.read.encoding import Codec, Encoding
+from medtranslate.imaging.dicom.read.files import LIMITS, BoundedFile, open_content
+from medtranslate.imaging.dicom.read.geometry import label
+from medtranslate.imaging.dicom.read.headers import Slice
+from medtranslate.imaging.dicom.read.values import shown
 
 AIR = -1000.0
 """HU of air, which padding is taken for."""
@@ -200,3 +200,14 @@ def codestream_size(content: bytes) -> tuple[int, int] | None:
 _JPEG_LS_FRAME = 0xF7
 _JPEG_NO_FRAME = frozenset({0xC4, 0xC8, 0xCC})
 """Markers among those of frames that define tables: ISO/IEC 10918-1 B.1."""
+
+
+def pack_mask(mask: np.ndarray) -> str:
+    """Give a bool (X, Y) mask as text: bits, deflated, base64."""
+    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes())).decode("ascii")
+
+
+def unpack_mask(packed: str, shape: tuple[int, int]) -> np.ndarray:
+    """Give the bool (X, Y) mask that `pack_mask` was given."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(packed)), dtype=np.uint8)
+    return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)

@@ -10,11 +10,11 @@ import numpy as np
 
 from medtranslate.errors import MedTranslateError
 from medtranslate.imaging.base import Finding, RefusingReader
-from medtranslate.imaging.dicom.carry import carried, differ, to_text
-from medtranslate.imaging.dicom.codec import Codec
-from medtranslate.imaging.dicom.files import looks_like_dicom, walk
-from medtranslate.imaging.dicom.geometry import Stack
-from medtranslate.imaging.dicom.grouping import (
+from medtranslate.imaging.dicom.attributes import carried, differ, to_text
+from medtranslate.imaging.dicom.read.encoding import Codec
+from medtranslate.imaging.dicom.read.files import looks_like_dicom, walk
+from medtranslate.imaging.dicom.read.geometry import Stack
+from medtranslate.imaging.dicom.read.grouping import (
     Contents,
     choose,
     describe,
@@ -23,10 +23,8 @@ from medtranslate.imaging.dicom.grouping import (
     names,
     volume,
 )
-from medtranslate.imaging.dicom.headers import Header
-from medtranslate.imaging.dicom.masks import pack_mask
-from medtranslate.imaging.dicom.pixels import Voxels, decode
-from medtranslate.imaging.dicom.slices import Slice
+from medtranslate.imaging.dicom.read.headers import Header, Slice
+from medtranslate.imaging.dicom.read.pixels import Voxels, decode, pack_mask
 from medtranslate.imaging.source import Scan, make_source
 
 MODALITY_BASIS = "DICOM (0008,0060)"

@@ -9,7 +9,7 @@ import pytest
 
 from medtranslate.errors import Unreadable
 from medtranslate.imaging.dicom import DicomReader
-from medtranslate.imaging.dicom import codec as codec_module
+from medtranslate.imaging.dicom.read import encoding
 
 from .compress import compress
 from .factory import series, values_of, write
@@ -30,8 +30,8 @@ def test_a_decoder_that_crashes_or_hangs_is_an_error_that_names_the_file(
 ):
     script = tmp_path / "worker.py"
     script.write_text(work)
-    monkeypatch.setattr(codec_module, "WORKER", script)
-    monkeypatch.setattr(codec_module, "PATIENCE", 2.0)
+    monkeypatch.setattr(encoding, "WORKER", script)
+    monkeypatch.setattr(encoding, "PATIENCE", 2.0)
     with pytest.raises(Unreadable, match=r"\.dcm: the pixel data are damaged: their decoder"):
         read(compressed[0])
 

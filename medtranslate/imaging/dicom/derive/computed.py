@@ -1,8 +1,18 @@
-"""The computed attributes of a derived series, one function a rule; see ``attributes``."""
+"""The computed attributes of a derived series, one function a rule; see ``attributes``.
+
+`Series` is what the functions are given; `UidMaker` makes UIDs at random, or from a hash that gives
+a pipeline the same ones again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -17,7 +27,105 @@ from pydicom.uid import (
 )
 
 from medtranslate.imaging.dicom.attributes import EQUIPMENT
-from medtranslate.imaging.dicom.derived import SOFTWARE, Series
+from medtranslate.imaging.dicom.derive.stored_values import PixelWords
+
+SOFTWARE = f"medtranslate {version('medtranslate')}"
+
+
+@dataclass(frozen=True)
+class Series:
+    """A derived series in the making: what its instances share, and their pixels.
+
+    Parameters
+    ----------
+    target : str
+        ``"CT"`` or ``"MR"``.
+    synthesis, header : dict
+        ``meta["synthesis"]`` and ``meta["source"]["header"]``.
+    source : pydicom.Dataset
+        The carried attributes of the source series.
+    copied : pydicom.Dataset
+        Those that stand in the derived one.
+    pixels : PixelWords
+        The stored values of each slice.
+    digests : list of str
+        SHA-256 of the stored values of each slice.
+    window : tuple of float
+        Centre and width to display.
+    padded : bool
+        Whether part of the source was not imaged.
+    uids : UidMaker
+        Makes the new UIDs.
+    uid : str
+        SeriesInstanceUID.
+    now : datetime
+        When the series is made.
+    notes : tuple of str
+        What was added or mended, a sentence each.
+    """
+
+    target: str
+    synthesis: dict[str, Any]
+    header: dict[str, Any]
+    source: Dataset
+    copied: Dataset
+    pixels: PixelWords
+    digests: list[str]
+    window: tuple[float, float]
+    padded: bool
+    uids: UidMaker
+    uid: str
+    now: datetime
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UidMaker:
+    """Makes UIDs under 2.25, PS3.5 B.2.
+
+    Parameters
+    ----------
+    seed : str
+        ``""``: new UIDs each time. Else a UID is a hash of the seed and of everything that the
+        pixels depend on, and of the pixels themselves, so that different pixels never share one.
+    basis : str
+        What all UIDs of a series depend on beside the seed, from `basis_of`.
+    """
+
+    seed: str
+    basis: str
+
+    def make(self, purpose: str, *parts: str) -> str:
+        """Give one UID.
+
+        Parameters
+        ----------
+        purpose : str
+            ``"series"``, ``"instance"`` or ``"frame of reference"``.
+        *parts : str
+            What tells it apart from others of its purpose.
+        """
+        if not self.seed:
+            return f"2.25.{uuid.uuid4().int}"
+        told = json.dumps([self.seed, self.basis, purpose, *parts]).encode()
+        digest = hashlib.sha256(told).digest()
+        return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
+
+
+def basis_of(synthesis: Mapping[str, Any], software: str) -> str:
+    """Give what all UIDs of a derived series depend on: target, model, weights, options, software.
+
+    Parameters
+    ----------
+    synthesis : mapping
+        ``meta["synthesis"]``.
+    software : str
+        Name and version of this program.
+    """
+    keys = ("modality", "model", "version", "weights_sha256", "window", "options")
+    told = {key: synthesis.get(key) for key in keys}
+    return json.dumps([software, told], sort_keys=True, default=str)
+
 
 STORAGE = {"CT": CTImageStorage, "MR": MRImageStorage}
 

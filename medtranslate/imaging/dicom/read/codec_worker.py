@@ -1,4 +1,4 @@
-"""The child process that decompresses frames; see ``codec``. Run as a script, never imported.
+"""The child process that decompresses frames; see `Codec`. Run as a script, never imported.
 
 It imports nothing of medtranslate, so that it starts quickly. Each request on stdin is a length,
 a JSON object (``syntax``, ``plugin`` and the Image Pixel module) and the compressed frame behind

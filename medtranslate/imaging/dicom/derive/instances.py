@@ -15,13 +15,16 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from medtranslate.errors import Unsupported
-from medtranslate.imaging.dicom.attributes import RULES
-from medtranslate.imaging.dicom.carry import from_text
-from medtranslate.imaging.dicom.computed import COMPUTED
-from medtranslate.imaging.dicom.derived import SOFTWARE, Series
-from medtranslate.imaging.dicom.repair import copy_series, mend_slice
-from medtranslate.imaging.dicom.uids import UidMaker, basis_of
-from medtranslate.imaging.dicom.words import PixelWords
+from medtranslate.imaging.dicom.attributes import RULES, from_text
+from medtranslate.imaging.dicom.derive.computed import (
+    COMPUTED,
+    SOFTWARE,
+    Series,
+    UidMaker,
+    basis_of,
+)
+from medtranslate.imaging.dicom.derive.repair import copy_series, mend_slice
+from medtranslate.imaging.dicom.derive.stored_values import PixelWords
 
 
 def derive(image: MetaTensor, source: dict[str, Any], uid_seed: str = "") -> Series:

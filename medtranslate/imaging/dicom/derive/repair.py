@@ -1,13 +1,16 @@
 """What of the source's attributes can stand in the derived series, and what must be mended first.
 
 Real series break the standard. What is mended is only what a validator or an archive would
-refuse, and every repair is told in a sentence.
+refuse, and every repair is told in a sentence. Private attributes come only for those who ask that
+they be kept.
 """
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -15,8 +18,10 @@ from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_eleme
 from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds, validate_value
 
-from medtranslate.imaging.dicom.attributes import ITEM_NEEDS, RULES, Rule
-from medtranslate.imaging.dicom.carry import TEXT_VRS
+from medtranslate.errors import InputMissing
+from medtranslate.imaging.dicom.attributes import ITEM_NEEDS, RULES, TEXT_VRS, Rule
+from medtranslate.imaging.dicom.read.files import parse
+from medtranslate.imaging.dicom.read.values import first
 
 ENUMERATED = {
     "PatientSex": {"M", "F", "O"},
@@ -203,3 +208,40 @@ def _usable_sequence(keyword: str, source: Dataset) -> tuple[DataElement | None,
         if not all(str(item.get(need, "") or "") for need in needs):
             return None, f"an item lacks {' or '.join(needs)}: left out"
     return source[keyword], ""
+
+
+_BYTES = frozenset({"OB", "UN"})
+
+
+def private_elements(path: Path, record: dict[str, Any]) -> list[DataElement | RawDataElement]:
+    """Give the private elements of a source slice.
+
+    They are read again rather than carried in ``meta``: some scanners store 100 kB a slice.
+
+    Parameters
+    ----------
+    path : path
+        The slice's file.
+    record : dict
+        Its record in ``meta["source"]["header"]["slices"]``.
+
+    Raises
+    ------
+    InputMissing
+        The file is gone or is another instance by now.
+    Unreadable
+        It is damaged.
+    """
+    dataset = parse(path).dataset
+    if first(dataset, "SOPInstanceUID") != record["instance"]:
+        raise InputMissing("is no longer the file that was read", path=path)
+    kept: list[DataElement | RawDataElement] = []
+    for tag in [tag for tag in dataset.keys() if tag.is_private]:  # noqa: SIM118
+        raw = dataset.get_item(tag)
+        if isinstance(raw, RawDataElement) and (raw.VR in TEXT_VRS or raw.VR in _BYTES):
+            kept.append(raw._replace(is_implicit_VR=False, is_little_endian=True))
+        elif isinstance(raw, RawDataElement) and raw.VR is None and not tag.is_private_creator:
+            kept.append(raw._replace(VR="UN", is_implicit_VR=False, is_little_endian=True))
+        else:
+            kept.append(dataset[tag])
+    return kept

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from medtranslate.errors import Unsupported
-from medtranslate.imaging.dicom.slices import TELLING_APART, Slice
-from medtranslate.imaging.dicom.values import shown
-
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+from medtranslate.imaging.dicom.read.headers import TELLING_APART, Slice
+from medtranslate.imaging.dicom.read.values import shown
+from medtranslate.imaging.source import LPS_TO_RAS, TILTED
 
 UNIT_TOLERANCE = 1e-3
 """Largest error of a direction cosine's length, and of the angle between the two (radian)."""
@@ -27,8 +26,6 @@ SAME_POSITION = 1e-2
 """Slices nearer to one another along the normal are at one position, mm."""
 EVEN = 1e-2
 """Farthest that a slice of an even volume may be from where the affine puts it, mm."""
-TILTED = 0.1
-"""Angle between the slice axis and the normal from which a volume counts as tilted, degrees."""
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,9 @@ from medtranslate.errors import (
     Unsupported,
     UntrustedInput,
 )
-from medtranslate.imaging.dicom.files import walk
-from medtranslate.imaging.dicom.geometry import Stack, label, stack
-from medtranslate.imaging.dicom.headers import Header, read_header
-from medtranslate.imaging.dicom.limits import LIMITS
+from medtranslate.imaging.dicom.read.files import LIMITS, walk
+from medtranslate.imaging.dicom.read.geometry import Stack, label, stack
+from medtranslate.imaging.dicom.read.headers import Header, read_header
 
 NAMED = 3
 """How many files or series a sentence names before it only counts the rest."""

@@ -1,0 +1,474 @@
+"""One record a file and one a slice: all that is ever asked of a header, read once.
+
+After this nothing of pydicom's data sets is kept, so a series of a thousand slices costs a few
+megabytes.
+
+A multi-frame CT or MR has one slice a frame, geometry and units from the functional groups.
+PS3.3 C.7.6.16: an attribute of a frame stands in an item of its macro's sequence, either in the
+frame's own item of PerFrameFunctionalGroupsSequence or, where all frames agree, in
+SharedFunctionalGroupsSequence.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
+
+from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
+from medtranslate.imaging.dicom.attributes import SLICE_ATTRIBUTES, Kept, kept
+from medtranslate.imaging.dicom.read.encoding import Encoding, check_whole, read_encoding
+from medtranslate.imaging.dicom.read.files import Parsed, parse
+from medtranslate.imaging.dicom.read.values import (
+    decimals,
+    first,
+    items,
+    parse_decimals,
+    shown,
+    text,
+    whole,
+)
+
+UID_CHARACTERS = re.compile(r"[0-9.]{1,64}")
+"""What a UID is made of, PS3.5 9.1; the finer rules are broken too often to refuse by."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What one file says.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    sop_class, instance, study, series, frame_of_reference, patient : str
+        UIDs, and PatientID.
+    modality, description, image_type : str
+        As stored; `image_type` with backslashes.
+    synthetic : bool
+        SyntheticData is YES.
+    note : str
+        What was unusual about the file.
+    kept : dict
+        The series-wide attributes that the derived series copies (see `carry`).
+    slices : tuple of Slice
+        Empty where `error` says why.
+    error : MedTranslateError or None
+        Why it cannot be a slice of a volume, though it is an image of its series.
+    """
+
+    path: Path
+    sop_class: str
+    instance: str
+    study: str
+    series: str
+    frame_of_reference: str
+    patient: str
+    modality: str
+    description: str
+    image_type: str
+    synthetic: bool
+    note: str
+    kept: Kept
+    slices: tuple[Slice, ...] = ()
+    error: MedTranslateError | None = None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a CT or MR image object, whole or not."""
+        return self.sop_class in SINGLE_FRAME or self.sop_class in MULTI_FRAME
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of one file.
+
+    Raises
+    ------
+    InputMissing, Unreadable, UntrustedInput
+        The file as a whole cannot be used; what is wrong with a slice of a readable series is
+        kept in `Header.error` instead.
+    """
+    parsed = parse(path)
+    dataset = parsed.dataset
+    sop_class = first(dataset, "SOPClassUID")
+    if not sop_class:
+        raise Unreadable("is damaged: it has no SOPClassUID", path=path)
+    slices: tuple[Slice, ...] = ()
+    error: MedTranslateError | None = None
+    image = sop_class in SINGLE_FRAME or sop_class in MULTI_FRAME
+    if image:
+        check_whole(parsed)
+        try:
+            check_identity(parsed, (SINGLE_FRAME | MULTI_FRAME)[sop_class])
+            read = frames if sop_class in MULTI_FRAME else single_frame
+            slices = tuple(read(parsed))
+        except MedTranslateError as refusal:
+            error = type(refusal)(refusal.fault, path=path, remedy=refusal.remedy)
+    return Header(
+        path=path,
+        sop_class=sop_class,
+        instance=first(dataset, "SOPInstanceUID"),
+        study=first(dataset, "StudyInstanceUID"),
+        series=shown(first(dataset, "SeriesInstanceUID")),
+        frame_of_reference=first(dataset, "FrameOfReferenceUID"),
+        patient=text(dataset, "PatientID"),
+        modality=shown(first(dataset, "Modality")),
+        description=_decoded(dataset, "SeriesDescription"),
+        image_type=text(dataset, "ImageType"),
+        synthetic=first(dataset, "SyntheticData") == "YES",
+        note=parsed.note,
+        kept=kept(dataset) if image else {},
+        slices=slices,
+        error=error,
+    )
+
+
+def _decoded(dataset: Dataset, keyword: str) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return shown(str(dataset.get(keyword, "") or ""))
+        except Exception:
+            # A description is only shown, so one in a broken character set is shown as bytes.
+            return shown(text(dataset, keyword))
+
+
+def check_identity(parsed: Parsed, modality: str) -> None:
+    """Refuse an image without the UIDs that a derived series must refer to.
+
+    Raises
+    ------
+    Unreadable
+        SOPInstanceUID, StudyInstanceUID or SeriesInstanceUID is missing or no UID.
+    Unsupported
+        Modality says something else than the SOP class.
+    """
+    for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        uid = first(parsed.dataset, keyword)
+        if not uid:
+            raise Unreadable(f"has no {keyword}")
+        if not UID_CHARACTERS.fullmatch(uid):
+            raise Unreadable(f"{keyword} is no UID: {shown(uid)!r}")
+    said = first(parsed.dataset, "Modality")
+    if said != modality:
+        raise Unsupported(
+            f"Modality is {said or 'missing'}, but its SOP class is that of {modality}"
+        )
+
+
+SINGLE_FRAME: dict[str, str] = {CTImageStorage: "CT", MRImageStorage: "MR"}
+"""Storage classes with one slice a file, PS3.3 A.3 and A.4, and their modality."""
+
+MULTI_FRAME: dict[str, str] = {
+    EnhancedCTImageStorage: "CT",
+    EnhancedMRImageStorage: "MR",
+    LegacyConvertedEnhancedCTImageStorage: "CT",
+    LegacyConvertedEnhancedMRImageStorage: "MR",
+}
+"""Storage classes with functional groups, PS3.3 A.36, A.38, A.70 and A.71."""
+
+TELLING_APART = (
+    "EchoNumbers",
+    "EchoTime",
+    "RepetitionTime",
+    "InversionTime",
+    "FlipAngle",
+    "TemporalPositionIdentifier",
+    "TriggerTime",
+    "DiffusionBValue",
+    "ContrastBolusAgent",
+    "AcquisitionNumber",
+    "ConvolutionKernel",
+    "KVP",
+    "ReconstructionDiameter",
+    "ImageType",
+    "SequenceName",
+    "AcquisitionTime",
+    "ContentTime",
+)
+"""What can tell slices at one position apart, most telling first."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice: a single-frame file, or a frame of a multi-frame one.
+
+    Parameters
+    ----------
+    path : path
+        Its file.
+    frame : int
+        Its frame number, from 1; 0 for a single-frame file.
+    instance, sop_class : str
+        SOPInstanceUID and SOPClassUID of its file.
+    position : tuple of float
+        ImagePositionPatient (x, y, z), mm, LPS.
+    orientation : tuple of float
+        ImageOrientationPatient: direction of increasing column, then of increasing row.
+    spacing : tuple of float
+        PixelSpacing: between rows, then between columns, mm.
+    slope, intercept : float
+        Of the modality rescale.
+    padding : tuple of int or None
+        Lowest and highest stored value that stand for no image.
+    attributes : dict
+        The per-slice attributes that the derived series copies, as strings.
+    telling : dict
+        What could tell it apart from another slice at the same position, as strings.
+    encoding : Encoding
+        How its pixels are stored.
+    """
+
+    path: Path
+    frame: int
+    instance: str
+    sop_class: str
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+    slope: float
+    intercept: float
+    padding: tuple[int, int] | None
+    attributes: dict[str, str]
+    telling: dict[str, str]
+    encoding: Encoding
+
+
+def single_frame(parsed: Parsed) -> list[Slice]:
+    """Give the one slice of a CT or MR Image Storage instance."""
+    dataset = parsed.dataset
+    modality = SINGLE_FRAME[first(dataset, "SOPClassUID")]
+    encoding = read_encoding(parsed)
+    if encoding.allocated != 16:
+        raise Unsupported(f"BitsAllocated is {encoding.allocated}; {modality} images have 16")
+    if encoding.frames != 1:
+        raise Unsupported(f"NumberOfFrames is {encoding.frames} in a single-frame image")
+    require(dataset, "PatientPosition")
+    slope, intercept = rescale(
+        modality,
+        text(dataset, "RescaleSlope"),
+        text(dataset, "RescaleIntercept"),
+        first(dataset, "RescaleType"),
+    )
+    if "ModalityLUTSequence" in dataset:
+        raise Unsupported("a ModalityLUTSequence, not a rescale, gives the units")
+    return [
+        Slice(
+            path=parsed.path,
+            frame=0,
+            instance=first(dataset, "SOPInstanceUID"),
+            sop_class=first(dataset, "SOPClassUID"),
+            position=required_decimals(dataset, "ImagePositionPatient", 3),
+            orientation=required_decimals(dataset, "ImageOrientationPatient", 6),
+            spacing=required_decimals(dataset, "PixelSpacing", 2),
+            slope=slope,
+            intercept=intercept,
+            padding=padding(dataset, encoding),
+            attributes=slice_attributes(dataset),
+            telling={key: text(dataset, key) for key in TELLING_APART if key in dataset},
+            encoding=encoding,
+        )
+    ]
+
+
+def require(dataset: Dataset, keyword: str) -> None:
+    """Refuse a data set that lacks an attribute, naming it.
+
+    Raises
+    ------
+    Unsupported
+        It is absent or empty.
+    """
+    if not text(dataset, keyword):
+        raise Unsupported(f"{keyword} is missing")
+
+
+def required_decimals(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...]:
+    """Give the numbers of an attribute that geometry cannot do without.
+
+    Raises
+    ------
+    Unsupported
+        It is absent or empty.
+    Unreadable
+        It does not hold `count` numbers.
+    """
+    numbers = decimals(dataset, keyword, count)
+    if not numbers:
+        raise Unsupported(f"{keyword} is missing")
+    return numbers
+
+
+def slice_attributes(dataset: Dataset) -> dict[str, str]:
+    """Give the per-slice attributes that a data set has, as the strings it holds."""
+    return {key: text(dataset, key) for key in SLICE_ATTRIBUTES if text(dataset, key)}
+
+
+def rescale(modality: str, slope: str, intercept: str, kind: str) -> tuple[float, float]:
+    """Give slope and intercept of the modality rescale, PS3.3 C.11.1.
+
+    Parameters
+    ----------
+    modality : str
+        ``"CT"`` or ``"MR"``.
+    slope, intercept, kind : str
+        RescaleSlope, RescaleIntercept and RescaleType as stored, ``""`` where absent.
+
+    Raises
+    ------
+    Unsupported
+        A CT without a rescale to HU, or a slope of zero.
+    """
+    if modality == "CT" and kind not in ("", "HU"):
+        raise Unsupported(f"RescaleType is {shown(kind)}, not HU")
+    for keyword, value in (("RescaleSlope", slope), ("RescaleIntercept", intercept)):
+        if modality == "CT" and not value:
+            raise Unsupported(f"{keyword} is missing")
+    (factor,) = parse_decimals(slope or "1", "RescaleSlope", 1)
+    (offset,) = parse_decimals(intercept or "0", "RescaleIntercept", 1)
+    if factor == 0:
+        raise Unsupported("RescaleSlope is 0")
+    if max(abs(factor), abs(offset)) > 1e9:
+        raise Unsupported(f"RescaleSlope {factor:g} or RescaleIntercept {offset:g} is absurd")
+    return factor, offset
+
+
+def padding(dataset: Dataset, encoding: Encoding) -> tuple[int, int] | None:
+    """Give the lowest and highest stored value that stand for no image, PS3.3 C.7.5.1.1.2."""
+    value = stored_value(dataset, "PixelPaddingValue", encoding)
+    if value is None:
+        return None
+    limit = stored_value(dataset, "PixelPaddingRangeLimit", encoding)
+    return (value, value) if limit is None else (min(value, limit), max(value, limit))
+
+
+def stored_value(dataset: Dataset, keyword: str, encoding: Encoding) -> int | None:
+    """Give an attribute whose sign is that of the pixels (VR ``US or SS``)."""
+    value = whole(dataset, keyword)
+    if value is None:
+        return None
+    # Writers take either VR for either sign; PixelRepresentation decides.
+    half = 1 << (encoding.allocated - 1)
+    unsigned = value & (2 * half - 1)
+    return unsigned - 2 * half if encoding.signed and unsigned >= half else unsigned
+
+
+POSITION = "PlanePositionSequence"
+"""C.7.6.16.2.3"""
+ORIENTATION = "PlaneOrientationSequence"
+"""C.7.6.16.2.4"""
+MEASURES = "PixelMeasuresSequence"
+"""C.7.6.16.2.1"""
+TRANSFORMATION = "PixelValueTransformationSequence"
+"""C.7.6.16.2.9"""
+
+FRAME_TYPES = {"CT": "CTImageFrameTypeSequence", "MR": "MRImageFrameTypeSequence"}
+"""C.8.15.3.1 and C.8.13.5.1"""
+
+TELLING_FRAMES_APART = (
+    ("MREchoSequence", "EffectiveEchoTime"),
+    ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
+    ("MRDiffusionSequence", "DiffusionBValue"),
+    ("FrameContentSequence", "TemporalPositionIndex"),
+    ("TemporalPositionSequence", "TemporalPositionTimeOffset"),
+    ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+    ("CTReconstructionSequence", "ConvolutionKernel"),
+    ("CTXRayDetailsSequence", "KVP"),
+    ("FrameContentSequence", "FrameAcquisitionNumber"),
+    ("FrameContentSequence", "StackID"),
+    ("FrameContentSequence", "FrameAcquisitionDateTime"),
+)
+"""What can tell frames at one position apart: sequence and attribute, most telling first."""
+
+
+def frames(parsed: Parsed) -> list[Slice]:
+    """Give one slice for each frame of an enhanced or legacy converted image.
+
+    Raises
+    ------
+    Unsupported
+        A frame lacks what geometry or units need.
+    Unreadable
+        The functional groups do not match NumberOfFrames, or are damaged.
+    UntrustedInput
+        Absurd sizes.
+    """
+    dataset = parsed.dataset
+    encoding = read_encoding(parsed)
+    require(dataset, "PatientPosition")
+    shared_items = items(dataset, "SharedFunctionalGroupsSequence")
+    shared = shared_items[0] if shared_items else Dataset()
+    per_frame = items(dataset, "PerFrameFunctionalGroupsSequence")
+    if len(per_frame) != encoding.frames:
+        raise Unreadable(
+            f"NumberOfFrames is {encoding.frames}, but {len(per_frame)} frames are described"
+        )
+    modality = MULTI_FRAME[first(dataset, "SOPClassUID")]
+    slices = []
+    for number, own in enumerate(per_frame, start=1):
+        measures = _group(own, shared, MEASURES, number)
+        orientation = _group(own, shared, ORIENTATION, number)
+        place = _group(own, shared, POSITION, number)
+        units = _units(own, shared)
+        slope, intercept = rescale(
+            modality,
+            text(units, "RescaleSlope"),
+            text(units, "RescaleIntercept"),
+            first(units, "RescaleType") if modality == "CT" else "",
+        )
+        attributes = slice_attributes(dataset)
+        for group in (measures, orientation, place):
+            attributes |= slice_attributes(group)
+        slices.append(
+            Slice(
+                path=parsed.path,
+                frame=number,
+                instance=first(dataset, "SOPInstanceUID"),
+                sop_class=first(dataset, "SOPClassUID"),
+                position=required_decimals(place, "ImagePositionPatient", 3),
+                orientation=required_decimals(orientation, "ImageOrientationPatient", 6),
+                spacing=required_decimals(measures, "PixelSpacing", 2),
+                slope=slope,
+                intercept=intercept,
+                padding=padding(dataset, encoding),
+                attributes=attributes,
+                telling=_telling(own, shared, modality),
+                encoding=encoding,
+            )
+        )
+    return slices
+
+
+def _group(own: Dataset, shared: Dataset, macro: str, number: int) -> Dataset:
+    found = items(own, macro) or items(shared, macro)
+    if not found:
+        raise Unsupported(f"{macro} is missing for frame {number}")
+    return found[0]
+
+
+def _units(own: Dataset, shared: Dataset) -> Dataset:
+    """Give the item that holds the rescale; an MR image may do without one."""
+    found = items(own, TRANSFORMATION) or items(shared, TRANSFORMATION)
+    return found[0] if found else Dataset()
+
+
+def _telling(own: Dataset, shared: Dataset, modality: str) -> dict[str, str]:
+    told = {}
+    for macro, keyword in (*TELLING_FRAMES_APART, (FRAME_TYPES[modality], "FrameType")):
+        found = items(own, macro) or items(shared, macro)
+        if found and keyword in found[0]:
+            element = found[0][keyword]
+            told[keyword] = str(element.value)
+    return told
