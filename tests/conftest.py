@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-
 # A busy machine is no fault of the code: what a property costs is measured in benchmarks/.
 settings.register_profile("without-deadline", deadline=None)
 settings.load_profile("without-deadline")
