@@ -48,21 +48,21 @@ class PixelWords:
             A value is not finite or does not fit.
         """
         limits = np.iinfo(self._kind)
-        picture = np.rint(self._slice(index))
+        pixels = np.rint(self._slice(index))
         if self._masks[index]:
             mask = unpack_mask(self._masks[index], self.shape[:2])
-            picture[mask.T] = self._background
-        low, high = float(picture.min()), float(picture.max())
+            pixels[mask.T] = self._background
+        low, high = float(pixels.min()), float(pixels.max())
         # Written so that NaN, which compares false with everything, is caught as well.
         if not (low >= limits.min and high <= limits.max):
             raise Unsupported(
                 f"slice {index}: values from {low:g} to {high:g} do not fit {self._kind.name}"
             )
-        return picture.astype(self._kind)
+        return np.asarray(pixels, dtype=self._kind)
 
     def _slice(self, index: int) -> np.ndarray:
         start = index - index % BLOCK
         if start != self._start:
             block = self._voxels[:, :, start : start + BLOCK].transpose(2, 1, 0)
             self._start, self._block = start, np.ascontiguousarray(block)
-        return self._block[index - start]
+        return np.asarray(self._block[index - start])

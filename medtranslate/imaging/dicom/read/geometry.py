@@ -109,7 +109,7 @@ def slice_normal(one: Slice) -> np.ndarray:
             "ImageOrientationPatient does not hold two perpendicular unit vectors", path=one.path
         )
     normal = np.cross(row, column)
-    return normal / np.linalg.norm(normal)
+    return np.asarray(normal / np.linalg.norm(normal))
 
 
 def check_same_grid(slices: Sequence[Slice]) -> None:

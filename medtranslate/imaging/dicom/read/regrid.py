@@ -150,7 +150,7 @@ def _upright(
 
 def _normal(axes: np.ndarray) -> np.ndarray:
     normal = np.cross(axes[:, 0], axes[:, 1])
-    return normal / np.linalg.norm(normal)
+    return np.asarray(normal / np.linalg.norm(normal))
 
 
 def _voxels(image: MetaTensor) -> np.ndarray:
@@ -207,4 +207,4 @@ def _remade(
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=0)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=0))
