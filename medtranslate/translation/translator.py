@@ -53,9 +53,8 @@ class Translator:
 
     def __repr__(self) -> str:
         model = f"{self.bundle.name} {self.bundle.version}"
-        precision = str(self.device.dtype).removeprefix("torch.")
         targets = " or ".join(self.networks)
-        return f"Translator({model}, to {targets}, on {self.device.processor} in {precision})"
+        return f"Translator({model}, to {targets}, on {self.device.processor} in {self.device.precision})"
 
     @classmethod
     def load(
