@@ -3,7 +3,7 @@
 An output is written under a temporary name beside the target, then renamed. A kill in the middle
 can leave only a hidden file whose name ends in ``.part`` plus the suffix. Shipped data are, in a
 checkout (and so in an editable install), the repository's top-level folders ``transforms`` and
-``bundles``; in an installed wheel they are folders of the package.
+``bundles``; in an installed wheel they lie in the package's folder ``data``.
 
 Imports nothing heavy, so that a mistyped path is reported at once.
 """
@@ -52,7 +52,7 @@ def shipped(name: str) -> Path:
 def _home() -> Path:
     """Return the folder that holds ``transforms`` and ``bundles``."""
     root = _PACKAGE.parent
-    return root if _is_checkout(root) else _PACKAGE
+    return root if _is_checkout(root) else _PACKAGE / "data"
 
 
 def _is_checkout(root: Path) -> bool:

@@ -94,12 +94,12 @@ def test_a_wheel_carries_every_recipe_and_weight_inside_the_package(
 ) -> None:
     names = set(zipfile.ZipFile(getattr(built, which)).namelist())
 
-    assert {f"medtranslate/{name}" for name in shipped_files(tree)} <= names
-    assert {f"medtranslate/{MODELS}/{name}" for name in WEIGHTS} <= names
+    assert {f"medtranslate/data/{name}" for name in shipped_files(tree)} <= names
+    assert {f"medtranslate/data/{MODELS}/{name}" for name in WEIGHTS} <= names
     assert "medtranslate/py.typed" in names
-    for room in ("bundle", "html"):
-        for template in (tree / f"medtranslate/{room}/templates").iterdir():
-            assert f"medtranslate/{room}/templates/{template.name}" in names
+    for package in ("bundle", "html"):
+        for template in (tree / f"medtranslate/{package}/templates").iterdir():
+            assert f"medtranslate/{package}/templates/{template.name}" in names
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"medtranslate"}
 
@@ -139,7 +139,7 @@ def test_an_installed_wheel_finds_its_own_copy(
 
     home = installed_home([getattr(built, which)], site, folder=tree)
 
-    assert home == site / "medtranslate"
+    assert home == site / "medtranslate" / "data"
     assert files_below(home / "transforms") | files_below(home / "bundles") == shipped_files(tree)
 
 
@@ -158,7 +158,7 @@ def test_the_wheel_of_this_checkout_stays_under_the_limit(tmp_path: Path) -> Non
     wheel = next(build(ROOT, tmp_path, "--wheel").glob("*.whl"))
 
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"medtranslate/{name}" for name in shipped_files(ROOT)} <= names
+    assert {f"medtranslate/data/{name}" for name in shipped_files(ROOT)} <= names
     assert wheel.stat().st_size < WHEEL_LIMIT
 
 

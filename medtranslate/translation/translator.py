@@ -53,8 +53,8 @@ class Translator:
 
     def __repr__(self) -> str:
         model = f"{self.bundle.name} {self.bundle.version}"
-        targets = " or ".join(self.networks)
-        return f"Translator({model}, to {targets}, on {self.device.processor} in {self.device.precision})"
+        where = f"on {self.device.processor} in {self.device.precision}"
+        return f"Translator({model}, to {' or '.join(self.networks)}, {where})"
 
     @classmethod
     def load(
