@@ -294,7 +294,7 @@ class Conversions(Iterator[Conversion]):
                 yield from self._of_plan(plan, jobs)
             else:
                 for job in jobs:
-                    yield self._recorded(_failed(plan, job, error))
+                    yield self._recorded(_outcome(plan, job, error))
         self._write_reports()
 
     def _checked(self) -> Iterator[tuple[Plan, list[Job], list[Conversion]]]:
@@ -308,7 +308,7 @@ class Conversions(Iterator[Conversion]):
             try:
                 check_sheet(plan, overwrite=options.overwrite)
             except Exception as error:
-                refused.append(_failed(plan, None, error))
+                refused.append(_outcome(plan, None, error))
                 yield plan, jobs, refused
                 continue
             for job in plan.jobs:
@@ -318,7 +318,7 @@ class Conversions(Iterator[Conversion]):
                     check_free(job, overwrite=options.overwrite, sources=sources)
                     jobs.append(job)
                 except Exception as error:
-                    refused.append(_failed(plan, job, error))
+                    refused.append(_outcome(plan, job, error))
             yield plan, jobs, refused
 
     def _load(self) -> Exception | None:
@@ -343,7 +343,7 @@ class Conversions(Iterator[Conversion]):
         try:
             modality = self._folder_modality(plan, jobs)
         except Exception as error:
-            yield self._recorded(_failed(plan, None, error))
+            yield self._recorded(_outcome(plan, None, error))
             return
         panels: list[Panel] = []
         label = ""
@@ -359,7 +359,7 @@ class Conversions(Iterator[Conversion]):
             try:
                 save_preview(_spread(panels), plan.sheet, label, overwrite=self.options.overwrite)
             except Exception as error:
-                yield self._recorded(_failed(plan, None, error))
+                yield self._recorded(_outcome(plan, None, error))
 
     def _folder_modality(self, plan: Plan, jobs: Sequence[Job]) -> ModalityBasis:
         """Return what a folder of 2D images shows, for all of them."""
@@ -386,9 +386,9 @@ class Conversions(Iterator[Conversion]):
         try:
             converted = convert_scan(job, self._translator, self.options, trace, progress, modality)
         except Exception as error:
-            return _failed(plan, job, error, trace), None
+            return _outcome(plan, job, error, trace), None
         done = replace(
-            _failed(plan, job, None, trace),
+            _outcome(plan, job, None, trace),
             output=job.output,
             preview=job.preview,
             error_map=job.error_map if "cycle_error" in trace.found else None,
@@ -436,7 +436,7 @@ def _usable(translator: Translator, options: ConversionOptions) -> Translator:
     return translator
 
 
-def _failed(
+def _outcome(
     plan: Plan, job: Job | None, error: Exception | None, trace: Trace | None = None
 ) -> Conversion:
     trace = trace or Trace()

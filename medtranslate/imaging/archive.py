@@ -105,15 +105,6 @@ def member_name(archive: Path, folder: Path, file: str | Path) -> str:
     return str(archive) if inside == "." else f"{archive}!/{inside}"
 
 
-def is_zip(path: Path) -> bool:
-    """Say whether a file begins like a zip with members."""
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == _LOCAL_MAGIC
-    except OSError:
-        return False
-
-
 def _unpack(path: Path, folder: Path, limits: Limits) -> None:
     try:
         with zipfile.ZipFile(path) as archive:

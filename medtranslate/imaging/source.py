@@ -7,8 +7,10 @@ takes lists and dictionaries apart.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import zlib
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -329,3 +331,14 @@ def check_shape(shape: tuple[int, ...], path: str | Path | None = None) -> tuple
 def check_modality(modality: str) -> str:
     """Return the code of a modality that a caller named, ``"CT"`` or ``"MR"``; ``""`` for none."""
     return Modality.parse(modality).value if modality else ""
+
+
+def pack_bits(mask: np.ndarray) -> str:
+    """Return a bool array as text, which metadata can hold: bits, deflated, base64."""
+    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 1)).decode("ascii")
+
+
+def unpack_bits(text: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the bool array of a shape that `pack_bits` wrote."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
+    return np.unpackbits(bits, count=math.prod(shape)).reshape(shape).view(bool)

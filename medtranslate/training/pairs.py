@@ -7,7 +7,6 @@ pairs rendered from label maps can be another source.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,17 +14,14 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from medtranslate.errors import (
     InputMissing,
     MedTranslateError,
-    OutputFailed,
     TrainingFailed,
     Unreadable,
 )
-from medtranslate.files import whole_file
 from medtranslate.imaging import read
 from medtranslate.imaging.scans import FoundScan, LeftOut, gather, without_suffix
 from medtranslate.training.batches import Order, kept_on
@@ -38,14 +34,13 @@ from medtranslate.training.prepared import (
     read_about,
     shows_a_head,
     to_gray,
+    write_slices,
 )
 from medtranslate.transforms import prepare_pair
 
 FORMAT = "pairs 1"
 FOLDERS = {"CT": "ct", "MR": "mri"}
 """Folders of a folder of pairs, by modality; scans of equal names are a pair."""
-
-_KEY = "medtranslate"
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +127,7 @@ class PreparedPairs:
             "recipes": [self.ct.recipes, self.mri.recipes],
         }
         tensors = {"ct": self.ct.slices, "mri": self.mri.slices, "scans": self.ct.scans}
-        with whole_file(path, overwrite=True) as temporary:
-            try:
-                save_file(tensors, temporary, metadata={_KEY: json.dumps(about)})
-            except SafetensorError as error:
-                raise OutputFailed(f"cannot be written: {error}", path=path) from error
+        write_slices(path, tensors, about)
 
     @classmethod
     def load(cls, path: Path) -> PreparedPairs:

@@ -141,15 +141,7 @@ class PreparedSet:
             "left_out": [asdict(each) for each in self.left_out],
             "recipes": self.recipes,
         }
-        with whole_file(path, overwrite=True) as temporary:
-            try:
-                save_file(
-                    {"slices": self.slices, "scans": self.scans},
-                    temporary,
-                    metadata={_KEY: json.dumps(about)},
-                )
-            except SafetensorError as error:
-                raise OutputFailed(f"cannot be written: {error}", path=path) from error
+        write_slices(path, {"slices": self.slices, "scans": self.scans}, about)
 
     @classmethod
     def load(cls, path: Path) -> PreparedSet:
@@ -190,6 +182,21 @@ class PreparedSet:
                 path=path,
                 remedy="prepare the scans again, or give the recipes with --recipes",
             )
+
+
+def write_slices(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    """Write slices with their metadata, whole or not at all, replacing an earlier file.
+
+    Raises
+    ------
+    OutputFailed
+        Full disk or no permission.
+    """
+    with whole_file(path, overwrite=True) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={_KEY: json.dumps(about)})
+        except SafetensorError as error:
+            raise OutputFailed(f"cannot be written: {error}", path=path) from error
 
 
 def read_about(path: Path, fault: str) -> tuple[dict[str, Any], set[str]]:

@@ -7,18 +7,17 @@ only, so that images collate and MONAI can copy them freely.
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys, convert_to_tensor
 from numpy.typing import NDArray
+
+from medtranslate.imaging.source import pack_bits, unpack_bits
 
 HEAD = "head"
 """Key in ``meta`` of the head mask on the image's own grid (`pack_mask`)."""
@@ -105,15 +104,12 @@ def pack_mask(mask: torch.Tensor) -> str:
     True
     """
     # Slices lie whole in memory, the last axis slowest.
-    bits = np.packbits(mask.permute(2, 1, 0).contiguous().numpy())
-    return base64.b64encode(zlib.compress(bits.tobytes(), 1)).decode("ascii")
+    return pack_bits(mask.permute(2, 1, 0).contiguous().numpy())
 
 
 def unpack_mask(text: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Return the bool mask of a shape (X, Y, Z) that `pack_mask` wrote."""
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
-    mask = np.unpackbits(bits, count=int(np.prod(shape))).view(bool)
-    return torch.from_numpy(mask.reshape(shape[::-1])).permute(2, 1, 0)
+    return torch.from_numpy(unpack_bits(text, shape[::-1])).permute(2, 1, 0)
 
 
 def head_of(image: MetaTensor) -> torch.Tensor | None:

@@ -192,10 +192,10 @@ def test_padding_and_values_below_air_are_air_and_the_mask_is_kept(tmp_path, rea
     expected = values_of(made)
     expected[:3, 0], expected[:2, 1] = -1000, -1000
     np.testing.assert_array_equal(voxels(image), expected)
-    from medtranslate.imaging.dicom.read.pixels import unpack_mask
+    from medtranslate.imaging.source import unpack_bits
 
     for record in image.meta["source"]["header"]["slices"]:
-        mask = unpack_mask(record["padding"], (12, 16))
+        mask = unpack_bits(record["padding"], (12, 16))
         assert mask.sum() == 5 and mask[:3, 0].all() and mask[:2, 1].all()
     assert any("20 voxels were not imaged" in f for f in image.meta["source"]["faults"])
 

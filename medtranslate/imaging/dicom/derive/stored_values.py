@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medtranslate.errors import Unsupported
-from medtranslate.imaging.dicom.read.pixels import unpack_mask
+from medtranslate.imaging.source import unpack_bits
 
 WORDS = {"CT": np.dtype("<i2"), "MR": np.dtype("<u2")}
 """Stored type by target, as BitsStored and PixelRepresentation of the rules say."""
@@ -50,7 +50,7 @@ class PixelWords:
         limits = np.iinfo(self._kind)
         pixels = np.rint(self._slice(index))
         if self._masks[index]:
-            mask = unpack_mask(self._masks[index], self.shape[:2])
+            mask = unpack_bits(self._masks[index], self.shape[:2])
             pixels[mask.T] = self._background
         low, high = float(pixels.min()), float(pixels.max())
         # Written so that NaN, which compares false with everything, is caught as well.

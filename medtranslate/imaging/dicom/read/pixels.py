@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import struct
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -200,14 +198,3 @@ def codestream_size(content: bytes) -> tuple[int, int] | None:
 _JPEG_LS_FRAME = 0xF7
 _JPEG_NO_FRAME = frozenset({0xC4, 0xC8, 0xCC})
 """Markers among those of frames that define tables: ISO/IEC 10918-1 B.1."""
-
-
-def pack_mask(mask: np.ndarray) -> str:
-    """Give a bool (X, Y) mask as text: bits, deflated, base64."""
-    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes())).decode("ascii")
-
-
-def unpack_mask(packed: str, shape: tuple[int, int]) -> np.ndarray:
-    """Give the bool (X, Y) mask that `pack_mask` was given."""
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(packed)), dtype=np.uint8)
-    return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)

@@ -24,8 +24,8 @@ from medtranslate.imaging.dicom.read.grouping import (
     volume,
 )
 from medtranslate.imaging.dicom.read.headers import Header, Slice
-from medtranslate.imaging.dicom.read.pixels import Voxels, decode, pack_mask
-from medtranslate.imaging.source import Scan, make_source
+from medtranslate.imaging.dicom.read.pixels import Voxels, decode
+from medtranslate.imaging.source import Scan, make_source, pack_bits
 
 MODALITY_BASIS = "DICOM (0008,0060)"
 
@@ -158,7 +158,7 @@ def _slice_record(one: Slice, mask: np.ndarray | None) -> dict[str, Any]:
         "attributes": dict(one.attributes),
         "transfer_syntax": one.encoding.transfer_syntax,
         "ratio": f"{one.encoding.ratio:.2f}",
-        "padding": "" if mask is None else pack_mask(mask),
+        "padding": "" if mask is None else pack_bits(mask),
     }
 
 
