@@ -6,7 +6,7 @@ What is measured, on a made 512x512x160 int16 head CT in a ``.nii.gz``:
   batch; the floor of every conversion that asks the network for every slice;
 - whole: read, prepare, translate, restore, write, from file to file;
 - inferer: MONAI's ``SliceInferer`` around the same network on the same slices, by batch size;
-- error: bfloat16 against float32, in grey levels of 255;
+- error: bfloat16 against float32, in gray levels of 255;
 - memory: peak resident memory of a conversion above an interpreter with torch and MONAI loaded.
 
 Times are the median of interleaved repeats. Run it on an otherwise idle machine::
@@ -109,7 +109,7 @@ def report_times(bundle: Path, scan: Path, repeats: int, batches: list[int]) -> 
     fast, full = (each.translate_frames(few, to="mri") for each in (translator, exact))
     error = 127.5 * (fast - full).abs()
     print(
-        f"error against float32: {error.mean():.3f} grey levels on average, {error.max():.2f} most"
+        f"error against float32: {error.mean():.3f} gray levels on average, {error.max():.2f} most"
     )
 
 

@@ -1,12 +1,12 @@
 """The domain check, on real heads and on everything that is none: refused, warned, passed.
 
-On folders of pictures of real heads, on whole real scans, and on made ones::
+On folders of 2D images of real heads, on whole real scans, and on made ones::
 
     python benchmarks/domain_check.py --ct testA --mri testB --mri-list clean-testB.txt \
         --not-mri-list not-mr.txt --volumes scan.nii.gz series/
 
-The real pictures are judged as they are and mirrored left to right, and spoilt in every way that
-must be caught; of the spoilt ones, ``--sample`` pictures a kind. Lists name files by folder and
+The real images are judged as they are and mirrored left to right, and corrupted in every way that
+must be caught; of the corrupted ones, ``--sample`` 2D images a kind. Lists name files by folder and
 name, as ``testB/mri7.jpg``. At the end, the cost of the check beside a conversion of the same scan.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from scans_without_a_head import WITHOUT_A_HEAD, image, picture, volume
+from scans_without_a_head import WITHOUT_A_HEAD, image, image_2d, volume
 
 from medtranslate import Translator, read
 from medtranslate.bundle import Bundle
@@ -80,13 +80,13 @@ def main() -> None:
     """Print one table."""
     options = argparse.ArgumentParser()
     options.add_argument("--bundle", type=Path)
-    options.add_argument("--ct", type=Path, help="folder of pictures of CT heads")
-    options.add_argument("--mri", type=Path, help="folder of pictures of MR heads")
+    options.add_argument("--ct", type=Path, help="folder of 2D images of CT heads")
+    options.add_argument("--mri", type=Path, help="folder of 2D images of MR heads")
     options.add_argument("--ct-list", type=Path)
     options.add_argument("--mri-list", type=Path)
-    options.add_argument("--not-mri-list", type=Path, help="pictures that are no MR of a head")
+    options.add_argument("--not-mri-list", type=Path, help="2D images that are no MR of a head")
     options.add_argument("--volumes", type=Path, nargs="*", default=[])
-    options.add_argument("--sample", type=int, default=150, help="spoilt pictures a kind")
+    options.add_argument("--sample", type=int, default=150, help="corrupted 2D images a kind")
     options.add_argument("--made", type=int, default=30, help="made scans a kind")
     options.add_argument("--repeats", type=int, default=5)
     chosen = options.parse_args()
@@ -100,7 +100,7 @@ def main() -> None:
     given = (("CT", chosen.ct, chosen.ct_list), ("MR", chosen.mri, chosen.mri_list))
     for modality, folder, wanted in given:
         if folder is not None:
-            show(picture_rows(judge, listed(folder, wanted), modality, chosen.sample))
+            show(image_rows(judge, listed(folder, wanted), modality, chosen.sample))
     if chosen.not_mri_list:
         show([strangers(judge, chosen.mri.parent, chosen.not_mri_list)])
     for modality in ("CT", "MR"):
@@ -125,13 +125,13 @@ def listed(folder: Path, wanted: Path | None) -> list[Path]:
     return [path for path in files if f"{folder.name}/{path.name}" in names]
 
 
-def picture_rows(judge: Judge, files: list[Path], modality: str, sample: int) -> Iterator[Row]:
-    """Judge real pictures, and spoilt ones."""
-    group = f"{modality} pictures"
+def image_rows(judge: Judge, files: list[Path], modality: str, sample: int) -> Iterator[Row]:
+    """Judge real images, and corrupted ones."""
+    group = f"{modality} 2D images"
     for kind, change in (("real", _same), ("mirrored left to right", _mirrored)):
         yield judged(judge, Row(group, kind), read_all(files, modality), change, modality)
     some = files[:: max(1, len(files) // sample)][:sample]
-    for kind, change in SPOILT.items():
+    for kind, change in CORRUPTED.items():
         yield judged(judge, Row(group, kind), read_all(some, modality), change, modality)
     other = Modality(modality).other
     row = Row(group, f"given as {other}")
@@ -157,15 +157,15 @@ def read_all(files: Iterable[Path], modality: str) -> Iterator[MetaTensor]:
 
 
 def strangers(judge: Judge, parent: Path, names: Path) -> Row:
-    """Judge pictures that a list says are no MR."""
+    """Judge 2D images that a list says are no MR."""
     files = [parent / name for name in names.read_text(encoding="utf-8").split()]
-    row = Row("MR pictures", "known to be no brain MR")
+    row = Row("MR images", "known to be no brain MR")
     return judged(judge, row, read_all(files, "MR"), _same, "MR")
 
 
 def made_rows(judge: Judge, modality: str, count: int) -> Iterator[Row]:
-    """Judge bodies and objects, as pictures and as volumes."""
-    for kind, make in (("pictures", picture), ("volumes", volume)):
+    """Judge bodies and objects, as 2D images and as volumes."""
+    for kind, make in (("2D images", image_2d), ("volumes", volume)):
         for name, paint in WITHOUT_A_HEAD.items():
             rng = np.random.default_rng(0)
             scans = (make(paint, modality, rng) for _ in range(count))
@@ -173,9 +173,9 @@ def made_rows(judge: Judge, modality: str, count: int) -> Iterator[Row]:
 
 
 def volume_rows(judge: Judge, paths: list[Path]) -> Iterator[Row]:
-    """Judge whole real scans, and spoilt ones."""
+    """Judge whole real scans, and corrupted ones."""
     scans = [read(path) for path in paths]
-    kinds = {"real": _same, "mirrored left to right": _mirrored, **SPOILT}
+    kinds = {"real": _same, "mirrored left to right": _mirrored, **CORRUPTED}
     for kind, change in kinds.items():
         row = Row("real volumes", kind)
         for scan in scans:
@@ -253,7 +253,7 @@ def _empty(values: np.ndarray) -> np.ndarray:
     return np.full_like(values, values.min())
 
 
-SPOILT: dict[str, Change] = {
+CORRUPTED: dict[str, Change] = {
     "mirrored top to bottom": _upside_down,
     "rotated by 180 degrees": _rotated(180),
     "rotated by 90 degrees": _rotated(90),
@@ -267,10 +267,10 @@ SPOILT: dict[str, Change] = {
 
 
 def cost(judge: Judge, repeats: int) -> None:
-    """Print what the check adds to a conversion, for a picture and for a volume."""
+    """Print what the check adds to a conversion, for a 2D image and for a volume."""
     translator = Translator.load(judge.bundle)
     phantom = Phantom()
-    for name, scan in (("a picture", phantom.picture()), ("a volume", phantom.volume())):
+    for name, scan in (("a 2D image", phantom.image_2d()), ("a volume", phantom.volume())):
         source = scan.meta["source"]
         prepared = judge.bundle.recipe("CT", source["kind"]).prepare(scan)
         whole = seconds(

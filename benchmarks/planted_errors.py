@@ -11,14 +11,14 @@ The map of the cycle error is then made from the altered result, and stated:
 - share: of the fault's voxels, how many lie in the worst 10 % of the map (of the head's voxels in
   the whole scan); chance gives 0.10, and 'before' is the same place in the unaltered result;
 - found: faults of which at least half lies there;
-- slice: faults whose slice is among the worst 10 % of the scan's slices (pictures have none), and
+- slice: faults whose slice is among the worst 10 % of the scan's slices (2D images have none), and
   the same without the fault; by peak, as the report ranks slices, and by mean.
 
-Give scans (files or series folders), folders of pictures, or both::
+Give scans (files or series folders), folders of 2D images, or both::
 
     python benchmarks/planted_errors.py DATA/nifti/mr-brain-t2w.nii.gz DATA/dicom/ct-head-tilted
     python benchmarks/planted_errors.py DATA/trainA DATA/trainB --include DATA/val-A.txt \
-        --include DATA/val-B.txt --pictures 20 --modalities CT MR
+        --include DATA/val-B.txt --images 20 --modalities CT MR
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
     options.add_argument("--modalities", nargs="*", default=[], help="CT or MR, one a scan")
     options.add_argument("--bundle", type=Path, help="instead of the shipped one")
     options.add_argument("--include", type=Path, action="append", default=[])
-    options.add_argument("--pictures", type=int, default=20, help="of each folder of pictures")
+    options.add_argument("--images", type=int, default=20, help="of each folder of 2D images")
     options.add_argument("--repeats", type=int, default=4, help="of each kind and size, a volume")
     options.add_argument("--seed", type=int, default=2020)
     chosen = options.parse_args()
@@ -72,9 +72,9 @@ def main() -> None:
     for path, modality in zip(chosen.scans, modalities, strict=False):
         rng = np.random.default_rng(chosen.seed)
         found: list[Outcome] = []
-        pictures = path.is_dir() and find_scans(path).kind == "picture"
-        for image in images(path, modality, chosen.include, chosen.pictures, rng):
-            found.extend(outcomes(translator, image, 1 if pictures else chosen.repeats, rng))
+        are_2d = path.is_dir() and find_scans(path).kind == "image"
+        for image in images(path, modality, chosen.include, chosen.images, rng):
+            found.extend(outcomes(translator, image, 1 if are_2d else chosen.repeats, rng))
         print_rows(path.name, found)
 
 
@@ -109,7 +109,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is found of one fault with and without it; of a picture's slices, None."""
+    """What is found of one fault with and without it; of a 2D image's slices, None."""
 
     kind: str
     diameter: float
@@ -124,8 +124,8 @@ class Outcome:
 def images(
     path: Path, modality: str, include: Sequence[Path], count: int, rng: np.random.Generator
 ) -> Iterator[MetaTensor]:
-    """Read a scan, or so many pictures of a folder."""
-    if find_scans(path).kind != "picture" or path.is_file():
+    """Read a scan, or so many 2D images of a folder."""
+    if find_scans(path).kind != "image" or path.is_file():
         yield read(path, modality=modality)
         return
     name: Modality = "ct" if modality == "CT" else "mri"
@@ -138,7 +138,7 @@ def images(
             return
         try:
             image = read(scans[number].path, modality=modality)
-        except MedTranslateError:  # coloured marks, as convert refuses them
+        except MedTranslateError:  # colored marks, as convert refuses them
             continue
         left -= 1
         yield image
@@ -151,10 +151,10 @@ def outcomes(
     to = "mri" if image.meta["source"]["modality"] == "CT" else "ct"
     try:
         result = translator.translate(image, to=to, check=False)
-    except MedTranslateError:  # no head in a picture
+    except MedTranslateError:  # no head in a 2D image
         return
     before = cycle_error(translator, image, result)
-    grid = Grid(before.axis, millimetres(translator, image, before.axis))
+    grid = Grid(before.axis, millimeters(translator, image, before.axis))
     for kind in KINDS:
         for diameter in DIAMETERS:
             for _ in range(repeats):
@@ -167,11 +167,11 @@ def outcomes(
                 yield outcome(kind, diameter, fault, before, after, grid)
 
 
-def millimetres(translator: Translator, image: MetaTensor, axis: int) -> float:
-    """Return the size of a pixel; of a picture by the scale that its recipe gives it."""
+def millimeters(translator: Translator, image: MetaTensor, axis: int) -> float:
+    """Return the size of a pixel; of a 2D image by the scale that its recipe gives it."""
     source = image.meta["source"]
-    if source["kind"] == "picture":
-        grid = translator.bundle.recipe(source["modality"], "picture").grid
+    if source["kind"] == "image":
+        grid = translator.bundle.recipe(source["modality"], "image").grid
         return PIXEL * grid.size * grid.fill / max(image.shape)
     sizes = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)
     return float(np.delete(sizes, axis).mean())
@@ -211,31 +211,31 @@ def alter(
         return np.where(shape > 0, changed, plane).round(), shape >= 0.5
     structure = local_deviation(plane, pixels)
     structured = room & (structure >= np.quantile(structure[room], 0.75))
-    centre = rng.choice(np.argwhere(structured))
+    center = rng.choice(np.argwhere(structured))
     disc = weights("disc", pixels, rng)
-    here = at(disc, centre, plane.shape)
+    here = at(disc, center, plane.shape)
     around = (depth(here >= 0.5) > -6) & (here < 0.5) & head
     changed = plane * (1 - here) + float(plane[around].mean()) * here
     where = here >= 0.5
     if kind == "moved":
         rows, columns = np.indices(plane.shape)
-        distance = np.hypot(rows - centre[0], columns - centre[1])
+        distance = np.hypot(rows - center[0], columns - center[1])
         goals = np.argwhere(room & (distance > 1.5 * pixels) & (distance < 3 * pixels))
         if not len(goals):
             return None
         goal = rng.choice(goals)
         there = at(disc, goal, plane.shape)
-        shifted = np.roll(plane, tuple(goal - centre), axis=(0, 1))
+        shifted = np.roll(plane, tuple(goal - center), axis=(0, 1))
         changed = changed * (1 - there) + shifted * there
         where = where | (there >= 0.5)
     return changed.round(), where
 
 
-def at(small: Plane, centre: NDArray[np.int64], shape: tuple[int, ...]) -> Plane:
-    """Return a small picture in an empty slice, its middle at a place."""
+def at(small: Plane, center: NDArray[np.int64], shape: tuple[int, ...]) -> Plane:
+    """Return a small image in an empty slice, its middle at a place."""
     reach = len(small) // 2
     field = np.zeros((shape[0] + 2 * reach, shape[1] + 2 * reach), dtype=np.float32)
-    field[centre[0] : centre[0] + len(small), centre[1] : centre[1] + len(small)] = small
+    field[center[0] : center[0] + len(small), center[1] : center[1] + len(small)] = small
     return field[reach : reach + shape[0], reach : reach + shape[1]]
 
 

@@ -1,11 +1,11 @@
-"""Draw translated pictures chosen by seed, never by hand: what a model makes, good and bad alike.
+"""Draw translated images chosen by seed, never by hand: what a model makes, good and bad alike.
 
-A row a direction, of network frames (256x256), the result alone. Pictures that the model's recipe
+A row a direction, of network frames (256x256), the result alone. 2D images that the model's recipe
 refuses are drawn anew.
 
 ::
 
-    python benchmarks/result_images.py pictures.png --ct DATA/testA --mri DATA/testB \
+    python benchmarks/result_images.py examples.png --ct DATA/testA --mri DATA/testB \
         --mri-list DATA/clean-testB.txt
 """
 
@@ -34,12 +34,12 @@ Plane = NDArray[np.uint8]
 def main() -> None:
     """Choose, translate and draw."""
     options = argparse.ArgumentParser()
-    options.add_argument("picture", type=Path, help="the PNG to write")
-    options.add_argument("--ct", type=Path, required=True, help="folder of pictures")
-    options.add_argument("--mri", type=Path, required=True, help="folder of pictures")
+    options.add_argument("output", type=Path, help="the PNG to write")
+    options.add_argument("--ct", type=Path, required=True, help="folder of 2D images")
+    options.add_argument("--mri", type=Path, required=True, help="folder of 2D images")
     options.add_argument("--ct-list", type=Path)
     options.add_argument("--mri-list", type=Path)
-    options.add_argument("--count", type=int, default=6, help="pictures a row")
+    options.add_argument("--count", type=int, default=6, help="2D images a row")
     options.add_argument("--seed", type=int, default=2026)
     options.add_argument("--bundle", type=Path, help="instead of the shipped one")
     chosen = options.parse_args()
@@ -55,13 +55,13 @@ def main() -> None:
         names, planes = zip(*islice(made, chosen.count), strict=True)
         print(f"{modality} to {Modality(modality).other.target.upper()}: {', '.join(names)}")
         rows.append(np.hstack(planes))
-    Image.fromarray(np.vstack(rows)).save(chosen.picture, optimize=True)
+    Image.fromarray(np.vstack(rows)).save(chosen.output, optimize=True)
 
 
 def translated(
     translator: Translator, files: Iterator[Path], modality: str
 ) -> Iterator[tuple[str, Plane]]:
-    """Give name and network frame, uint8 (256, 256), of each picture that can be translated."""
+    """Give name and network frame, uint8 (256, 256), of each image that can be translated."""
     to = Modality(modality).other.target
     for path in files:
         try:

@@ -1,7 +1,7 @@
 """Draw translated volumes in three planes, to look at: flicker, rings, seams, wrong head sizes.
 
-A row a volume: three axial slices, one coronal, one sagittal, square in millimetres, the result
-alone. CT is shown in the window that the model learnt, MRI from 0 to its 99.5th percentile. Slices
+A row a volume: three axial slices, one coronal, one sagittal, square in millimeters, the result
+alone. CT is shown in the window that the model learned, MRI from 0 to its 99.5th percentile. Slices
 of a series with uneven gaps are drawn evenly.
 
 ::
@@ -33,13 +33,13 @@ Plane = NDArray[np.float32]
 def main() -> None:
     """Translate each volume and draw its row."""
     options = argparse.ArgumentParser()
-    options.add_argument("picture", type=Path, help="the PNG to write")
+    options.add_argument("output", type=Path, help="the PNG to write")
     options.add_argument("volumes", nargs="+", type=Path)
     options.add_argument("--bundle", type=Path, help="instead of the shipped one")
     chosen = options.parse_args()
     translator = Translator.load(chosen.bundle)
     rows = [row(translator, path) for path in chosen.volumes]
-    Image.fromarray(np.vstack(rows)).save(chosen.picture, optimize=True)
+    Image.fromarray(np.vstack(rows)).save(chosen.output, optimize=True)
 
 
 def row(translator: Translator, path: Path) -> NDArray[np.uint8]:
@@ -47,10 +47,10 @@ def row(translator: Translator, path: Path) -> NDArray[np.uint8]:
     scan = read(path)
     to = Modality(source_of(scan)["modality"]).other.target
     made = translator.translate(scan, to=to, check=False)
-    grey, spacing = upright(made)
-    whole = [0.0, float(np.quantile(grey[grey > 0], 0.995))]
+    gray, spacing = upright(made)
+    whole = [0.0, float(np.quantile(gray[gray > 0], 0.995))]
     low, high = made.meta["synthesis"]["window"] or whole
-    shown = np.clip((grey - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    shown = np.clip((gray - low) / (high - low) * 255, 0, 255).astype(np.uint8)
     across, along, up = spacing
     head = np.argwhere(shown > 0)
     (left, front, lowest), (right, back, highest) = head.min(0), head.max(0)
@@ -62,7 +62,7 @@ def row(translator: Translator, path: Path) -> NDArray[np.uint8]:
 
 
 def upright(volume: MetaTensor) -> tuple[Plane, tuple[float, float, float]]:
-    """Return (X, Y, Z) towards left, posterior, superior, and its spacing in mm."""
+    """Return (X, Y, Z) toward left, posterior, superior, and its spacing in mm."""
     turned = Orientation(axcodes="LPS", labels=None)(volume)
     across, along, up = np.linalg.norm(np.asarray(turned.affine)[:3, :3], axis=0).tolist()
     return turned[0].numpy(), (across, along, up)

@@ -1,6 +1,6 @@
 """Made scans that are no head: bodies, limbs, and objects, as CT or as MR.
 
-They are painted in millimetres from tissues, and are other than the examples that a domain check
+They are painted in millimeters from tissues, and are other than the examples that a domain check
 is calibrated with (`medtranslate.domain_check.anomalies`).
 """
 
@@ -14,7 +14,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from medtranslate.imaging.image2d import PICTURE_AFFINE
+from medtranslate.imaging.image2d import IMAGE_2D_AFFINE
 from medtranslate.imaging.source import make_source
 
 AIR, LUNG, FAT, MUSCLE, ORGAN, FLUID, MARROW, BONE = range(8)
@@ -152,8 +152,8 @@ WITHOUT_A_HEAD: dict[str, Painter] = {
 }
 
 
-def picture(paint: Painter, modality: str, rng: np.random.Generator) -> MetaTensor:
-    """A made slice as a picture, that fills most of its field; MR of a drawn weighting."""
+def image_2d(paint: Painter, modality: str, rng: np.random.Generator) -> MetaTensor:
+    """A made slice as a 2D image, that fills most of its field; MR of a drawn weighting."""
     shown = _shown(paint(Canvas.of(400.0), rng), modality, rng)
     body = np.abs(shown - shown[0, 0]) > 30
     reach = max(np.ptp(np.flatnonzero(body.any(1))), np.ptp(np.flatnonzero(body.any(0))))
@@ -163,7 +163,7 @@ def picture(paint: Painter, modality: str, rng: np.random.Generator) -> MetaTens
     values = shown[field, field][..., None]
     if modality == "CT":
         values = (values + 20) * (255 / 120)
-    return image(np.rint(np.clip(values, 0, 255)), PICTURE_AFFINE, modality, "picture", "uint8")
+    return image(np.rint(np.clip(values, 0, 255)), IMAGE_2D_AFFINE, modality, "image", "uint8")
 
 
 def volume(paint: Painter, modality: str, rng: np.random.Generator) -> MetaTensor:

@@ -1,12 +1,12 @@
 """Do the slices of a translated volume agree: contrast that turns over, brightness that flickers.
 
-Slices are translated one by one, and nothing asks a slice to look like its neighbour. Measured on
+Slices are translated one by one, and nothing asks a slice to look like its neighbor. Measured on
 the network's frames, in slices that show enough brain (`medtranslate.evaluation.lesions.planting`):
 
-- kept, turned, unclear: slices whose brain in the result rises with the source's grey, falls with
+- kept, turned, unclear: slices whose brain in the result rises with the source's gray, falls with
   it, or neither (Pearson's r over the brain, both smoothed over 5 pixels; from 0.2 it is clear);
-- flips: of the pairs of neighbours that are both clear, those that disagree;
-- flicker: step of the brain's median between neighbours, over the spread of the volume's brain
+- flips: of the pairs of neighbors that are both clear, those that disagree;
+- flicker: step of the brain's median between neighbors, over the spread of the volume's brain
   (10th to 90th percentile), mean of all pairs; for the source and for the result.
 
 ::
@@ -42,7 +42,7 @@ Plane = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice's brain: how the result follows the source, and the median grey of both."""
+    """One slice's brain: how the result follows the source, and the median gray of both."""
 
     index: int
     correlation: float
@@ -52,7 +52,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Volume:
-    """The slices of a volume that show brain, and the spread of its grey."""
+    """The slices of a volume that show brain, and the spread of its gray."""
 
     slices: tuple[Slice, ...]
     source_spread: float
@@ -60,7 +60,7 @@ class Volume:
 
     @property
     def pairs(self) -> list[tuple[Slice, Slice]]:
-        """Neighbours."""
+        """Neighbors."""
         return [(a, b) for a, b in pairwise(self.slices) if b.index == a.index + 1]
 
     def signs(self) -> list[int]:
@@ -68,13 +68,13 @@ class Volume:
         return [_sign(each.correlation) for each in self.slices]
 
     def flips(self) -> tuple[int, int]:
-        """Neighbours that disagree, and neighbours of which both are clear."""
+        """Neighbors that disagree, and neighbors of which both are clear."""
         signs = [(_sign(a.correlation), _sign(b.correlation)) for a, b in self.pairs]
         clear = [(a, b) for a, b in signs if a and b]
         return sum(a != b for a, b in clear), len(clear)
 
     def flicker(self) -> tuple[float, float]:
-        """Mean step between neighbours over the spread: of the source, and of the result."""
+        """Mean step between neighbors over the spread: of the source, and of the result."""
         source = np.mean([abs(a.source - b.source) for a, b in self.pairs])
         result = np.mean([abs(a.result - b.result) for a, b in self.pairs])
         return float(source / self.source_spread), float(result / self.result_spread)
@@ -101,10 +101,10 @@ def measured(translator: Translator, path: Path) -> Volume:
     modality = source["modality"]
     _, prepared = translator.prepare(image, source, Modality(modality).other.target)
     made = translator.translate_frames(prepared.slices, to=Modality(modality).other.target).float()
-    grey = shown(prepared.slices)
+    gray = shown(prepared.slices)
     head = prepared.head.numpy()
     name: Target = "ct" if modality == "CT" else "mri"
-    masks = [brain(plane, mask, name) for plane, mask in zip(grey, head, strict=True)]
+    masks = [brain(plane, mask, name) for plane, mask in zip(gray, head, strict=True)]
     smooth_source, smooth_made = _smooth(prepared.slices.float()), _smooth(made)
     slices, of_source, of_result = [], [], []
     for index, mask in enumerate(masks):

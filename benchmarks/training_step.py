@@ -187,10 +187,10 @@ def from_file(modality: str) -> PreparedSet:
     """Give 64 slices with a round head in each, mapped from a file as in a run."""
     rows, columns = np.mgrid[:256, :256] - 128
     head = np.hypot(rows, columns) < 90
-    grey = np.random.default_rng(0).integers(1, 256, (64, 256, 256), dtype=np.uint8) * head
+    gray = np.random.default_rng(0).integers(1, 256, (64, 256, 256), dtype=np.uint8) * head
     scans = torch.arange(64, dtype=torch.int32)
     records = tuple(Record(str(n), str(n), 1, 0) for n in range(64))
-    made = PreparedSet(modality, torch.from_numpy(grey.astype(np.uint8)), scans, records)
+    made = PreparedSet(modality, torch.from_numpy(gray.astype(np.uint8)), scans, records)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slices.safetensors"
         made.save(path)

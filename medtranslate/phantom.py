@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from medtranslate.imaging import make_source
-from medtranslate.imaging.image2d import PICTURE_AFFINE
+from medtranslate.imaging.image2d import IMAGE_2D_AFFINE
 from medtranslate.imaging.source import SourceRecord
 
 Grid = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -63,8 +63,8 @@ class Phantom:
         hu = np.rint(np.clip(noisy, -1024, 3071)).astype(np.float32)
         return _image(hu, self._affine(), "volume", "int16")
 
-    def picture(self) -> MetaTensor:
-        """Make one slice, through the ventricles, as a picture in the brain window.
+    def image_2d(self) -> MetaTensor:
+        """Make one slice, through the ventricles, as a 2D image in the brain window.
 
         Returns
         -------
@@ -74,7 +74,7 @@ class Phantom:
         heights = np.abs(self._grid()[2][0, 0])
         hu = self.volume().as_tensor()[0].numpy()[..., [int(heights.argmin())]]
         gray = np.rint(np.clip((hu + 20.0) * (255.0 / 120.0), 0, 255)).astype(np.float32)
-        return _image(gray, PICTURE_AFFINE, "picture", "uint8")
+        return _image(gray, IMAGE_2D_AFFINE, "image", "uint8")
 
     def _affine(self) -> NDArray[np.float64]:
         affine = np.diag([-self.spacing[0], -self.spacing[1], self.spacing[2], 1.0])
@@ -82,7 +82,7 @@ class Phantom:
         return affine
 
     def _grid(self) -> Grid:
-        """Give millimetres to the left, to the back and upwards from the middle of the grid."""
+        """Give millimeters to the left, to the back and upwards from the middle of the grid."""
         axes = [
             (np.arange(length, dtype=np.float32) - (length - 1) / 2) * step
             for length, step in zip(self.shape, self.spacing, strict=True)

@@ -24,7 +24,7 @@ def tiny_networks(targets: tuple[str, ...] = ("mri", "ct")) -> Networks:
 
 def shipped_recipes() -> list[Path]:
     """The four recipes that medtranslate ships."""
-    names = ("ct-volume", "mr-volume", "ct-picture", "mr-picture")
+    names = ("ct-volume", "mr-volume", "ct-image", "mr-image")
     return [shipped(f"transforms/{name}.yaml") for name in names]
 
 

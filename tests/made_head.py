@@ -1,4 +1,4 @@
-"""A head made of ellipsoids in world millimetres, so that any grid may sample it."""
+"""A head made of ellipsoids in world millimeters, so that any grid may sample it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RADII = np.array([70.0, 90.0, 80.0])
 """Half axes of the head: left to right, anterior to posterior, inferior to superior, mm."""
 
 LANDMARK = np.array([35.0, 40.0, 30.0])
-"""On the patient's right, in front, above: RAS millimetres; nothing mirrors it."""
+"""On the patient's right, in front, above: RAS millimeters; nothing mirrors it."""
 
 ORIENTATIONS = [
     np.array(list(zip(order, signs, strict=True)))
@@ -26,7 +26,7 @@ ORIENTATIONS = [
 """All 48 ways to store a volume, as nibabel writes them: axis and direction."""
 
 
-def centred(axes: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+def centered(axes: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """The affine with these voxel axes (columns, mm) whose grid has its middle at the origin."""
     affine = np.eye(4)
     affine[:3, :3] = axes
@@ -35,7 +35,7 @@ def centred(axes: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def world(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
-    """RAS millimetres (3, X, Y, Z) of each voxel."""
+    """RAS millimeters (3, X, Y, Z) of each voxel."""
     voxels = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"))
     return np.einsum("ij,jxyz->ixyz", affine[:3, :3], voxels) + affine[:3, 3].reshape(3, 1, 1, 1)
 
@@ -80,11 +80,11 @@ def image(values: np.ndarray, affine: np.ndarray, modality: str = "", **source: 
     return made
 
 
-def made_picture(values: np.ndarray, modality: str, dtype: str = "uint8") -> MetaTensor:
-    """A picture from rows and columns (or pages, rows, columns)."""
+def made_image_2d(values: np.ndarray, modality: str, dtype: str = "uint8") -> MetaTensor:
+    """A 2D image from rows and columns (or pages, rows, columns)."""
     stack = np.atleast_3d(values) if values.ndim == 2 else values.transpose(1, 2, 0)
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
-    return image(stack.transpose(1, 0, 2), affine, modality, kind="picture", dtype=dtype)
+    return image(stack.transpose(1, 0, 2), affine, modality, kind="image", dtype=dtype)
 
 
 def reoriented(scan: MetaTensor, orientation: np.ndarray) -> MetaTensor:

@@ -96,13 +96,13 @@ def _series(folder: Path, modality: str, voxels: np.ndarray, number: int = 1) ->
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """A folder with CT slices as 2D images of two sizes, one of them a JPEG."""
     folder = tmp_path / "slices"
     folder.mkdir()
     for name, size in (("a1.png", 96), ("a2.png", 96), ("a10.jpg", 80)):
-        grey = Phantom((size, size, 1), (210 / size, 210 / size, 5.0)).picture()
-        pixels = grey.as_tensor()[0, ..., 0].numpy().T.astype(np.uint8)
+        gray = Phantom((size, size, 1), (210 / size, 210 / size, 5.0)).image_2d()
+        pixels = gray.as_tensor()[0, ..., 0].numpy().T.astype(np.uint8)
         Image.fromarray(pixels).save(folder / name)
     return folder
 

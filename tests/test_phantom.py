@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from medtranslate import phantom
-from medtranslate.imaging.guess_modality import guess_picture, guess_volume
+from medtranslate.imaging.guess_modality import guess_image_2d, guess_volume
 from medtranslate.imaging.source import check_source
 from medtranslate.phantom import Phantom
 
@@ -23,13 +23,13 @@ def test_it_holds_the_tissues_of_a_head() -> None:
 
 
 def test_it_is_told_as_ct_and_agrees_with_its_source() -> None:
-    volume, picture = SMALL.volume(), Phantom().picture()
+    volume, image = SMALL.volume(), Phantom().image_2d()
 
     assert guess_volume(volume.as_tensor()[0].numpy())[0] == "CT"
     assert check_source(volume)["kind"] == "volume"
-    assert guess_picture(picture.as_tensor()[0, ..., 0].numpy())[0] == "CT"
-    assert check_source(picture)["kind"] == "picture"
-    assert picture.min() == 0 and picture.max() == 255
+    assert guess_image_2d(image.as_tensor()[0, ..., 0].numpy())[0] == "CT"
+    assert check_source(image)["kind"] == "image"
+    assert image.min() == 0 and image.max() == 255
 
 
 def test_it_lies_as_its_affine_says() -> None:

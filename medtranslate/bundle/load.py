@@ -73,7 +73,7 @@ class Bundle:
     generators : mapping of str to Generator
         By target: ``"mri"`` and ``"ct"``.
     recipes : mapping of str to Recipe
-        By modality and kind: ``"CT-volume"``, ``"CT-picture"``, ``"MR-volume"``, ``"MR-picture"``.
+        By modality and kind: ``"CT-volume"``, ``"CT-image"``, ``"MR-volume"``, ``"MR-image"``.
     domain : Path or None
         Numbers of the domain check (`medtranslate.domain_check.load_domain`), where it carries any.
 
@@ -145,7 +145,7 @@ class Bundle:
         return self.generators[to]
 
     def recipe(self, modality: str, kind: str) -> Recipe:
-        """Return the recipe for ``"CT"`` or ``"MR"``, ``"volume"`` or ``"picture"``."""
+        """Return the recipe for ``"CT"`` or ``"MR"``, ``"volume"`` or ``"image"``."""
         key = f"{modality}-{kind}"
         if key not in self.recipes:
             raise ModelUnusable(f"has no recipe for a {modality} {kind}", path=self.folder)
@@ -208,7 +208,7 @@ def _generator(folder: Path, to: str, specs: dict[str, Any], path: Path) -> Gene
 def load_weights(network: nn.Module, path: Path) -> torch.dtype:
     """Fill a network from safetensors of any float type; ModelUnusable if they do not fit.
 
-    The network may lie on the meta device; it is float32 on the CPU afterwards. Returns the widest
+    The network may lie on the meta device; it is float32 on the CPU afterward. Returns the widest
     type in the file.
     """
     try:

@@ -55,7 +55,7 @@ def demo(
     with whole_folder(folder, overwrite=overwrite) as temporary:
         for name, image, what in (
             (VOLUME, Phantom().volume(), "synthetic head phantom in HU"),
-            (IMAGE_2D, Phantom().picture(), "one slice of it as a 2D image"),
+            (IMAGE_2D, Phantom().image_2d(), "one slice of it as a 2D image"),
         ):
             job = _convert(write(image, temporary / name), model)
             files[folder / name] = what

@@ -37,9 +37,9 @@ class Item:
         Stem of the result's name, relative to the folder of results.
     format : str
         Format of the result unless another is asked for: as ``ConversionOptions.format``, or
-        ``"pictures"`` for a stack of 2D images that becomes a folder.
+        ``"images"`` for a stack of 2D images that becomes a folder.
     kind : str
-        ``"volume"`` or ``"picture"``.
+        ``"volume"`` or ``"image"``.
     series : str
         SeriesInstanceUID, or ``""``.
     """
@@ -109,10 +109,10 @@ def _item(scan: FoundScan, folder: Path | None = None) -> Item:
     name = (path.relative_to(folder) if folder else Path(path.name)).with_name(
         without_suffix(path.name)
     )
-    if first.kind == "picture":
+    if first.kind == "image":
         count = sum(one.shape[2] if one.shape else 1 for one in scan.findings)
-        one_file = "tif" if len(scan.findings) == 1 else "pictures"
-        return Item(path, name, "png" if count == 1 else one_file, "picture")
+        one_file = "tif" if len(scan.findings) == 1 else "images"
+        return Item(path, name, "png" if count == 1 else one_file, "image")
     suffixes = {"metaimage": "mha", "nrrd": "nrrd", "nifti": "nii.gz", "dicom": "dicom"}
     plain = first.path.lower().endswith(".nii")
     return Item(path, name, "nii" if plain else suffixes[first.format], "volume", scan.series)
@@ -134,7 +134,7 @@ def _in_folder(folder: Path, found: FolderScans, series: str) -> Input:
     items = [_item(scan, folder) for scan in found.scans]
     for scan in found.unreadable:  # each fails by itself, with the reader's own error
         name = scan.path.relative_to(folder).with_name(without_suffix(scan.path.name))
-        items.append(Item(scan.path, name, "png" if together else "nii.gz", "picture"))
+        items.append(Item(scan.path, name, "png" if together else "nii.gz", "image"))
     return Input(folder, tuple(items), together, tuple(notes))
 
 
@@ -212,7 +212,7 @@ SUFFIXES = {
 """What the name of an output says about its format."""
 
 IMAGES_2D = ("png", "jpg", "tif")
-FOLDERS = ("dicom", "pictures")
+FOLDERS = ("dicom", "images")
 
 _MAP_FORMATS = {"dicom": "nii.gz", "jpg": "png"}
 """What a map is written as where it cannot have the format of the result: JPEG changes values, and
@@ -425,11 +425,11 @@ def check_pair(item: Item, format: str, options: ConversionOptions) -> None:
     if item.kind == "volume" and format in IMAGES_2D:
         fault = "a volume would lose its spacing and its units in a 2D image"
         raise Unsupported(fault, path=item.path, remedy="write nii.gz, nii, mha, nrrd or dicom")
-    if item.kind == "picture" and format == "dicom":
+    if item.kind == "image" and format == "dicom":
         raise Unsupported(
             "a 2D image has no position in space, which DICOM requires", path=item.path
         )
-    if item.format == "pictures" and format in ("png", "jpg"):
+    if item.format == "images" and format in ("png", "jpg"):
         fault = "several 2D images do not fit into one file of this format"
         raise Unsupported(fault, path=item.path, remedy="write a folder or a .tif")
     dicom_only = [n for n in ("uid_seed", "keep_private") if getattr(options, n)]
@@ -447,7 +447,7 @@ def _preview(output: Path) -> Path:
 
 def _map(output: Path, format: str, what: str, folder: Path | None) -> Path:
     """Name a map: beside the result, or for the results of one folder in a folder beside it."""
-    ending = f".{_MAP_FORMATS.get(format, format)}" if format != "pictures" else ""
+    ending = f".{_MAP_FORMATS.get(format, format)}" if format != "images" else ""
     if folder is None:
         return _beside(output, what, ending)
     inside = output.relative_to(folder)
@@ -482,7 +482,7 @@ def check_free(job: Job, *, overwrite: bool, sources: Set[Path]) -> None:
         if path.resolve() in sources:
             raise OutputExists("is a source itself", path=path, remedy="choose another -o")
     folders = {job.output} if job.format in FOLDERS else set()
-    folders.update(job.maps if job.format == "pictures" else ())
+    folders.update(job.maps if job.format == "images" else ())
     for path in job.targets:
         if job.home is None or not will_be_made(path.parent):
             check_path(path, overwrite=overwrite, folder=path in folders)

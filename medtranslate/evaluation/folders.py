@@ -89,7 +89,7 @@ class FolderEvaluation:
         framing = framing_of(
             replace(PROTOCOLS[self.protocol], include=tuple(Path(each) for each in self.include)),
             [translator.bundle for translator in translators],
-            kind=find_scans(self.ct).kind or "picture",
+            kind=find_scans(self.ct).kind or "image",
         )
         data = self._data(framing)
         cache = Path(self.cache) if self.cache else cache_folder()

@@ -162,7 +162,7 @@ def read_frames(folder: Path, modality: Modality, names: Sequence[str] | None = 
 def images_in(folder: Path) -> list[str]:
     """Return the 2D images of a folder (`find_scans`) as paths in it, damaged ones included."""
     found = find_scans(folder)
-    files = [scan.path for scan in found.scans if scan.kind == "picture"]
+    files = [scan.path for scan in found.scans if scan.kind == "image"]
     damaged = [scan.path for scan in found.unreadable if scan.path.suffix.lower() in SUFFIXES]
     return [path.relative_to(folder).as_posix() for path in (*files, *damaged)]
 

@@ -272,7 +272,7 @@ class RecipeFraming:
         return replace(self.protocol, sizing=sizing)
 
 
-_PLURAL = {"picture": "2D images", "volume": "volumes"}
+_PLURAL = {"image": "2D images", "volume": "volumes"}
 
 
 def framing_of(protocol: Protocol, bundles: Sequence[Bundle], *, kind: str) -> Framing:
@@ -295,7 +295,7 @@ def framing_of(protocol: Protocol, bundles: Sequence[Bundle], *, kind: str) -> F
                 remedy="evaluate them apart: their figures do not compare",
             )
     ct, mri = recipes["ct"][0], recipes["mri"][0]
-    if kind == "picture" and takes_whole_images(ct) and takes_whole_images(mri):
+    if kind == "image" and takes_whole_images(ct) and takes_whole_images(mri):
         return PaperFraming(protocol)
     return RecipeFraming(protocol, ct, mri)
 

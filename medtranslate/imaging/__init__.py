@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from medtranslate.imaging.base import Finding
-from medtranslate.imaging.image2d import PictureReader, PictureWriter
+from medtranslate.imaging.image2d import Image2DReader, Image2DWriter
 from medtranslate.imaging.io import WRITABLE, ScanReader, read, write
 from medtranslate.imaging.itk import ItkReader, ItkWriter
 from medtranslate.imaging.memory import as_image, from_nibabel, to_nibabel
@@ -31,12 +31,12 @@ __all__ = [
     "DicomReader",
     "DicomWriter",
     "Finding",
+    "Image2DReader",
+    "Image2DWriter",
     "ItkReader",
     "ItkWriter",
     "NiftiReader",
     "NiftiWriter",
-    "PictureReader",
-    "PictureWriter",
     "ScanReader",
     "array_source",
     "as_image",

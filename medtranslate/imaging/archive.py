@@ -46,7 +46,7 @@ class Limits:
     ratio : float
         Unpacked over packed bytes of the whole; a head scan packs 2 to 20 times.
     free_bytes : int
-        Bytes that may unpack at any ratio: small files of one colour pack very well.
+        Bytes that may unpack at any ratio: small files of one color pack very well.
     depth : int
         Folders nested in one another.
     """

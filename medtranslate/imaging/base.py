@@ -179,12 +179,12 @@ class Finding:
     Parameters
     ----------
     path : str
-        The file, or for a DICOM series and a stack of pictures the folder that holds it. Inside a
+        The file, or for a DICOM series and a stack of 2D images the folder that holds it. Inside a
         zip: the zip's path, ``!/``, and the member's name.
     format : str
-        ``"nifti"``, ``"metaimage"``, ``"nrrd"``, ``"picture"``, ``"dicom"`` or ``""`` (unknown).
+        ``"nifti"``, ``"metaimage"``, ``"nrrd"``, ``"image"``, ``"dicom"`` or ``""`` (unknown).
     kind : str
-        ``"volume"``, ``"picture"`` or ``""``.
+        ``"volume"``, ``"image"`` or ``""``.
     modality : str
         ``"CT"``, ``"MR"`` or ``""`` where headers do not tell.
     modality_basis : str
@@ -196,7 +196,7 @@ class Finding:
     shape : tuple of int
         (X, Y, Z) in voxels; empty where unknown.
     spacing : tuple of float
-        (x, y, z) in mm; empty for a picture and where unknown.
+        (x, y, z) in mm; empty for a 2D image and where unknown.
     faults : tuple of str
         What was noticed and how it is dealt with, a sentence each.
     error : str

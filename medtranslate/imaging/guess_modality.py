@@ -18,10 +18,10 @@ LEAST_AIR = 0.01
 """Share of air voxels from which a volume in HU shows itself; a head is surrounded by air."""
 
 _SURE = 0.8
-"""Probability from which a picture's look counts as a guess."""
+"""Probability from which a 2D image's look counts as a guess."""
 
 _LOOK_WEIGHTS = {"constant": 8.174, "ring": 5.298, "white": 5.602, "thickness": 3.956}
-"""Logistic regression on the looks of 1742 CT and 1715 MR pictures (see `guess_picture`)."""
+"""Logistic regression on the looks of 1742 CT and 1715 MR images (see `guess_image_2d`)."""
 
 _LABEL = re.compile(r"SYNTHETIC (CT|MR)\b")
 """How the label of a translated image begins (`Translator.synthesis`)."""
@@ -30,7 +30,7 @@ _ANGLES = np.linspace(0.0, 2.0 * np.pi, 120, endpoint=False)[:, None]
 _RADII = np.linspace(0.0, 1.25, 160)[None, :]
 
 
-def labelled(description: str) -> tuple[str, str] | None:
+def labeled(description: str) -> tuple[str, str] | None:
     """Give the modality that a translated image's label states.
 
     Parameters
@@ -75,13 +75,13 @@ def guess_volume(voxels: np.ndarray) -> tuple[str, str]:
     if _stored_with_offset(sample):
         return "", "guess: no value is negative, but tissue lies near 1024, as in CT with an offset"
     if high <= 255:
-        modality, basis = guess_picture(voxels[..., voxels.shape[2] // 2])
+        modality, basis = guess_image_2d(voxels[..., voxels.shape[2] // 2])
         return (modality, basis) if modality == "MR" else ("", basis)
     return "MR", f"guess: no value is negative and they reach {high:g}, as MR signal does"
 
 
-def guess_picture(grey: np.ndarray) -> tuple[str, str]:
-    """Guess the modality of an axial head picture from the white ring that a CT skull makes.
+def guess_image_2d(gray: np.ndarray) -> tuple[str, str]:
+    """Guess the modality of an axial 2D image of a head from the white ring that a CT skull makes.
 
     In a CT in the brain window the skull is clipped to white and closes a thick ring; in MR the
     skull is dark and only thin fat or fluid is white. Three figures enter a logistic regression:
@@ -89,15 +89,15 @@ def guess_picture(grey: np.ndarray) -> tuple[str, str]:
     of the head that is white.
 
     Measured on the training folders of "CT and MRI brain scans" (Kaggle, 256x256 CT from CT-ICH;
-    files known not to be MR left out), on which the weights were fitted: of 1742 CT pictures 94.0 %
-    right, 0.5 % wrong, 5.5 % not told; of 1715 MR pictures 93.1 % right, 2.4 % wrong, 4.5 % not
-    told. With weights fitted on the lists "fit" alone, of the 300 pictures of the lists "val": CT
+    files known not to be MR left out), on which the weights were fitted: of 1742 CT images 94.0 %
+    right, 0.5 % wrong, 5.5 % not told; of 1715 MR images 93.1 % right, 2.4 % wrong, 4.5 % not
+    told. With weights fitted on the lists "fit" alone, of the 300 images of the lists "val": CT
     96.7 % right, none wrong; MR 90.7 % right, 4.0 % wrong.
 
     Parameters
     ----------
-    grey : numpy.ndarray
-        Grey levels of shape (X, Y), not negative.
+    gray : numpy.ndarray
+        Gray levels of shape (X, Y), not negative.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def guess_picture(grey: np.ndarray) -> tuple[str, str]:
     basis : str
         ``"guess: "`` and the reason.
     """
-    looks = skull_looks(grey)
+    looks = skull_looks(gray)
     if looks is None:
         return "", "guess: no head can be seen"
     ring, thickness, white = looks
@@ -125,23 +125,23 @@ def guess_picture(grey: np.ndarray) -> tuple[str, str]:
     return "", f"guess: {seen}, which fits CT and MR"
 
 
-def skull_looks(grey: np.ndarray) -> tuple[float, float, float] | None:
+def skull_looks(gray: np.ndarray) -> tuple[float, float, float] | None:
     """Measure the white rim of a head.
 
     Parameters
     ----------
-    grey : numpy.ndarray
-        Grey levels of shape (X, Y), not negative.
+    gray : numpy.ndarray
+        Gray levels of shape (X, Y), not negative.
 
     Returns
     -------
     tuple of float, or None
-        Share of rays from the head's centre that cross at least 3 samples of white, median
+        Share of rays from the head's center that cross at least 3 samples of white, median
         thickness of that crossing in head radii, share of the head that is white. None where there
         is no head.
     """
-    step = max(1, max(grey.shape) // 256)
-    small = grey[::step, ::step].astype(np.float32)
+    step = max(1, max(gray.shape) // 256)
+    small = gray[::step, ::step].astype(np.float32)
     top = float(np.percentile(small, 99.9))
     if top <= 0:
         return None

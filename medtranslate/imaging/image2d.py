@@ -1,6 +1,6 @@
-"""Pictures: PNG, JPEG and TIFF of 8 or 16 bit, one alone or equal ones as a stack.
+"""2D images: PNG, JPEG and TIFF of 8 or 16 bit, one alone or equal ones as a stack.
 
-A picture has no spacing and no units. Its voxels are grey levels, X over the columns and Y over
+A 2D image has no spacing and no units. Its voxels are gray levels, X over the columns and Y over
 the rows, and its affine is ``diag(-1, -1, 1, 1)`` as the contract says.
 """
 
@@ -22,7 +22,7 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from medtranslate.errors import Unreadable, Unsupported, UntrustedInput
 from medtranslate.files import whole_folder
 from medtranslate.imaging.base import RefusingReader, ScanWriter, to_integers, to_stored
-from medtranslate.imaging.guess_modality import guess_picture, labelled
+from medtranslate.imaging.guess_modality import guess_image_2d, labeled
 from medtranslate.imaging.source import (
     Scan,
     check_shape,
@@ -34,19 +34,19 @@ from medtranslate.imaging.source import (
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
-PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
+IMAGE_2D_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 """X from the patient's right to left, Y from anterior to posterior, as a radiologist looks."""
 
-COLOUR_NOISE = 16
-"""Largest difference between the channels of a grey picture, in 8-bit grey levels.
+COLOR_NOISE = 16
+"""Largest difference between the channels of a gray image, in 8-bit gray levels.
 
-Of the 1744 MR pictures in the training folder of "CT and MRI brain scans", 1631 are grey or have
-equal channels and 67 differ by 2 to 16 levels: compression of the colour signal. The 44 that differ
-by more hold coloured lines, marks, letters or a tint (and 2 are transparent).
+Of the 1744 MR images in the training folder of "CT and MRI brain scans", 1631 are gray or have
+equal channels and 67 differ by 2 to 16 levels: compression of the color signal. The 44 that differ
+by more hold colored lines, marks, letters or a tint (and 2 are transparent).
 """
 
-LARGEST_PICTURE = 2**26
-"""Most pixels of a picture (8192 x 8192): a header is only a claim."""
+MAX_PIXELS = 2**26
+"""Most pixels of a 2D image (8192 x 8192): a header is only a claim."""
 
 JPEG_QUALITY = 95
 
@@ -56,31 +56,31 @@ _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
 _IMAGE_DESCRIPTION = 270  # TIFF 6.0, section 8
 
 
-class PictureReader(RefusingReader):
-    """MONAI reader of a picture, of several equal ones, or of a folder of them, as one stack.
+class Image2DReader(RefusingReader):
+    """MONAI reader of a image, of several equal ones, or of a folder of them, as one stack.
 
-    Voxels of shape (X, Y, N), N pictures in natural order of their names; a TIFF of several pages
+    Voxels of shape (X, Y, N), N images in natural order of their names; a TIFF of several pages
     is such a stack by itself.
 
     Raises
     ------
     Unreadable
-        From `get_data`: empty, truncated, damaged, or no picture.
+        From `get_data`: empty, truncated, damaged, or no image.
     Unsupported
-        From `get_data`: colour, transparency, animation, other depths than 8 and 16 bit, pictures
+        From `get_data`: color, transparency, animation, other depths than 8 and 16 bit, 2D images
         of different size or depth.
     UntrustedInput
-        From `get_data`: more than `LARGEST_PICTURE` pixels.
+        From `get_data`: more than `MAX_PIXELS` pixels.
     """
 
     suffixes = SUFFIXES
 
     def load(self, paths: tuple[Path, ...]) -> Scan:
-        """Read the pictures named, or those in the one folder named."""
+        """Read the 2D images named, or those in the one folder named."""
         if len(paths) == 1 and paths[0].is_dir():
-            files = pictures_in(paths[0])
+            files = images_in(paths[0])
             if not files:
-                raise Unreadable("no pictures in this folder", path=paths[0])
+                raise Unreadable("no 2D images in this folder", path=paths[0])
         else:
             files = list(paths)
         pages: list[np.ndarray] = []
@@ -92,25 +92,25 @@ class PictureReader(RefusingReader):
         stack = np.stack(pages)
         voxels = stack.astype(np.float32).transpose(2, 1, 0)
         middle = stack[len(stack) // 2].T
-        modality, basis = labelled(_description(files[0])) or guess_picture(middle)
+        modality, basis = labeled(_description(files[0])) or guess_image_2d(middle)
         source = make_source(
-            format="picture",
-            kind="picture",
+            format="image",
+            kind="image",
             files=files,
             modality=modality,
             modality_basis=basis,
             shape=voxels.shape,
-            affine=PICTURE_AFFINE,
+            affine=IMAGE_2D_AFFINE,
             dtype=stack.dtype,
             faults=faults,
         )
         return Scan(voxels, source)
 
 
-class PictureWriter(ScanWriter):
-    """MONAI writer of one picture to PNG (8 or 16 bit), JPEG (8 bit, quality 95) or TIFF.
+class Image2DWriter(ScanWriter):
+    """MONAI writer of one image to PNG (8 or 16 bit), JPEG (8 bit, quality 95) or TIFF.
 
-    A translated picture is written in ``synthesis["dtype"]`` (uint8), any other in its source's
+    A translated image is written in ``synthesis["dtype"]`` (uint8), any other in its source's
     type. The label goes into PNG's ``Description``, JPEG's comment or TIFF's ImageDescription. A
     stack goes into a TIFF of several pages, or with `write_stack` into a folder.
 
@@ -123,7 +123,7 @@ class PictureWriter(ScanWriter):
     def encode(
         self, image: MetaTensor, source: dict[str, Any], temporary: Path, path: Path
     ) -> None:
-        """Write the pixels and, for a translated picture, what made it."""
+        """Write the pixels and, for a translated image, what made it."""
         pages = _pages(image, source, path)
         synthesis = synthesis_of(image)
         suffix = temporary.suffix.lower()
@@ -132,7 +132,7 @@ class PictureWriter(ScanWriter):
             return
         if len(pages) > 1:
             raise Unsupported(
-                f"a stack of {len(pages)} pictures does not fit into one file of this format",
+                f"a stack of {len(pages)} images does not fit into one file of this format",
                 path=path,
                 remedy="write a folder or a .tif",
             )
@@ -143,14 +143,14 @@ class PictureWriter(ScanWriter):
 
 
 def write_stack(image: MetaTensor, folder: Path, *, overwrite: bool = False) -> None:
-    """Write each picture of a stack as a PNG into a folder, whole or not at all.
+    """Write each image of a stack as a PNG into a folder, whole or not at all.
 
-    The PNGs are called as the pictures read, where those were as many; else by number.
+    The PNGs are named after the images read, where those were as many; else by number.
 
     Raises
     ------
     Unsupported, OutputExists, OutputFailed
-        See `PictureWriter` and `whole_folder`.
+        See `Image2DWriter` and `whole_folder`.
     """
     source = check_source(image, folder)
     pages = _pages(image, source, folder)
@@ -162,8 +162,8 @@ def write_stack(image: MetaTensor, folder: Path, *, overwrite: bool = False) -> 
             _save_png(page, temporary / f"{stem}.png", synthesis_of(image))
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """List the pictures that lie directly in a folder, in natural order, hidden ones left out."""
+def images_in(folder: Path) -> list[Path]:
+    """List the 2D images that lie directly in a folder, in natural order, hidden ones left out."""
     names = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     return sorted((path for path in names if not path.name.startswith(".")), key=natural_key)
 
@@ -174,118 +174,116 @@ def natural_key(path: Path) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
 
 
-def described(picture: Image.Image) -> str:
+def described(image: Image.Image) -> str:
     """Give the description that a PNG, a JPEG or a TIFF carries, else an empty string."""
-    tags = getattr(picture, "tag_v2", {})
+    tags = getattr(image, "tag_v2", {})
     found = (
-        picture.info.get("Description")
-        or picture.info.get("comment")
-        or tags.get(_IMAGE_DESCRIPTION)
+        image.info.get("Description") or image.info.get("comment") or tags.get(_IMAGE_DESCRIPTION)
     )
     return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found or "")
 
 
 def _description(path: Path) -> str:
-    with opened_picture(path) as picture:
-        return described(picture)
+    with opened_image(path) as image:
+        return described(image)
 
 
 @contextmanager
-def opened_picture(path: Path) -> Iterator[Image.Image]:
-    """Open a picture without decoding it; damage met in the block becomes `Unreadable`.
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """Open a 2D image without decoding it; damage met in the block becomes `Unreadable`.
 
     Raises
     ------
     Unreadable
         Empty, truncated, damaged, or no PNG, JPEG or TIFF.
     UntrustedInput
-        More than `LARGEST_PICTURE` pixels.
+        More than `MAX_PIXELS` pixels.
     """
     if path.stat().st_size == 0:
         raise Unreadable("the file is empty", path=path)
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
-            if picture.width * picture.height > LARGEST_PICTURE:
-                size = f"{picture.width}x{picture.height}"
-                raise UntrustedInput(f"{size} pixels are more than a picture has", path=path)
-            yield picture
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                size = f"{image.width}x{image.height}"
+                raise UntrustedInput(f"{size} pixels are more than a 2D image may have", path=path)
+            yield image
     except Image.DecompressionBombError as error:
-        raise UntrustedInput("more pixels than a picture has", path=path) from error
+        raise UntrustedInput("more pixels than a 2D image may have", path=path) from error
     except UnidentifiedImageError as error:
-        raise Unreadable("not a PNG, JPEG or TIFF picture", path=path) from error
+        raise Unreadable("not a PNG, JPEG or TIFF image", path=path) from error
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError) as error:
-        raise Unreadable(f"damaged or truncated picture: {error}", path=path) from error
+        raise Unreadable(f"damaged or truncated image: {error}", path=path) from error
 
 
 def _read_pages(path: Path, faults: list[str]) -> list[np.ndarray]:
     """Read the pages of one file, each of shape (Y, X), uint8 or uint16."""
-    with opened_picture(path) as picture:
-        count = getattr(picture, "n_frames", 1)
-        if count > 1 and picture.format != "TIFF":
-            raise Unsupported(f"an animation of {count} pictures is no scan", path=path)
+    with opened_image(path) as image:
+        count = getattr(image, "n_frames", 1)
+        if count > 1 and image.format != "TIFF":
+            raise Unsupported(f"an animation of {count} frames is not a scan", path=path)
         pages = []
         for number in range(count):
             if count > 1:
-                picture.seek(number)
-            check_shape((picture.width, picture.height, 1), path)
-            pages.append(_read_page(picture, path, faults))
+                image.seek(number)
+            check_shape((image.width, image.height, 1), path)
+            pages.append(_read_page(image, path, faults))
     for page in pages:
         _check_equal(page, pages, path, path)
     return pages
 
 
-def _read_page(picture: Image.Image, path: Path, faults: list[str]) -> np.ndarray:
-    if _is_deep_colour(picture):
-        return _grey(_read_deep_colour(picture, path), path, faults)
-    upright = ImageOps.exif_transpose(picture)
-    if upright.size != picture.size or picture.getexif().get(0x0112, 1) != 1:
+def _read_page(image: Image.Image, path: Path, faults: list[str]) -> np.ndarray:
+    if _is_deep_color(image):
+        return _gray(_read_deep_color(image, path), path, faults)
+    upright = ImageOps.exif_transpose(image)
+    if upright.size != image.size or image.getexif().get(0x0112, 1) != 1:
         faults.append(f"{path.name}: turned upright, as its EXIF orientation says.")
     if upright.mode in _SIXTEEN_BITS:
         return np.asarray(upright, dtype=np.uint16)
     if upright.mode == "L" and "transparency" not in upright.info:
         return np.asarray(upright)
     if upright.mode in ("RGB", "P", "L", "LA", "RGBA", "PA"):
-        return _grey(np.asarray(upright.convert("RGBA")), path, faults)
-    raise Unsupported(f"pixels of kind {upright.mode} are not 8 or 16 bit grey", path=path)
+        return _gray(np.asarray(upright.convert("RGBA")), path, faults)
+    raise Unsupported(f"pixels of kind {upright.mode} are not 8 or 16 bit gray", path=path)
 
 
-def _is_deep_colour(picture: Image.Image) -> bool:
-    """Say whether Pillow would cut 16-bit colour down to 8 bit without a word."""
-    return picture.mode in ("RGB", "RGBA", "LA") and any(
-        ";16" in str(tile.args) for tile in getattr(picture, "tile", [])
+def _is_deep_color(image: Image.Image) -> bool:
+    """Say whether Pillow would cut 16-bit color down to 8 bit without a word."""
+    return image.mode in ("RGB", "RGBA", "LA") and any(
+        ";16" in str(tile.args) for tile in getattr(image, "tile", [])
     )
 
 
-def _read_deep_colour(picture: Image.Image, path: Path) -> np.ndarray:
-    engine = _DEEP_ENGINES.get(picture.format or "")
-    if engine is None or getattr(picture, "n_frames", 1) > 1:
-        raise Unsupported("16-bit colour in several pages is not read", path=path)
+def _read_deep_color(image: Image.Image, path: Path) -> np.ndarray:
+    engine = _DEEP_ENGINES.get(image.format or "")
+    if engine is None or getattr(image, "n_frames", 1) > 1:
+        raise Unsupported("16-bit color in several pages is not read", path=path)
     try:
         return sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO=engine))
     except RuntimeError as error:
-        raise Unreadable("damaged or truncated picture", path=path) from error
+        raise Unreadable("damaged or truncated image", path=path) from error
 
 
-def _grey(channels: np.ndarray, path: Path, faults: list[str]) -> np.ndarray:
-    """Give grey for (Y, X, C) whose colour channels are equal but for compression noise.
+def _gray(channels: np.ndarray, path: Path, faults: list[str]) -> np.ndarray:
+    """Give gray for (Y, X, C) whose color channels are equal but for compression noise.
 
-    C is 2 (grey, alpha), 3 (red, green, blue) or 4 (with alpha).
+    C is 2 (gray, alpha), 3 (red, green, blue) or 4 (with alpha).
     """
     full = np.iinfo(channels.dtype).max
     if channels.shape[2] in (2, 4) and int(channels[..., -1].min()) < full:
         raise Unsupported("transparent pixels (alpha channel)", path=path)
-    colours = channels[..., : 1 if channels.shape[2] == 2 else 3]
-    spread = (colours.max(axis=2) - colours.min(axis=2)).max() / full * 255
-    if spread > COLOUR_NOISE:
+    colors = channels[..., : 1 if channels.shape[2] == 2 else 3]
+    spread = (colors.max(axis=2) - colors.min(axis=2)).max() / full * 255
+    if spread > COLOR_NOISE:
         raise Unsupported(
-            f"colour: its channels differ by up to {spread:.0f} of 255 grey levels",
+            f"color: its channels differ by up to {spread:.0f} of 255 gray levels",
             path=path,
-            remedy="remove coloured text, lines and marks",
+            remedy="remove colored text, lines and marks",
         )
     if spread == 0:
-        return np.ascontiguousarray(colours[..., 0])
-    faults.append(f"{path.name}: colour noise of up to {spread:.0f} grey levels averaged.")
-    gray: np.ndarray = np.rint(colours.mean(axis=2)).astype(channels.dtype)
+        return np.ascontiguousarray(colors[..., 0])
+    faults.append(f"{path.name}: color noise of up to {spread:.0f} gray levels averaged.")
+    gray: np.ndarray = np.rint(colors.mean(axis=2)).astype(channels.dtype)
     return gray
 
 
@@ -295,7 +293,7 @@ def _check_equal(page: np.ndarray, pages: list[np.ndarray], path: Path, first: P
         raise Unsupported(
             f"{size[0]}x{size[1]} pixels, but {first.name} has {other[0]}x{other[1]}: no stack",
             path=path,
-            remedy="give the pictures one by one",
+            remedy="give the 2D images one by one",
         )
     if pages and page.dtype != pages[0].dtype:
         raise Unsupported(
@@ -304,10 +302,10 @@ def _check_equal(page: np.ndarray, pages: list[np.ndarray], path: Path, first: P
 
 
 def _pages(image: MetaTensor, source: dict[str, Any], path: Path) -> list[np.ndarray]:
-    """Give the pictures of an image, each of shape (Y, X), in the type to write."""
-    if source["kind"] != "picture":
+    """Return the pages of a 2D image, each of shape (Y, X), in the type to write."""
+    if source["kind"] != "image":
         raise Unsupported(
-            "a volume would lose its spacing and its units in a picture",
+            "a volume would lose its spacing and its units in a 2D image",
             path=path,
             remedy="write .nii.gz, .mha, .nrrd or DICOM",
         )
@@ -318,10 +316,10 @@ def _pages(image: MetaTensor, source: dict[str, Any], path: Path) -> list[np.nda
     else:
         exact = to_stored(voxels, source["dtype"])
         if exact is None:
-            raise Unsupported(f"values do not fit {source['dtype']} grey levels", path=path)
+            raise Unsupported(f"values do not fit {source['dtype']} gray levels", path=path)
         stored = exact
     if stored.dtype not in (np.uint8, np.uint16):
-        raise Unsupported(f"a picture holds 8 or 16 bit, not {stored.dtype}", path=path)
+        raise Unsupported(f"a 2D image holds 8 or 16 bit, not {stored.dtype}", path=path)
     return [np.ascontiguousarray(stored[..., z].T) for z in range(stored.shape[2])]
 
 
@@ -347,8 +345,8 @@ def _save_tiff(pages: list[np.ndarray], path: Path, synthesis: dict[str, Any]) -
     _save(first, path, format="TIFF", compression="tiff_adobe_deflate", **several, **described)
 
 
-def _save(picture: Image.Image, path: Path, **options: Any) -> None:
+def _save(image: Image.Image, path: Path, **options: Any) -> None:
     """Encode in memory first: Pillow does not report a JPEG that a full disk cuts short."""
     content = io.BytesIO()
-    picture.save(content, **options)
+    image.save(content, **options)
     path.write_bytes(content.getbuffer())

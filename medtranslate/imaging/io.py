@@ -1,4 +1,4 @@
-"""Read whatever holds one scan (a file, a series, a folder of pictures, a zip); write by suffix."""
+"""Read what holds one scan (a file, a series, a folder of 2D images, a zip); write by suffix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from medtranslate.errors import AmbiguousInput, Unreadable, Unsupported
 from medtranslate.imaging import archive, dicom, image2d, nifti
 from medtranslate.imaging.base import Paths, Refusal, RefusingReader, ScanWriter
-from medtranslate.imaging.image2d import PictureReader, PictureWriter, write_stack
+from medtranslate.imaging.image2d import Image2DReader, Image2DWriter, write_stack
 from medtranslate.imaging.itk import ItkReader, ItkWriter
 from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
 from medtranslate.imaging.source import Scan, check_source
@@ -19,7 +19,7 @@ from medtranslate.imaging.survey import Contents, format_of, look
 _READERS: dict[str, type[RefusingReader]] = {
     "nifti": NiftiReader,
     "itk": ItkReader,
-    "picture": PictureReader,
+    "image": Image2DReader,
 }
 
 
@@ -29,8 +29,8 @@ def read(path: str | PathLike[str], *, modality: str = "", series: str = "") -> 
     Parameters
     ----------
     path : path
-        A NIfTI, MetaImage, NRRD, picture or DICOM file, a folder that holds one DICOM series or
-        equal pictures (read as a stack), or a zip of any of these.
+        A NIfTI, MetaImage, NRRD, PNG, JPEG, TIFF or DICOM file, a folder that holds one DICOM
+        series or equal 2D images (read as a stack), or a zip of any of these.
     modality : str
         ``"CT"`` or ``"MR"`` settles it; ``""`` leaves it to DICOM's tag or a guess.
     series : str
@@ -85,7 +85,7 @@ class ScanReader(RefusingReader):
         return True
 
     def load(self, paths: tuple[Path, ...]) -> Scan:
-        """Read the one scan at the path, or the slices or pictures at the paths."""
+        """Read the one scan at the path, or the slices or 2D images at the paths."""
         if len(paths) > 1:
             return self._load_files(paths)
         (path,) = paths
@@ -114,13 +114,13 @@ class ScanReader(RefusingReader):
     def _load_folder(self, folder: Path) -> Scan:
         contents = look(folder)
         if contents.dicom and not contents.volumes:
-            # Pictures beside a series are its thumbnails.
+            # 2D images beside a series are its thumbnails.
             return dicom.DicomReader(series=self.series).load((folder,))
-        scans = [*contents.volumes, *contents.zips, *contents.pictures]
+        scans = [*contents.volumes, *contents.zips, *contents.images]
         if len(scans) > 1 or (scans and contents.dicom):
             raise AmbiguousInput(_listing(contents), path=folder, remedy="give one of them")
-        if contents.pictures:
-            return PictureReader().load((scans[0],))
+        if contents.images:
+            return Image2DReader().load((scans[0],))
         if scans:
             return self.load((scans[0],))
         raise Unreadable("no scan in this folder", path=folder)
@@ -136,7 +136,7 @@ def _listing(contents: Contents) -> str:
     kinds = {
         "DICOM files": len(contents.dicom),
         "volume files": len(contents.volumes),
-        "folders of pictures": len(contents.pictures),
+        "folders of 2D images": len(contents.images),
         "zips": len(contents.zips),
     }
     held = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
@@ -146,7 +146,7 @@ def _listing(contents: Contents) -> str:
 _WRITERS: dict[str, type[ScanWriter]] = {
     **dict.fromkeys(nifti.SUFFIXES, NiftiWriter),
     **dict.fromkeys((".mha", ".nrrd"), ItkWriter),
-    **dict.fromkeys(image2d.SUFFIXES, PictureWriter),
+    **dict.fromkeys(image2d.SUFFIXES, Image2DWriter),
 }
 
 WRITABLE = (*_WRITERS, ".dcm")
@@ -161,8 +161,8 @@ def write(image: MetaTensor, path: str | PathLike[str], *, overwrite: bool = Fal
     image : MetaTensor
         Float32 of shape (1, X, Y, Z) whose shape and affine agree with its ``meta["source"]``.
     path : path
-        ``.nii``, ``.nii.gz``, ``.mha``, ``.nrrd``; for pictures ``.png``, ``.jpg``, ``.tif``; no
-        suffix, ``.dcm`` or an existing folder for a folder: of DICOM, or of PNGs for pictures.
+        ``.nii``, ``.nii.gz``, ``.mha``, ``.nrrd``; for 2D images ``.png``, ``.jpg``, ``.tif``; no
+        suffix, ``.dcm`` or an existing folder for a folder: of DICOM, or of PNGs for 2D images.
     overwrite : bool
         Replace what is there.
 
@@ -195,7 +195,7 @@ def write(image: MetaTensor, path: str | PathLike[str], *, overwrite: bool = Fal
     path = Path(path)
     source = check_source(image, path)
     if path.is_dir() or path.suffix.lower() in ("", ".dcm"):
-        if source["kind"] == "picture":
+        if source["kind"] == "image":
             write_stack(image, path, overwrite=overwrite)
         else:
             dicom.write_series(image, path, overwrite=overwrite)

@@ -31,7 +31,7 @@ from medtranslate.imaging.base import (
     to_float32,
     to_stored,
 )
-from medtranslate.imaging.guess_modality import guess_volume, labelled
+from medtranslate.imaging.guess_modality import guess_volume, labeled
 from medtranslate.imaging.source import (
     LPS_TO_RAS,
     Scan,
@@ -195,7 +195,7 @@ def judge(
 def tagged_modality(reader: sitk.ImageFileReader) -> tuple[str, str] | None:
     """Give the modality that a header or a label states, with its basis, else None."""
     modality = _MODALITY_KEYS.get(_metadata(reader, "Modality"), "")
-    return (modality, "header Modality") if modality else labelled(label_of(reader))
+    return (modality, "header Modality") if modality else labeled(label_of(reader))
 
 
 def label_of(reader: sitk.ImageFileReader | sitk.Image) -> str:

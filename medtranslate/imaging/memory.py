@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from medtranslate.errors import InvalidOption, MedTranslateError, Unsupported
 from medtranslate.imaging import dicom, nifti
 from medtranslate.imaging.base import settled, to_float32, to_integers
-from medtranslate.imaging.guess_modality import guess_volume, labelled
+from medtranslate.imaging.guess_modality import guess_volume, labeled
 from medtranslate.imaging.io import read
 from medtranslate.imaging.itk import affine_ras, label_of
 from medtranslate.imaging.nifti import derived_header
@@ -126,7 +126,7 @@ def _from_sitk(image: sitk.Image, modality: str) -> MetaTensor:
     path = Path("SimpleITK image")
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise Unsupported("voxels with several or complex components are no scan", path=path)
-    stated = labelled(label_of(image)) or ("", "")
+    stated = labeled(label_of(image)) or ("", "")
     return _volume(sitk.GetArrayFromImage(image).T, affine_ras(image), stated, modality, str(path))
 
 
@@ -216,7 +216,7 @@ def from_nibabel(image: nib.Nifti1Image, *, modality: str = "") -> MetaTensor:
     shape = check_shape(image.shape, path)
     numbers = image.get_fdata(caching="unchanged", dtype=np.float32).reshape(shape, order="F")
     voxels = to_float32(numbers, 1.0, 0.0, path)
-    found, basis = labelled(nifti.description(header)) or guess_volume(voxels)
+    found, basis = labeled(nifti.description(header)) or guess_volume(voxels)
     source = make_source(
         format="nifti",
         kind="volume",

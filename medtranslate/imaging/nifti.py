@@ -37,7 +37,7 @@ from medtranslate.imaging.base import (
     to_float32,
     to_stored,
 )
-from medtranslate.imaging.guess_modality import guess_volume, labelled
+from medtranslate.imaging.guess_modality import guess_volume, labeled
 from medtranslate.imaging.source import (
     Scan,
     check_affine,
@@ -50,7 +50,7 @@ from medtranslate.imaging.source import (
 SUFFIXES = (".nii", ".nii.gz")
 
 GZIP_LEVEL = 1
-"""A higher level takes many times as long and saves a few per cent on a scan."""
+"""A higher level takes many times as long and saves a few percent on a scan."""
 
 _GREATEST_DEFLATE_RATIO = 1032
 """Bytes that one byte of a deflate stream can stand for at most (zlib's technical notes)."""
@@ -91,7 +91,7 @@ class NiftiReader(RefusingReader):
         if beyond_float32(stored):
             faults.append("Integers beyond 2^24 are rounded to float32.")
         voxels = to_float32(stored, *scaling(header), path=path)
-        modality, basis = labelled(description(header)) or guess_volume(voxels)
+        modality, basis = labeled(description(header)) or guess_volume(voxels)
         source = make_source(
             format="nifti",
             kind="volume",

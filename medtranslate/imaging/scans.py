@@ -154,7 +154,7 @@ class FoundScan:
 
     @property
     def kind(self) -> str:
-        """``"volume"``, ``"picture"``, or ``""`` where it cannot be read."""
+        """``"volume"``, ``"image"``, or ``""`` where it cannot be read."""
         return self.finding.kind
 
     @property
@@ -228,7 +228,7 @@ class FolderScans:
 
     @property
     def kind(self) -> str:
-        """``"picture"`` where all scans are 2D images, else ``"volume"``; ``""`` without scans."""
+        """``"image"`` where all scans are 2D images, else ``"volume"``; ``""`` without scans."""
         kinds = {scan.kind for scan in self.scans}
         return "volume" if len(kinds) > 1 else "".join(kinds)
 
@@ -403,14 +403,14 @@ _SAMPLE = 48
 _AGREEMENT = 0.75  # of those that can be told: one of a few may be misjudged, a mixed folder not
 
 
-def vote(folder: Path, pictures: Sequence[Path]) -> tuple[str, str]:
-    """Guess the modality of a folder from an even sample of its pictures.
+def vote(folder: Path, images: Sequence[Path]) -> tuple[str, str]:
+    """Guess the modality of a folder from an even sample of its 2D images.
 
     Parameters
     ----------
     folder : Path
         Named in the error.
-    pictures : sequence of Path
+    images : sequence of Path
         In order; those that cannot be read have no vote.
 
     Returns
@@ -421,22 +421,22 @@ def vote(folder: Path, pictures: Sequence[Path]) -> tuple[str, str]:
     Raises
     ------
     WrongModality
-        The pictures disagree, or cannot be told.
+        The 2D images disagree, or cannot be told.
     """
-    step = max(1, len(pictures) // _SAMPLE)
-    votes = Counter(filter(None, map(_look, pictures[::step])))
-    looked = len(pictures[::step])
+    step = max(1, len(images) // _SAMPLE)
+    votes = Counter(filter(None, map(_look, images[::step])))
+    looked = len(images[::step])
     told = votes["CT"] + votes["MR"]
     winner, most = votes.most_common(1)[0] if told else ("", 0)
-    counts = f"of {looked} pictures {votes['CT']} look like CT and {votes['MR']} like MR"
+    counts = f"of {looked} images {votes['CT']} look like CT and {votes['MR']} like MR"
     if not told or most < _AGREEMENT * told:
         hint = "say which: --from ct or --from mri"
         raise WrongModality(f"cannot tell CT from MR: {counts}", path=folder, remedy=hint)
     return winner, f"guess: {counts}"
 
 
-def _look(picture: Path) -> str:
+def _look(path: Path) -> str:
     try:
-        return str(read(picture).meta["source"]["modality"])
+        return str(read(path).meta["source"]["modality"])
     except MedTranslateError:
         return ""

@@ -162,9 +162,9 @@ def make_source(
     Parameters
     ----------
     format : str
-        ``"nifti"``, ``"metaimage"``, ``"nrrd"``, ``"picture"``, ``"dicom"`` or ``"array"``.
+        ``"nifti"``, ``"metaimage"``, ``"nrrd"``, ``"image"``, ``"dicom"`` or ``"array"``.
     kind : str
-        ``"volume"`` or ``"picture"``.
+        ``"volume"`` or ``"image"``.
     shape : iterable of int
         (X, Y, Z) as read.
     affine : numpy.ndarray

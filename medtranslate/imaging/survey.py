@@ -15,8 +15,8 @@ from medtranslate.files import check_present
 from medtranslate.imaging import archive, dicom, image2d, itk, nifti
 from medtranslate.imaging.base import Finding
 from medtranslate.imaging.dicom.read.files import looks_like_dicom, walk
-from medtranslate.imaging.guess_modality import labelled
-from medtranslate.imaging.image2d import described, natural_key, opened_picture
+from medtranslate.imaging.guess_modality import labeled
+from medtranslate.imaging.image2d import described, natural_key, opened_image
 from medtranslate.imaging.itk import companion, judge, label_of, open_header, tagged_modality
 from medtranslate.imaging.source import check_shape
 
@@ -35,7 +35,7 @@ def survey(path: str | PathLike[str]) -> list[Finding]:
     Returns
     -------
     list of Finding
-        One a scan: each DICOM series, each volume file, each picture. What cannot be read is a
+        One a scan: each DICOM series, each volume file, each image. What cannot be read is a
         finding with an `error`. In DICOM and of a translated image the modality is known;
         elsewhere it takes the voxels, and `read` guesses it.
 
@@ -68,8 +68,8 @@ def survey(path: str | PathLike[str]) -> list[Finding]:
 def _survey_folder(folder: Path) -> list[Finding]:
     contents = look(folder)
     found = dicom.find_series(folder) if contents.dicom else []
-    pictures = [file for files in contents.pictures.values() for file in files]
-    single = [*contents.volumes, *pictures, *contents.zips, *contents.strangers]
+    images = [file for files in contents.images.values() for file in files]
+    single = [*contents.volumes, *images, *contents.zips, *contents.strangers]
     for file in sorted(single, key=lambda file: (str(file.parent), natural_key(file))):
         found.extend(_survey_file(file))
     return found
@@ -102,7 +102,7 @@ def _look_at_nifti(path: Path) -> Finding:
     header = nifti.read_header(path)
     faults = nifti.judge(header, path)
     description = nifti.description(header)
-    modality, basis = labelled(description) or _UNTOLD
+    modality, basis = labeled(description) or _UNTOLD
     return Finding(
         str(path),
         format="nifti",
@@ -133,15 +133,15 @@ def _look_at_itk(path: Path) -> Finding:
     )
 
 
-def _look_at_picture(path: Path) -> Finding:
-    with opened_picture(path) as picture:
-        shape = (picture.width, picture.height, getattr(picture, "n_frames", 1))
-        description = described(picture)
-    modality, basis = labelled(description) or _UNTOLD
+def _look_at_image(path: Path) -> Finding:
+    with opened_image(path) as image:
+        shape = (image.width, image.height, getattr(image, "n_frames", 1))
+        description = described(image)
+    modality, basis = labeled(description) or _UNTOLD
     return Finding(
         str(path),
-        format="picture",
-        kind="picture",
+        format="image",
+        kind="image",
         modality=modality,
         modality_basis=basis,
         description=description,
@@ -152,7 +152,7 @@ def _look_at_picture(path: Path) -> Finding:
 _LOOKS: dict[str, Callable[[Path], Finding]] = {
     "nifti": _look_at_nifti,
     "itk": _look_at_itk,
-    "picture": _look_at_picture,
+    "image": _look_at_image,
 }
 
 
@@ -180,7 +180,7 @@ _NOT_SCANS_BY_NAME = frozenset(
 _SUFFIXES = {
     **dict.fromkeys(nifti.SUFFIXES, "nifti"),
     **dict.fromkeys(itk.SUFFIXES, "itk"),
-    **dict.fromkeys(image2d.SUFFIXES, "picture"),
+    **dict.fromkeys(image2d.SUFFIXES, "image"),
     **dict.fromkeys((".dcm", ".ima"), "dicom"),
     archive.SUFFIX: "zip",
 }
@@ -189,10 +189,10 @@ SUFFIXES = tuple(_SUFFIXES)
 
 _MAGICS = {
     b"\x1f\x8b": "nifti",
-    b"\x89PNG": "picture",
-    b"\xff\xd8\xff": "picture",
-    b"II*\0": "picture",
-    b"MM\0*": "picture",
+    b"\x89PNG": "image",
+    b"\xff\xd8\xff": "image",
+    b"II*\0": "image",
+    b"MM\0*": "image",
     b"NRRD": "itk",
     b"PK\x03\x04": "zip",
     (348).to_bytes(4, "little"): "nifti",
@@ -212,8 +212,8 @@ class Contents:
         DICOM files, of however many series.
     volumes : list of Path
         NIfTI, MetaImage and NRRD files, one scan each.
-    pictures : dict
-        Pictures by the folder that they lie in directly; a folder of them is a stack.
+    images : dict
+        2D images by the folder that they lie in directly; a folder of them is a stack.
     zips : list of Path
         Zips.
     strangers : list of Path
@@ -222,7 +222,7 @@ class Contents:
 
     dicom: list[Path] = field(default_factory=list)
     volumes: list[Path] = field(default_factory=list)
-    pictures: dict[Path, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    images: dict[Path, list[Path]] = field(default_factory=lambda: defaultdict(list))
     zips: list[Path] = field(default_factory=list)
     strangers: list[Path] = field(default_factory=list)
 
@@ -233,7 +233,7 @@ def format_of(path: Path) -> str:
     Returns
     -------
     str
-        ``"nifti"``, ``"itk"``, ``"picture"``, ``"dicom"``, ``"zip"``, or ``""`` for a stranger.
+        ``"nifti"``, ``"itk"``, ``"image"``, ``"dicom"``, ``"zip"``, or ``""`` for a stranger.
     """
     name = path.name.lower()
     by_name = [kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix)]
@@ -268,8 +268,8 @@ def look(folder: Path) -> Contents:
                 contents.dicom.append(path)
             case "nifti" | "itk":
                 contents.volumes.append(path)
-            case "picture":
-                contents.pictures[path.parent].append(path)
+            case "image":
+                contents.images[path.parent].append(path)
             case "zip":
                 contents.zips.append(path)
             case _ if not _is_beside(path):

@@ -1,7 +1,7 @@
 """What label maps lack: age and build of other people, fat and muscle, air cells, cut fields.
 
 Everything works on class maps ``(N, sublayers, H, W)``, decided in the middle layer, so that a
-change has the same place in CT and MR: both are rendered afterwards.
+change has the same place in CT and MR: both are rendered afterward.
 """
 
 from __future__ import annotations

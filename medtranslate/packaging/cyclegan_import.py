@@ -86,7 +86,7 @@ def whole_image_recipes() -> list[Path]:
 
     An image of 256x256 goes through unchanged.
     """
-    names = ("ct-volume", "mr-volume", "whole-picture/ct-picture", "whole-picture/mr-picture")
+    names = ("ct-volume", "mr-volume", "whole-image/ct-image", "whole-image/mr-image")
     return [shipped(f"transforms/{name}.yaml") for name in names]
 
 
@@ -340,7 +340,7 @@ def _load(path: Path) -> Any:
 
 def _check_entry(path: Path, name: Any, value: Any) -> None:
     if isinstance(name, str) and isinstance(value, torch.Tensor):
-        # Counters of batches are whole numbers; sparse and quantised tensors are no weights.
+        # Counters of batches are whole numbers; sparse and quantized tensors are no weights.
         if value.layout == torch.strided and not value.is_quantized and not value.is_complex():
             return
         _refuse(path, f"{name} is no plain tensor")

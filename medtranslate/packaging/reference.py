@@ -130,7 +130,7 @@ def reference_translator(bundle: Bundle) -> Translator:
 def phantom_kind(bundle: Bundle, to: str) -> str:
     """Return the kind of phantom that a bundle's recipes take: a volume, else a 2D image."""
     pair = {f"{modality}-volume" for modality in Modality}
-    return "volume" if pair <= set(bundle.recipes) else "picture"
+    return "volume" if pair <= set(bundle.recipes) else "image"
 
 
 def phantom_scan(modality: str, kind: str) -> MetaTensor:
@@ -139,9 +139,9 @@ def phantom_scan(modality: str, kind: str) -> MetaTensor:
     Parameters
     ----------
     modality : {"CT", "MR"}
-    kind : {"volume", "picture"}
+    kind : {"volume", "image"}
     """
-    scan = _PHANTOM.volume() if kind == "volume" else _PHANTOM.picture()
+    scan = _PHANTOM.volume() if kind == "volume" else _PHANTOM.image_2d()
     if modality == "CT":
         return scan
     voxels = scan.as_tensor().numpy()

@@ -223,7 +223,7 @@ def write_map(
         It exists, or cannot be written.
     """
     image = measure.map
-    is_2d = image.meta["source"]["kind"] == "picture"
+    is_2d = image.meta["source"]["kind"] == "image"
     _round(image, 1.0 if is_2d else _step(measure))
     dtype = image.meta["source"]["dtype"] if is_2d else "float32"
     image.meta["synthesis"] = {**synthesis, **_labels(measure, synthesis), "dtype": dtype}
@@ -420,7 +420,7 @@ def _outside_field(place: Placement, image: MetaTensor, recipe: Recipe) -> int:
     """Count voxels outside the network's field of view, above the level of tissue."""
     volume = image.as_tensor()[0].detach().cpu()
     beyond = ~place.seen
-    if recipe.tissue is None or recipe.kind == "picture" or not beyond.any():
+    if recipe.tissue is None or recipe.kind == "image" or not beyond.any():
         return 0
     coarse = volume[tuple(slice(None, None, max(1, n // 64)) for n in volume.shape)]
     level = recipe.tissue.threshold.level(coarse.float().numpy())

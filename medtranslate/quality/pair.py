@@ -111,7 +111,7 @@ class Pair:
     @property
     def written_units(self) -> str:
         """The translation's: ``"HU"``, ``"arbitrary units"`` or ``"gray levels"``."""
-        if self.source["kind"] == "picture":
+        if self.source["kind"] == "image":
             return "gray levels"
         return Modality.parse(self.to).unit
 
@@ -178,7 +178,7 @@ def like_scan(voxels: torch.Tensor, image: MetaTensor, source: Mapping[str, Any]
 
 def units_of(source: Mapping[str, Any]) -> str:
     """Return the units of a scan, from its source record."""
-    if source["kind"] == "picture":
+    if source["kind"] == "image":
         return "gray levels"
     return "HU" if source["modality"] == "CT" else "scanner units"
 

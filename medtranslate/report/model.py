@@ -111,8 +111,8 @@ class SourceRecord(_Part):
 
     format: str
     """File format, such as ``nifti`` or ``dicom``."""
-    kind: Literal["volume", "picture"]
-    """``picture`` is a 2D image without spacing and units."""
+    kind: Literal["volume", "image"]
+    """``image`` is a 2D image without spacing and units."""
     modality: Literal["CT", "MR", ""]
     """Empty where it could not be determined, so that the conversion failed."""
     modality_basis: str

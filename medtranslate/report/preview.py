@@ -210,7 +210,7 @@ def _choose(result: NDArray[np.float32], background: float, count: int) -> list[
 
 
 def _range_of_source(values: NDArray[np.float32], record: dict[str, Any]) -> tuple[float, float]:
-    if record["kind"] == "picture":
+    if record["kind"] == "image":
         return 0.0, 65535.0 if record["dtype"] == "uint16" else 255.0
     return BRAIN_WINDOW if record["modality"] == "CT" else _percentiles(values)
 
@@ -218,7 +218,7 @@ def _range_of_source(values: NDArray[np.float32], record: dict[str, Any]) -> tup
 def _range_of_result(
     values: NDArray[np.float32], record: dict[str, Any], synthesis: dict[str, Any]
 ) -> tuple[float, float]:
-    if record["kind"] == "picture":
+    if record["kind"] == "image":
         return 0.0, 255.0
     if synthesis["window"]:
         low, high = synthesis["window"]

@@ -86,7 +86,7 @@ _CHUNK = 1024
 def groups_of_copies(prepared: PreparedSet) -> list[list[str]]:
     """Return the names of scans that hold near copies of one another, a list for each group.
 
-    Neighbouring slices of one scan are alike by nature, so only different scans are compared.
+    Neighboring slices of one scan are alike by nature, so only different scans are compared.
     """
     leader = list(range(len(prepared.records)))
 

@@ -179,7 +179,7 @@ class AxialSlices(SliceGeometry):
         shape : (X, Y, Z)
             The volume's grid.
         affine : float array (4, 4)
-            Voxels to RAS millimetres; oblique and sheared ones too.
+            Voxels to RAS millimeters; oblique and sheared ones too.
         center : (x, y, z)
             Voxel coordinates of the head's center: the field is centered on it along an axis that
             is longer than the field, else on the center of the grid.

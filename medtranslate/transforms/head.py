@@ -40,7 +40,7 @@ class FixedThreshold:
     ----------
     value : float
         In the image's units: HU for a volume (-300 lies between air and fat), share of full white
-        for a picture.
+        for a 2D image.
     """
 
     value: float

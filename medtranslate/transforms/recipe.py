@@ -95,7 +95,7 @@ class Recipe:
     modality : str
         ``"CT"`` or ``"MR"``.
     kind : str
-        ``"volume"`` or ``"picture"``.
+        ``"volume"`` or ``"image"``.
     geometry : Compose
         From the scan's grid to the network's; what a conversion undoes of its source.
     intensity : MapTransform
@@ -317,7 +317,7 @@ def load_recipe(path: str | Path) -> Recipe:
     for key in content:
         if key not in _SECTIONS:
             refuse(path, str(key), f"is no section of a recipe ({', '.join(_SECTIONS)})")
-    for key, known in (("modality", ("CT", "MR")), ("kind", ("volume", "picture"))):
+    for key, known in (("modality", ("CT", "MR")), ("kind", ("volume", "image"))):
         value = build(content.get(key), {}, path, key)
         if value not in known:
             refuse(path, key, f"must be one of {', '.join(known)}")

@@ -142,7 +142,7 @@ class Translator:
             A nibabel image for a nibabel image (int16, with the label in its header), else a
             MetaTensor of the same shape, affine and metadata on the CPU, float32 whole numbers:
             HU in the bundle's window inside the head and -1000 elsewhere for CT, 0 to 4095 in
-            arbitrary units for MR, gray levels for pictures. ``meta["synthesis"]`` says which
+            arbitrary units for MR, gray levels for 2D images. ``meta["synthesis"]`` says which
             model made it, ``meta["quality"]["domain"]`` what the domain check found
             (``docs/architecture.md`` has the keys).
 
@@ -366,8 +366,8 @@ class Translator:
 
 
 def _if_dark(image: MetaTensor, source: Mapping[str, Any]) -> str | None:
-    """Say what to do about a picture whose gray levels do not fill its bits, if it is one."""
-    if source["kind"] != "picture":
+    """Say what to do about a 2D image whose gray levels do not fill its bits, if it is one."""
+    if source["kind"] != "image":
         return None
     white, brightest = full_white(image), float(image.max())
     if not 0 < brightest < white / 4:

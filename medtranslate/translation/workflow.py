@@ -52,7 +52,7 @@ def recipes(translator: Translator, to: str, kind: str = "") -> Recipes:
     to : str
         ``"mri"`` or ``"ct"``.
     kind : str
-        ``"volume"`` or ``"picture"``; ``""`` for volumes, or pictures where the model takes only
+        ``"volume"`` or ``"image"``; ``""`` for volumes, or 2D images where the model takes only
         these.
 
     Raises
@@ -62,7 +62,7 @@ def recipes(translator: Translator, to: str, kind: str = "") -> Recipes:
     """
     target, bundle = Modality.parse(to, "to"), translator.bundle
     if not kind:
-        kind = "volume" if f"{target.other}-volume" in bundle.recipes else "picture"
+        kind = "volume" if f"{target.other}-volume" in bundle.recipes else "image"
     return Recipes(bundle.recipe(target.other, kind), bundle.recipe(target, kind))
 
 
@@ -181,14 +181,14 @@ class ResultWriter(ScanWriter):
 class Scans(Sequence[dict[str, str]]):
     """The scans at a path, for a MONAI dataset; looked for when first asked for.
 
-    Items are ``{"image": path, "kind": "volume" or "picture"}``, in the folder's order. Pictures
+    Items are ``{"image": path, "kind": "volume" or "image"}``, in the folder's order. 2D images
     beside volumes are passed over, and so are results of earlier translations. A path that is not
     there counts as empty, so that a workflow can be built before there is data; `check` refuses it.
 
     Parameters
     ----------
     path : path
-        A file, a DICOM series' folder, a zip, or a folder of volumes or of pictures.
+        A file, a DICOM series' folder, a zip, or a folder of volumes or of 2D images.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -210,13 +210,13 @@ class Scans(Sequence[dict[str, str]]):
 
     @property
     def kind(self) -> str:
-        """``"volume"`` or ``"picture"``; ``""`` where there is no scan."""
+        """``"volume"`` or ``"image"``; ``""`` where there is no scan."""
         return self._found[0]["kind"] if self._found else ""
 
     @property
     def suffix(self) -> str:
-        """How results are called: ``.png`` for pictures, else ``.nii.gz``."""
-        return ".png" if self.kind == "picture" else ".nii.gz"
+        """How results are called: ``.png`` for 2D images, else ``.nii.gz``."""
+        return ".png" if self.kind == "image" else ".nii.gz"
 
     @property
     def root(self) -> str:

@@ -318,8 +318,8 @@ def test_a_recipe_that_could_not_be_loaded_is_not_saved(tmp_path):
 def test_no_recipe_for_a_kind(tmp_path):
     only = shipped_recipes()[:1]
     folder = save_bundle(tmp_path / "model", tiny_networks(), only, name="x", version="1")
-    with pytest.raises(ModelUnusable, match="no recipe for a MR picture"):
-        Bundle.load(folder).recipe("MR", "picture")
+    with pytest.raises(ModelUnusable, match="no recipe for a MR image"):
+        Bundle.load(folder).recipe("MR", "image")
 
 
 def test_the_spec_and_the_network_agree():

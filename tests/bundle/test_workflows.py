@@ -111,11 +111,11 @@ def test_a_folder_of_volumes_keeps_its_layout(complete, scans, tmp_path) -> None
     assert [str(path) for path in made] == ["a/scan_mri.nii.gz", "b/scan_mri.nii.gz"]
 
 
-def test_a_folder_of_pictures(complete, tmp_path) -> None:
+def test_a_folder_of_2d_images(complete, tmp_path) -> None:
     (tmp_path / "in").mkdir()
-    picture = phantom_scan("CT", "picture")
+    image = phantom_scan("CT", "image")
     for name in ("one", "two"):
-        write(picture, tmp_path / "in" / f"{name}.png")
+        write(image, tmp_path / "in" / f"{name}.png")
 
     made = infer(complete, tmp_path / "in", tmp_path / "out", source="CT")
 

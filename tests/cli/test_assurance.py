@@ -144,15 +144,13 @@ def test_uneven_slices_have_no_map(convert, uneven_series, tmp_path, listed) -> 
     assert (tmp_path / "uneven_mri_error.nii.gz").is_file()
 
 
-def test_pictures_have_maps_in_a_folder_beside(convert, pictures, tmp_path) -> None:
-    done = convert(
-        pictures, "--to", "mri", "--from", "ct", "--map", "--report", tmp_path / "r.json"
-    )
+def test_2d_images_have_maps_in_a_folder_beside(convert, images, tmp_path) -> None:
+    done = convert(images, "--to", "mri", "--from", "ct", "--map", "--report", tmp_path / "r.json")
 
     assert done.code == 0, done.err
     maps = tmp_path / "slices_mri_error"
     assert {path.name for path in maps.iterdir()} == {"a1.png", "a2.png", "a10.png"}
-    assert Image.open(maps / "a10.png").size == Image.open(pictures / "a10.jpg").size
+    assert Image.open(maps / "a10.png").size == Image.open(images / "a10.jpg").size
     told = reported(tmp_path / "r.json")["conversions"]
     assert {one["cycle_error"]["units"] for one in told} == {"gray levels"}
     mean = np.mean([one["cycle_error"]["error"] for one in told])
@@ -160,7 +158,7 @@ def test_pictures_have_maps_in_a_folder_beside(convert, pictures, tmp_path) -> N
 
     (maps / "a2.png").unlink()
     Path(tmp_path / "slices_mri" / "a2.png").unlink()
-    again = convert(pictures, "--to", "mri", "--from", "ct", "--map", "--no-preview")
+    again = convert(images, "--to", "mri", "--from", "ct", "--map", "--no-preview")
     assert again.code == OutputExists.exit_code and (maps / "a2.png").is_file()
 
 
@@ -308,7 +306,7 @@ def test_force_converts_what_is_refused_and_says_so(convert, ct, judged, tmp_pat
     assert any("--force" in note for note in one["warnings"])
 
 
-def test_a_warning_is_a_note(convert, ct, pictures, judged, tmp_path) -> None:
+def test_a_warning_is_a_note(convert, ct, images, judged, tmp_path) -> None:
     judged("warned")
 
     done = convert(ct, "--to", "mri", "--report", tmp_path / "r.json")
@@ -316,15 +314,15 @@ def test_a_warning_is_a_note(convert, ct, pictures, judged, tmp_path) -> None:
     (one,) = reported(tmp_path / "r.json")["conversions"]
     assert one["domain"]["verdict"] == "warned" and one["domain"]["forced"] is False
 
-    done = convert(pictures, "--to", "mri", "--from", "ct")
+    done = convert(images, "--to", "mri", "--from", "ct")
     assert "the domain check warns of 3 of 3 images" in done.err and done.err.count("\n") == 1
 
 
-def test_every_kind_of_ending_is_in_the_schema(convert, ct, pictures, tmp_path) -> None:
-    (pictures / "a3.png").write_bytes(b"")
+def test_every_kind_of_ending_is_in_the_schema(convert, ct, images, tmp_path) -> None:
+    (images / "a3.png").write_bytes(b"")
 
     done = convert(
-        ct, tmp_path / "gone.nii", pictures, "--to", "mri", "--from", "ct", "--report", "-"
+        ct, tmp_path / "gone.nii", images, "--to", "mri", "--from", "ct", "--report", "-"
     )
 
     told = json.loads(done.out)
@@ -354,7 +352,7 @@ def test_a_page_shows_the_worst_slices_and_needs_no_network(convert, ct, tmp_pat
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert done.code == 0, done.err
     assert page.count("data:image/png;base64,") >= 8
-    # Not "http" alone, which the letters of a picture may spell.
+    # Not "http" alone, which the letters of a 2D image may spell.
     assert "://" not in page and "<script" not in page and "<link" not in page
     assert "NOT FOR DIAGNOSIS" in page and "Cycle error" in page and "scan_mri.nii.gz" in page
     again = convert(ct, "--to", "mri", "--report", tmp_path / "r.html", "-o", tmp_path / "b.nii")
@@ -362,14 +360,14 @@ def test_a_page_shows_the_worst_slices_and_needs_no_network(convert, ct, tmp_pat
 
 
 def test_a_page_of_many_scans_shows_those_that_lost_most(
-    convert, pictures, tmp_path, monkeypatch
+    convert, images, tmp_path, monkeypatch
 ) -> None:
     from medtranslate.conversion import conversions
 
     monkeypatch.setattr(conversions, "_ON_A_PAGE", 1)
     arguments = ["--report", tmp_path / "r.html", "--report", tmp_path / "r.json"]
 
-    assert convert(pictures, "--to", "mri", "--from", "ct", *arguments).code == 0
+    assert convert(images, "--to", "mri", "--from", "ct", *arguments).code == 0
 
     told = reported(tmp_path / "r.json")["conversions"]
     lost = {Path(one["input"]["path"]).name: one["cycle_error"]["error"] for one in told}
@@ -378,17 +376,17 @@ def test_a_page_of_many_scans_shows_those_that_lost_most(
     assert len(shown) == 1 and lost[shown[0].split("<")[0]] == max(lost.values())
 
 
-def test_a_stack_and_a_jpeg_have_maps_that_can_hold_them(convert, pictures, tmp_path) -> None:
+def test_a_stack_and_a_jpeg_have_maps_that_can_hold_them(convert, images, tmp_path) -> None:
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as packed:
         for name in ("a1.png", "a2.png"):
-            packed.write(pictures / name, name)
+            packed.write(images / name, name)
 
     done = convert(
-        tmp_path / "packed.zip", pictures / "a1.png", "--to", "mri", "--from", "ct", "--map",
+        tmp_path / "packed.zip", images / "a1.png", "--to", "mri", "--from", "ct", "--map",
         "--format", "jpg", "--no-preview",
     )  # fmt: skip
     assert done.code == Unsupported.exit_code and "do not fit into one file" in done.err
-    assert Image.open(pictures / "a1_mri_error.png").size == (96, 96)
+    assert Image.open(images / "a1_mri_error.png").size == (96, 96)
 
     done = convert(tmp_path / "packed.zip", "--to", "mri", "--from", "ct", "--map")
     assert done.code == 0, done.err

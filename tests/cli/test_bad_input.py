@@ -77,7 +77,7 @@ def _affine(row: list[float]) -> Callable[[Path], Path]:
     return make
 
 
-def coloured(folder: Path) -> Path:
+def colored(folder: Path) -> Path:
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[10:50, 10:50] = 120
     pixels[20:24, 12:40] = (255, 255, 0)  # yellow text
@@ -126,7 +126,7 @@ CASES = {
     "infinite": (_with(np.inf), 5, "NaN or infinite"),
     "zero affine": (_affine([0.0, 0.0, 0.0, 0.0]), 5, "affine"),
     "non-finite affine": (_affine([np.nan, 0.0, 0.0, 0.0]), 5, "affine"),
-    "coloured text": (coloured, 5, "colour"),
+    "colored text": (colored, 5, "color"),
     "alpha": (transparent, 5, "alpha"),
     "target already": (magnetic, 6, "is MR already"),
     "no head": (headless, 7, "no head"),
@@ -168,11 +168,11 @@ def test_an_unknown_suffix_is_refused(convert, ct, tmp_path) -> None:
     assert done.code == 5 and "no file is written as .xyz" in done.err and ".nii.gz" in done.err
 
 
-def test_a_volume_does_not_become_a_picture_nor_a_picture_dicom(convert, ct, pictures) -> None:
+def test_a_volume_does_not_become_a_2d_image_nor_a_2d_image_dicom(convert, ct, images) -> None:
     done = convert(ct, "--to", "mri", "--format", "png")
     assert done.code == 5 and "would lose its spacing" in done.err
 
-    done = convert(pictures / "a1.png", "--to", "mri", "--from", "ct", "--format", "dicom")
+    done = convert(images / "a1.png", "--to", "mri", "--from", "ct", "--format", "dicom")
     assert done.code == 5 and "no position in space" in done.err
 
 
@@ -183,8 +183,8 @@ def test_an_empty_name_is_not_the_current_folder(command, arguments) -> None:
     assert done.code == 2 and "is empty; is a variable unset?" in done.err
 
 
-def test_only_dicom_has_series_to_choose_from(convert, ct, pictures, tmp_path) -> None:
-    for scan in (ct, pictures):
+def test_only_dicom_has_series_to_choose_from(convert, ct, images, tmp_path) -> None:
+    for scan in (ct, images):
         done = convert(scan, "--to", "mri", "--from", "ct", "--series", "2")
         assert done.code == 5 and "holds no DICOM, so no series '2'" in done.err
 

@@ -14,27 +14,27 @@ from medtranslate.phantom import Phantom
 
 @pytest.fixture
 def weights(tmp_path):
-    """A colour generator as the other program saves it."""
+    """A color generator as the other program saves it."""
     path = tmp_path / "latest_net_G_A.pth"
     torch.save(foreign(resnet(3)), path)
     return path
 
 
-def test_a_picture_is_converted_as_the_generator_would(command, weights, tmp_path):
+def test_a_2d_image_is_converted_as_the_generator_would(command, weights, tmp_path):
     bundle = tmp_path / "theirs"
     done = command("bundle", "import-cyclegan", "--ct-to-mri", weights, "-o", bundle)
     assert (done.code, done.err) == (0, "")
     assert done.out == f"{bundle}: makes mri\n"
     assert (bundle / "configs/reference.json").is_file()
 
-    grey = Phantom((256, 256, 2), (0.9, 0.9, 9.0)).picture().as_tensor()[0, ..., 0].T.numpy()
-    Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "ct.png")
+    gray = Phantom((256, 256, 2), (0.9, 0.9, 9.0)).image_2d().as_tensor()[0, ..., 0].T.numpy()
+    Image.fromarray(gray.astype(np.uint8)).save(tmp_path / "ct.png")
     options = ("--from", "ct", "--to", "mri", "--bundle", bundle, "--device", "cpu", "--no-preview")
     done = command("convert", tmp_path / "ct.png", *options, "-o", tmp_path / "mri.png")
     assert done.code == 0, done.err
 
     with torch.inference_mode():
-        unit = torch.from_numpy(grey / 127.5 - 1).float()[None, None]
+        unit = torch.from_numpy(gray / 127.5 - 1).float()[None, None]
         made = GrayThroughRGB(resnet(3))(unit)[0, 0]
     there = ((made + 1) / 2 * 255).numpy().astype(np.uint8)  # cut, as the other program does
     here = np.asarray(Image.open(tmp_path / "mri.png"))

@@ -38,7 +38,7 @@ def test_a_ct_holds_hu_in_the_window_and_air_outside(convert, mr) -> None:
     assert np.all((values == -1000) | ((values >= -20) & (values <= 100)))
 
 
-def test_the_preview_lies_beside_the_result_and_is_labelled(convert, ct, listed) -> None:
+def test_the_preview_lies_beside_the_result_and_is_labeled(convert, ct, listed) -> None:
     convert(ct, "--to", "mri")
 
     preview = Image.open(ct.parent / "scan_mri_preview.png")
@@ -145,11 +145,11 @@ def test_earlier_results_of_other_formats_are_skipped(
 
 
 @pytest.mark.parametrize("format", ["jpg", "tif"])
-def test_earlier_images_of_other_formats_are_skipped(convert, pictures, tmp_path, format) -> None:
-    made = convert(pictures / "a1.png", "--to", "mri", "--format", format, "--no-cycle")
-    assert (pictures / f"a1_mri.{format}").is_file(), made.err
+def test_earlier_images_of_other_formats_are_skipped(convert, images, tmp_path, format) -> None:
+    made = convert(images / "a1.png", "--to", "mri", "--format", format, "--no-cycle")
+    assert (images / f"a1_mri.{format}").is_file(), made.err
 
-    again = convert(pictures, "--to", "mri", "-o", tmp_path / "out", "--no-cycle")
+    again = convert(images, "--to", "mri", "-o", tmp_path / "out", "--no-cycle")
 
     assert again.code == 0, again.err
     assert "2 files labeled as synthetic are skipped" in again.err  # and its preview
@@ -175,13 +175,13 @@ def test_what_is_given_twice_is_converted_once(convert, ct) -> None:
     assert done.out.count("scan_mri.nii.gz") == 1
 
 
-def test_a_folder_of_pictures_keeps_names_and_sizes(convert, pictures, tmp_path) -> None:
-    done = convert(pictures, "--to", "mri", "--from", "ct")
+def test_a_folder_of_2d_images_keeps_names_and_sizes(convert, images, tmp_path) -> None:
+    done = convert(images, "--to", "mri", "--from", "ct")
 
     out = tmp_path / "slices_mri"
     assert done.code == 0, done.err
     assert {path.name for path in out.iterdir()} == {"a1.png", "a2.png", "a10.png"}
-    for source in pictures.iterdir():
+    for source in images.iterdir():
         made = Image.open(out / f"{source.stem}.png")
         assert made.size == Image.open(source).size and made.mode == "L"
         assert made.info["Description"].startswith("SYNTHETIC MR from CT")
@@ -189,40 +189,40 @@ def test_a_folder_of_pictures_keeps_names_and_sizes(convert, pictures, tmp_path)
     assert "3 of 3 images" in done.out
 
 
-def test_a_folder_of_pictures_has_one_modality(convert, pictures, tmp_path, monkeypatch) -> None:
+def test_a_folder_of_2d_images_has_one_modality(convert, images, tmp_path, monkeypatch) -> None:
     from medtranslate.imaging import scans
 
     votes = {"a1.png": "CT", "a2.png": "CT", "a10.jpg": ""}
     monkeypatch.setattr(scans, "_look", lambda path: votes[path.name])
-    assert convert(pictures, "--to", "mri").code == 0
+    assert convert(images, "--to", "mri").code == 0
 
     monkeypatch.setattr(scans, "_look", lambda path: "MR")
-    done = convert(pictures, "--to", "mri", "--overwrite")
+    done = convert(images, "--to", "mri", "--overwrite")
     assert done.code == WrongModality.exit_code
     assert done.err.count("\n") == 1 and "slices: is MR already" in done.err
 
     votes = {"a1.png": "CT", "a2.png": "MR", "a10.jpg": "CT"}
     monkeypatch.setattr(scans, "_look", lambda path: votes[path.name])
-    done = convert(pictures, "--to", "mri", "--overwrite")
+    done = convert(images, "--to", "mri", "--overwrite")
     assert done.code == WrongModality.exit_code
-    assert "of 3 pictures 2 look like CT and 1 like MR" in done.err
+    assert "of 3 images 2 look like CT and 1 like MR" in done.err
 
 
-def test_pictures_and_a_volume_share_a_folder_of_results(convert, pictures, ct, tmp_path) -> None:
-    done = convert(pictures, ct, "--to", "mri", "--from", "ct", "-o", tmp_path / "new" / "out")
+def test_2d_images_and_a_volume_share_a_folder_of_results(convert, images, ct, tmp_path) -> None:
+    done = convert(images, ct, "--to", "mri", "--from", "ct", "-o", tmp_path / "new" / "out")
 
     assert done.code == 0, done.err
     assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == {
         *("slices_mri", "slices_mri_preview.png", "scan_mri.nii.gz", "scan_mri_preview.png"),
     }
-    again = convert(pictures, "--to", "mri", "--from", "ct", "-o", tmp_path / "new" / "out")
+    again = convert(images, "--to", "mri", "--from", "ct", "-o", tmp_path / "new" / "out")
     assert again.code == 0, again.err
     (tmp_path / "new" / "out" / "a1.png").unlink()
-    third = convert(pictures, "--to", "mri", "--from", "ct", "-o", tmp_path / "new" / "out")
+    third = convert(images, "--to", "mri", "--from", "ct", "-o", tmp_path / "new" / "out")
     assert third.code == 8 and third.err.count("\n") == 1 and "out_preview.png" in third.err
 
 
-def test_a_stranger_among_pictures_is_refused(convert, pictures, monkeypatch) -> None:
+def test_a_stranger_among_2d_images_is_refused(convert, images, monkeypatch) -> None:
     from medtranslate.conversion import scan
     from medtranslate.imaging import scans
 
@@ -236,18 +236,18 @@ def test_a_stranger_among_pictures_is_refused(convert, pictures, monkeypatch) ->
     monkeypatch.setattr(scans, "_look", lambda path: "CT")
     monkeypatch.setattr(scan, "read", stranger)
 
-    done = convert(pictures, "--to", "mri")
+    done = convert(images, "--to", "mri")
 
     assert done.code == WrongModality.exit_code
     assert "a2.png: looks like MR among 2D images that look like CT" in done.err
     assert "2 of 3 images" in done.out
-    assert convert(pictures, "--to", "mri", "--from", "ct", "--overwrite").code == 0
+    assert convert(images, "--to", "mri", "--from", "ct", "--overwrite").code == 0
 
 
-def test_one_bad_picture_leaves_the_others(convert, pictures, tmp_path) -> None:
-    (pictures / "a3.png").write_bytes(b"")
+def test_one_bad_image_leaves_the_others(convert, images, tmp_path) -> None:
+    (images / "a3.png").write_bytes(b"")
 
-    done = convert(pictures, "--to", "mri", "--from", "ct", "-o", tmp_path / "out")
+    done = convert(images, "--to", "mri", "--from", "ct", "-o", tmp_path / "out")
 
     assert done.code == 4 and "a3.png: the file is empty" in done.err
     assert len(list((tmp_path / "out").iterdir())) == 3

@@ -41,16 +41,16 @@ def test_a_fault_is_told(command, uneven_series) -> None:
     assert "not even" in command("inspect", uneven_series).out
 
 
-def test_a_folder_of_pictures_is_one_modality(command, pictures, monkeypatch) -> None:
+def test_a_folder_of_2d_images_is_one_modality(command, images, monkeypatch) -> None:
     from medtranslate.imaging import scans
 
     monkeypatch.setattr(scans, "_look", lambda path: "CT")
 
-    told = json.loads(command("inspect", pictures, "--json").out)
+    told = json.loads(command("inspect", images, "--json").out)
 
     assert told["modality"] == "CT"
     assert [one["shape"] for one in told["scans"]] == [[96, 96, 1], [96, 96, 1], [80, 80, 1]]
-    assert "all: CT (guess: of 3 pictures 3 look like CT" in command("inspect", pictures).out
+    assert "all: CT (guess: of 3 images 3 look like CT" in command("inspect", images).out
 
 
 def test_what_cannot_be_read_is_told_and_coded(command, tmp_path) -> None:

@@ -90,13 +90,13 @@ def test_a_scan_that_cannot_be_converted_is_raised_with_its_report(tiny, mr, tmp
     assert one["error"]["exit_code"] == WrongModality.exit_code
 
 
-def test_several_scans_are_for_convert_many(tiny, pictures, tmp_path, monkeypatch) -> None:
+def test_several_scans_are_for_convert_many(tiny, images, tmp_path, monkeypatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(Translator, "load", lambda *a, **k: pytest.fail("the model was loaded"))
         with pytest.raises(AmbiguousInput, match=r"holds 3 scans \(convert_many"):
-            convert(pictures, **tiny, modality="ct")
+            convert(images, **tiny, modality="ct")
 
-    done = list(convert_many(pictures, **tiny, modality="ct"))
+    done = list(convert_many(images, **tiny, modality="ct"))
     assert [one.of for one in done] == [3, 3, 3]
     assert {one.folder for one in done} == {tmp_path / "slices_mri"}
     assert len(list((tmp_path / "slices_mri").iterdir())) == 3

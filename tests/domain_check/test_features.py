@@ -38,9 +38,7 @@ def test_looks_are_finite_and_in_range(halves: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("axis", [2, 3])
-def test_mirroring_mirrors_the_picture_and_keeps_the_figures(
-    halves: torch.Tensor, axis: int
-) -> None:
+def test_mirroring_mirrors_the_image_and_keeps_the_figures(halves: torch.Tensor, axis: int) -> None:
     here, there = extract_features(halves, "CT"), extract_features(halves.flip(axis), "CT")
 
     assert torch.allclose(here.images, there.images.flip(axis), atol=1e-5)
@@ -57,7 +55,7 @@ def test_the_scale_of_mr_says_nothing(halves: torch.Tensor, gain: float, offset:
     assert torch.allclose(here.images, there.images, atol=1e-3)
 
 
-def test_where_the_head_lies_does_not_enter_the_picture(halves: torch.Tensor) -> None:
+def test_where_the_head_lies_does_not_enter_the_image(halves: torch.Tensor) -> None:
     here, there = (
         extract_features(halves, "CT"),
         extract_features(halves.roll((4, -6), (2, 3)), "CT"),

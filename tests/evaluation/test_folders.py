@@ -29,7 +29,7 @@ from medtranslate.files import shipped
 from medtranslate.transforms import Recipe, load_recipe
 
 PAPER = {
-    modality: load_recipe(shipped(f"transforms/whole-picture/{modality.lower()}-picture.yaml"))
+    modality: load_recipe(shipped(f"transforms/whole-image/{modality.lower()}-image.yaml"))
     for modality in ("CT", "MR")
 }
 
@@ -119,7 +119,7 @@ def test_images_of_the_papers_models_are_sized_as_the_floors_were(data: Path, mr
 def own_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the made models the recipes for images that training takes, not the paper's sizing."""
     own = {
-        modality: load_recipe(shipped(f"transforms/{modality.lower()}-picture.yaml"))
+        modality: load_recipe(shipped(f"transforms/{modality.lower()}-image.yaml"))
         for modality in ("CT", "MR")
     }
     monkeypatch.setattr(MadeBundle, "recipes", own)
@@ -139,7 +139,7 @@ def test_other_models_images_go_through_their_recipes(data: Path) -> None:
 def test_models_that_prepare_images_differently_are_refused(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = load_recipe(shipped("transforms/mr-picture.yaml"))
+    other = load_recipe(shipped("transforms/mr-image.yaml"))
     load = MadeTranslator.load.__func__
 
     def load_another(cls, bundle: str, *, device: str) -> MadeTranslator:
@@ -261,7 +261,7 @@ def test_images_that_the_models_recipes_refuse_are_left_out_and_named(data: Path
     marked.save(data / "testB" / "head003.png")
     found = plan(data).evaluator().data
     assert len(found.mri) == 7 and "head003" not in found.mri.names
-    assert found.mri.left_out[0].startswith("head003.png: colour")
+    assert found.mri.left_out[0].startswith("head003.png: color")
     assert found.records()[1].left_out == found.mri.left_out
     assert "1 MRI scan(s)" in found.warnings()[-1] and "head003.png" in found.warnings()[-1]
 

@@ -1,4 +1,4 @@
-"""Pictures as frames: sizing, refusals, and what tells CT from MRI."""
+"""2D images as frames: sizing, refusals, and what tells CT from MRI."""
 
 from __future__ import annotations
 

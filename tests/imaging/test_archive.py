@@ -58,7 +58,7 @@ def test_a_volume_in_a_zip(make_zip, nifti_file, voxels, temporaries):
     assert list(temporaries.iterdir()) == []
 
 
-def test_pictures_in_a_zip(make_zip, tmp_path, temporaries):
+def test_2d_images_in_a_zip(make_zip, tmp_path, temporaries):
     Image.fromarray(np.full((5, 6), 9, np.uint8)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     path = make_zip({"x/2.png": content, "x/10.png": content, "__MACOSX/x/._2.png": b"junk"})

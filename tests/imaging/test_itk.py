@@ -159,10 +159,10 @@ def test_the_file_with_the_voxels_is_missing(tmp_path, itk_image, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
-def test_colour_and_several_volumes_and_numbers_that_are_none(tmp_path, suffix):
+def test_color_and_several_volumes_and_numbers_that_are_none(tmp_path, suffix):
     path = tmp_path / f"scan{suffix}"
-    colour = sitk.GetImageFromArray(np.zeros((3, 4, 5, 3), np.uint8), isVector=True)
-    sitk.WriteImage(colour, str(path))
+    color = sitk.GetImageFromArray(np.zeros((3, 4, 5, 3), np.uint8), isVector=True)
+    sitk.WriteImage(color, str(path))
     refused(path, Unsupported, "several or complex components")
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4, 5)), isVector=False), str(path))
     refused(path, Unsupported, "holds 2 volumes")

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medtranslate.imaging.guess_modality import guess_picture, guess_volume
+from medtranslate.imaging.guess_modality import guess_image_2d, guess_volume
 
 Y, X = np.mgrid[-64:64, -64:64]
 RADIUS = np.hypot(X / 46, Y / 56).astype(np.float32)
 
 
 def head(skull: float, brain: float, scalp: float) -> np.ndarray:
-    """Grey levels (128, 128) of an oval head with a skull a tenth of its radius thick."""
+    """Gray levels (128, 128) of an oval head with a skull a tenth of its radius thick."""
     levels = np.zeros_like(RADIUS)
     levels[RADIUS <= 1.0] = scalp
     levels[RADIUS <= 0.93] = skull
@@ -24,7 +24,7 @@ def stack(slice_: np.ndarray) -> np.ndarray:
 
 
 def test_a_bright_closed_ring_is_ct():
-    modality, basis = guess_picture(head(skull=255, brain=110, scalp=60))
+    modality, basis = guess_image_2d(head(skull=255, brain=110, scalp=60))
     assert modality == "CT"
     assert basis.startswith("guess: ")
 
@@ -32,11 +32,11 @@ def test_a_bright_closed_ring_is_ct():
 def test_a_dark_skull_below_a_thin_scalp_is_mr():
     levels = head(skull=15, brain=120, scalp=90)
     levels[56:66, 60:70] = 255
-    assert guess_picture(levels)[0] == "MR"
+    assert guess_image_2d(levels)[0] == "MR"
 
 
-def test_an_empty_picture_cannot_be_told():
-    assert guess_picture(np.zeros((64, 64), np.float32)) == ("", "guess: no head can be seen")
+def test_an_empty_image_cannot_be_told():
+    assert guess_image_2d(np.zeros((64, 64), np.float32)) == ("", "guess: no head can be seen")
 
 
 @pytest.mark.parametrize(
@@ -59,15 +59,15 @@ def test_volumes_by_their_range(slice_, modality, reason):
 
 
 @pytest.mark.data
-def test_accuracy_on_real_pictures(shared_data):
-    """Every twelfth picture of the training folders; the docstring gives the whole."""
+def test_accuracy_on_real_images(shared_data):
+    """Every twelfth image of the training folders; the docstring gives the whole."""
     folder = shared_data / "brain-ct-mri"
     listed = (folder / "not-mr.txt").read_text().split()
     wrong_files = {name.rsplit("/", 1)[-1] for name in listed if name.startswith("trainB")}
     for name, truth in (("trainA", "CT"), ("trainB", "MR")):
         files = sorted((folder / name).iterdir())[::12]
         guesses = [
-            guess_picture(np.asarray(Image.open(path).convert("L")).T)[0]
+            guess_image_2d(np.asarray(Image.open(path).convert("L")).T)[0]
             for path in files
             if path.name not in wrong_files
         ]

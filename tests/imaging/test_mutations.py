@@ -32,9 +32,9 @@ def originals(tmp_path_factory) -> Path:
     volume = sitk.GetImageFromArray(numbers)
     for name, compressed in (("d.mha", 0), ("e.nrrd", 0), ("f.mha", 1), ("g.nrrd", 1)):
         sitk.WriteImage(volume, str(folder / name), bool(compressed))
-    picture = (numbers[..., 0] % 255).astype(np.uint8)
+    image = (numbers[..., 0] % 255).astype(np.uint8)
     for name in ("h.png", "i.jpg", "j.tif"):
-        Image.fromarray(picture).save(folder / name)
+        Image.fromarray(image).save(folder / name)
     Image.fromarray(numbers[..., 0].astype(np.uint16)).save(folder / "k.png")
     with zipfile.ZipFile(folder / "l.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(folder / "a.nii", "a.nii")

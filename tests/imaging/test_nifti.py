@@ -132,7 +132,7 @@ def test_a_trailing_axis_of_one_is_one_volume_and_comes_back(nifti_file, voxels,
     assert nib.load(tmp_path / "out.nii").shape == (8, 9, 5, 1)
 
 
-def test_units_of_metres_are_turned_into_mm(tmp_path, voxels):
+def test_units_of_meters_are_turned_into_mm(tmp_path, voxels):
     image = nib.Nifti1Image(voxels, np.diag([0.001, 0.001, 0.005, 1.0]))
     image.header.set_xyzt_units("meter")
     image.to_filename(tmp_path / "scan.nii")

@@ -98,9 +98,9 @@ def test_complex_voxels(nifti_file, dtype):
     refused(nifti_file(np.zeros((4, 5, 6), dtype)), Unsupported, f"voxels of type {dtype}")
 
 
-def test_colour_voxels(nifti_file):
-    colour = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
-    refused(nifti_file(np.zeros((4, 5, 6), colour)), Unsupported, "voxels of type RGB")
+def test_color_voxels(nifti_file):
+    color = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    refused(nifti_file(np.zeros((4, 5, 6), color)), Unsupported, "voxels of type RGB")
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from PIL import Image
 from medtranslate.errors import AmbiguousInput, InputMissing, Unreadable, Unsupported
 from medtranslate.imaging import (
     DicomReader,
+    Image2DReader,
     ItkReader,
     NiftiReader,
-    PictureReader,
     ScanReader,
     read,
     write,
@@ -57,7 +57,7 @@ def test_a_refusal_survives_load_image(nifti_file, reader):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("kind", [NiftiReader, ItkReader, PictureReader, ScanReader, DicomReader])
+@pytest.mark.parametrize("kind", [NiftiReader, ItkReader, Image2DReader, ScanReader, DicomReader])
 def test_every_reader_keeps_its_refusal(tmp_path, kind):
     (tmp_path / "empty.nii").touch()
     with pytest.raises(Unreadable, match="empty"):
@@ -89,7 +89,7 @@ def test_content_decides_where_the_name_says_nothing(tmp_path, nifti_file, voxel
     assert read(path).meta["source"]["format"] == "nifti"
     Image.fromarray(np.zeros((5, 6), np.uint8)).save(tmp_path / "p.png")
     (tmp_path / "p.png").rename(tmp_path / "p")
-    assert read(tmp_path / "p").meta["source"]["format"] == "picture"
+    assert read(tmp_path / "p").meta["source"]["format"] == "image"
 
 
 def test_strangers(tmp_path):

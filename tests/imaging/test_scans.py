@@ -129,7 +129,7 @@ def test_a_zip_is_one_scan(volumes: Path) -> None:
             archive.write(volumes / "b.png", name)
     (scan,) = find_scans(volumes / "stack.zip").scans
 
-    assert (scan.path, scan.kind, len(scan.findings)) == (volumes / "stack.zip", "picture", 2)
+    assert (scan.path, scan.kind, len(scan.findings)) == (volumes / "stack.zip", "image", 2)
     assert scan.name == "stack.zip"
 
 

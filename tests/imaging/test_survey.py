@@ -42,8 +42,8 @@ def test_one_finding_a_scan(mixed):
     assert volume.spacing == pytest.approx((0.9069, 0.9314, 4.9508), abs=1e-3)
     assert found["deep/v.mhd"].format == "metaimage"
     assert found["deep/v.mhd"].spacing == (1.0, 1.0, 1.0)
-    picture = found["deep/er/p9.png"]
-    assert (picture.kind, picture.shape, picture.spacing) == ("picture", (6, 5, 1), ())
+    image = found["deep/er/p9.png"]
+    assert (image.kind, image.shape, image.spacing) == ("image", (6, 5, 1), ())
     assert found["deep/bad.nii"].error == "not a NIfTI file"
     assert found["deep/stranger.bin"].error == "of no known format"
     assert found["deep/empty.bin"].error == "the file is empty"
@@ -73,7 +73,7 @@ def test_a_finding_is_json(mixed):
 
 
 @pytest.mark.data
-def test_a_large_folder_of_real_pictures(shared_data):
+def test_a_large_folder_of_real_images(shared_data):
     found = survey(shared_data / "brain-ct-mri" / "trainB")
     assert len(found) == 1744
     assert not any(one.error for one in found)

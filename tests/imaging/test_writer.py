@@ -20,7 +20,7 @@ from medtranslate.files import whole_file, whole_folder
 from medtranslate.imaging import WRITABLE, read, write
 
 VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")
-PICTURES = (".png", ".jpg", ".tif")
+IMAGES = (".png", ".jpg", ".tif")
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ def nothing_new(left_over):
 
 
 def test_every_suffix_is_known():
-    assert set(VOLUMES + PICTURES) < set(WRITABLE)
+    assert set(VOLUMES + IMAGES) < set(WRITABLE)
 
 
-@pytest.mark.parametrize("suffix", VOLUMES + PICTURES)
+@pytest.mark.parametrize("suffix", VOLUMES + IMAGES)
 def test_an_output_that_exists(image_for, tmp_path, suffix, nothing_new):
     out = tmp_path / f"out{suffix}"
     out.write_text("precious")
@@ -55,7 +55,7 @@ def test_an_output_that_exists(image_for, tmp_path, suffix, nothing_new):
     assert nothing_new(out.name)
 
 
-@pytest.mark.parametrize("suffix", VOLUMES + PICTURES)
+@pytest.mark.parametrize("suffix", VOLUMES + IMAGES)
 def test_a_disk_that_fills_up(image_for, tmp_path, suffix, nothing_new):
     """RLIMIT_FSIZE makes every write beyond a size fail, as a full disk does."""
     image = image_for(suffix)
@@ -86,7 +86,7 @@ def test_a_short_write_that_itk_keeps_to_itself(image_for, tmp_path, suffix, mon
         write(image_for(suffix), tmp_path / f"out{suffix}")
 
 
-@pytest.mark.parametrize("suffix", VOLUMES + PICTURES)
+@pytest.mark.parametrize("suffix", VOLUMES + IMAGES)
 def test_an_interrupt(image_for, tmp_path, suffix, nothing_new, monkeypatch):
     image = image_for(suffix)
 

@@ -66,7 +66,7 @@ def test_a_residual_block_adds_to_its_input():
 
 
 def test_borders_are_mirrored():
-    """A picture that a mirror does not change has borders like any other place."""
+    """A 2D image that a mirror does not change has borders like any other place."""
     torch.manual_seed(0)
     block = ResidualBlock(3)
     torch.testing.assert_close(

@@ -1,4 +1,4 @@
-"""A generator must not write a grid of its own into the picture: a cycle hides its source in it."""
+"""A generator must not write a grid of its own into the image: a cycle hides its source in it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ GRID = [(r, c) for r in (0, 64, 128) for c in (0, 64, 128) if (r, c) != (0, 0)]
 """Where a grid of period 4 or 2 lies in the spectrum of 256x256."""
 
 
-def slow_pictures(count: int = 4) -> torch.Tensor:
+def smooth_images(count: int = 4) -> torch.Tensor:
     y, x = torch.meshgrid(*[torch.linspace(0, 1, 256)] * 2, indexing="ij")
     waves = [torch.sin(3 * n * x + n) * torch.cos(2 * n * y - n) for n in range(1, count)]
     return torch.stack([torch.full_like(x, 0.3), *waves])[:, None] * 0.8
 
 
-def grid_peak(pictures: torch.Tensor) -> float:
+def grid_peak(images: torch.Tensor) -> float:
     """The largest power at a grid's frequencies, in units of the power beside it.
 
     A Hann window keeps borders and slow waves out of the high frequencies. Beside means two to six
-    bins away; a floor far below one grey level keeps rounding from counting as a grid.
+    bins away; a floor far below one gray level keeps rounding from counting as a grid.
     """
     window = torch.hann_window(256, periodic=True)
-    middle = pictures[:, 0] - pictures[:, 0].mean((1, 2), keepdim=True)
+    middle = images[:, 0] - images[:, 0].mean((1, 2), keepdim=True)
     power = torch.fft.fft2(middle.double() * window[:, None] * window).abs().square().mean(0)
     floor = float(power.sum()) * 1e-9
     rolled = [torch.roll(power, (6 - r, 6 - c), (0, 1))[:13, :13] for r, c in GRID]
@@ -66,7 +66,7 @@ def peak(make, seed: int, std: float = 0.1) -> float:
     torch.manual_seed(seed)
     network = draw_weights(make(), std).eval()
     with torch.inference_mode():
-        return grid_peak(network(slow_pictures()))
+        return grid_peak(network(smooth_images()))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -14,16 +14,16 @@ def small(ends):
     return draw_weights(ResNet9(*ends, width=4, blocks=1), 0.3).eval().requires_grad_(False)
 
 
-def test_three_in_three_out_is_what_pillow_makes_of_the_colours():
+def test_three_in_three_out_is_what_pillow_makes_of_the_colors():
     network, image = small((3, 3)), torch.rand(1, 1, 32, 32) * 2 - 1
-    grey = ((GrayThroughRGB(network)(image)[0, 0] + 1) * 127.5).numpy()
-    colours = ((network(image.expand(-1, 3, -1, -1))[0] + 1) * 127.5).numpy()
-    shown = Image.fromarray(np.rint(colours).astype(np.uint8).transpose(1, 2, 0))
-    assert np.abs(grey - np.asarray(shown.convert("L"), dtype=float)).max() <= 1
+    gray = ((GrayThroughRGB(network)(image)[0, 0] + 1) * 127.5).numpy()
+    colors = ((network(image.expand(-1, 3, -1, -1))[0] + 1) * 127.5).numpy()
+    shown = Image.fromarray(np.rint(colors).astype(np.uint8).transpose(1, 2, 0))
+    assert np.abs(gray - np.asarray(shown.convert("L"), dtype=float)).max() <= 1
 
 
 @pytest.mark.parametrize("ends", [(1, 1), (3, 1), (1, 3), (3, 3)])
-def test_grey_in_and_out(ends):
+def test_gray_in_and_out(ends):
     network = GrayThroughRGB(small(ends))
     assert network(torch.zeros(2, 1, 32, 36)).shape == (2, 1, 32, 36)
     assert (network.in_channels, network.out_channels) == (1, 1)

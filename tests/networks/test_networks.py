@@ -76,25 +76,25 @@ def test_compacts_width_is_split_into_eight():
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
-def test_the_same_picture_gives_the_same_bits(kind):
-    network, picture = small(kind), torch.rand(1, 1, 256, 256) * 2 - 1
-    assert torch.equal(network(picture), network(picture))
+def test_the_same_image_gives_the_same_bits(kind):
+    network, image = small(kind), torch.rand(1, 1, 256, 256) * 2 - 1
+    assert torch.equal(network(image), network(image))
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
-def test_pictures_of_a_batch_do_not_know_of_each_other(kind):
-    network, pictures = small(kind), torch.rand(3, 1, 256, 256) * 2 - 1
-    alone = torch.cat([network(each[None]) for each in pictures])
-    torch.testing.assert_close(network(pictures), alone, atol=1e-5, rtol=0)
+def test_2d_images_of_a_batch_do_not_know_of_each_other(kind):
+    network, images = small(kind), torch.rand(3, 1, 256, 256) * 2 - 1
+    alone = torch.cat([network(each[None]) for each in images])
+    torch.testing.assert_close(network(images), alone, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
 def test_training_and_translating_see_the_same(kind):
-    network, picture = small(kind), torch.rand(1, 1, 256, 256) * 2 - 1
+    network, image = small(kind), torch.rand(1, 1, 256, 256) * 2 - 1
     with torch.inference_mode():
-        translated = network(picture)
+        translated = network(image)
     network.train()
-    torch.testing.assert_close(network(picture), translated, atol=1e-5, rtol=0)
+    torch.testing.assert_close(network(image), translated, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
@@ -113,16 +113,16 @@ def test_every_weight_learns(kind):
     [(ResNet9, 0.04, 0.35), (UNet256, 0.02, 0.15), (Compact, 0.015, 0.15)],
 )
 def test_bfloat16_stays_close_to_float32(kind, mean, most):
-    """In units of the picture's spread, with drawn weights, on which normalisation magnifies.
+    """In units of the image's spread, with drawn weights, on which normalization magnifies.
 
-    What it is with trained weights, in grey levels, benchmarks/conversion.py says.
+    What it is with trained weights, in gray levels, benchmarks/conversion.py says.
     """
     network = small(kind)
     y, x = torch.meshgrid(torch.linspace(0, 9, 256), torch.linspace(0, 7, 256), indexing="ij")
-    picture = (torch.sin(x) * torch.cos(y))[None, None]
+    image = (torch.sin(x) * torch.cos(y))[None, None]
     with torch.inference_mode():
-        exact = network(picture)
-        rounded = network.to(torch.bfloat16)(picture.to(torch.bfloat16))
+        exact = network(image)
+        rounded = network.to(torch.bfloat16)(image.to(torch.bfloat16))
     assert rounded.dtype == torch.float32
     error = (exact - rounded).abs() / exact.std()
     assert error.mean() < mean
@@ -131,15 +131,15 @@ def test_bfloat16_stays_close_to_float32(kind, mean, most):
 
 def test_patches_are_70_pixels_wide():
     network = PatchGAN(width=8).eval()
-    picture = torch.rand(1, 1, 256, 256, requires_grad=True)
-    # Instance normalisation lets every pixel act on every score; without it a score has its patch.
+    image = torch.rand(1, 1, 256, 256, requires_grad=True)
+    # Instance normalization lets every pixel act on every score; without it a score has its patch.
     for module in network.modules():
         if isinstance(module, torch.nn.InstanceNorm2d):
             module.forward = lambda features: features
-    scores = network(picture)
+    scores = network(image)
     assert scores.shape == (1, 1, 30, 30)
     scores[0, 0, 15, 15].backward()
-    rows, columns = (picture.grad[0, 0].abs().amax(axis).nonzero() for axis in (1, 0))
+    rows, columns = (image.grad[0, 0].abs().amax(axis).nonzero() for axis in (1, 0))
     assert int(rows.max() - rows.min()) + 1 == 70
     assert int(columns.max() - columns.min()) + 1 == 70
 

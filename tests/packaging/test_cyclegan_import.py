@@ -37,7 +37,7 @@ def saved(tmp_path):
 
 
 @pytest.fixture
-def picture():
+def image():
     torch.manual_seed(7)
     return torch.rand(2, 1, 256, 256) * 2 - 1
 
@@ -75,22 +75,22 @@ def test_the_names_are_those_of_the_other_program():
 
 
 @pytest.mark.parametrize("make", [resnet, unet])
-def test_one_channel(saved, picture, make):
+def test_one_channel(saved, image, make):
     network = make()
     read = read_cyclegan(saved(foreign(network)))
-    assert torch.equal(read.network(picture), network(picture))
+    assert torch.equal(read.network(image), network(image))
     assert type(read.network) is type(network)
     assert not read.network.training
 
 
 @pytest.mark.parametrize("make", [resnet, unet])
-def test_three_channels_give_the_luminance_of_equal_channels(saved, picture, make):
+def test_three_channels_give_the_luminance_of_equal_channels(saved, image, make):
     network = make(3)
     read = read_cyclegan(saved(foreign(network)))
     assert isinstance(read.network, GrayThroughRGB)
-    red, green, blue = network(picture.expand(-1, 3, -1, -1)).unbind(1)
+    red, green, blue = network(image.expand(-1, 3, -1, -1)).unbind(1)
     expected = 0.299 * red + 0.587 * green + 0.114 * blue
-    torch.testing.assert_close(read.network(picture)[:, 0], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(read.network(image)[:, 0], expected, atol=1e-6, rtol=0)
 
 
 def test_what_is_told_from_the_file(saved):
@@ -112,28 +112,28 @@ def test_what_is_told_from_the_file(saved):
     }
 
 
-def test_trained_with_dropout(saved, picture):
+def test_trained_with_dropout(saved, image):
     network = resnet()
     state = foreign(network, second=6)
     assert "model.10.conv_block.6.weight" in state
-    assert torch.equal(read_cyclegan(saved(state)).network(picture), network(picture))
+    assert torch.equal(read_cyclegan(saved(state)).network(image), network(image))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "module._orig_mod."])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_other_ways_to_save(saved, picture, prefix, zipped):
+def test_other_ways_to_save(saved, image, prefix, zipped):
     network = resnet()
     state = {prefix + name: value for name, value in foreign(network).items()}
     path = saved(state, _use_new_zipfile_serialization=zipped)
-    assert torch.equal(read_cyclegan(path).network(picture), network(picture))
+    assert torch.equal(read_cyclegan(path).network(image), network(image))
 
 
-def test_statistics_that_old_torch_kept_for_instance_normalization_are_dropped(saved, picture):
+def test_statistics_that_old_torch_kept_for_instance_normalization_are_dropped(saved, image):
     network = resnet()
     state = foreign(network)
     state["model.2.running_mean"], state["model.2.running_var"] = torch.ones(8), torch.ones(8)
     state["model.2.num_batches_tracked"] = torch.tensor(7)
-    assert torch.equal(read_cyclegan(saved(state)).network(picture), network(picture))
+    assert torch.equal(read_cyclegan(saved(state)).network(image), network(image))
 
 
 def test_half_precision(saved):
@@ -223,10 +223,10 @@ def bundle(saved, tmp_path):
     return import_cyclegan({"mri": saved(foreign(resnet(3)))}, folder)
 
 
-def test_the_bundle_gives_what_the_generator_gave(bundle, picture):
+def test_the_bundle_gives_what_the_generator_gave(bundle, image):
     loaded, network = Bundle.load(bundle), GrayThroughRGB(resnet(3))
     assert (loaded.name, loaded.version) == ("theirs", "1.0.0")
-    assert torch.equal(loaded.generator("mri").network(picture), network(picture))
+    assert torch.equal(loaded.generator("mri").network(image), network(image))
     assert loaded.generator("mri").stored == torch.float32
     assert loaded.precision == "float32"
     with pytest.raises(ModelUnusable, match="makes no ct"):
@@ -252,8 +252,8 @@ def test_both_directions(tmp_path, saved):
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_an_image_of_256_goes_through_unchanged(bundle, modality):
-    recipe = Bundle.load(bundle).recipe(modality, "picture")
-    image = Phantom((256, 256, 2), (0.9, 0.9, 9.0)).picture()
+    recipe = Bundle.load(bundle).recipe(modality, "image")
+    image = Phantom((256, 256, 2), (0.9, 0.9, 9.0)).image_2d()
     gray = image.as_tensor()[0, ..., 0].T
     prepared = recipe.prepare(image)
     torch.testing.assert_close(prepared.slices[0, 0], gray / 127.5 - 1, atol=1e-6, rtol=0)
@@ -268,7 +268,7 @@ def test_own_recipes(saved, tmp_path):
     folder = import_cyclegan(
         {"ct": saved(foreign(unet()))}, tmp_path / "own", recipes=recipes_in(own[0].parent)
     )
-    assert set(Bundle.load(folder).recipes) == {"CT-picture", "MR-picture"}
+    assert set(Bundle.load(folder).recipes) == {"CT-image", "MR-image"}
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputMissing, match="no recipes"):
         recipes_in(tmp_path / "empty")

@@ -277,7 +277,7 @@ def test_a_pickle_is_not_opened(folder, tmp_path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_zoo_asks_for_a_licence(complete, tmp_path) -> None:
+def test_the_zoo_asks_for_a_license(complete, tmp_path) -> None:
     with pytest.raises(ModelUnusable, match="has no LICENSE"):
         export_bundle(complete, tmp_path / "zoo", ExportOptions(zoo=True))
     assert list(tmp_path.iterdir()) == []

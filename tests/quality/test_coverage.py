@@ -6,7 +6,7 @@ import made_pair
 import numpy as np
 import pytest
 import torch
-from made_head import centred, image, made_ct, world
+from made_head import centered, image, made_ct, world
 from made_pair import PIXELS, same, translator
 from monai.data import MetaTensor
 
@@ -49,7 +49,7 @@ def test_tissue_outside_the_field_is_counted(model) -> None:
     shape = (340, 200, 2)
     values = np.full(shape, -1000.0)
     values[20:320, 20:180] = 40.0
-    scan = image(values, centred(PIXELS, shape), "CT")
+    scan = image(values, centered(PIXELS, shape), "CT")
 
     prepared, unseen = looked_at(model, scan)
     drawn = mark_unseen(cycle_error(model, scan, model.translate(scan, to="mri")), prepared, unseen)
@@ -63,7 +63,7 @@ def test_tissue_outside_the_field_is_counted(model) -> None:
 def head_and_neck() -> MetaTensor:
     """Three slices of neck, in which bone encloses nothing, and three of a head with a skull."""
     shape = (180, 212, 6)
-    scan = made_ct(shape, centred(np.diag([-0.9, -0.9, 10.0]), shape))
+    scan = made_ct(shape, centered(np.diag([-0.9, -0.9, 10.0]), shape))
     rows = world(shape, scan.affine.numpy())
     neck = np.hypot(rows[0], rows[1]) < 60
     spine = np.hypot(rows[0], rows[1] + 20) < 15
@@ -94,7 +94,7 @@ def test_upside_down_in_memory_they_are_the_same_slices(model) -> None:
 
 def test_without_a_skull_and_for_mr_nothing_is_said_of_its_base(model) -> None:
     shape = made_pair.SHAPE
-    _, unseen = looked_at(model, made_ct(shape, centred(PIXELS, shape), skull=False))
+    _, unseen = looked_at(model, made_ct(shape, centered(PIXELS, shape), skull=False))
     assert unseen.below_skull_base is None
 
     _, unseen = looked_at(model, made_pair.mr(), unlike=[1])

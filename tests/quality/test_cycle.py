@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_head import ORIENTATIONS, centred, made_ct, made_picture, reoriented
+from made_head import ORIENTATIONS, centered, made_ct, made_image_2d, reoriented
 from made_pair import PIXELS, same, translator
 
 from medtranslate.errors import ModelUnusable
@@ -142,7 +142,7 @@ def test_what_was_prepared_already_is_not_prepared_again(tiny_bundle, monkeypatc
 )
 def test_the_map_lies_on_the_scan(tiny_bundle: Path, orientation, shape, spacing) -> None:
     model = translator(tiny_bundle, {"mri": same, "ct": same})
-    scan = reoriented(made_ct(shape, centred(np.diag(spacing), shape)), orientation)
+    scan = reoriented(made_ct(shape, centered(np.diag(spacing), shape)), orientation)
 
     found = cycle_error(model, scan, model.translate(scan, to="mri"))
 
@@ -156,7 +156,7 @@ def test_the_map_lies_on_the_scan(tiny_bundle: Path, orientation, shape, spacing
 def test_a_finer_grid_than_the_networks_adds_no_error(tiny_bundle) -> None:
     """Writing at half the pixel and taking it back must not count as the model's loss."""
     shape = (360, 424, 2)
-    scan = made_ct(shape, centred(np.diag([-0.45, -0.45, 30.0]), shape))
+    scan = made_ct(shape, centered(np.diag([-0.45, -0.45, 30.0]), shape))
     model = translator(tiny_bundle, {"mri": same, "ct": same})
 
     assert cycle_error(model, scan, model.translate(scan, to="mri")).error < NOISE_HU
@@ -165,7 +165,7 @@ def test_a_finer_grid_than_the_networks_adds_no_error(tiny_bundle) -> None:
 def test_an_image_is_compared_in_gray_levels(tiny_bundle) -> None:
     rows, columns = np.mgrid[:200, :240]
     disc = np.hypot(rows - 100, columns - 120) < 80
-    scan = made_picture(np.where(disc, 130.0, 0.0), "CT")
+    scan = made_image_2d(np.where(disc, 130.0, 0.0), "CT")
     model = translator(tiny_bundle, {"mri": same, "ct": lambda x: x + 0.2})
 
     found = cycle_error(model, scan, model.translate(scan, to="mri"))
@@ -177,7 +177,7 @@ def test_an_image_is_compared_in_gray_levels(tiny_bundle) -> None:
 
 def test_nothing_is_compared_outside_the_head_or_the_field(tiny_bundle) -> None:
     shape = (340, 340, 1)
-    scan = made_ct(shape, centred(PIXELS, shape))
+    scan = made_ct(shape, centered(PIXELS, shape))
     model = translator(tiny_bundle, {"mri": same, "ct": lambda x: torch.ones_like(x)})
 
     found = cycle_error(model, scan, model.translate(scan, to="mri"))

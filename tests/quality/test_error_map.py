@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_head import made_picture
+from made_head import made_image_2d
 from made_pair import same, translator
 from PIL import Image
 
@@ -84,7 +84,7 @@ def test_marks_survive_the_rounding(model, tmp_path) -> None:
 def test_an_image_keeps_its_gray_levels(model, tmp_path, dtype, white) -> None:
     rows, columns = np.mgrid[:128, :128]
     disc = np.where(np.hypot(rows - 64, columns - 64) < 50, white // 4, 0)
-    scan = made_picture(disc, "CT", dtype)
+    scan = made_image_2d(disc, "CT", dtype)
     result = model.translate(scan, to="mri")
     found = cycle_error(model, scan, result)
     expected = found.map.as_tensor()[0, 64, 64, 0].round()
@@ -100,7 +100,7 @@ def test_an_image_keeps_its_gray_levels(model, tmp_path, dtype, white) -> None:
 def test_a_stack_of_images_is_a_folder(model, tmp_path) -> None:
     rows, columns = np.mgrid[:128, :128]
     disc = np.where(np.hypot(rows - 64, columns - 64) < 50, 100, 0)
-    scan = made_picture(np.stack([disc, disc]), "CT")
+    scan = made_image_2d(np.stack([disc, disc]), "CT")
     result = model.translate(scan, to="mri")
 
     write_map(cycle_error(model, scan, result), result.meta["synthesis"], tmp_path / "maps")

@@ -61,7 +61,7 @@ def test_right_is_left_front_is_up_whatever_the_axes(order, signs) -> None:
     assert (highest.source == 255).sum() == 0
 
 
-def test_pixels_are_square_in_millimetres() -> None:
+def test_pixels_are_square_in_millimeters() -> None:
     voxels = np.full((10, 40, 3), 40.0)
     image = scan(voxels, np.diag([-4.0, -0.5, 5.0, 1.0]))
 
@@ -104,7 +104,7 @@ def test_an_empty_result_is_still_shown() -> None:
 def test_an_image_has_its_name_and_no_letters() -> None:
     voxels = np.full((8, 8, 1), 200.0)
     image = scan(
-        voxels, np.diag([-1.0, -1.0, 1.0, 1.0]), kind="picture", files=["a/b.png"], dtype="uint8"
+        voxels, np.diag([-1.0, -1.0, 1.0, 1.0]), kind="image", files=["a/b.png"], dtype="uint8"
     )
 
     (panel,) = panels(image, translated(image, voxels))

@@ -51,8 +51,8 @@ def phantom(modality: str, seed: int, side: int = 256) -> np.ndarray:
 def write_phantoms(folder: Path, modality: str, count: int, start: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(start, start + count):
-        picture = Image.fromarray(phantom(modality, number))
-        picture.save(folder / f"{modality.lower()}{number}.png")
+        image = Image.fromarray(phantom(modality, number))
+        image.save(folder / f"{modality.lower()}{number}.png")
     return folder
 
 

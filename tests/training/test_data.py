@@ -78,7 +78,7 @@ def test_a_mixed_nested_folder_with_bad_files_among_good_ones(
     reasons = {each.name: each.reason for each in found.left_out}
     assert reasons["mixed/black.png"] == "shows no head in any slice"
     assert "damaged" in reasons["mixed/broken.png"]
-    assert set(found.recipes) == {"ct-picture", "ct-volume"}
+    assert set(found.recipes) == {"ct-image", "ct-volume"}
 
 
 def test_scans_are_prepared_once_until_their_content_or_recipe_changes(
@@ -100,8 +100,8 @@ def test_scans_are_prepared_once_until_their_content_or_recipe_changes(
     assert slices(RecipeBook.read()).digest() != first.digest()
     assert len(told) == 6
     recipes = shutil.copytree(shipped("transforms"), tmp_path / "recipes")
-    text = (recipes / "ct-picture.yaml").read_text().replace("0.08", "0.1")
-    (recipes / "ct-picture.yaml").write_text(text)
+    text = (recipes / "ct-image.yaml").read_text().replace("0.08", "0.1")
+    (recipes / "ct-image.yaml").write_text(text)
     slices(RecipeBook.read(recipes))
     assert len(told) == 12
 
@@ -181,11 +181,11 @@ def test_slices_of_other_recipes_are_refused(
     path = tmp_path / "ct.safetensors"
     preparation.slices(ct_folder, "CT").save(path)
     recipes = shutil.copytree(shipped("transforms"), tmp_path / "recipes")
-    (recipes / "ct-picture.yaml").write_text(
-        (recipes / "ct-picture.yaml").read_text().replace("fill: 1.0", "fill: 0.9")
+    (recipes / "ct-image.yaml").write_text(
+        (recipes / "ct-image.yaml").read_text().replace("fill: 1.0", "fill: 0.9")
     )
 
-    with pytest.raises(TrainingFailed, match="prepared by other recipes: ct-picture"):
+    with pytest.raises(TrainingFailed, match="prepared by other recipes: ct-image"):
         Preparation(RecipeBook.read(recipes), cache).slices(path, "CT")
 
 

@@ -1,4 +1,4 @@
-"""Pairs: prepared on one grid, changed alike, and learnt from beside unpaired scans."""
+"""Pairs: prepared on one grid, changed alike, and learned from beside unpaired scans."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_what_is_held_out_is_in_no_pair(train: Any, tmp_path: Path) -> None:
     assert report.count("ct/head0.png") == 2  # unpaired and paired
 
 
-def test_something_has_to_be_learnt_from(train: Any, tmp_path: Path) -> None:
+def test_something_has_to_be_learned_from(train: Any, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailed, match="give folders of CT and of MRI, or pairs"):
         train("run", unpaired=False, paired=None)
     with pytest.raises(TrainingFailed, match="cannot all be 0"):

@@ -154,18 +154,18 @@ def test_without_changes_slices_stay_as_they_are() -> None:
     still = Augmentation(STILL)(gray, torch.zeros(2, 5))
     resampled = Augmentation(replace(STILL, flip=True))(gray, torch.full((2, 5), 0.5))
 
-    for pictures in (still, resampled):
-        assert torch.equal(pictures.head, head)
-        torch.testing.assert_close(pictures.image, image, atol=1e-4, rtol=0)
+    for images in (still, resampled):
+        assert torch.equal(images.head, head)
+        torch.testing.assert_close(images.image, image, atol=1e-4, rtol=0)
 
 
 def test_mirroring_exchanges_left_and_right() -> None:
     gray = prepared("CT", 1).slices
     draws = torch.tensor([[-0.5, 0, 0, 0, 0]])
 
-    pictures = Augmentation(replace(STILL, flip=True))(gray, draws)
+    images = Augmentation(replace(STILL, flip=True))(gray, draws)
 
-    torch.testing.assert_close(pictures.image, from_gray(gray)[0].flip(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(images.image, from_gray(gray)[0].flip(3), atol=1e-4, rtol=0)
 
 
 def test_size_makes_heads_larger_by_as_much() -> None:
@@ -207,11 +207,11 @@ def test_whatever_is_drawn_background_lies_outside_the_head(seed: int) -> None:
         crop=(48, 40),
     )
 
-    pictures = Augmentation(wild)(gray, draw(1, generator(seed, "augment")))
+    images = Augmentation(wild)(gray, draw(1, generator(seed, "augment")))
 
-    assert pictures.image.shape == (1, 1, 48, 40)
-    assert bool((pictures.image[~pictures.head] == -1).all())
-    assert float(pictures.image.min()) >= -1 and float(pictures.image.max()) <= 1
+    assert images.image.shape == (1, 1, 48, 40)
+    assert bool((images.image[~images.head] == -1).all())
+    assert float(images.image.min()) >= -1 and float(images.image.max()) <= 1
 
 
 def test_one_discriminator_call_for_real_and_fake_equals_two() -> None:
@@ -270,8 +270,8 @@ def test_the_last_epochs_see_whole_frames() -> None:
         network="compact", crop=(64, 48), downsampling=2, epochs=5, full_slice_epochs=2
     )
 
-    pictures = [settings.in_epoch(epoch).image_size for epoch in range(1, 6)]
-    assert pictures == [(64, 48)] * 3 + [(256, 256)] * 2
+    images = [settings.in_epoch(epoch).image_size for epoch in range(1, 6)]
+    assert images == [(64, 48)] * 3 + [(256, 256)] * 2
 
 
 def test_settings_survive_json() -> None:

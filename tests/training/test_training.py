@@ -79,7 +79,7 @@ def test_two_folders_become_a_run_and_a_bundle(
     made = {k: v.float() for k, v in bundle.generator("mri").network.state_dict().items()}
     torch.testing.assert_close(made, best, atol=1e-4, rtol=1e-3)
     assert {path.stem for path in (run.bundle / "configs" / "recipes").iterdir()} == {
-        "ct-picture", "ct-volume", "mr-picture", "mr-volume",
+        "ct-image", "ct-volume", "mr-image", "mr-volume",
     }  # fmt: skip
 
 

@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from made_head import centred, depth, made_mr, world
+from made_head import centered, depth, made_mr, world
 from monai.data import MetaTensor
 
 from medtranslate.files import shipped
 from medtranslate.transforms import N4BiasCorrection, load_recipe
 
 SHAPE = (64, 72, 12)
-AFFINE = centred(np.diag([3.0, 3.0, 14.0]), SHAPE)
+AFFINE = centered(np.diag([3.0, 3.0, 14.0]), SHAPE)
 HEAD = depth(world(SHAPE, AFFINE)) < 0.9
 
 

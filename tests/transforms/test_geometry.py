@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from made_head import ORIENTATIONS, centred
+from made_head import ORIENTATIONS, centered
 
 from medtranslate.errors import Unsupported
 from medtranslate.transforms import AxialSlices, ImageFrame
@@ -16,7 +16,7 @@ def middle(shape):
 
 
 def place(shape, axes):
-    return AxialSlices().layout(shape, centred(axes, shape), middle(shape)).placement()
+    return AxialSlices().layout(shape, centered(axes, shape), middle(shape)).placement()
 
 
 def there(placement, volume):
@@ -70,18 +70,18 @@ def test_a_longer_volume_is_cropped_and_a_shorter_one_padded():
     assert seen[:, 72:328].all()
 
 
-def test_the_field_is_centred_on_the_head_but_stays_on_the_volume():
+def test_the_field_is_centered_on_the_head_but_stays_on_the_volume():
     shape = (400, 400, 3)
-    affine = centred(np.diag([0.9, 0.9, 5.0]), shape)
-    for centre, first in ((199.5, 72), (150.0, 22), (100.0, 0), (390.0, 144)):
-        seen = AxialSlices().layout(shape, affine, (centre, 199.5, 1)).placement().seen
+    affine = centered(np.diag([0.9, 0.9, 5.0]), shape)
+    for center, first in ((199.5, 72), (150.0, 22), (100.0, 0), (390.0, 144)):
+        seen = AxialSlices().layout(shape, affine, (center, 199.5, 1)).placement().seen
         assert int(seen[200].nonzero()[0]) == pytest.approx(first, abs=1)
         assert int(seen[200].sum()) in (255, 256, 257)
 
 
-def test_a_centre_counts_only_along_axes_longer_than_the_field():
+def test_a_center_counts_only_along_axes_longer_than_the_field():
     shape = (100, 400, 3)
-    affine = centred(np.diag([0.9, 0.9, 5.0]), shape)
+    affine = centered(np.diag([0.9, 0.9, 5.0]), shape)
     a = AxialSlices().layout(shape, affine, (20.0, 199.5, 1))
     b = AxialSlices().layout(shape, affine, (80.0, 199.5, 1))
     assert a == b
@@ -159,7 +159,7 @@ def test_axes_in_one_plane_are_refused():
 
 @pytest.mark.parametrize("shape", [(150, 150), (256, 256), (333, 201), (640, 512), (1920, 1080)])
 @pytest.mark.parametrize("fill", [1.0, 0.92])
-def test_the_longer_side_of_a_picture_fills_its_share(shape, fill):
+def test_the_longer_side_of_a_2d_image_fills_its_share(shape, fill):
     placement = ImageFrame(fill).layout((*shape, 1), np.eye(4), (0, 0, 0)).placement()
     frame = there(placement, torch.ones(*shape, 1))[0]
     rows, columns = (int(frame.amax(axis).sum()) for axis in (1, 0))
@@ -168,12 +168,12 @@ def test_the_longer_side_of_a_picture_fills_its_share(shape, fill):
     assert placement.seen.all()
 
 
-def test_a_picture_of_the_networks_size_is_left_alone():
-    picture = torch.rand(256, 256, 2)
+def test_a_2d_image_of_the_networks_size_is_left_alone():
+    image = torch.rand(256, 256, 2)
     placement = ImageFrame().layout((256, 256, 2), np.eye(4), (0, 0, 0)).placement()
-    frames = there(placement, picture)
-    assert torch.equal(frames, picture.permute(2, 1, 0))
-    assert torch.equal(back(placement, frames), picture)
+    frames = there(placement, image)
+    assert torch.equal(frames, image.permute(2, 1, 0))
+    assert torch.equal(back(placement, frames), image)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_slices_do_not_know_of_each_other():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(90, 166), st.integers(90, 166), st.integers(25, 80), st.integers(25, 80))
-def test_any_ellipse_is_found_and_turns_with_the_picture(rows, columns, tall, wide):
+def test_any_ellipse_is_found_and_turns_with_the_image(rows, columns, tall, wide):
     head = ellipse(rows, columns, tall, wide)
     mask = found(head)
     assert agreement(mask, head) > 0.93

@@ -76,15 +76,15 @@ def test_recipes_are_equal_where_their_files_say_the_same(recipe):
 
 def test_the_shipped_recipes():
     loaded = {path.stem: load_recipe(path) for path in shipped("transforms").glob("*.yaml")}
-    assert loaded.keys() >= {"ct-volume", "mr-volume", "ct-picture", "mr-picture"}
+    assert loaded.keys() >= {"ct-volume", "mr-volume", "ct-image", "mr-image"}
     for name, recipe in loaded.items():
         assert name.startswith(f"{recipe.modality.lower()}-{recipe.kind}")
         assert recipe.grid.size == 256
     assert (loaded["ct-volume"].scale.level, loaded["ct-volume"].scale.width) == (40, 120)
     assert loaded["ct-volume"].grid.pixel == loaded["mr-volume"].grid.pixel == 0.9
     assert (loaded["mr-volume"].scale.lower, loaded["mr-volume"].scale.upper) == (0.5, 99.5)
-    assert loaded["ct-picture"].grid.fill == 1.0
-    assert loaded["mr-picture"].grid.fill == 0.92
+    assert loaded["ct-image"].grid.fill == 1.0
+    assert loaded["mr-image"].grid.fill == 0.92
 
 
 @pytest.mark.parametrize("prefix", ["", "monai.transforms."])
@@ -155,7 +155,7 @@ def test_the_lists_name_what_there_is():
         ),
         ("modality: CT", "modality: PET", "line 1: modality: must be one of CT, MR"),
         ("modality: CT\n", "", "modality: must be one of"),
-        ("kind: volume", "kind: film", "line 2: kind: must be one of volume, picture"),
+        ("kind: volume", "kind: film", "line 2: kind: must be one of volume, image"),
         ("kind: volume", "kind: volume\nsecret: 1", "line 3: secret: is no section of a recipe"),
         ("kind: volume", "kind: volume\n7: 1", "7: is no section of a recipe"),
         ("  _target_: medtranslate.transforms.ScaleWindowd\n", "", "intensity: needs a _target_"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_head import centred, image, made_ct, made_mr, made_picture
+from made_head import centered, image, made_ct, made_image_2d, made_mr
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from monai.transforms import Compose, Invertd
@@ -23,21 +23,21 @@ OTHER = {"CT": "MR", "MR": "CT"}
 
 
 def ct(shape=(101, 130, 7)):
-    return made_ct(shape, centred(LPS @ SHEARED @ np.diag([2.1, 1.9, 20]), shape))
+    return made_ct(shape, centered(LPS @ SHEARED @ np.diag([2.1, 1.9, 20]), shape))
 
 
 def mr(shape=(110, 101, 6)):
-    return made_mr(shape, centred(np.diag([2.0, 2.2, 22]), shape))
+    return made_mr(shape, centered(np.diag([2.0, 2.2, 22]), shape))
 
 
 def framed(modality):
     rows, columns = np.mgrid[:150, :120]
     inside = ((rows - 75) / 60) ** 2 + ((columns - 60) / 45) ** 2 < 1
-    return made_picture(np.where(inside, 120 + rows // 4, 0), modality)
+    return made_image_2d(np.where(inside, 120 + rows // 4, 0), modality)
 
 
-SCANS = {"CT-volume": ct, "MR-volume": mr, "CT-picture": lambda: framed("CT"),
-         "MR-picture": lambda: framed("MR")}  # fmt: skip
+SCANS = {"CT-volume": ct, "MR-volume": mr, "CT-image": lambda: framed("CT"),
+         "MR-image": lambda: framed("MR")}  # fmt: skip
 
 
 def file_of(name: str) -> Path:
@@ -150,7 +150,7 @@ def test_two_scans_in_one_batch_are_undone_each_by_its_own(workers):
 def test_slices_lie_where_their_affine_says():
     """A voxel of the network's grid and of the scan at the same place hold the same value."""
     shape = (120, 140, 9)
-    affine = centred(LPS @ SHEARED @ np.diag([1.8, 1.8, 12]), shape)
+    affine = centered(LPS @ SHEARED @ np.diag([1.8, 1.8, 12]), shape)
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1)
     world = grid @ affine[:3, :3].T + affine[:3, 3]
     for axis in range(3):

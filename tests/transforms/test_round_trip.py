@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_head import (
     ORIENTATIONS,
-    centred,
+    centered,
     depth,
     image,
     made_ct,
+    made_image_2d,
     made_mr,
-    made_picture,
     reoriented,
     world,
 )
@@ -22,9 +22,9 @@ from made_head import (
 from medtranslate.files import shipped
 from medtranslate.transforms import load_recipe
 
-CT, MR, CT_PICTURE, MR_PICTURE = (
+CT, MR, CT_IMAGE, MR_IMAGE = (
     load_recipe(shipped(f"transforms/{name}.yaml"))
-    for name in ("ct-volume", "mr-volume", "ct-picture", "mr-picture")
+    for name in ("ct-volume", "mr-volume", "ct-image", "mr-image")
 )
 MAKE = {"CT": made_ct, "MR": made_mr}
 LPS = np.diag([-1.0, -1.0, 1.0])
@@ -45,10 +45,10 @@ def turned(x: float, y: float, z: float) -> np.ndarray:
     return made
 
 
-def sheared(millimetres: float) -> np.ndarray:
+def sheared(millimeters: float) -> np.ndarray:
     """A tilted gantry: each slice lies further forward than the one below it."""
     axes = np.eye(3)
-    axes[1, 2] = millimetres
+    axes[1, 2] = millimeters
     return axes
 
 
@@ -93,7 +93,7 @@ GRIDS = {
 @pytest.mark.parametrize("grid", GRIDS)
 def test_a_head_comes_back(grid, recipe):
     shape, axes = GRIDS[grid]
-    affine = centred(axes, shape)
+    affine = centered(axes, shape)
     scan = MAKE[recipe.modality](shape, affine)
     before = scan.clone()
     prepared, restored = there_and_back(recipe, scan)
@@ -122,7 +122,7 @@ def test_a_head_comes_back(grid, recipe):
     orientation=st.integers(0, 47),
 )
 def test_any_grid_comes_back(shape, spacing, angles, shear, orientation):
-    affine = centred(turned(*angles) @ sheared(shear) @ np.diag(spacing), shape)
+    affine = centered(turned(*angles) @ sheared(shear) @ np.diag(spacing), shape)
     scan = reoriented(made_mr(shape, affine), ORIENTATIONS[orientation])
     prepared, restored = there_and_back(MR, scan)
     inner = depth(world(restored.shape, scan.affine.numpy())) < 0.86
@@ -132,9 +132,9 @@ def test_any_grid_comes_back(shape, spacing, angles, shear, orientation):
 
 
 @pytest.mark.parametrize("recipe", [CT, MR], ids=["CT", "MR"])
-def test_all_48_orientations_show_the_same_pictures(recipe):
+def test_all_48_orientations_show_the_same_2d_images(recipe):
     shape = (91, 110, 2)
-    upright = MAKE[recipe.modality](shape, centred(np.diag([2.0, 2.0, 30.0]), shape))
+    upright = MAKE[recipe.modality](shape, centered(np.diag([2.0, 2.0, 30.0]), shape))
     expected, restored = there_and_back(recipe, upright)
     for orientation in ORIENTATIONS:
         scan = reoriented(upright, orientation)
@@ -147,19 +147,19 @@ def test_all_48_orientations_show_the_same_pictures(recipe):
 
 def test_a_scan_larger_than_the_field_is_cropped_alike_in_all_orientations():
     shape = (170, 181, 3)
-    affine = centred(np.diag([2.0, 2.0, 40.0]), shape)
+    affine = centered(np.diag([2.0, 2.0, 40.0]), shape)
     affine[:2, 3] += (31, -40)
     upright = made_mr(shape, affine)
     expected = MR.prepare(upright)
     for orientation in ORIENTATIONS[::5]:
         prepared = MR.prepare(reoriented(upright, orientation))
         moved = (prepared.head ^ expected.head).sum() / expected.head.sum()
-        assert moved < 0.05  # a coarse look centres it to a voxel or two
+        assert moved < 0.05  # a coarse look centers it to a voxel or two
 
 
 def test_a_radiologist_sees_right_on_the_left_and_front_above():
     shape = (120, 120, 5)
-    prepared = MR.prepare(made_mr(shape, centred(np.diag([2.0, 2.0, 30.0]), shape)))
+    prepared = MR.prepare(made_mr(shape, centered(np.diag([2.0, 2.0, 30.0]), shape)))
     index, row, column = (prepared.slices[:, 0] == 1).nonzero().float().mean(0).tolist()
     assert index == 3  # of 0 to 4, inferior to superior; the landmark is 30 mm up
     # It lies 40 mm to the front and 35 mm along RAS x, which grows to the patient's right.
@@ -168,9 +168,9 @@ def test_a_radiologist_sees_right_on_the_left_and_front_above():
 
 
 def test_constant_slices_stay_apart():
-    """Neighbours 0 and 100 HU, nothing of one in the other."""
+    """Neighbors 0 and 100 HU, nothing of one in the other."""
     shape = (128, 128, 6)
-    affine = centred(LPS @ np.diag([1.6, 1.6, 5]), shape)
+    affine = centered(LPS @ np.diag([1.6, 1.6, 5]), shape)
     levels = np.array([100.0, 0, 100, 0, 100, 37])
     deep = depth(world(shape, affine) * np.array([1, 1, 0]).reshape(3, 1, 1, 1))
     scan = image(np.where(deep <= 1, levels, -1000), affine, "CT")
@@ -182,7 +182,7 @@ def test_constant_slices_stay_apart():
 def test_bone_neither_bleeds_nor_rings():
     """Clipped before it is resampled: soft tissue beside 3000 HU keeps its value."""
     shape = (300, 300, 1)
-    affine = centred(LPS @ np.diag([0.6, 0.6, 5]), shape)
+    affine = centered(LPS @ np.diag([0.6, 0.6, 5]), shape)
     deep = depth(world(shape, affine))
     values = np.where(deep <= 1, 30.0, -1000.0)
     values[(deep > 0.9) & (deep <= 0.96)] = 3000
@@ -199,10 +199,10 @@ def test_bone_neither_bleeds_nor_rings():
 
 
 def test_mr_percentiles_are_taken_over_the_head():
-    """The amount of air around a head does not change its picture."""
+    """The amount of air around a head does not change its image."""
     small, large = (90, 110, 4), (150, 170, 4)
     wide, tight = (
-        MR.prepare(made_mr(shape, centred(LPS @ np.diag([2, 2, 30]), shape)))
+        MR.prepare(made_mr(shape, centered(LPS @ np.diag([2, 2, 30]), shape)))
         for shape in (large, small)
     )
     assert wide.limits.high == pytest.approx(tight.limits.high, rel=0.01)
@@ -214,9 +214,9 @@ def test_mr_percentiles_are_taken_over_the_head():
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 30000.0])
-def test_mr_pictures_do_not_know_the_scanners_scale(scale):
+def test_mr_2d_images_do_not_know_the_scanners_scale(scale):
     shape = (90, 110, 3)
-    affine = centred(LPS @ np.diag([2, 2, 30]), shape)
+    affine = centered(LPS @ np.diag([2, 2, 30]), shape)
     expected, prepared = (MR.prepare(made_mr(shape, affine, s)) for s in (700, scale))
     torch.testing.assert_close(prepared.slices, expected.slices, atol=1e-4, rtol=0)
 
@@ -225,7 +225,7 @@ def test_mr_pictures_do_not_know_the_scanners_scale(scale):
 @pytest.mark.parametrize("value", [-1000.0, 0.0, 37.0])
 def test_a_constant_image(recipe, value):
     shape = (64, 64, 3)
-    scan = image(np.full(shape, value), centred(LPS @ np.diag([3, 3, 20]), shape), recipe.modality)
+    scan = image(np.full(shape, value), centered(LPS @ np.diag([3, 3, 20]), shape), recipe.modality)
     prepared, restored = there_and_back(recipe, scan)
     assert prepared.slices.isfinite().all()
     if recipe is MR or value < -300:
@@ -236,59 +236,59 @@ def test_a_constant_image(recipe, value):
 @pytest.mark.parametrize("dtype", [torch.int16, torch.float64, torch.float16])
 def test_other_number_types_give_the_same(dtype):
     shape = (90, 110, 2)
-    scan = made_ct(shape, centred(LPS @ np.diag([2, 2, 30]), shape))
+    scan = made_ct(shape, centered(LPS @ np.diag([2, 2, 30]), shape))
     scan[...] = scan.round()
     assert torch.equal(CT.prepare(scan.to(dtype)).slices, CT.prepare(scan).slices)
 
 
 def shown(rows: int, columns: int, white: float) -> np.ndarray:
-    """A head's picture, lit to half of white, brighter to the right and below."""
+    """A head's image, lit to half of white, brighter to the right and below."""
     y, x = np.mgrid[:rows, :columns]
     y, x = (y - (rows - 1) / 2) / rows, (x - (columns - 1) / 2) / columns
     inside = (x / 0.36) ** 2 + (y / 0.42) ** 2 <= 1
     return np.where(inside, np.round(white * (0.5 + 0.4 * x + 0.3 * y)), 0)
 
 
-@pytest.mark.parametrize("recipe", [CT_PICTURE, MR_PICTURE], ids=["CT", "MR"])
+@pytest.mark.parametrize("recipe", [CT_IMAGE, MR_IMAGE], ids=["CT", "MR"])
 @pytest.mark.parametrize(
     "size", [(150, 150), (256, 256), (333, 401), (512, 512), (1080, 1920), (1919, 1081)]
 )
 @pytest.mark.parametrize(("dtype", "white"), [("uint8", 255), ("uint16", 65535)])
-def test_pictures_of_any_size_come_back(recipe, size, dtype, white):
-    picture = made_picture(shown(*size, white), recipe.modality, dtype)
-    prepared, restored = there_and_back(recipe, picture)
+def test_2d_images_of_any_size_come_back(recipe, size, dtype, white):
+    image = made_image_2d(shown(*size, white), recipe.modality, dtype)
+    prepared, restored = there_and_back(recipe, image)
     assert (prepared.limits.low, prepared.limits.high) == (0, white)
     expected = shown(*size, 255).T
     y, x = np.mgrid[: size[0], : size[1]]
     inner = (((x / size[1] - 0.5) / 0.33) ** 2 + ((y / size[0] - 0.5) / 0.39) ** 2 < 1).T
-    # Two roundings, and bilinear steps of less than two grey levels.
+    # Two roundings, and bilinear steps of less than two gray levels.
     assert np.abs(restored[..., 0] - expected)[inner].max() <= 2
     assert (restored[0] == 0).all()
     assert restored.max() <= 255
 
 
-def test_a_stack_of_pictures():
+def test_a_stack_of_2d_images():
     pages = np.stack([shown(200, 180, white) for white in (255, 128, 60)])
-    picture = made_picture(pages, "CT")
-    prepared, restored = there_and_back(CT_PICTURE, picture)
+    image = made_image_2d(pages, "CT")
+    prepared, restored = there_and_back(CT_IMAGE, image)
     assert len(prepared.slices) == 3
     for page, white in enumerate((255, 128, 60)):
-        alone = made_picture(shown(200, 180, white), "CT")
+        alone = made_image_2d(shown(200, 180, white), "CT")
         np.testing.assert_array_equal(
-            there_and_back(CT_PICTURE, alone)[1][..., 0], restored[..., page]
+            there_and_back(CT_IMAGE, alone)[1][..., 0], restored[..., page]
         )
 
 
 def test_without_a_head_half_the_whole_frame_is_translated():
     """The paper's way: nothing is masked."""
-    paper = load_recipe(shipped("transforms/whole-picture/ct-picture.yaml"))
+    paper = load_recipe(shipped("transforms/whole-image/ct-image.yaml"))
     noise = np.random.default_rng(0).integers(0, 256, (256, 256)).astype(float)
-    prepared, restored = there_and_back(paper, made_picture(noise, "CT"))
+    prepared, restored = there_and_back(paper, made_image_2d(noise, "CT"))
     assert prepared.head.all()
     np.testing.assert_array_equal(restored[..., 0], noise.T)
 
 
 def test_slices_of_another_scan_are_not_restored():
-    prepared = CT_PICTURE.prepare(made_picture(shown(64, 64, 255), "CT"))
+    prepared = CT_IMAGE.prepare(made_image_2d(shown(64, 64, 255), "CT"))
     with pytest.raises(ValueError, match="slices for"):
-        CT_PICTURE.restore(prepared.slices[:0], prepared)
+        CT_IMAGE.restore(prepared.slices[:0], prepared)

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_bundle import tiny_bundle
-from made_head import centred, made_ct, made_mr
+from made_head import centered, made_ct, made_mr
 from monai.data import MetaTensor
 
 from medtranslate.bundle import Bundle
 from medtranslate.translation import Translator
 
 SHAPE = (83, 97, 6)
-AFFINE = centred(
+AFFINE = centered(
     np.array([[-2.1, 0.05, 0.3], [0.04, -2.2, 0.9], [-0.1, 0.06, 25.1]], dtype=float), SHAPE
 )
 """Oblique and sheared; numbers that no float32 holds."""

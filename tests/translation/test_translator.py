@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from made_bundle import tiny_bundle, tiny_networks
-from made_head import centred, depth, made_ct, made_picture, world
+from made_head import centered, depth, made_ct, made_image_2d, world
 from monai.data import MetaTensor, list_data_collate
 from PIL import Image
 
@@ -133,14 +133,14 @@ def test_mri_to_ct(translator, mr):
 
 
 @pytest.mark.parametrize(("modality", "to"), [("CT", "mri"), ("MR", "ct")])
-def test_pictures(translator, modality, to):
+def test_2d_images(translator, modality, to):
     y, x = np.mgrid[:181, :150]
     head = ((y - 90) / 70) ** 2 + ((x - 74) / 55) ** 2 <= 1
-    picture = made_picture(np.where(head, 90.0 + x / 2, 0), modality)
-    made = translator.translate(picture, to=to)
+    image = made_image_2d(np.where(head, 90.0 + x / 2, 0), modality)
+    made = translator.translate(image, to=to)
     values = made.as_tensor()[0, ..., 0].numpy().T
-    assert made.shape == picture.shape
-    assert torch.equal(made.affine, picture.affine)
+    assert made.shape == image.shape
+    assert torch.equal(made.affine, image.affine)
     assert (values == np.round(values)).all()
     assert values.min() >= 0
     assert values.max() <= 255
@@ -151,7 +151,7 @@ def test_pictures(translator, modality, to):
 
 def test_what_the_field_does_not_see_is_background(translator):
     shape = (200, 190, 2)
-    scan = made_ct(shape, centred(np.diag([-2.0, -2.0, 30.0]), shape))
+    scan = made_ct(shape, centered(np.diag([-2.0, -2.0, 30.0]), shape))
     scan[:, :3] = 40.0  # tissue at the rim, 200 mm from the head
     made = translator.translate(scan, to="mri")
     assert (made[:, :20] == 0).all()
@@ -163,19 +163,19 @@ def test_twice_the_same_bits(translator, ct):
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 32])
 def test_the_batch_does_not_matter(translator, bundle_folder, ct, batch):
-    """Float32 sums in another order (batch, threads) move no voxel by a quarter grey level."""
+    """Float32 sums in another order (batch, threads) move no voxel by a quarter gray level."""
     other = Translator.load(bundle_folder, device="cpu", precision="float32", batch_size=batch)
     expected, made = (each.translate(ct, to="mri") for each in (translator, other))
     assert (made - expected).abs().max() < 4095 / 255 / 4
     assert (made != expected).float().mean() < 0.02
 
 
-def test_bfloat16_moves_the_picture_a_little(translator, bundle_folder, ct):
+def test_bfloat16_moves_the_image_a_little(translator, bundle_folder, ct):
     rounded = Translator.load(bundle_folder, device="cpu", precision="bfloat16")
     expected, made = (each.translate(ct, to="mri") for each in (translator, rounded))
     head = inside(ct) < 0.95
     error = (made - expected).abs()[0].numpy()[head] / 4095 * 255
-    assert error.mean() < 3  # grey levels; drawn weights are harsher than trained ones
+    assert error.mean() < 3  # gray levels; drawn weights are harsher than trained ones
     assert torch.equal(made.affine, expected.affine)
 
 
@@ -241,7 +241,7 @@ def test_no_head(translator, ct):
         (0, ""),
     ],
 )
-def test_no_head_in_a_picture_whose_greys_do_not_fill_its_bits(
+def test_no_head_in_a_2d_image_whose_grays_do_not_fill_its_bits(
     translator, tmp_path, brightest, hint
 ):
     y, x = np.mgrid[:181, :150]
@@ -268,7 +268,7 @@ def test_values_whose_sum_is_too_large_are_still_numbers(translator, mr):
 
 def test_a_grid_that_cannot_be_cut_names_its_file(translator):
     shape = (20, 100, 100)
-    scan = made_ct(shape, centred(np.diag([7.0, 2.0, 2.0]), shape))
+    scan = made_ct(shape, centered(np.diag([7.0, 2.0, 2.0]), shape))
     scan.meta["source"]["files"] = ["sagittal.nii"]
     with pytest.raises(Unsupported, match=r"sagittal\.nii: acquired in another plane"):
         translator.translate(scan, to="mri")

@@ -192,7 +192,7 @@ def with_bright_fluid(mri: Gray, ct: Gray) -> Gray | None:
     if inside.sum() < 1500:
         return None
     if skew(ndimage.gaussian_filter(mri.astype(float), 0.7)[inside]) > 0.1:
-        return None  # bright already, or a bright tumour
+        return None  # bright already, or a bright tumor
     brain, fluid = np.percentile(mri[inside], (60, 1))
     share = np.clip((brain - mri.astype(float)) / max(brain - fluid, 1), -0.15, 1)
     skin = float(np.percentile(mri[head & ~inside], 90))

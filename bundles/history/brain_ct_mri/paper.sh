@@ -21,7 +21,7 @@ EPOCHS=${EPOCHS:-200} BATCH=${BATCH:-1} MINUTES=${MINUTES:-9} PART=${PART:-15M}
 OPTIONS=${OPTIONS---set compile=true --set cuda_graph=true}
 MEDTRANSLATE=${MEDTRANSLATE:-medtranslate}
 root=$(cd "$(dirname "$0")/../../.." && pwd)
-recipes=$root/transforms/whole-picture
+recipes=$root/transforms/whole-image
 
 carry() { # FOLDER PACK: a folder as compressed parts, with their hashes
   mkdir -p "$2"

@@ -152,7 +152,7 @@ def enhanced(modality: str = "CT", *, count: int = 4, rows: int = 16, columns: i
 
 
 def secondary_capture() -> Dataset:
-    """Give an 8-bit picture of a scan."""
+    """Give an 8-bit image of a scan."""
     one = common("CT", 7)
     one.SOPClassUID = SecondaryCaptureImageStorage
     one.SOPInstanceUID = ROOT + "7.1"

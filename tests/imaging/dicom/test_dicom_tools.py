@@ -101,7 +101,7 @@ def rich(modality):
     return made
 
 
-def spoilt(modality):
+def corrupted(modality):
     """Give a series whose values break their rules."""
     made = series(modality)
     for one in made:
@@ -133,7 +133,7 @@ CASES = {
     "uneven": uneven,
     "bare": bare,
     "rich": rich,
-    "spoilt": spoilt,
+    "corrupted": corrupted,
     "oblique": oblique,
 }
 
@@ -185,7 +185,7 @@ def nifti_of(dcm2niix, folder, place):
 
 
 def same_points(image, nifti):
-    """Compare voxel by voxel and centre by centre; dcm2niix stores rows from the bottom up."""
+    """Compare voxel by voxel and center by center; dcm2niix stores rows from the bottom up."""
     ours = np.asarray(image.as_tensor()[0])
     theirs = np.asarray(nifti.dataobj)
     assert theirs.shape == ours.shape

@@ -51,7 +51,7 @@ class Series:
     digests : list of str
         SHA-256 of the stored values of each slice.
     window : tuple of float
-        Centre and width to display.
+        Center and width to display.
     padded : bool
         Whether part of the source was not imaged.
     uids : UidMaker

@@ -102,7 +102,7 @@ def repairs(image: MetaTensor, source: dict[str, Any] | None = None) -> list[str
 
 
 def display_window(highest: int, synthesis: dict[str, Any]) -> tuple[float, float]:
-    """Give centre and width to display: the model's window, else what the values span.
+    """Give center and width to display: the model's window, else what the values span.
 
     Parameters
     ----------

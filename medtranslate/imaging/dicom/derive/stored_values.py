@@ -14,7 +14,7 @@ WORDS = {"CT": np.dtype("<i2"), "MR": np.dtype("<u2")}
 """Stored type by target, as BitsStored and PixelRepresentation of the rules say."""
 
 BLOCK = 16
-"""Slices taken from memory together: 16 float32 of neighbouring slices fill a cache line."""
+"""Slices taken from memory together: 16 float32 of neighboring slices fill a cache line."""
 
 
 class PixelWords:

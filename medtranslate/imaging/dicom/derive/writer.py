@@ -131,13 +131,13 @@ class DicomWriter(ScanWriter):
 
 
 SAME_GRID = 1e-2
-"""Farthest that a voxel centre may be from the template's, mm."""
+"""Farthest that a voxel center may be from the template's, mm."""
 
 
 def adopt_template(image: MetaTensor, template: str | Path, series: str = "") -> MetaTensor:
     """Give a translated image the source of a DICOM series on the same grid.
 
-    The grids are equal if their voxel centres are the same points; axes may be stored in another
+    The grids are equal if their voxel centers are the same points; axes may be stored in another
     order or direction, as converters to NIfTI do, and are turned without resampling.
 
     Parameters

@@ -117,7 +117,7 @@ def read_encoding(parsed: Parsed) -> Encoding:
     Raises
     ------
     Unsupported
-        Colour, floats, palettes, or bits that leave no exact reading.
+        Color, floats, palettes, or bits that leave no exact reading.
     UntrustedInput
         Absurd sizes.
     Unreadable
@@ -138,7 +138,7 @@ def read_encoding(parsed: Parsed) -> Encoding:
     if samples is None:
         raise Unreadable("SamplesPerPixel is missing")
     if samples != 1:
-        raise Unsupported(f"SamplesPerPixel is {samples}: a colour image has no physical unit")
+        raise Unsupported(f"SamplesPerPixel is {samples}: a color image has no physical unit")
     if sizes["HighBit"] != sizes["BitsStored"] - 1:
         high, stored = sizes["HighBit"], sizes["BitsStored"]
         raise Unsupported(f"HighBit {high} does not fit BitsStored {stored}")

@@ -151,7 +151,7 @@ def describe(header: Header) -> str:
     if is_localizer(header):
         return "a localizer"
     if "Secondary Capture" in name:
-        return "a secondary capture: a picture without geometry or units"
+        return "a secondary capture: an image without geometry or units"
     return f"an object of another kind ({name[:60]})"
 
 

@@ -80,10 +80,10 @@ def physical(one: Slice, modality: str, codec: Codec) -> tuple[np.ndarray, np.nd
     stored = read_stored(one, codec)
     if one.slope == 1 and float(one.intercept).is_integer():
         # Exact in float32, at a quarter of the time.
-        picture = stored.astype(np.float32)
-        picture += np.float32(one.intercept)
+        pixels = stored.astype(np.float32)
+        pixels += np.float32(one.intercept)
     else:
-        picture = (stored * np.float64(one.slope) + one.intercept).astype(np.float32)
+        pixels = (stored * np.float64(one.slope) + one.intercept).astype(np.float32)
     mask: np.ndarray | None = None
     if one.padding is not None:
         low, high = one.padding
@@ -95,13 +95,13 @@ def physical(one: Slice, modality: str, codec: Codec) -> tuple[np.ndarray, np.nd
                 "has as well",
                 path=one.path,
             )
-    if modality == "CT" and picture.min() < BELOW_AIR:
-        below = picture < BELOW_AIR
+    if modality == "CT" and pixels.min() < BELOW_AIR:
+        below = pixels < BELOW_AIR
         mask = below if mask is None else mask | below
     if mask is None or not mask.any():
-        return picture, None
-    picture[mask] = AIR if modality == "CT" else 0.0
-    return picture, mask.T
+        return pixels, None
+    pixels[mask] = AIR if modality == "CT" else 0.0
+    return pixels, mask.T
 
 
 def read_stored(one: Slice, codec: Codec) -> np.ndarray:

@@ -68,7 +68,7 @@ def shift_slices(image: MetaTensor, shifts: np.ndarray, shape: list[int]) -> np.
 
 
 def regrid(image: MetaTensor) -> MetaTensor:
-    """Lay slices at even steps, the median gap apart, interpolating linearly between neighbours.
+    """Lay slices at even steps, the median gap apart, interpolating linearly between neighbors.
 
     The slice axis keeps its direction, a tilt with it.
 
@@ -165,9 +165,9 @@ def _fill(image: MetaTensor) -> float:
     return -1000.0 if image.meta["source"]["modality"] == "CT" else 0.0
 
 
-def _shifted(picture: np.ndarray, shift: np.ndarray, shape: list[int], fill: float) -> np.ndarray:
-    """Give an (X, Y) picture moved by `shift` pixels on a canvas of `shape`."""
-    moving = sitk.GetImageFromArray(picture.T)
+def _shifted(plane: np.ndarray, shift: np.ndarray, shape: list[int], fill: float) -> np.ndarray:
+    """Give an (X, Y) slice moved by `shift` pixels on a canvas of `shape`."""
+    moving = sitk.GetImageFromArray(plane.T)
     back = sitk.TranslationTransform(2, [-float(shift[0]), -float(shift[1])])
     canvas = sitk.Image(shape, sitk.sitkFloat32)
     moved = sitk.Resample(moving, canvas, back, sitk.sitkLinear, fill)
