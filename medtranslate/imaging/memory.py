@@ -25,7 +25,7 @@ from medtranslate.imaging import dicom, nifti
 from medtranslate.imaging.base import settled, to_float32, to_integers
 from medtranslate.imaging.guess_modality import guess_volume, labeled
 from medtranslate.imaging.io import read
-from medtranslate.imaging.itk import affine_ras, label_of
+from medtranslate.imaging.itk import LABEL_KEY
 from medtranslate.imaging.nifti import derived_header
 from medtranslate.imaging.source import (
     Scan,
@@ -36,6 +36,7 @@ from medtranslate.imaging.source import (
     make_source,
     synthesis_of,
 )
+from medtranslate.imaging.text_headers import affine_ras
 
 TensorScan: TypeAlias = (
     str
@@ -126,8 +127,10 @@ def _from_sitk(image: sitk.Image, modality: str) -> MetaTensor:
     path = Path("SimpleITK image")
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise Unsupported("voxels with several or complex components are no scan", path=path)
-    stated = labeled(label_of(image)) or ("", "")
-    return _volume(sitk.GetArrayFromImage(image).T, affine_ras(image), stated, modality, str(path))
+    label = image.GetMetaData(LABEL_KEY) if image.HasMetaDataKey(LABEL_KEY) else ""
+    affine = affine_ras(image.GetOrigin(), image.GetSpacing(), image.GetDirection())
+    stated = labeled(label) or ("", "")
+    return _volume(sitk.GetArrayFromImage(image).T, affine, stated, modality, str(path))
 
 
 def _volume(

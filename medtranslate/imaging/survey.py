@@ -17,8 +17,9 @@ from medtranslate.imaging.base import Finding
 from medtranslate.imaging.dicom.read.files import looks_like_dicom, walk
 from medtranslate.imaging.guess_modality import labeled
 from medtranslate.imaging.image2d import described, natural_key, opened_image
-from medtranslate.imaging.itk import companion, judge, label_of, open_header, tagged_modality
+from medtranslate.imaging.itk import label_of, tagged_modality
 from medtranslate.imaging.source import check_shape
+from medtranslate.imaging.text_headers import companion, read_text_header
 
 _UNTOLD = ("", "")
 """Modality and basis of what the voxels alone can tell."""
@@ -117,19 +118,18 @@ def _look_at_nifti(path: Path) -> Finding:
 
 
 def _look_at_itk(path: Path) -> Finding:
-    header, reader = open_header(path)
-    shape, affine, faults = judge(reader, path)
-    modality, basis = tagged_modality(reader) or _UNTOLD
+    header = read_text_header(path)
+    modality, basis = tagged_modality(header) or _UNTOLD
     return Finding(
         str(path),
         format=header.format,
         kind="volume",
         modality=modality,
         modality_basis=basis,
-        description=label_of(reader),
-        shape=shape,
-        spacing=_spacing(affine),
-        faults=tuple(faults),
+        description=label_of(header),
+        shape=header.shape,
+        spacing=_spacing(header.affine),
+        faults=tuple(header.faults),
     )
 
 

@@ -183,7 +183,7 @@ def test_color_and_several_volumes_and_numbers_that_are_none(tmp_path, suffix):
         (".nrrd", rb"space directions: .*", b"space directions: (0,0,0) (0,1,0) (0,0,1)",
          Unsupported, "affine"),
         (".nrrd", rb"space: .*", b"space: scanner-xyz", Unsupported, "does not say where left is"),
-        (".nrrd", rb"type: .*", b"type: nonsense", Unreadable, "damaged header"),
+        (".nrrd", rb"type: .*", b"type: nonsense", Unreadable, "damaged NRRD header"),
     ],
 )  # fmt: skip
 def test_headers_that_place_nothing(tmp_path, itk_image, suffix, old, new, kind, fault):
