@@ -54,6 +54,7 @@ Output = Annotated[Path, options.output("The .safetensors file to write.", "FILE
 Labels = Annotated[
     Path, typer.Argument(metavar="LABELS", help="Label map of a whole head, or a folder of them.")
 ]
+LabelFile = Annotated[Path, options.output("The .npz file to write.", "FILE")]
 RenderedPairs = Annotated[Path, options.output("Folder to write.", "FOLDER")]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="How many pairs.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed renders the same pairs.")]
@@ -123,6 +124,26 @@ def prepare(
     prepared.save(output)
     line = f"{len(prepared.records)} scans, {len(prepared)} slices: {output}"
     Console().print(line, highlight=False, soft_wrap=True)
+
+
+@data.command()
+def labels(labels: Labels, output: LabelFile, overwrite: options.Overwrite = False) -> None:
+    """Read label maps into one file that train --labels takes in their place, on any machine."""
+    from rich.console import Console
+
+    from medtranslate.errors import OutputFailed
+    from medtranslate.files import check_target
+    from medtranslate.label_synthesis import LabelMaps
+    from medtranslate.label_synthesis.maps import FILE_SUFFIX
+    from medtranslate.training.handlers import Preparing
+
+    if output.suffix != FILE_SUFFIX:
+        raise OutputFailed(f"label maps go into a {FILE_SUFFIX} file", path=output)
+    check_target(output, overwrite)
+    with Preparing(Console(stderr=True)) as progress:
+        maps = LabelMaps.read(labels, progress=progress)
+    maps.save(output, overwrite=overwrite)
+    Console().print(f"{len(maps)} label maps: {output}", highlight=False, soft_wrap=True)
 
 
 @data.command()

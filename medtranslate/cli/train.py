@@ -36,6 +36,14 @@ Paired = Annotated[
         help="Registered scans to learn from besides: equal names in its folders ct and mri.",
     ),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="PATH",
+        help="Label maps of whole heads to render pairs from: a folder, or a file of data labels.",
+    ),
+]
 Output = Annotated[Path, options.output("Folder for the run and its bundle.", "FOLDER")]
 Config = Annotated[
     Path | None,
@@ -117,6 +125,7 @@ def train(
     ct: Ct = None,
     mri: Mri = None,
     paired: Paired = None,
+    labels: Labels = None,
     config: Config = None,
     assignments: Assignments = None,
     network: Network = None,
@@ -140,7 +149,7 @@ def train(
     quiet: options.Quiet = False,
     print_config: PrintConfig = False,
 ) -> None:
-    """Learn CT to MRI and MRI to CT from unpaired scans, from registered pairs, or from both.
+    """Learn CT to MRI and MRI to CT from unpaired scans, registered pairs, label maps, or a mix.
 
     The defaults are the CycleGAN paper's recipe; --config and --set change any setting. The run's
     folder holds checkpoints, losses.csv, TensorBoard logs, sample grids, run.html and at the end
@@ -172,6 +181,7 @@ def train(
             mri=mri,
             output=output,
             paired=paired,
+            labels=labels,
             settings=settings,
             include=include or (),
             validate=validate or (),

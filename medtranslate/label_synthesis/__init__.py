@@ -1,13 +1,15 @@
 """Pairs of CT and MR rendered from label maps of whole heads (domain randomization).
 
 ``tissues`` says as data which label is which tissue and what it looks like; ``cut`` takes an
-oblique slice with a thickness out of a map; ``anatomy`` and ``lesions`` change it; ``render`` makes
-CT and MR of it; ``pairs`` does all of that, as a renderer, a MONAI transform, and a folder.
+oblique slice with a thickness out of a map, and ``maps`` reads maps and keeps them in one file;
+``anatomy`` and ``lesions`` change a slice; ``render`` makes CT and MR of it; ``pairs`` does all of
+that, as a renderer, a MONAI transform, and a folder.
 """
 
 from medtranslate.label_synthesis.anatomy import PLAIN_ANATOMY, AnatomySettings
 from medtranslate.label_synthesis.cut import PLAIN_CUT, CutSettings, LabelMap
 from medtranslate.label_synthesis.lesions import KINDS, NO_LESIONS, LesionKind, LesionSettings
+from medtranslate.label_synthesis.maps import LabelMaps
 from medtranslate.label_synthesis.pairs import (
     PairRenderer,
     PairSettings,
@@ -30,6 +32,7 @@ __all__ = [
     "CTSettings",
     "CutSettings",
     "LabelMap",
+    "LabelMaps",
     "LesionKind",
     "LesionSettings",
     "MRSettings",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 from PIL import Image
 
-from medtranslate.errors import InputMissing
 from medtranslate.files import whole_folder
 from medtranslate.label_synthesis.anatomy import AnatomySettings, cut_off, vary
 from medtranslate.label_synthesis.cut import BRAIN, CutSettings, LabelMap, cut, mid_layer
 from medtranslate.label_synthesis.draw import Draw, distance, solid
 from medtranslate.label_synthesis.lesions import LesionSettings, put_lesions
+from medtranslate.label_synthesis.maps import LabelMaps, Progress
 from medtranslate.label_synthesis.render import (
     CTSettings,
     MRSettings,
@@ -30,7 +30,6 @@ from medtranslate.label_synthesis.render import (
 )
 from medtranslate.label_synthesis.tissues import TissueTable
 
-SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
 _INTRACRANIAL: tuple[str, ...] = (
     *BRAIN,
     "ventricle",
@@ -44,9 +43,6 @@ _INTRACRANIAL += ("enhancing_tumor", "cyst", "necrosis", "fresh_blood", "older_b
 _MARGIN = 2  # pixels of air that count as head, as a threshold leaves them
 _TRIES = 5
 _SEEDS = 2**31 - 1
-
-Progress = Callable[[int, int], None]
-"""Called with the pairs done and the pairs in all."""
 
 
 @dataclass(frozen=True)
@@ -372,7 +368,7 @@ def render_pairs(
     Parameters
     ----------
     labels : path
-        A label map, or a folder of them.
+        A label map, a folder of them, or a file that `LabelMaps.save` wrote.
     output : path
         Folder to write: ``CT/`` and ``MR/`` with 8-bit PNG of the same names (the CT in the brain
         window, as training takes it), and ``pairs.csv`` that says what each is.
@@ -396,13 +392,13 @@ def render_pairs(
     Raises
     ------
     InputMissing, Unreadable, Unsupported
-        As `LabelMap.read`; or a folder without label maps.
+        As `LabelMaps.read`.
     OutputExists, OutputFailed
         As `medtranslate.files.whole_folder`.
     """
     table = table or TissueTable.read()
     with whole_folder(output, overwrite=overwrite) as folder:
-        maps = [LabelMap.read(path, table) for path in label_maps(labels)]
+        maps = LabelMaps.read(labels, table).maps
         chosen = settings or PairSettings()
         renderer = PairRenderer(maps, table, chosen, torch.device(device))
         for name in ("CT", "MR"):
@@ -418,24 +414,6 @@ def render_pairs(
                 rows.writerow([name, *known, seed + index])
                 progress(index + 1, count)
     return output
-
-
-def label_maps(path: Path) -> list[Path]:
-    """Return the label maps of a folder, in order of their names, or the one given.
-
-    Raises
-    ------
-    InputMissing
-        There is nothing there.
-    """
-    if path.is_dir():
-        found = sorted(each for each in path.iterdir() if each.name.lower().endswith(SUFFIXES))
-        if not found:
-            raise InputMissing(f"holds no label maps ({', '.join(SUFFIXES)})", path=path)
-        return found
-    if not path.exists():
-        raise InputMissing("no such label map or folder", path=path)
-    return [path]
 
 
 def _write(pair: RenderedPairs, folder: Path, name: str) -> None:

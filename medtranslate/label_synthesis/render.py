@@ -14,7 +14,9 @@ from medtranslate.label_synthesis.tissues import RANDOM, TissueTable
 
 _VESSELS = ("vein", "artery")
 _DARK = 0.1  # signal below which a tissue hardly varies: bone, air
-_FLUIDS = ("ventricle", "csf", "cyst", "necrosis")
+FLUIDS = ("ventricle", "csf", "cyst", "necrosis")
+"""Tissues that are fluid: dark in CT, bright in a T2."""
+
 _ALONE = ("air", "enclosed_air", "metal")  # the same in every contrast, also a drawn one
 
 
@@ -212,7 +214,7 @@ def _signals(
             value = mean
         elif tissue.name == "compact_bone":
             value = torch.where(anything, mean, value)
-        elif tissue.beside and tissue.name not in _FLUIDS:
+        elif tissue.beside and tissue.name not in FLUIDS:
             # Nothing is as bright in a T2 as fluid, or a network could not tell them apart.
             gap = draw.uniform(0.06, 0.2)
             brightest = drawn[table.index("ventricle")] - gap if _after(table, tissue.name) else 2.0

@@ -7,11 +7,12 @@ generator shrink or grow heads.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 
+from medtranslate.training.pairs import Pairs
 from medtranslate.training.prepared import from_gray
 from medtranslate.training.settings import Settings
 
@@ -70,8 +71,7 @@ class Augmentation:
             As in a call.
         """
         if self.settings.downsampling > 1:
-            image = F.avg_pool2d(image, self.settings.downsampling)
-            head = F.avg_pool2d(head.float(), self.settings.downsampling) >= 0.5
+            image, head = self._smaller(image), self._smaller(head.float()) >= 0.5
         if not self._resamples():
             return _masked(image, head)
         # Counted from the background, so that what lies beyond the frame (zeros) is background.
@@ -79,6 +79,22 @@ class Augmentation:
         grid = self._grid(head, draws)
         sampled = F.grid_sample(both, grid, padding_mode="zeros", align_corners=False)
         return _masked(sampled[:, :-1] - 1, sampled[:, -1:] >= 0.5)
+
+    def reduced(self, pairs: Pairs) -> Pairs:
+        """Return whole pairs at the size that slices are averaged to, and not changed otherwise."""
+        if self.settings.downsampling == 1:
+            return pairs
+        head = self._smaller(pairs.head.float()) >= 0.5
+        images = {
+            name: torch.where(head, self._smaller(image), -1.0)
+            for name in ("ct", "mri", "source_ct")
+            if (image := getattr(pairs, name)) is not None
+        }
+        weight = None if pairs.weight is None else self._smaller(pairs.weight)
+        return replace(pairs, head=head, weight=weight, **images)
+
+    def _smaller(self, image: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(image, self.settings.downsampling)
 
     def _resamples(self) -> bool:
         s = self.settings

@@ -13,13 +13,14 @@ where a run has pairs, supervised terms on these.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from medtranslate.training.augmentation import Images
+from medtranslate.training.pairs import Pairs
 from medtranslate.training.settings import WHICH, Settings
 
 REAL, FAKE = 1.0, 0.0
@@ -59,7 +60,7 @@ class GeneratorObjective(nn.Module):
     settings : Settings
         `adversarial_loss`, `cycle_weight` (lambda, 10), `mri_cycle_share`, `identity_share` (0.5
         of lambda), `identity_generators`, `anchor_weight`, `intermediate_noise`,
-        `adversarial_weight` (1), `paired_weight`, `gradient_share`.
+        `adversarial_weight` (1), `paired_weight`, `rendered_weight`, `gradient_share`.
     anchors : torch.nn.ModuleDict, optional
         The anchored generators, with the run's initial weights.
     """
@@ -78,7 +79,7 @@ class GeneratorObjective(nn.Module):
         mri: Images,
         discriminators: nn.ModuleDict,
         noise: torch.Generator,
-        pairs: Images | None = None,
+        pairs: Mapping[str, Pairs] | None = None,
     ) -> tuple[torch.Tensor, Losses, dict[str, torch.Tensor]]:
         """Return the loss, its terms, and the synthetic images (detached) by modality.
 
@@ -89,16 +90,16 @@ class GeneratorObjective(nn.Module):
         discriminators : torch.nn.ModuleDict
         noise : torch.Generator
             Of the intermediate images' noise, on the device.
-        pairs : Images, optional
-            Of two channels: a CT and its MRI.
+        pairs : mapping of str to Pairs, optional
+            ``"paired"``: registered scans; ``"rendered"``: pairs rendered from label maps.
         """
         total = ct.image.new_zeros(())
         terms: Losses = {}
         fakes: dict[str, torch.Tensor] = {}
         if self.settings.unpaired:
             total, terms, fakes = self._unpaired(ct, mri, discriminators, noise)
-        if pairs is not None:
-            supervised, more = self._paired(pairs)
+        for name, each in (pairs or {}).items():
+            supervised, more = self._supervised(name, each)
             total, terms = total + supervised, terms | more
         return total, _detached(terms), _detached(fakes)
 
@@ -138,18 +139,27 @@ class GeneratorObjective(nn.Module):
                 total = total + s.anchor_weight * terms[f"anchor_{name}"]
         return total, terms, {"mri": fake_mri, "ct": fake_ct}
 
-    def _paired(self, pairs: Images) -> tuple[torch.Tensor, Losses]:
-        """Return the supervised loss, which is not in the paper, and its terms."""
-        ct, mri = pairs.image[:, :1], pairs.image[:, 1:]
-        s, total = self.settings, pairs.image.new_zeros(())
+    def _supervised(self, kind: str, pairs: Pairs) -> tuple[torch.Tensor, Losses]:
+        """Return the supervised loss on pairs of a kind, which is not in the paper, and its terms.
+
+        Terms have the kind and the side in their names: ``paired_mri``, ``paired_gradient_mri``.
+        """
+        s, total = self.settings, pairs.ct.new_zeros(())
+        weight = {"paired": s.paired_weight, "rendered": s.rendered_weight}[kind]
+        source_ct = pairs.ct if pairs.source_ct is None else pairs.source_ct
         terms: Losses = {}
-        for name, source, truth in (("mri", ct, mri), ("ct", mri, ct)):
-            if name in WHICH[s.trained_generators]:
-                fake = in_head(self.generators[name](source), pairs.head)
-                terms[f"paired_{name}"] = F.l1_loss(fake, truth)
-                terms[f"gradient_{name}"] = gradient_difference(fake, truth)
-                both = terms[f"paired_{name}"] + s.gradient_share * terms[f"gradient_{name}"]
-                total = total + s.paired_weight * both
+        for name, source, truth in (("mri", source_ct, pairs.mri), ("ct", pairs.mri, pairs.ct)):
+            if name not in WHICH[s.trained_generators]:
+                continue
+            fake = in_head(self.generators[name](source), pairs.head)
+            if name == "mri" and pairs.mri_follows is not None:
+                # What cannot be told from the source is left as it is made: no distance there.
+                follows = pairs.mri_follows[:, None, None, None]
+                truth = torch.where(follows, truth, fake.detach().to(truth.dtype))
+            terms[f"{kind}_{name}"] = weighted_l1(fake, truth, pairs.weight)
+            terms[f"{kind}_gradient_{name}"] = gradient_difference(fake, truth)
+            both = terms[f"{kind}_{name}"] + s.gradient_share * terms[f"{kind}_gradient_{name}"]
+            total = total + weight * both
         return total, terms
 
     def _translate(
@@ -177,6 +187,15 @@ class GeneratorObjective(nn.Module):
             return fake
         drawn = torch.randn(fake.shape, generator=noise, device=fake.device)
         return fake + self.settings.intermediate_noise * drawn * head
+
+
+def weighted_l1(
+    fake: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the mean absolute difference of images, each pixel as often as its weight says."""
+    if weight is None:
+        return F.l1_loss(fake, truth)
+    return (weight * (fake - truth).abs()).mean()
 
 
 def gradient_difference(fake: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Pairs of CT and MRI: what the supervised terms of a step learn from, and where pairs come from.
 
 A `PairSource` gives the pairs of any step. `PreparedPairs` holds those of registered scans on disk;
-pairs rendered from label maps can be another source.
+`rendered` has pairs rendered from label maps.
 """
 
 from __future__ import annotations
@@ -54,12 +54,22 @@ class Pairs:
     head : bool tensor (B, 1, H, W)
     contrast : int64 tensor (B,)
         Code of the MRI's contrast; 0 where it is unknown.
+    source_ct : float32 tensor (B, 1, H, W), optional
+        The CT as it is translated, such as with noise; `ct` where there is none.
+    weight : float32 tensor (B, 1, H, W), optional
+        Of each pixel in the distance to the truth; 1 where there is none.
+    mri_follows : bool tensor (B,), optional
+        Whether the MRI can be told from the CT and the contrast. One of signals drawn at random
+        cannot, and only teaches the way to CT.
     """
 
     ct: torch.Tensor
     mri: torch.Tensor
     head: torch.Tensor
     contrast: torch.Tensor
+    source_ct: torch.Tensor | None = None
+    weight: torch.Tensor | None = None
+    mri_follows: torch.Tensor | None = None
 
 
 class PairSource(Protocol):

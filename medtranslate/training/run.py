@@ -1,4 +1,4 @@
-"""A training run from two folders to a checkpoint, for the command line and for MONAI bundles."""
+"""A training run from scans to a checkpoint, for the command line and for MONAI bundles."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from medtranslate.device import choose_device, choose_precision
 from medtranslate.errors import TrainingFailed
 from medtranslate.files import whole_file
 from medtranslate.imaging.scans import FileList
+from medtranslate.label_synthesis import LabelMaps
 from medtranslate.training.checkpoints import Checkpoint, restore, start_from
 from medtranslate.training.data import Data
 from medtranslate.training.distributed import World, joined
@@ -22,26 +23,34 @@ from medtranslate.training.models import Models
 from medtranslate.training.pairs import prepare_pairs
 from medtranslate.training.preparation import Preparation, Progress, RecipeBook, default_cache
 from medtranslate.training.prepared import PreparedSet
+from medtranslate.training.rendered import RenderedSource, shown_slices
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.session import Interrupts, Outcome, Session
 from medtranslate.training.settings import Cadence, Settings, dump_config
 from medtranslate.training.validation import Score
 
+RENDERED_STEPS = 1000
+"""Steps an epoch of a run on label maps alone, which have no end."""
+
 
 @dataclass(frozen=True)
 class Training:
-    """Train both directions on unpaired scans, up to a checkpoint.
+    """Train both directions on unpaired scans, pairs and label maps, up to a checkpoint.
 
     Parameters
     ----------
     ct, mri : path or None
         Folders of unpaired scans (2D images, NIfTI, DICOM, mixed, nested), or files of slices
-        prepared earlier. None for both: the pairs are also the unpaired scans.
+        prepared earlier. None for both: the pairs are also the unpaired scans; with label maps
+        alone there are none.
     output : path
         The run's folder.
     settings : Settings
     paired : path, optional
         Registered scans for the supervised terms, as `prepare_pairs` takes them.
+    labels : path, optional
+        Label maps of whole heads, as `LabelMaps.read` takes them, of which pairs for the supervised
+        terms are rendered.
     include : sequence of path
         Lists of the files to take; a folder of which they name none is taken whole.
     validate : sequence of path
@@ -82,6 +91,7 @@ class Training:
     output: Path
     settings: Settings = field(default_factory=Settings)
     paired: Path | None = None
+    labels: Path | None = None
     include: Sequence[Path] = ()
     validate: Sequence[Path] = ()
     recipes: Path | None = None
@@ -105,6 +115,7 @@ class Training:
             "mri",
             "output",
             "paired",
+            "labels",
             "recipes",
             "cache",
             "init_from",
@@ -113,12 +124,17 @@ class Training:
             object.__setattr__(self, name, None if value is None else Path(value))
         for name in ("include", "validate"):
             object.__setattr__(self, name, tuple(Path(path) for path in getattr(self, name)))
-        if (self.ct is None) != (self.mri is None) or (self.ct is None and self.paired is None):
-            raise TrainingFailed("give folders of CT and of MRI, or pairs, or all of them")
-        if self.paired is None and not self.settings.unpaired:
+        nothing = self.ct is None and self.paired is None and self.labels is None
+        if (self.ct is None) != (self.mri is None) or nothing:
+            raise TrainingFailed(
+                "give folders of CT and of MRI, or pairs, or label maps, or all of them"
+            )
+        if self.paired is None and self.labels is None and not self.settings.unpaired:
             raise TrainingFailed(
                 "without pairs, adversarial_weight, cycle_weight and anchor_weight cannot all be 0"
             )
+        if self._labels_alone:
+            self._check_labels_alone()
         if self.validate and self.score is None:
             raise TrainingFailed("validation lists are given, but nothing to score by")
         if self.init_from is None:
@@ -169,7 +185,14 @@ class Training:
         pairs = None
         if self.paired is not None:
             pairs = prepare_pairs(self.paired, book, preparation.cache, self.preparing)
-        if self.ct is not None and self.mri is not None:
+        labels = None
+        if self.labels is not None:
+            labels = LabelMaps.read(self.labels, cache=preparation.cache, progress=self.preparing)
+        if self._labels_alone:
+            assert labels is not None
+            source = RenderedSource(labels, self.settings, torch.device("cpu"))
+            ct, mri = shown_slices(source, (book.of("CT"), book.of("MR")))
+        elif self.ct is not None and self.mri is not None:
             ct = preparation.slices(self.ct, "CT", listed)
             mri = preparation.slices(self.mri, "MR", listed)
         else:
@@ -180,11 +203,11 @@ class Training:
         included.check_all_found(every)
         held_out.check_all_found(every)
         if not held_out.lines:
-            return Data(ct, mri, pairs=pairs)
+            return Data(ct, mri, pairs=pairs, labels=labels)
         (ct, ct_held_out), (mri, mri_held_out) = (_split(each, held_out) for each in (ct, mri))
         if pairs is not None:
             pairs = pairs.without(held_out.named(pairs.names))
-        return Data(ct, mri, ct_held_out, mri_held_out, pairs)
+        return Data(ct, mri, ct_held_out, mri_held_out, pairs, labels)
 
     def _session(self, run: RunFolder, world: World, data: Data, models: Models) -> Session:
         checkpoint = None
@@ -212,6 +235,23 @@ class Training:
             _write(run.data, data.report())
             _write_config(run.config, self.settings, self.cadence, session.about, models.device)
         return session
+
+    @property
+    def _labels_alone(self) -> bool:
+        return self.ct is None and self.paired is None and self.labels is not None
+
+    def _check_labels_alone(self) -> None:
+        if self.settings.unpaired:
+            raise TrainingFailed(
+                "label maps alone have no real scans for the adversarial, cycle and anchor terms",
+                remedy="give folders of CT and of MRI, or set adversarial_weight=0, cycle_weight=0 "
+                "and anchor_weight=0",
+            )
+        if self.validate:
+            raise TrainingFailed("validation lists name scans, and there are label maps alone")
+        if not self.settings.steps_per_epoch:
+            settings = replace(self.settings, steps_per_epoch=RENDERED_STEPS)
+            object.__setattr__(self, "settings", settings)
 
     def _check_from_nothing(self) -> None:
         if self.settings.trained_generators != "both":

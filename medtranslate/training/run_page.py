@@ -14,7 +14,7 @@ from medtranslate.training.run_folder import RunFolder
 
 _CURVES = {
     "cycle, identity and anchor (L1)": ("cycle_", "identity_", "anchor_"),
-    "pairs (L1)": ("paired_", "gradient_"),
+    "pairs (L1)": ("paired_", "rendered_"),
     "adversarial": ("adversarial_",),
     "discriminators": ("discriminator_",),
 }
@@ -87,6 +87,9 @@ def _curves(losses: list[dict[str, str]], validation: list[dict[str, str]]) -> F
 def _data(report: dict[str, Any]) -> dict[str, str]:
     parts = []
     for name, part in report.items():
+        if "label_maps" in part:
+            parts.append((name, f"{part['label_maps']} label maps, rendered while training"))
+            continue
         reasons: dict[str, int] = {}
         for each in part["left_out"]:
             reasons[each["reason"]] = reasons.get(each["reason"], 0) + 1

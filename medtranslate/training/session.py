@@ -23,6 +23,7 @@ from medtranslate.training.data import Data
 from medtranslate.training.distributed import World
 from medtranslate.training.handlers import LossRecorder, Rows, open_board
 from medtranslate.training.models import Models
+from medtranslate.training.rendered import RenderedSource
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.run_page import write_page
 from medtranslate.training.settings import Cadence
@@ -160,7 +161,12 @@ class Session:
             step,
         )
         pairs = None if data.pairs is None else data.pairs.source(settings.seed, models.device)
-        self.trainer = CycleGANTrainer(models, batches, about["precision"], world, pairs=pairs)
+        rendered = None
+        if data.labels is not None:
+            rendered = RenderedSource(data.labels, settings, models.device)
+        self.trainer = CycleGANTrainer(
+            models, batches, about["precision"], world, pairs=pairs, rendered=rendered
+        )
         self.trainer.logger.setLevel(logging.CRITICAL)  # what fails is raised: once is enough
         self.board = None
         if self._leads:

@@ -72,7 +72,7 @@ class Settings(_Explained):
     epochs : int
         The first half at a constant rate, the second falling linearly to zero.
     steps_per_epoch : int
-        0 means once through the larger set.
+        0 means once through the larger set; 1000 where a run has label maps alone.
     batch_size : int
         Unpaired images of each modality, per step and process.
     learning_rate, discriminator_learning_rate : float
@@ -107,6 +107,22 @@ class Settings(_Explained):
         Weight of the gradient difference to the truth, as a share of `paired_weight`.
     paired_batch_size : int
         Pairs per step and process, where a run has pairs.
+    rendered_weight : float
+        Weight of the L1 distance to the truth on pairs rendered from label maps, where a run has
+        any; `gradient_share` holds for them too. Not in the paper.
+    rendered_batch_size : int
+        Rendered pairs per step and process.
+    rendered_block_size : int
+        Pairs rendered at once and used one batch after another: larger blocks are faster on a GPU
+        and take more memory.
+    rendered_contrasts : dict of str to float
+        How often each MR contrast is rendered: ``t1``, ``t1c``, ``t2``, ``flair``, ``pd``,
+        ``random``; where empty, as `label_synthesis.MRSettings` has it.
+    rendered_ct_grain : float
+        Largest standard deviation, in HU, of the noise on a rendered CT that is translated. A CT
+        that is the truth has none.
+    fluid_weight : float
+        Weight of fluid in the L1 distance on rendered pairs; all else weighs 1.
     pool_size : int
         Earlier synthetic images kept for each discriminator; 0 shows it the newest only.
     intermediate_noise : float
@@ -177,6 +193,12 @@ class Settings(_Explained):
     paired_weight: Weight = 10.0
     gradient_share: Weight = 1.0
     paired_batch_size: Count = 1
+    rendered_weight: Weight = 10.0
+    rendered_batch_size: Count = 1
+    rendered_block_size: Count = 8
+    rendered_contrasts: dict[str, Weight] = field(default_factory=dict)
+    rendered_ct_grain: Weight = 6.0
+    fluid_weight: Weight = 3.0
     pool_size: CountOrNone = 50
     intermediate_noise: Weight = 0.0
     ema_decay: Fraction = 0.999

@@ -7,7 +7,7 @@ epoch loop: MONAI's, so that any MONAI or Ignite handler attaches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.distributed import World
 from medtranslate.training.models import SIDES, Models
 from medtranslate.training.objective import DiscriminatorObjective, GeneratorObjective, Losses
-from medtranslate.training.pairs import PairSource
+from medtranslate.training.pairs import Pairs, PairSource
 from medtranslate.training.randomness import generator, reseed
 from medtranslate.training.settings import Settings
 
@@ -42,7 +42,9 @@ class CycleGANTrainer(Trainer):
     handlers : sequence
         MONAI's or Ignite's.
     pairs : PairSource, optional
-        For the supervised terms.
+        Registered scans for the supervised terms; they are augmented as unpaired slices are.
+    rendered : PairSource, optional
+        Pairs for the supervised terms that vary by themselves: whole slices, as they are.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class CycleGANTrainer(Trainer):
         world: World | None = None,
         handlers: Sequence[Any] = (),
         pairs: PairSource | None = None,
+        rendered: PairSource | None = None,
     ) -> None:
         settings, world = models.settings, world or World()
         super().__init__(
@@ -64,7 +67,7 @@ class CycleGANTrainer(Trainer):
             decollate=False,
         )
         self.models, self.world, self.precision = models, world, precision
-        self.pairs = pairs
+        self.pairs, self.rendered = pairs, rendered
         self.generate = world.wrap(GeneratorObjective(models.generators, settings, models.anchors))
         self.judge = world.wrap(DiscriminatorObjective(models.discriminators, settings))
         self._draws = {purpose: torch.Generator(models.device) for purpose in ("noise", "pool")}
@@ -78,16 +81,21 @@ class CycleGANTrainer(Trainer):
         return bool(self.state.iteration >= self.state.max_epochs * self.state.epoch_length)
 
     def _iteration(self, engine: Any, batchdata: dict[str, torch.Tensor]) -> dict[str, Any]:
-        step = self.state.iteration - 1
+        step, settings = self.state.iteration - 1, self.models.settings
         self.models.set_rates(self.state.epoch)
         changes = {
             f"{name} changes": self._changes(name, len(slices), step)
             for name, slices in batchdata.items()
         }
         for purpose, draws in self._draws.items():
-            reseed(draws, self.models.settings.seed, purpose, step, self.world.rank)
-        pairs = {} if self.pairs is None else self._paired(self.pairs, step)
-        losses = self._step_of(self.state.epoch)({**batchdata, **changes, **pairs})
+            reseed(draws, settings.seed, purpose, step, self.world.rank)
+        given = {**batchdata, **changes}
+        if self.pairs is not None:
+            given |= self._paired(self.pairs, step)
+        if self.rendered is not None:
+            count = settings.rendered_batch_size
+            given |= flattened("rendered", self._share(self.rendered, count, step))
+        losses = self._step_of(self.state.epoch)(given)
         if self.models.average is not None:
             self.models.average.update(step)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
@@ -117,12 +125,11 @@ class CycleGANTrainer(Trainer):
     def _paired(self, source: PairSource, step: int) -> Given:
         """Return this process's pairs of a step, and their changes."""
         count = self.models.settings.paired_batch_size
-        pairs = source.pairs((step * self.world.size + self.world.rank) * count, count)
-        return {
-            "pairs": torch.cat([pairs.ct, pairs.mri], dim=1),
-            "pairs head": pairs.head,
-            "pairs changes": self._changes("pairs", count, step),
-        }
+        given = flattened("paired", self._share(source, count, step))
+        return given | {"paired changes": self._changes("pairs", count, step)}
+
+    def _share(self, source: PairSource, count: int, step: int) -> Pairs:
+        return source.pairs((step * self.world.size + self.world.rank) * count, count)
 
     def _changes(self, name: str, count: int, step: int) -> torch.Tensor:
         # Drawn for all processes' images, of which this one takes its share: so many processes
@@ -134,12 +141,21 @@ class CycleGANTrainer(Trainer):
         return own.to(self.models.device, non_blocking=True)
 
 
+KINDS = ("paired", "rendered")
+"""Kinds of pairs: registered scans, and those rendered from label maps."""
+
 Given = dict[str, torch.Tensor]
 """``"ct"``, ``"mri"``: uint8 (B, 256, 256); ``"ct changes"``, ``"mri changes"``: float32 (B, 5).
 
-Where there are pairs also ``"pairs"``: float32 (P, 2, 256, 256), a CT and its MRI;
-``"pairs head"``: bool (P, 1, 256, 256); ``"pairs changes"``: float32 (P, 5).
+Where there are pairs also the tensors of `Pairs` under their names: ``"paired ct"``, ``"rendered
+head"``; and ``"paired changes"``: float32 (P, 5).
 """
+
+
+def flattened(kind: str, pairs: Pairs) -> Given:
+    """Return the tensors of pairs by names that begin with their kind."""
+    named = {f"{kind} {each.name}": getattr(pairs, each.name) for each in fields(pairs)}
+    return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
 @dataclass(frozen=True)
@@ -176,9 +192,7 @@ class Step:
         """Take the step; return its losses, on the device."""
         models, optimizers = self.models, self.models.optimizers
         ct, mri = (self.augment(given[name], given[f"{name} changes"]) for name in ("ct", "mri"))
-        pairs = None
-        if "pairs" in given:
-            pairs = self.augment.change(given["pairs"], given["pairs head"], given["pairs changes"])
+        pairs = {kind: self._pairs(kind, given) for kind in KINDS if f"{kind} ct" in given}
 
         models.discriminators.requires_grad_(False)
         optimizers["generators"].zero_grad(set_to_none=True)
@@ -201,6 +215,17 @@ class Step:
         total.backward()
         optimizers["discriminators"].step()
         return {**losses, **judged}
+
+    def _pairs(self, kind: str, given: Given) -> Pairs:
+        """Return the pairs of a kind, registered ones changed as unpaired slices are."""
+        names = [each.name for each in fields(Pairs) if f"{kind} {each.name}" in given]
+        pairs = Pairs(**{name: given[f"{kind} {name}"] for name in names})
+        if f"{kind} changes" not in given:
+            return self.augment.reduced(pairs)
+        both = torch.cat([pairs.ct, pairs.mri], dim=1)
+        changed = self.augment.change(both, pairs.head, given[f"{kind} changes"])
+        ct, mri = changed.image[:, :1], changed.image[:, 1:]
+        return replace(pairs, ct=ct, mri=mri, head=changed.head)
 
 
 class CapturedStep:

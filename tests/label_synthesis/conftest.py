@@ -1,38 +1,13 @@
-"""A small label map: ellipsoids in each other, with something at the front and at the right."""
+"""The small label map, as image, map and file."""
 
 from __future__ import annotations
 
-import nibabel as nib
-import numpy as np
 import pytest
 import torch
+from made_labels import AFFINE, label_volume, write_labels
 from monai.data import MetaTensor
 
 from medtranslate.label_synthesis import CutSettings, LabelMap, PairSettings, TissueTable
-
-SPACING = 3.0
-AFFINE = np.diag([SPACING, SPACING, SPACING, 1.0])
-RADII = (
-    (1.0, 511),
-    (0.95, 507),
-    (0.87, 515),
-    (0.79, 24),
-    (0.75, 3),
-    (0.66, 2),
-    (0.25, 4),
-)  # of the head, and the label inside
-
-
-def label_volume() -> np.ndarray:
-    """Return labels (X, Y, Z) in RAS: a head of 150 x 186 x 150 mm, an eye at the front right."""
-    grid = np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in (60, 72, 60)), indexing="ij"))
-    away = np.sqrt(sum((axis / half) ** 2 for axis, half in zip(grid, (25, 31, 25), strict=True)))
-    labels = np.zeros(away.shape, dtype=np.int16)
-    for radius, label in RADII:
-        labels[away < radius] = label
-    eye = np.linalg.norm(grid - np.array([10, 24, 0])[:, None, None, None], axis=0) < 4
-    labels[eye] = 506
-    return labels
 
 
 @pytest.fixture(scope="session")
@@ -42,12 +17,12 @@ def table() -> TissueTable:
 
 @pytest.fixture
 def image() -> MetaTensor:
-    return MetaTensor(torch.from_numpy(label_volume()[None].astype(np.float32)), affine=AFFINE)
+    return MetaTensor(torch.from_numpy(label_volume()[None]).float(), affine=AFFINE)
 
 
 @pytest.fixture(scope="session")
 def label_map(table: TissueTable) -> LabelMap:
-    voxels = torch.from_numpy(label_volume()[None].astype(np.float32))
+    voxels = torch.from_numpy(label_volume()[None]).float()
     return LabelMap.of(MetaTensor(voxels, affine=AFFINE), table)
 
 
@@ -59,6 +34,4 @@ def small() -> PairSettings:
 
 @pytest.fixture
 def file(tmp_path):
-    path = tmp_path / "labels.nii.gz"
-    nib.save(nib.Nifti1Image(label_volume(), AFFINE), path)
-    return path
+    return write_labels(tmp_path / "labels.nii.gz")

@@ -25,7 +25,7 @@ from medtranslate.training.augmentation import Augmentation, Images, draw
 from medtranslate.training.checkpoints import Checkpoint
 from medtranslate.training.models import Models
 from medtranslate.training.objective import GeneratorObjective, gradient_difference
-from medtranslate.training.pairs import PreparedPairs, prepare_pairs
+from medtranslate.training.pairs import Pairs, PreparedPairs, prepare_pairs
 from medtranslate.training.preparation import RecipeBook
 from medtranslate.training.prepared import from_gray
 from medtranslate.training.randomness import generator
@@ -164,19 +164,21 @@ def test_the_supervised_terms_by_hand() -> None:
     ct, mri = (torch.where(head, value, -1.0) for value in (0.2, 0.3))
     settings = replace(SUPERVISED, paired_weight=5.0, gradient_share=0.4)
     objective = GeneratorObjective(generators, settings)
-    images, both = Images(ct, head), Images(torch.cat([ct, mri], dim=1), head)
+    images, pair = Images(ct, head), Pairs(ct, mri, head, torch.zeros(1, dtype=torch.int64))
 
-    total, terms, fakes = objective(images, images, nn.ModuleDict(), generator(0, "noise"), both)
+    total, terms, fakes = objective(
+        images, images, nn.ModuleDict(), generator(0, "noise"), {"paired": pair}
+    )
 
     # Synthetic MR is 0.4 for 0.3, synthetic CT -0.15 for 0.2; each axis has one edge to the
     # background and one without.
     expected = {
-        "paired_mri": 3 / 4 * 0.1, "gradient_mri": 0.1 / 2,
-        "paired_ct": 3 / 4 * 0.35, "gradient_ct": 0.35 / 2,
+        "paired_mri": 3 / 4 * 0.1, "paired_gradient_mri": 0.1 / 2,
+        "paired_ct": 3 / 4 * 0.35, "paired_gradient_ct": 0.35 / 2,
     }  # fmt: skip
     assert {name: float(term) for name, term in terms.items()} == pytest.approx(expected)
     l1 = expected["paired_mri"] + expected["paired_ct"]
-    gradients = expected["gradient_mri"] + expected["gradient_ct"]
+    gradients = expected["paired_gradient_mri"] + expected["paired_gradient_ct"]
     assert total.item() == pytest.approx(5.0 * (l1 + 0.4 * gradients))
     assert fakes == {}
 
@@ -222,7 +224,7 @@ def test_one_run_learns_from_pairs_and_from_unpaired_scans_and_resumes_exactly(
     )
     same_tensors(through.tensors, resumed.tensors)
     columns = RunFolder(tmp_path / "through").losses.read_text().splitlines()[0].split(",")
-    assert {"paired_mri", "gradient_ct", "adversarial_mri", "cycle_ct"} <= set(columns)
+    assert {"paired_mri", "paired_gradient_ct", "adversarial_mri", "cycle_ct"} <= set(columns)
 
 
 def test_pairs_alone_with_supervised_terms_leave_the_discriminators_as_they_are(
