@@ -150,6 +150,12 @@ class EvaluationFailed(MedTranslateError):
     exit_code = 15
 
 
+class NodeFailed(MedTranslateError):
+    """The DICOM node cannot start: port, certificate, or a spool that another node uses."""
+
+    exit_code = 16
+
+
 class SomeFailed(MedTranslateError):
     """Several inputs were given and they failed for different reasons."""
 
