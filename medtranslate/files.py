@@ -23,6 +23,9 @@ from medtranslate.errors import InputMissing, OutputExists, OutputFailed
 
 _PACKAGE = Path(__file__).resolve().parent
 
+DANGLING = "is a link to a file that is not there"
+"""Fault of a link whose target is missing, as where git-annex has not fetched a file's content."""
+
 
 def shipped(name: str) -> Path:
     """Find shipped data, in the checkout before an installed copy.
@@ -111,7 +114,8 @@ def check_present(path: Path) -> None:
             with path.open("rb"):
                 pass
     except FileNotFoundError:
-        raise InputMissing("no such file or folder", path=path) from None
+        fault = DANGLING if path.is_symlink() else "no such file or folder"
+        raise InputMissing(fault, path=path) from None
     except PermissionError:
         raise InputMissing("no permission to read", path=path) from None
     except OSError as error:

@@ -24,7 +24,9 @@ from medtranslate.conversion.plan import (
     check_options,
     check_reports,
     check_sheet,
+    files_apart,
     find,
+    parents_apart,
     place,
 )
 from medtranslate.conversion.scan import (
@@ -268,16 +270,18 @@ class Conversions(Iterator[Conversion]):
                 sources.append(find(path, self.options.series))
             except Exception as error:
                 refused.append(Conversion(path, path, error=error))
-        for source in sources:
+        folders = parents_apart(sources)
+        for source, folder in zip(sources, folders, strict=True):
             for note in source.notes:
                 self._observer.note(f"{source.given}: {note}")
             try:
-                plans.append(place(source, self.options, alone=len(inputs) == 1))
+                alone = len(inputs) == 1
+                plans.append(place(source, self.options, alone=alone, below=folder))
             except InvalidOption:
                 raise
             except Exception as error:
                 refused.append(Conversion(source.given, source.given, error=error))
-        return plans, refused
+        return files_apart(plans), refused
 
     def _converted(self) -> Iterator[Conversion]:
         for one in self._refused:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medtranslate.conversion.options import ConversionOptions
@@ -121,9 +121,19 @@ def _item(scan: FoundScan, folder: Path | None = None) -> Item:
 def _in_folder(folder: Path, found: FolderScans, series: str) -> Input:
     dicom = [scan for scan in found.found if scan.is_series]
     volumes = [scan for scan in found.scans if scan.kind == "volume" and not scan.is_series]
-    if dicom and not volumes:
-        return _of_series(folder, dicom, series)
-    if dicom or not found.scans:
+    real = [scan for scan in dicom if scan.kind and not scan.synthetic]
+    if dicom and (series or not volumes):
+        found_input = _of_series(folder, dicom, series)
+        results = sum(scan.synthetic and not scan.is_series for scan in found.found)
+        notes = [_skipped(results, "file", "labeled as synthetic")] if results else []
+        if volumes:
+            notes.append(_skipped(len(volumes), "volume", "beside the series"))
+        return replace(found_input, notes=(*found_input.notes, *notes))
+    if real:
+        held = f"{len(real)} DICOM series beside {_count(len(volumes), 'volume')}"
+        remedy = "choose with --series NUMBER, --series UID or --series all, or give one file"
+        raise AmbiguousInput(f"holds {held}", path=folder, remedy=remedy)
+    if not found.scans:
         raise _fault(folder)
     _refuse_series(folder, series)
     together = not volumes
@@ -132,7 +142,12 @@ def _in_folder(folder: Path, found: FolderScans, series: str) -> Input:
     if images:
         notes.append(_skipped(images, "2D image", "beside the volumes"))
     items = [_item(scan, folder) for scan in found.scans]
+    others = sum(scan.is_series for scan in found.unreadable)
+    if others:
+        notes.append(_skipped(others, "DICOM object", "without a series of slices"))
     for scan in found.unreadable:  # each fails by itself, with the reader's own error
+        if scan.is_series:
+            continue
         name = scan.path.relative_to(folder).with_name(without_suffix(scan.path.name))
         items.append(Item(scan.path, name, "png" if together else "nii.gz", "image"))
     return Input(folder, tuple(items), together, tuple(notes))
@@ -185,8 +200,11 @@ def _refuse_series(given: Path, series: str) -> None:
 
 def _skipped(count: int, what: str, which: str) -> str:
     """Say that so many files are skipped: ``2 files labeled as synthetic are skipped``."""
-    several = f"{what}s" if count > 1 and not what.endswith("s") else what
-    return f"{count} {several} {which} {'is' if count == 1 else 'are'} skipped"
+    return f"{_count(count, what)} {which} {'is' if count == 1 else 'are'} skipped"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}s" if count > 1 and not what.endswith("s") else f"{count} {what}"
 
 
 def _fault(given: Path) -> Exception:
@@ -339,7 +357,56 @@ def check_options(options: ConversionOptions) -> None:
         raise InvalidOption(f"--{option} is for results in DICOM")
 
 
-def place(source: Input, options: ConversionOptions, *, alone: bool) -> Plan:
+def parents_apart(sources: Sequence[Input]) -> list[Path]:
+    """Give as many parents of each input as tell it from those whose results share its name.
+
+    Below one ``-o``, results of ``P1/CT`` and ``P2/CT`` go to the folders ``P1`` and ``P2``.
+    """
+    parents = [source.given.parent.resolve().parts[1:] for source in sources]
+    named: dict[Path, list[int]] = {}
+    for number, source in enumerate(sources):
+        names = {Path(source.given.name)} if source.together else {i.name for i in source.items}
+        for name in names:
+            named.setdefault(name, []).append(number)
+    depths = [0] * len(sources)
+    for numbers in named.values():
+        different = len({parents[number] for number in numbers})
+        depth = 0
+        while len({_last(parents[number], depth) for number in numbers}) < different:
+            depth += 1
+        for number in numbers:
+            depths[number] = max(depths[number], depth)
+    return [_last(parts, depth) for parts, depth in zip(parents, depths, strict=True)]
+
+
+def _last(parts: tuple[str, ...], count: int) -> Path:
+    return Path(*parts[len(parts) - min(count, len(parts)) :])
+
+
+def files_apart(plans: Sequence[Plan]) -> list[Plan]:
+    """Name preview and maps after the format too, where results differ in their format alone."""
+    taken: set[Path] = set()
+    return [
+        replace(plan, jobs=tuple(_beside_apart(job, taken) for job in plan.jobs)) for plan in plans
+    ]
+
+
+def _beside_apart(job: Job, taken: set[Path]) -> Job:
+    clash = taken.intersection(path.resolve() for path in job.targets[1:])
+    if clash and job.output.resolve() not in taken:
+        stem = _beside(job.output, "", "").name
+        other = f"{stem}{job.format.replace('.', '_')}_"
+        moved = {one: one.with_name(one.name.replace(stem, other, 1)) for one in job.beside}
+        preview, error, variation = (
+            one and moved[one] for one in (job.preview, job.error_map, job.variation_map)
+        )
+        beside = tuple(moved.values())
+        job = replace(job, preview=preview, error_map=error, variation_map=variation, beside=beside)
+    taken.update(path.resolve() for path in job.targets)
+    return job
+
+
+def place(source: Input, options: ConversionOptions, *, alone: bool, below: Path = Path()) -> Plan:
     """Plan where the results of an input go.
 
     Parameters
@@ -349,6 +416,8 @@ def place(source: Input, options: ConversionOptions, *, alone: bool) -> Plan:
     options : ConversionOptions
     alone : bool
         Whether it is the only input, so that ``-o`` may name its result.
+    below : Path
+        Folder below ``-o``, relative to it.
 
     Raises
     ------
@@ -359,7 +428,7 @@ def place(source: Input, options: ConversionOptions, *, alone: bool) -> Plan:
     single = alone and len(source.items) == 1 and not source.together
     if named and not single:
         raise InvalidOption(f"-o {options.output} names one file, but there are several scans")
-    home = _home(source, options, alone)
+    home = _home(source, options, alone, below)
     jobs = tuple(_job(item, source, options, home, single=single) for item in source.items)
     if not source.together:
         return Plan(source, jobs)
@@ -367,11 +436,11 @@ def place(source: Input, options: ConversionOptions, *, alone: bool) -> Plan:
     return Plan(source, jobs, home, sheet)
 
 
-def _home(source: Input, options: ConversionOptions, alone: bool) -> Path:
+def _home(source: Input, options: ConversionOptions, alone: bool, below: Path) -> Path:
     given = source.given
     own = f"{given.name}_{options.to}"
     if options.output:
-        out = Path(options.output)
+        out = Path(options.output) / below
         return out / own if source.together and not alone else out
     if source.together:
         return given.with_name(own)

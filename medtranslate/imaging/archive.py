@@ -7,6 +7,8 @@ to is counted while it is written, because the claims of a bomb are false.
 from __future__ import annotations
 
 import errno
+import os
+import re
 import stat
 import tempfile
 import zipfile
@@ -31,6 +33,8 @@ _CHUNK = 2**20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _LOCAL_MAGIC = b"PK\x03\x04"
 _ENCRYPTED = 0x1
+_HAS_DRIVE = re.compile(".*:" if os.name == "nt" else "[A-Za-z]:(/|$)", re.DOTALL)
+"""A drive of Windows. A colon elsewhere is a character of a name, but for Windows."""
 
 
 @dataclass(frozen=True)
@@ -134,16 +138,21 @@ def _check_claims(members: list[zipfile.ZipInfo], path: Path, limits: Limits) ->
     seen = set()
     for member in members:
         _check_member(member, path, limits)
-        if member.filename in seen:
-            raise UntrustedInput(f"holds the member {member.filename!r} twice", path=path)
-        seen.add(member.filename)
+        if (name := _name_of(member)) in seen:
+            raise UntrustedInput(f"holds the member {name!r} twice", path=path)
+        seen.add(name)
+
+
+def _name_of(member: zipfile.ZipInfo) -> str:
+    """Give the name of a member with forward slashes: some writers on Windows store backslashes."""
+    # orig_filename is the name as stored; zipfile tidies `filename` on some systems.
+    return member.orig_filename.replace("\\", "/")
 
 
 def _check_member(member: zipfile.ZipInfo, path: Path, limits: Limits) -> None:
-    # orig_filename is the name as stored; zipfile tidies `filename` on some systems.
-    name = member.orig_filename
+    name = _name_of(member)
     parts = PurePosixPath(name).parts
-    if name.startswith("/") or ".." in parts or "\\" in name or ":" in name or "\0" in name:
+    if name.startswith("/") or ".." in parts or _HAS_DRIVE.match(name) or "\0" in name:
         raise UntrustedInput(f"the member {name!r} leaves the folder", path=path)
     if len(parts) > limits.depth:
         raise UntrustedInput(f"the member {name!r} is nested too deep", path=path)
@@ -165,8 +174,9 @@ def _unpack_member(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, budget: int, path: Path
 ) -> int:
     """Write one member and give the bytes written; refuse once they pass the budget."""
-    target = folder / member.filename
-    if member.is_dir():
+    name = _name_of(member)
+    target = folder / name
+    if name.endswith("/"):
         target.mkdir(parents=True, exist_ok=True)
         return 0
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +184,7 @@ def _unpack_member(
     with archive.open(member) as packed, target.open("wb") as file:
         while piece := packed.read(_CHUNK):
             if not written and piece.startswith(_LOCAL_MAGIC):
-                raise UntrustedInput(f"the member {member.filename!r} is a zip", path=path)
+                raise UntrustedInput(f"the member {name!r} is a zip", path=path)
             written += len(piece)
             if written > budget:
                 raise UntrustedInput("unpacks to far more than a scan holds (a bomb)", path=path)

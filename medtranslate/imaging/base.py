@@ -172,6 +172,10 @@ def check_even(source: dict[str, Any], path: Path) -> None:
         )
 
 
+_LABEL = "SYNTHETIC"
+"""How the description of every result begins, as in ``meta["synthesis"]``."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One scan, or one file that cannot be read.
@@ -214,6 +218,11 @@ class Finding:
     spacing: tuple[float, ...] = ()
     faults: tuple[str, ...] = ()
     error: str = ""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether its header says that it is the result of a translation."""
+        return self.description.startswith(_LABEL)
 
     def as_dict(self) -> dict[str, Any]:
         """Give the record as builtins, for JSON."""

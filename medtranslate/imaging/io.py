@@ -8,13 +8,14 @@ from pathlib import Path
 from monai.data import MetaTensor
 
 from medtranslate.errors import AmbiguousInput, Unreadable, Unsupported
+from medtranslate.files import check_present
 from medtranslate.imaging import archive, dicom, image2d, nifti
 from medtranslate.imaging.base import Paths, Refusal, RefusingReader, ScanWriter
 from medtranslate.imaging.image2d import Image2DReader, Image2DWriter, write_stack
 from medtranslate.imaging.itk import ItkReader, ItkWriter
 from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
 from medtranslate.imaging.source import Scan, check_source
-from medtranslate.imaging.survey import Contents, format_of, look
+from medtranslate.imaging.survey import Contents, format_of, is_synthetic, look, survey
 
 _READERS: dict[str, type[RefusingReader]] = {
     "nifti": NiftiReader,
@@ -113,16 +114,25 @@ class ScanReader(RefusingReader):
 
     def _load_folder(self, folder: Path) -> Scan:
         contents = look(folder)
-        if contents.dicom and not contents.volumes:
-            # 2D images beside a series are its thumbnails.
+        series, volumes = bool(contents.dicom), contents.volumes
+        if self.series and series:
             return dicom.DicomReader(series=self.series).load((folder,))
-        scans = [*contents.volumes, *contents.zips, *contents.images]
-        if len(scans) > 1 or (scans and contents.dicom):
-            raise AmbiguousInput(_listing(contents), path=folder, remedy="give one of them")
-        if contents.images:
+        if len(volumes) + series > 1:  # results beside their source are passed over
+            volumes = [path for path in volumes if not is_synthetic(survey(path))]
+            series = series and not is_synthetic(dicom.find_series(folder))
+        images = [] if series else [*contents.images]  # beside a series they are thumbnails
+        scans = [*volumes, *contents.zips, *images]
+        if len(scans) + series > 1:
+            remedy = "give one of them, or the UID of a series" if series else "give one of them"
+            raise AmbiguousInput(_listing(contents), path=folder, remedy=remedy)
+        if series:
+            return dicom.DicomReader().load((folder,))
+        if images:
             return Image2DReader().load((scans[0],))
         if scans:
             return self.load((scans[0],))
+        if contents.strangers:
+            check_present(contents.strangers[0])
         raise Unreadable("no scan in this folder", path=folder)
 
     def _load_zip(self, path: Path) -> Scan:

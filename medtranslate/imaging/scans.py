@@ -35,7 +35,6 @@ from medtranslate.imaging.io import read
 from medtranslate.imaging.survey import SUFFIXES, survey
 
 IN_ZIP = "!/"
-_LABEL = "SYNTHETIC"
 
 
 Parts = tuple[str, ...]
@@ -170,7 +169,7 @@ class FoundScan:
     @property
     def synthetic(self) -> bool:
         """Whether its header says that it is the result of a translation."""
-        return self.finding.description.startswith(_LABEL)
+        return self.finding.synthetic
 
     @property
     def is_series(self) -> bool:

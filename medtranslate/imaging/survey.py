@@ -93,6 +93,11 @@ def _survey_file(path: Path) -> list[Finding]:
     return [Finding(str(path), error="the file is empty" if empty else "of no known format")]
 
 
+def is_synthetic(found: Iterable[Finding]) -> bool:
+    """Say whether all scans among findings are results of a translation, by their headers."""
+    return all(one.synthetic for one in found if one.kind)
+
+
 def _survey_zip(path: Path) -> list[Finding]:
     with archive.unpacked(path) as folder:
         found = _survey_folder(folder)
@@ -255,15 +260,15 @@ def look(folder: Path) -> Contents:
     Raises
     ------
     UntrustedInput
-        Too many files, nested too deep, or a link that leaves the folder.
+        Too many files, nested too deep, or a linked folder elsewhere.
     """
     contents = Contents()
-    files = [path for path in walk(folder) if not _hidden(path, folder)]
+    files = list(walk(folder))
     partners = _companions(files)
     for path in files:
         if path in partners:
             continue
-        match format_of(path):
+        match format_of(path) if path.exists() else "":
             case "dicom":
                 contents.dicom.append(path)
             case "nifti" | "itk":
@@ -280,11 +285,6 @@ def look(folder: Path) -> Contents:
 def _is_beside(path: Path) -> bool:
     """Tell whether a file of no known format is a note, a table or a script by its name."""
     return path.suffix.lower() in NOT_SCANS or path.name.lower() in _NOT_SCANS_BY_NAME
-
-
-def _hidden(path: Path, folder: Path) -> bool:
-    parts = path.relative_to(folder).parts
-    return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db") for part in parts)
 
 
 def _companions(files: Iterable[Path]) -> set[Path]:

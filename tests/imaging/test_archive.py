@@ -172,3 +172,32 @@ def test_an_interrupt_leaves_nothing(make_zip, temporaries):
     with pytest.raises(KeyboardInterrupt), unpacked(make_zip({"a.nii": b"x"})):
         raise KeyboardInterrupt
     assert list(temporaries.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["DICOM\\PA20\\ST{}.nii", "10:31:{}.nii", "a..b\\c..{}.nii"])
+def test_names_that_stay_in_the_folder_are_names(tmp_path, nifti_file, voxels, temporaries, name):
+    content = nifti_file(voxels).read_bytes()
+    with zipfile.ZipFile(tmp_path / "scan.zip", "w") as archive:
+        folder = zipfile.ZipInfo("x")
+        folder.filename = folder.orig_filename = "DICOM\\"
+        archive.writestr(folder, b"")
+        for number in range(2):
+            member = zipfile.ZipInfo("x")
+            member.filename = member.orig_filename = name.format(number)
+            archive.writestr(member, content)
+
+    places = [one.path.split("!/")[1] for one in survey(tmp_path / "scan.zip")]
+
+    assert sorted(places) == [name.format(n).replace("\\", "/") for n in range(2)]
+
+
+@pytest.mark.parametrize(
+    "name", ["C:\\out.nii", "\\etc\\out.nii", "a\\..\\..\\out.nii", "\\\\h"]
+)
+def test_backslashes_leave_the_folder_no_more_than_slashes(make_zip, temporaries, name):
+    refused(make_zip({name: b"x"}), temporaries, UntrustedInput, "leaves the folder")
+
+
+def test_one_name_in_two_spellings(make_zip, temporaries):
+    path = make_zip({"a/b.nii": b"1", "a\\b.nii": b"2"})
+    refused(path, temporaries, UntrustedInput, "'a/b.nii' twice")

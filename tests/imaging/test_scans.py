@@ -13,9 +13,10 @@ from imaging.dicom import factory
 from PIL import Image
 
 from medtranslate.conversion.plan import find
-from medtranslate.errors import InputMissing, InvalidOption, WrongModality
+from medtranslate.errors import AmbiguousInput, InputMissing, InvalidOption, WrongModality
 from medtranslate.evaluation.frames import images_in
 from medtranslate.evaluation.scans import scans_of
+from medtranslate.imaging import read
 from medtranslate.imaging.scans import FileList, find_scans, gather, without_suffix
 from medtranslate.translation.workflow import Scans
 
@@ -94,6 +95,70 @@ def test_a_dicom_series_with_a_thumbnail_is_seen_alike_by_every_command(tmp_path
 
     for command, seen in seen_by_every_command(folder).items():
         assert seen == {str(folder)}, command
+
+
+def test_results_beside_a_series_are_passed_over_by_every_command(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    factory.write(folder, factory.series())
+    save_volume(folder / "series_mri.nii.gz", SYNTHETIC)
+
+    for command, seen in seen_by_every_command(folder).items():
+        assert seen == {str(folder)}, command
+    assert read(folder).shape == (1, 12, 16, 4)
+    assert find(folder).notes == ("1 file labeled as synthetic is skipped",)
+
+
+def test_a_synthetic_series_beside_its_volume_is_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    made = factory.series("MR")
+    for one in made:
+        one.SeriesDescription, one.SyntheticData = SYNTHETIC, "YES"
+    factory.write(folder / "result", made)
+    save_volume(folder / "scan.nii.gz")
+
+    for command, seen in seen_by_every_command(folder).items():
+        assert seen == {str(folder / "scan.nii.gz")}, command
+    assert read(folder).shape == (1, 8, 9, 4)
+
+
+def test_a_series_beside_its_results_as_a_series_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    made = factory.series("MR", number=2)
+    for one in made:
+        one.SeriesDescription, one.SyntheticData = SYNTHETIC, "YES"
+    factory.write(folder / "result", made)
+    factory.write(folder, factory.series("CT"))
+
+    assert read(folder).meta["source"]["modality"] == "CT"
+
+
+def test_a_series_is_chosen_among_volumes_by_its_number_or_uid(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    factory.write(folder, factory.series())
+    save_volume(folder / "from_converter.nii.gz")
+    uid = f"{factory.ROOT}1.1"
+
+    with pytest.raises(AmbiguousInput, match="1 DICOM series beside 1 volume"):
+        find(folder)
+    with pytest.raises(AmbiguousInput, match="several scans"):
+        read(folder)
+    for wanted in ("1", uid, "all"):
+        (item,) = find(folder, wanted).items
+        assert (item.path, item.series) == (folder, uid)
+    assert find(folder, "1").notes == ("1 volume beside the series is skipped",)
+    assert read(folder, series=uid).shape == (1, 12, 16, 4)
+
+
+def test_dicom_objects_that_are_no_series_do_not_stop_a_folder_of_volumes(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    factory.write(folder, [factory.dose_report()])
+    save_volume(folder / "scan.nii.gz")
+
+    found = find(folder)
+
+    assert [item.path.name for item in found.items] == ["scan.nii.gz"]
+    assert found.notes == ("1 DICOM object without a series of slices is skipped",)
+    assert read(folder).shape == (1, 8, 9, 4)
 
 
 def test_what_is_left_out_has_its_reason(volumes: Path) -> None:

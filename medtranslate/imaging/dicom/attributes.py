@@ -136,6 +136,11 @@ RULES: tuple[Rule, ...] = (
     Rule("BodyPartExamined", "3", "C.7.3.1", "copied", "HEAD"),
     Rule("Laterality", "2C", "C.7.3.1", "copied"),
     Rule("PatientPosition", "2C", "C.7.3.1", "copied"),
+    *_rows(
+        "copied",
+        "10.15",
+        "PatientOrientationCodeSequence/3 PatientGantryRelationshipCodeSequence/3",
+    ),
     # Frame of Reference
     Rule("FrameOfReferenceUID", "1", "C.7.4.1", "copied", "a new UID"),
     Rule("PositionReferenceIndicator", "2", "C.7.4.1", "copied"),
@@ -239,6 +244,8 @@ ITEM_NEEDS = {
     "IssuerOfAccessionNumberSequence": (),
     "ReferencedStudySequence": ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID"),
     "ProcedureCodeSequence": ("CodeMeaning",),
+    "PatientOrientationCodeSequence": ("CodeMeaning",),
+    "PatientGantryRelationshipCodeSequence": ("CodeMeaning",),
 }
 """What each item of a copied sequence must have; a sequence that breaks it is left out."""
 

@@ -8,7 +8,9 @@ import zlib
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
+import medtranslate
 from medtranslate.errors import InputMissing, MedTranslateError, Unreadable, UntrustedInput
+from medtranslate.imaging import survey
 from medtranslate.imaging.dicom import find_series, is_dicom
 from medtranslate.imaging.dicom.read import encoding as encoding_module
 from medtranslate.imaging.dicom.read import files as files_module
@@ -19,26 +21,52 @@ from .compress import compress
 from .factory import dose_report, enhanced, save, series, write
 
 
-def test_a_link_out_of_the_folder_is_refused(tmp_path, read):
+def test_links_to_files_are_followed_as_annexes_keep_every_file_behind_one(tmp_path, read):
+    objects = write(tmp_path / ".git" / "annex", series())
+    (tmp_path / "in").mkdir()
+    for path in objects.iterdir():
+        (tmp_path / "in" / path.name).symlink_to(f"../.git/annex/{path.name}")
+    assert read(tmp_path / "in").shape[3] == 4
+    assert [found.shape for found in survey(tmp_path)] == [(12, 16, 4)]
+    assert read(tmp_path).meta["source"]["files"][0].startswith(str(tmp_path / "in"))
+
+
+def test_a_link_to_a_file_that_is_not_there_is_reported(tmp_path, read):
     folder = write(tmp_path / "in", series())
-    (tmp_path / "secret.dcm").write_bytes(b"x")
-    (folder / "link.dcm").symlink_to(tmp_path / "secret.dcm")
-    with pytest.raises(UntrustedInput, match="a link leads out of the folder"):
-        read(folder)
+    (folder / "gone.dcm").symlink_to(tmp_path / "objects" / "gone")
+    assert (
+        "gone.dcm: left out because it is a link to a file that is not there"
+        in (read(folder).meta["source"]["faults"])
+    )
+    errors = [found.error for found in survey(folder) if found.error]
+    assert errors == ["is a link to a file that is not there"]
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "scan.nii.gz").symlink_to("nowhere")
+    with pytest.raises(InputMissing, match=r"scan\.nii\.gz: is a link to a file that is not there"):
+        medtranslate.read(tmp_path / "none")
 
 
-def test_a_link_within_the_folder_is_one_more_file(tmp_path, read):
+def test_a_link_within_the_folder_is_a_copy(tmp_path, read):
     folder = write(tmp_path / "in", series())
     (folder / "link.dcm").symlink_to(next(iter(sorted(folder.iterdir()))))
-    with pytest.raises(MedTranslateError, match="the same instance"):
-        read(folder)
+    assert "left out as a copy of another file" in "".join(read(folder).meta["source"]["faults"])
 
 
-def test_a_linked_folder_that_leads_out_is_refused(tmp_path, read):
+def test_a_linked_folder_elsewhere_is_refused(tmp_path, read):
     folder = write(tmp_path / "in", series())
     (folder / "up").symlink_to(tmp_path)
-    with pytest.raises(UntrustedInput, match="a link leads out"):
+    with pytest.raises(UntrustedInput, match="up: a link leads to a folder elsewhere"):
         read(folder)
+
+
+@pytest.mark.parametrize("hidden", [".Trashes", "__MACOSX", ".git/annex"])
+def test_hidden_folders_are_left_out(tmp_path, read, hidden):
+    folder = write(tmp_path / "in", series())
+    for path in write(folder / hidden, series()).iterdir():
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    (folder / "._00013.dcm").write_bytes(b"x")
+    image = read(folder)
+    assert image.shape[3] == 4 and image.meta["source"]["faults"] == []
 
 
 @pytest.mark.parametrize(

@@ -100,10 +100,11 @@ def _copy_one(rule: Rule, source: Dataset, copied: Copied, new_frame: str) -> No
         value = new_frame if keyword == "FrameOfReferenceUID" else rule.value
         copied.dataset[tag] = DataElement(tag, vr, value)
         copied.notes.append(f"{keyword} is missing in the source: {value} was written")
-    elif rule.kind == "2":
+    elif rule.kind == "2" or (keyword == "PatientPosition" and _INSTEAD not in source):
         copied.dataset[tag] = DataElement(tag, vr, [] if vr == "SQ" else "")
         if tag not in source:
-            copied.notes.append(f"{keyword} is missing in the source: written empty (type 2)")
+            kind = f"type {rule.kind}"
+            copied.notes.append(f"{keyword} is missing in the source: written empty ({kind})")
 
 
 def _usable(keyword: str, source: Dataset) -> tuple[DataElement | RawDataElement | None, str]:
@@ -209,6 +210,9 @@ def _usable_sequence(keyword: str, source: Dataset) -> tuple[DataElement | None,
             return None, f"an item lacks {' or '.join(needs)}: left out"
     return source[keyword], ""
 
+
+_INSTEAD = "PatientOrientationCodeSequence"
+"""PatientPosition is required, perhaps empty, where this is absent, PS3.3 C.7.3.1.1.2."""
 
 _BYTES = frozenset({"OB", "UN"})
 

@@ -127,7 +127,7 @@ def read_encoding(parsed: Parsed) -> Encoding:
     if element is None:
         raise Unreadable("has no pixel data")
     sizes = {}
-    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit"):
+    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored"):
         value = whole(dataset, keyword)
         if value is None:
             raise Unreadable(f"{keyword} is missing")
@@ -135,12 +135,11 @@ def read_encoding(parsed: Parsed) -> Encoding:
     sign, samples = whole(dataset, "PixelRepresentation"), whole(dataset, "SamplesPerPixel")
     if sign not in (0, 1):
         raise Unreadable(f"PixelRepresentation is {'missing' if sign is None else sign}")
-    if samples is None:
-        raise Unreadable("SamplesPerPixel is missing")
-    if samples != 1:
+    # Absent, it is 1: the bytes of the pixel data are counted below.
+    if samples not in (None, 1):
         raise Unsupported(f"SamplesPerPixel is {samples}: a color image has no physical unit")
-    if sizes["HighBit"] != sizes["BitsStored"] - 1:
-        high, stored = sizes["HighBit"], sizes["BitsStored"]
+    high, stored = whole(dataset, "HighBit"), sizes["BitsStored"]
+    if high not in (None, stored - 1):
         raise Unsupported(f"HighBit {high} does not fit BitsStored {stored}")
     count = whole(dataset, "NumberOfFrames")
     encoding = Encoding(

@@ -17,10 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
-from pydicom.dataset import Dataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import (
+    UID,
+    AllTransferSyntaxes,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from medtranslate.errors import InputMissing, MedTranslateError, Unreadable, UntrustedInput
+from medtranslate.files import DANGLING
 from medtranslate.imaging.dicom.read.values import shown
 
 
@@ -145,7 +154,7 @@ class Parsed:
     dataset : pydicom.Dataset
         Everything before the pixel data, values still raw.
     transfer_syntax : UID
-        As the file meta information says, or as guessed where there is none.
+        As the file meta information says, unless the data set is encoded otherwise.
     pixels : PixelElement or None
         None where the file has no pixel data.
     note : str
@@ -160,32 +169,46 @@ class Parsed:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Give every regular file below a folder, in a fixed order, following no link out of it.
+    """Give every regular file below a folder, in a fixed order, hidden files and folders left out.
+
+    Links to files are followed, as DataLad and git-annex keep every file behind one; a link to a
+    file that is not there is given as well, so that it is reported and not missed. Linked folders
+    are not entered.
 
     Raises
     ------
     InputMissing
         There is no such folder.
     UntrustedInput
-        Too many files, folders nested too deep, or a link that leaves the folder.
+        Too many files, folders nested too deep, or a linked folder outside this one.
     """
     root, count = folder.resolve(), 0
     if not root.is_dir():
         raise InputMissing("no such folder", path=folder)
     for where, folders, names in os.walk(root):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
         here = Path(where)
         if len(here.relative_to(root).parts) > LIMITS.folders:
             raise UntrustedInput("folders are nested too deep", path=here)
-        for name in sorted([*names, *(f for f in folders if (here / f).is_symlink())]):
+        for name in folders:
+            if (here / name).is_symlink() and not (here / name).resolve().is_relative_to(root):
+                raise UntrustedInput(
+                    "a link leads to a folder elsewhere",
+                    path=here / name,
+                    remedy="give that folder itself",
+                )
+        for name in sorted(name for name in names if not _is_hidden(name)):
             path = here / name
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                raise UntrustedInput("a link leads out of the folder", path=path)
-            if path.is_file():
+            if path.is_file() or (path.is_symlink() and not path.exists()):
                 count += 1
                 if count > LIMITS.files:
                     raise UntrustedInput(f"more than {LIMITS.files} files", path=folder)
                 yield folder / path.relative_to(root)
+
+
+def _is_hidden(name: str) -> bool:
+    """Say whether a file or folder is an operating system's or a version control's own."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db")
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -225,8 +248,8 @@ def parse(path: Path) -> Parsed:
         warnings.simplefilter("ignore")
         try:
             return _parse(path, stream)
-        except MedTranslateError:
-            raise
+        except MedTranslateError as error:
+            raise type(error)(error.fault, path=path, remedy=error.remedy) from error
         except RecursionError:
             raise UntrustedInput("sequences are nested too deep", path=path) from None
         except Exception as error:
@@ -236,21 +259,54 @@ def parse(path: Path) -> Parsed:
 
 def _parse(path: Path, stream: BoundedFile) -> Parsed:
     dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
-    meta = dataset.file_meta
-    syntax, note = str(meta.get("TransferSyntaxUID", "")).strip("\0 "), ""
-    if not syntax:
-        if dataset.preamble:
-            raise Unreadable("is damaged: it names no transfer syntax", path=path)
-        implicit, _ = dataset.original_encoding
-        syntax = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1"
-        note = "has no file meta information: the transfer syntax is inferred"
-    pixels = _pixel_element(stream, dataset)
+    implicit, little = _encoding_found(dataset)
+    pixels = _pixel_element(stream, implicit, little)
+    syntax, note = _transfer_syntax(dataset, implicit, little, pixels)
     # The inflated stream of a deflated file is plain explicit VR little endian.
     return Parsed(path, dataset, UID(syntax), pixels, note)
 
 
-def _pixel_element(stream: BoundedFile, dataset: Dataset) -> PixelElement | None:
+def _encoding_found(dataset: FileDataset) -> tuple[bool, bool]:
+    """Say whether elements are in implicit VR and little endian, as they were read.
+
+    `FileDataset.original_encoding` repeats the file meta information, which may be wrong.
+    """
+    for tag in dataset.keys():  # noqa: SIM118
+        element = dataset.get_item(tag)
+        if isinstance(element, RawDataElement):
+            return element.is_implicit_VR, element.is_little_endian
     implicit, little = dataset.original_encoding
+    return bool(implicit), bool(little)
+
+
+def _transfer_syntax(
+    dataset: FileDataset, implicit: bool, little: bool, pixels: PixelElement | None
+) -> tuple[str, str]:
+    """Give the transfer syntax that the file has, and a note where its meta says another."""
+    named = str(dataset.file_meta.get("TransferSyntaxUID", "")).strip("\0 ")
+    native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    native = ImplicitVRLittleEndian if implicit and little else native
+    compressed = pixels is not None and pixels.length < 0
+    if not named:
+        if compressed:
+            raise Unreadable("is damaged: it names no transfer syntax")
+        lacks = "transfer syntax" if dataset.preamble else "file meta information"
+        note = f"has no {lacks}: the transfer syntax is inferred"
+        return native, note
+    if named in _UNCOMPRESSED:
+        if named == native:
+            return named, ""
+        found = "implicit" if implicit else "explicit"
+        return native, f"is encoded in {found} VR, unlike its file meta information says"
+    if pixels is not None and not compressed and named in AllTransferSyntaxes:
+        return native, "has uncompressed pixel data, unlike its file meta information says"
+    return named, ""
+
+
+_UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+
+
+def _pixel_element(stream: BoundedFile, implicit: bool, little: bool) -> PixelElement | None:
     order = "<" if little else ">"
     start = stream.read(8)
     if len(start) < 8:
@@ -291,7 +347,8 @@ def open_content(path: Path, budget: int = LIMITS.header_bytes) -> BoundedFile:
             raise UntrustedInput(f"is larger than {LIMITS.file_bytes >> 30} GiB", path=path)
         stream = path.open("rb")
     except FileNotFoundError:
-        raise InputMissing("no such file", path=path) from None
+        fault = DANGLING if path.is_symlink() else "no such file"
+        raise InputMissing(fault, path=path) from None
     except OSError as error:
         raise InputMissing(f"cannot be opened: {error.strerror}", path=path) from error
     start = stream.read(1024)

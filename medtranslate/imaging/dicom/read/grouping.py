@@ -6,6 +6,7 @@ series.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from medtranslate.errors import (
     Unsupported,
     UntrustedInput,
 )
+from medtranslate.files import file_hash
 from medtranslate.imaging.dicom.read.files import LIMITS, walk
 from medtranslate.imaging.dicom.read.geometry import Stack, label, stack
 from medtranslate.imaging.dicom.read.headers import Header, read_header
@@ -40,6 +42,8 @@ class Contents:
         CT and MR images by SeriesInstanceUID, localizers left out, in order of path.
     others : list of Header
         DICOM objects that are no slice of a volume.
+    copies : list of Header
+        Files that hold byte for byte what another file of their series holds.
     broken : list of MedTranslateError
         Files that cannot be read at all, each with its path.
     """
@@ -47,6 +51,7 @@ class Contents:
     place: Path
     series: dict[str, list[Header]]
     others: list[Header]
+    copies: list[Header]
     broken: list[MedTranslateError]
 
 
@@ -76,11 +81,29 @@ def look(paths: Sequence[Path]) -> Contents:
         except (Unreadable, UntrustedInput, InputMissing) as error:
             broken.append(type(error)(error.fault, path=file, remedy=error.remedy))
             continue
-        if header.is_image and not is_localizer(header):
+        if header.is_image and not is_localizer(header) and not header.tiled:
             series.setdefault(header.series, []).append(header)
         else:
             others.append(header)
-    return Contents(place, series, others, broken)
+    copies = [copy for headers in series.values() for copy in _take_copies(headers)]
+    return Contents(place, series, others, copies, broken)
+
+
+def _take_copies(headers: list[Header]) -> list[Header]:
+    """Take those headers out of a list whose files equal an earlier one's, and give them."""
+    repeated = Counter(header.instance for header in headers)
+    seen: set[tuple[str, str]] = set()
+    kept, copies = [], []
+    for header in headers:
+        if repeated[header.instance] > 1:
+            content = (header.instance, file_hash(header.path))
+            if content in seen:
+                copies.append(header)
+                continue
+            seen.add(content)
+        kept.append(header)
+    headers[:] = kept
+    return copies
 
 
 def is_localizer(header: Header) -> bool:
@@ -97,7 +120,7 @@ def choose(contents: Contents, series: str) -> list[Header]:
     contents : Contents
         What there is.
     series : str
-        SeriesInstanceUID; ``""`` where there is only one.
+        SeriesInstanceUID; ``""`` where there is only one, or one that is not synthetic.
 
     Raises
     ------
@@ -114,6 +137,9 @@ def choose(contents: Contents, series: str) -> list[Header]:
         return contents.series[series]
     if not contents.series:
         raise nothing(contents)
+    real = [headers for headers in contents.series.values() if not headers[0].synthetic]
+    if len(real) == 1:
+        return real[0]
     if len(contents.series) > 1:
         raise AmbiguousInput(
             f"holds {len(contents.series)} series: {listing(contents)}",
@@ -148,6 +174,8 @@ def describe(header: Header) -> str:
     name = UID(header.sop_class).name
     if header.sop_class == MediaStorageDirectoryStorage:
         return "a DICOMDIR: a directory of files, no image; give the folder"
+    if header.tiled:
+        return "a mosaic: slices tiled on one sheet, which other software must unpack"
     if is_localizer(header):
         return "a localizer"
     if "Secondary Capture" in name:
@@ -166,9 +194,11 @@ def left_out(contents: Contents, chosen: Sequence[Header]) -> list[str]:
     for uid, headers in contents.series.items():
         if headers is not chosen and headers != chosen:
             groups[f"left out: another series, {uid}"] = [h.path.name for h in headers]
+    for copy in contents.copies:
+        groups.setdefault("left out as a copy of another file", []).append(copy.path.name)
     for header in chosen:
-        if header.note:
-            groups.setdefault(header.note, []).append(header.path.name)
+        for note in header.notes:
+            groups.setdefault(note, []).append(header.path.name)
     return [f"{names(files)}: {what}" for what, files in groups.items()]
 
 

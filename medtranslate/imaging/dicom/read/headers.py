@@ -15,6 +15,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -58,8 +59,10 @@ class Header:
         As stored; `image_type` with backslashes.
     synthetic : bool
         SyntheticData is YES.
-    note : str
-        What was unusual about the file.
+    tiled : bool
+        Its image is a sheet of tiled slices (see `is_tiled`).
+    notes : tuple of str
+        What is unusual about the file, a sentence each.
     kept : dict
         The series-wide attributes that the derived series copies (see `carry`).
     slices : tuple of Slice
@@ -79,7 +82,8 @@ class Header:
     description: str
     image_type: str
     synthetic: bool
-    note: str
+    tiled: bool
+    notes: tuple[str, ...]
     kept: Kept
     slices: tuple[Slice, ...] = ()
     error: MedTranslateError | None = None
@@ -106,11 +110,15 @@ def read_header(path: Path) -> Header:
         raise Unreadable("is damaged: it has no SOPClassUID", path=path)
     slices: tuple[Slice, ...] = ()
     error: MedTranslateError | None = None
-    image = sop_class in SINGLE_FRAME or sop_class in MULTI_FRAME
-    if image:
+    notes = [parsed.note] if parsed.note else []
+    of_class = (SINGLE_FRAME | MULTI_FRAME).get(sop_class, "")
+    tiled = is_tiled(dataset, sop_class)
+    if of_class:
         check_whole(parsed)
+    if of_class and not tiled:
+        notes += _absent(dataset)
         try:
-            check_identity(parsed, (SINGLE_FRAME | MULTI_FRAME)[sop_class])
+            check_identity(parsed, of_class)
             read = frames if sop_class in MULTI_FRAME else single_frame
             slices = tuple(read(parsed))
         except MedTranslateError as refusal:
@@ -123,15 +131,70 @@ def read_header(path: Path) -> Header:
         series=shown(first(dataset, "SeriesInstanceUID")),
         frame_of_reference=first(dataset, "FrameOfReferenceUID"),
         patient=text(dataset, "PatientID"),
-        modality=shown(first(dataset, "Modality")),
+        modality=shown(first(dataset, "Modality")) or of_class,
         description=_decoded(dataset, "SeriesDescription"),
         image_type=text(dataset, "ImageType"),
         synthetic=first(dataset, "SyntheticData") == "YES",
-        note=parsed.note,
-        kept=kept(dataset) if image else {},
+        tiled=tiled,
+        notes=tuple(notes),
+        kept=kept(dataset) if of_class else {},
         slices=slices,
         error=error,
     )
+
+
+def _absent(dataset: Dataset) -> list[str]:
+    """Say what an image lacks that the standard asks for, though nothing here depends on it."""
+    position = "PatientOrientationCodeSequence" in dataset or text(dataset, "PatientPosition")
+    absent = {
+        "Modality is missing: the storage class tells it": not first(dataset, "Modality"),
+        "PatientPosition is missing: position and orientation place the slices": not position,
+    }
+    return [note for note, missing in absent.items() if missing]
+
+
+def is_tiled(dataset: Dataset, sop_class: str) -> bool:
+    """Say whether a single-frame image is a sheet of tiled slices: a Siemens mosaic, a UIH grid.
+
+    ImageType says so, or where that was taken out, a private count of tiles.
+    """
+    if sop_class not in SINGLE_FRAME:
+        return False
+    if "MOSAIC" in text(dataset, "ImageType").split("\\"):
+        return True
+    creators = [tag for tag in dataset.keys() if tag.group in _TILES and 0x10 <= tag.elem <= 0xFF]  # noqa: SIM118
+    for tag in creators:
+        for name, element, search in _TILES[tag.group]:
+            value = dataset.get_item(tag.group << 16 | tag.elem << 8 | element)
+            if _raw(dataset.get_item(tag)) == name and value is not None:
+                count = search.search(_raw(value))
+                if count and int(count[1]) > 1:
+                    return True
+    return False
+
+
+def _raw(element: Any) -> bytes:
+    """Give the bytes of an element; of a binary number of 2 bytes, its digits."""
+    value = element.value if isinstance(element.value, bytes) else str(element.value).encode()
+    if len(value) == 2 and value.strip(b" 0123456789"):
+        return str(int.from_bytes(value, "little")).encode()
+    return bytes(value.strip(b" \0"))
+
+
+_TILES: dict[int, list[tuple[bytes, int, re.Pattern[bytes]]]] = {
+    # NumberOfImagesInMosaic in binary; the CSA header has it as a named tag: 84 bytes of name and
+    # type, 16 of lengths, then the digits.
+    0x0019: [(b"SIEMENS MR HEADER", 0x0A, re.compile(rb"^(\d+)"))],
+    0x0029: [
+        (
+            b"SIEMENS CSA HEADER",
+            0x10,
+            re.compile(rb"NumberOfImagesInMosaic\0.{77} *(\d+)", re.DOTALL),
+        )
+    ],
+    0x0065: [(b"Image Private Header", 0x50, re.compile(rb"^(\d+)"))],
+}
+"""By private group: the creator, and which of its elements counts the tiles of a sheet."""
 
 
 def _decoded(dataset: Dataset, keyword: str) -> str:
@@ -161,10 +224,8 @@ def check_identity(parsed: Parsed, modality: str) -> None:
         if not UID_CHARACTERS.fullmatch(uid):
             raise Unreadable(f"{keyword} is no UID: {shown(uid)!r}")
     said = first(parsed.dataset, "Modality")
-    if said != modality:
-        raise Unsupported(
-            f"Modality is {said or 'missing'}, but its SOP class is that of {modality}"
-        )
+    if said not in ("", modality):
+        raise Unsupported(f"Modality is {said}, but its SOP class is that of {modality}")
 
 
 SINGLE_FRAME: dict[str, str] = {CTImageStorage: "CT", MRImageStorage: "MR"}
@@ -245,6 +306,10 @@ class Slice:
     encoding: Encoding
 
 
+WIDEST_MR = 700.0
+"""Field of view that no MR scanner has in both directions of a slice, mm: bores end at 700."""
+
+
 def single_frame(parsed: Parsed) -> list[Slice]:
     """Give the one slice of a CT or MR Image Storage instance."""
     dataset = parsed.dataset
@@ -254,13 +319,19 @@ def single_frame(parsed: Parsed) -> list[Slice]:
         raise Unsupported(f"BitsAllocated is {encoding.allocated}; {modality} images have 16")
     if encoding.frames != 1:
         raise Unsupported(f"NumberOfFrames is {encoding.frames} in a single-frame image")
-    require(dataset, "PatientPosition")
     slope, intercept = rescale(
         modality,
         text(dataset, "RescaleSlope"),
         text(dataset, "RescaleIntercept"),
         first(dataset, "RescaleType"),
     )
+    spacing = required_decimals(dataset, "PixelSpacing", 2)
+    field = (encoding.rows * spacing[0], encoding.columns * spacing[1])
+    if modality == "MR" and min(field) > WIDEST_MR:
+        raise Unsupported(
+            f"covers {field[1]:.0f} x {field[0]:.0f} mm, more than any scanner: "
+            "a sheet of tiled slices, or a wrong PixelSpacing"
+        )
     if "ModalityLUTSequence" in dataset:
         raise Unsupported("a ModalityLUTSequence, not a rescale, gives the units")
     return [
@@ -271,7 +342,7 @@ def single_frame(parsed: Parsed) -> list[Slice]:
             sop_class=first(dataset, "SOPClassUID"),
             position=required_decimals(dataset, "ImagePositionPatient", 3),
             orientation=required_decimals(dataset, "ImageOrientationPatient", 6),
-            spacing=required_decimals(dataset, "PixelSpacing", 2),
+            spacing=spacing,
             slope=slope,
             intercept=intercept,
             padding=padding(dataset, encoding),
@@ -280,18 +351,6 @@ def single_frame(parsed: Parsed) -> list[Slice]:
             encoding=encoding,
         )
     ]
-
-
-def require(dataset: Dataset, keyword: str) -> None:
-    """Refuse a data set that lacks an attribute, naming it.
-
-    Raises
-    ------
-    Unsupported
-        It is absent or empty.
-    """
-    if not text(dataset, keyword):
-        raise Unsupported(f"{keyword} is missing")
 
 
 def required_decimals(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...]:
@@ -407,7 +466,6 @@ def frames(parsed: Parsed) -> list[Slice]:
     """
     dataset = parsed.dataset
     encoding = read_encoding(parsed)
-    require(dataset, "PatientPosition")
     shared_items = items(dataset, "SharedFunctionalGroupsSequence")
     shared = shared_items[0] if shared_items else Dataset()
     per_frame = items(dataset, "PerFrameFunctionalGroupsSequence")

@@ -219,7 +219,8 @@ def _series_finding(contents: Contents, headers: list[Header]) -> Finding:
     except MedTranslateError as error:
         return Finding(**common, error=str(error))
     spacing = tuple(float(length) for length in np.linalg.norm(stacked.affine[:3, :3], axis=0))
-    alone = Contents(contents.place, {headers[0].series: headers}, [], [])
+    copies = [copy for copy in contents.copies if copy.series == headers[0].series]
+    alone = Contents(contents.place, {headers[0].series: headers}, [], copies, [])
     return Finding(
         **common,
         shape=stacked.shape,
