@@ -191,9 +191,7 @@ def test_names_that_stay_in_the_folder_are_names(tmp_path, nifti_file, voxels, t
     assert sorted(places) == [name.format(n).replace("\\", "/") for n in range(2)]
 
 
-@pytest.mark.parametrize(
-    "name", ["C:\\out.nii", "\\etc\\out.nii", "a\\..\\..\\out.nii", "\\\\h"]
-)
+@pytest.mark.parametrize("name", ["C:\\out.nii", "\\etc\\out.nii", "a\\..\\..\\out.nii", "\\\\h"])
 def test_backslashes_leave_the_folder_no_more_than_slashes(make_zip, temporaries, name):
     refused(make_zip({name: b"x"}), temporaries, UntrustedInput, "leaves the folder")
 

@@ -19,9 +19,7 @@ def page():
 
 
 def test_every_rule_stands_on_the_page_and_no_other(page):
-    rows = re.findall(
-        r"^\| (\w+) \| (\dC?) \| (C?[\d.]+) \| ([\w ]+) \| (.+) \|$", page, re.M
-    )
+    rows = re.findall(r"^\| (\w+) \| (\dC?) \| (C?[\d.]+) \| ([\w ]+) \| (.+) \|$", page, re.M)
     told = {(keyword, kind, section, targets) for keyword, kind, section, targets, _ in rows}
     ruled = {(r.keyword, r.kind, r.section, " and ".join(r.targets)) for r in RULES}
     assert told == ruled
