@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,18 @@ from scan_fixtures import SHAPE, SPACING
 from medtranslate.node import Job, Node, NodeRules, State, converter, receiver, service
 from medtranslate.phantom import Phantom
 from medtranslate.translation import Translator
+
+
+def tool(name: str | Path) -> str:
+    """Find a program or a plug-in, or skip; where MEDTRANSLATE_REQUIRE_TOOLS is 1, fail."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") or (
+        str(name) if Path(name).is_file() else None
+    )
+    if found is None:
+        if os.environ.get("MEDTRANSLATE_REQUIRE_TOOLS") == "1":
+            pytest.fail(f"{name} is not installed, and it must be")
+        pytest.skip(f"{name} is not installed")
+    return found
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from node.conftest import associate, running, send
+from node.conftest import associate, running, send, tool
 
 from medtranslate.node import State
 from medtranslate.node.rules import FolderReceiver, StowReceiver
@@ -135,6 +135,7 @@ def test_a_folder_gets_a_series_as_a_folder(ct_files, tmp_path):
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A certificate of 127.0.0.1 and its key, in one file."""
+    tool("openssl")
     path = tmp_path / "node.pem"
     command = (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
