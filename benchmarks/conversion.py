@@ -106,7 +106,7 @@ def report_times(bundle: Path, scan: Path, repeats: int, batches: list[int]) -> 
         print(f"{name:24} {value:7.2f} s {value / len(slices) * 1e3:7.1f} ms a slice "
               f"{value / floor:6.2f} x bare")  # fmt: skip
     few = slices[::20]
-    fast, full = (each.translate_frames(few, to="mri") for each in (translator, exact))
+    fast, full = (each.translate_slices(few, to="mri") for each in (translator, exact))
     error = 127.5 * (fast - full).abs()
     print(
         f"error against float32: {error.mean():.3f} gray levels on average, {error.max():.2f} most"

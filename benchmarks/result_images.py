@@ -1,6 +1,6 @@
 """Draw translated images chosen by seed, never by hand: what a model makes, good and bad alike.
 
-A row a direction, of network frames (256x256), the result alone. 2D images that the model's recipe
+A row a direction, of network slices (256x256), the result alone. 2D images that the model's recipe
 refuses are drawn anew.
 
 ::
@@ -61,7 +61,7 @@ def main() -> None:
 def translated(
     translator: Translator, files: Iterator[Path], modality: str
 ) -> Iterator[tuple[str, Plane]]:
-    """Give name and network frame, uint8 (256, 256), of each image that can be translated."""
+    """Give name and network slice, uint8 (256, 256), of each image that can be translated."""
     to = Modality(modality).other.target
     for path in files:
         try:
@@ -69,7 +69,7 @@ def translated(
             _, prepared = translator.prepare(scan, source_of(scan), to)
         except MedTranslateError:
             continue
-        made = translator.translate_frames(prepared.slices, to=to)
+        made = translator.translate_slices(prepared.slices, to=to)
         yield path.name, shown(in_head(made, prepared.head[:, None]))[0]
 
 

@@ -1,7 +1,7 @@
 """Do the slices of a translated volume agree: contrast that turns over, brightness that flickers.
 
 Slices are translated one by one, and nothing asks a slice to look like its neighbor. Measured on
-the network's frames, in slices that show enough brain (`medtranslate.evaluation.lesions.planting`):
+the network's slices, in slices that show enough brain (`medtranslate.evaluation.lesions.planting`):
 
 - kept, turned, unclear: slices whose brain in the result rises with the source's gray, falls with
   it, or neither (Pearson's r over the brain, both smoothed over 5 pixels; from 0.2 it is clear);
@@ -100,7 +100,7 @@ def measured(translator: Translator, path: Path) -> Volume:
     source = source_of(image)
     modality = source["modality"]
     _, prepared = translator.prepare(image, source, Modality(modality).other.target)
-    made = translator.translate_frames(prepared.slices, to=Modality(modality).other.target).float()
+    made = translator.translate_slices(prepared.slices, to=Modality(modality).other.target).float()
     gray = shown(prepared.slices)
     head = prepared.head.numpy()
     name: Target = "ct" if modality == "CT" else "mri"
@@ -127,8 +127,8 @@ def row(name: str, volume: Volume) -> str:
     return f"| {name} | {len(signs)} | {counts} | {flips} | {of_result:.3f} | {of_source:.3f} |"
 
 
-def _smooth(frames: torch.Tensor) -> Plane:
-    return F.avg_pool2d(frames, SMOOTHED, 1, SMOOTHED // 2, count_include_pad=False)[:, 0].numpy()
+def _smooth(slices: torch.Tensor) -> Plane:
+    return F.avg_pool2d(slices, SMOOTHED, 1, SMOOTHED // 2, count_include_pad=False)[:, 0].numpy()
 
 
 def _spread(parts: Sequence[Plane]) -> float:

@@ -91,7 +91,7 @@ class Unsupported(MedTranslateError):
 
 
 class WrongModality(MedTranslateError):
-    """The input is of the target modality already, or its modality cannot be told."""
+    """The input is of the target modality already, or its modality is unknown."""
 
     exit_code = 6
 

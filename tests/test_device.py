@@ -23,9 +23,9 @@ def float32_bundle(tmp_path):
 def test_float32_on_a_cpu_is_the_network_to_the_bit():
     """Channels last would go through a normalization that loses digits."""
     network, device = tiny_networks().generators["mri"].eval(), Device.pick("cpu", "float32")
-    frames = torch.rand(2, 1, 256, 256) * 2 - 1
+    slices = torch.rand(2, 1, 256, 256) * 2 - 1
     with torch.inference_mode():
-        assert torch.equal(device.run(device.settle(network), frames), network(frames))
+        assert torch.equal(device.run(device.settle(network), slices), network(slices))
 
 
 def test_bfloat16_is_channels_last():

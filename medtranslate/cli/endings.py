@@ -73,9 +73,9 @@ def sentence(error: BaseException, *, verbose: bool = False) -> str:
     if isinstance(error, MedTranslateError):
         line = " ".join(str(error).split())
     else:
-        told = " ".join(f"{type(error).__name__}: {error}".split())
+        message = " ".join(f"{type(error).__name__}: {error}".split())
         hint = "" if verbose else "; run with --verbose for the traceback"
-        line = f"unexpected error: {told}{hint}"
+        line = f"unexpected error: {message}{hint}"
     if not verbose:
         return line
     return "".join(traceback.format_exception(error)) + line
@@ -93,8 +93,8 @@ def complain(text: str) -> None:
 
 
 def _ended(number: int) -> int:
-    code, told = _ENDINGS[number]
-    complain(told)
+    code, message = _ENDINGS[number]
+    complain(message)
     return code
 
 

@@ -127,12 +127,12 @@ class ConversionOptions:
 
     def __repr__(self) -> str:
         """Show the options that are not at their default."""
-        told = (
+        shown = (
             f"{name}={getattr(self, name)!r}"
             for name, field in self.__dataclass_fields__.items()
             if name == "to" or getattr(self, name) != field.default
         )
-        return f"{type(self).__name__}({', '.join(told)})"
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     @property
     def report_files(self) -> tuple[Path, ...]:

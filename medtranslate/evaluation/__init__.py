@@ -17,7 +17,7 @@ _HOMES = {
     "Evaluator": "evaluator",
     "FeatureExtractor": "features",
     "FolderEvaluation": "folders",
-    "FrameSet": "frames",
+    "SliceSet": "slices",
     "KidScore": "features",
     "LesionTest": "lesions",
     "Protocol": "protocol",
@@ -25,7 +25,7 @@ _HOMES = {
     "find_weights": "inception",
     "kid": "distances",
     "lesion_test": "lesions",
-    "read_frames": "frames",
+    "read_slices": "slices",
     "show": "table",
     "write_report": "report",
 }

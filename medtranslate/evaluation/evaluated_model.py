@@ -1,4 +1,4 @@
-"""A model as the evaluation sees it: frames in, frames out, and what it costs."""
+"""A model as the evaluation sees it: slices in, slices out, and what it costs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.frames import SIDE, Frames, gray_levels, to_frames, to_network
 from medtranslate.evaluation.protocol import MODALITIES, Modality
+from medtranslate.evaluation.slices import SIDE, GrayArray, gray_levels, to_eight_bit, to_network
 
 if TYPE_CHECKING:
     from medtranslate.translation import Translator
@@ -38,8 +38,8 @@ class Candidate:
     ----------
     name, version : str
         What its rows are called.
-    translate_frames : callable
-        ``translate_frames(frames, to)`` with float32 frames (N, 1, 256, 256) in [-1, 1] and `to`
+    translate_slices : callable
+        ``translate_slices(slices, to)`` with float32 slices (N, 1, 256, 256) in [-1, 1] and `to`
         "mri" or "ct"; returns the same shape and range.
     costs : mapping of modality to Cost
         By the direction's target; may be empty for a translation that is no network.
@@ -48,23 +48,23 @@ class Candidate:
     """
 
     name: str
-    translate_frames: Callable[[torch.Tensor, str], torch.Tensor]
+    translate_slices: Callable[[torch.Tensor, str], torch.Tensor]
     version: str = ""
     costs: Mapping[Modality, Cost] = field(default_factory=dict)
     weights_sha256: Mapping[Modality, str] = field(default_factory=dict)
 
-    def translated(self, frames: torch.Tensor, to: str) -> torch.Tensor:
-        """Translate frames, and check what comes back.
+    def translated(self, slices: torch.Tensor, to: str) -> torch.Tensor:
+        """Translate slices, and check what comes back.
 
         Raises
         ------
         EvaluationFailed
             The model gives another shape, or values that are not finite.
         """
-        got = self.translate_frames(frames, to)
-        if got.shape != frames.shape:
+        got = self.translate_slices(slices, to)
+        if got.shape != slices.shape:
             raise EvaluationFailed(
-                f"model '{self.name}' turns frames {tuple(frames.shape)} into {tuple(got.shape)}"
+                f"model '{self.name}' turns slices {tuple(slices.shape)} into {tuple(got.shape)}"
             )
         if not torch.isfinite(got).all():
             raise EvaluationFailed(f"model '{self.name}' gives values that are not finite")
@@ -83,7 +83,7 @@ class Candidate:
         return cls(
             name=bundle.name,
             version=bundle.version,
-            translate_frames=lambda frames, to: translator.translate_frames(frames, to=to),
+            translate_slices=lambda slices, to: translator.translate_slices(slices, to=to),
             costs={to: cost(bundle.generator(to).network) for to in MODALITIES},
             weights_sha256={to: bundle.generator(to).sha256 for to in MODALITIES},
         )
@@ -91,27 +91,27 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Translated:
-    """Frames of one direction after a translation and after the reconstruction.
+    """Slices of one direction after a translation and after the reconstruction.
 
     Attributes
     ----------
-    frames, cycled : uint8 arrays (N, 256, 256)
+    slices, cycled : uint8 arrays (N, 256, 256)
     cycle_errors : float64 array (N,)
-        Mean distance between source and cycled frame inside the head, in gray levels of 255,
+        Mean distance between source and cycled slice inside the head, in gray levels of 255,
         before rounding to 8 bits.
     seconds : float
         Spent in the translation alone.
     """
 
-    frames: Frames
-    cycled: Frames
+    slices: GrayArray
+    cycled: GrayArray
     cycle_errors: NDArray[np.float64]
     seconds: float
 
 
 def translate(
     candidate: Candidate,
-    frames: Frames,
+    slices: GrayArray,
     heads: NDArray[np.bool_],
     *,
     masked: bool,
@@ -119,7 +119,7 @@ def translate(
     target: Modality,
     done: Callable[[int], None],
 ) -> Translated:
-    """Translate frames, and reconstruct them for the cycle error.
+    """Translate slices, and reconstruct them for the cycle error.
 
     Cycle errors are measured inside the heads. With `masked`, what a translation says outside them
     is background.
@@ -131,17 +131,17 @@ def translate(
     """
     there, back, errors = [], [], []
     seconds = 0.0
-    for batch, head in _batches(frames, heads):
-        network_frames = to_network(batch)
+    for batch, head in _batches(slices, heads):
+        network_slices = to_network(batch)
         start = perf_counter()
-        translated = candidate.translated(network_frames, target)
+        translated = candidate.translated(network_slices, target)
         seconds += perf_counter() - start
         if masked:
             translated = translated.where(torch.from_numpy(head).unsqueeze(1), -1.0)
         cycled = candidate.translated(translated, source)
         gray = gray_levels(cycled)
-        there.append(to_frames(gray_levels(translated)))
-        back.append(to_frames(gray))
+        there.append(to_eight_bit(gray_levels(translated)))
+        back.append(to_eight_bit(gray))
         errors.append(_mean_inside(np.abs(gray.numpy() - batch), head))
         done(len(batch))
     return Translated(np.concatenate(there), np.concatenate(back), np.concatenate(errors), seconds)
@@ -157,10 +157,10 @@ def cost(network: torch.nn.Module) -> Cost:
 
 
 def _batches(
-    frames: Frames, heads: NDArray[np.bool_]
-) -> Iterator[tuple[Frames, NDArray[np.bool_]]]:
-    for start in range(0, len(frames), BATCH):
-        yield frames[start : start + BATCH], heads[start : start + BATCH]
+    slices: GrayArray, heads: NDArray[np.bool_]
+) -> Iterator[tuple[GrayArray, NDArray[np.bool_]]]:
+    for start in range(0, len(slices), BATCH):
+        yield slices[start : start + BATCH], heads[start : start + BATCH]
 
 
 def _mean_inside(values: NDArray[np.float32], head: NDArray[np.bool_]) -> NDArray[np.float64]:

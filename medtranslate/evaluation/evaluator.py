@@ -16,14 +16,13 @@ from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.distances import Floor, RealSet, at_floor_size, distances, floor
 from medtranslate.evaluation.evaluated_model import Candidate, Translated, translate
 from medtranslate.evaluation.features import FeatureExtractor
-from medtranslate.evaluation.frames import FrameSet, head_masks
 from medtranslate.evaluation.gallery import galleries, lesion_gallery
 from medtranslate.evaluation.inception import EXTRACTOR
 from medtranslate.evaluation.lesions import LesionTest, lesion_test
 from medtranslate.evaluation.paired import (
     PairedErrors,
     bootstrap,
-    errors_of_frames,
+    errors_of_slices,
     mean_by_case,
     summarize,
 )
@@ -38,6 +37,7 @@ from medtranslate.evaluation.results import (
     machine,
     paper_fid,
 )
+from medtranslate.evaluation.slices import SliceSet, head_masks
 
 DIRECTIONS: tuple[tuple[Modality, Modality], ...] = (("ct", "mri"), ("mri", "ct"))
 
@@ -67,7 +67,7 @@ class Evaluator:
     lesions : int
         How many slices each kind of lesion is put into, a direction; 0 leaves the test out.
     progress : callable
-        Called with the step, the number of frames done and the total.
+        Called with the step, the number of slices done and the total.
     """
 
     candidates: Sequence[Candidate]
@@ -142,16 +142,16 @@ class _Run:
         test, reference = self.plan.data.test(modality), self.plan.data.reference(modality)
         with self._timed("heads"):
             known = test.heads
-            self.heads[modality] = head_masks(test.frames, modality) if known is None else known
+            self.heads[modality] = head_masks(test.slices, modality) if known is None else known
         with self._timed("features of real images"):
             self.real[modality] = RealSet(
                 self._kept_features(test),
                 None if reference is None else self._kept_features(reference),
             )
 
-    def _kept_features(self, images: FrameSet) -> torch.Tensor:
+    def _kept_features(self, images: SliceSet) -> torch.Tensor:
         done = self._counting(f"features of real {images.modality.upper()}", len(images))
-        return self.plan.extractor.kept_features(images.frames, done=done)
+        return self.plan.extractor.kept_features(images.slices, done=done)
 
     def _baselines(self) -> dict[Modality, Baselines]:
         seed, ct, mri = self.plan.seed, self.real["ct"], self.real["mri"]
@@ -179,7 +179,7 @@ class _Run:
         with self._timed("translation"):
             translated = translate(
                 candidate,
-                images.frames,
+                images.slices,
                 self.heads[source],
                 masked=images.heads is not None,
                 source=source,
@@ -188,7 +188,7 @@ class _Run:
             )
         with self._timed("features of translated images"):
             counting = self._counting(f"{step}, features", len(images))
-            features = plan.extractor.features(translated.frames, done=counting)
+            features = plan.extractor.features(translated.slices, done=counting)
         with self._timed("distances"):
             whole = distances(features, self.real[target].test, seed=plan.seed)
             beside = self.floors[target]
@@ -232,10 +232,10 @@ class _Run:
         if not self.plan.data.paired:
             return []
         truth = self.plan.data.test(target)
-        return errors_of_frames(translated.frames, truth.frames, self.heads[target], truth.scale)
+        return errors_of_slices(translated.slices, truth.slices, self.heads[target], truth.scale)
 
     def _lesions(
-        self, candidate: Candidate, images: FrameSet, target: Modality
+        self, candidate: Candidate, images: SliceSet, target: Modality
     ) -> LesionTest | None:
         plan = self.plan
         if not plan.lesions:
@@ -252,7 +252,7 @@ class _Run:
         )
 
     def _lesion_gallery(
-        self, candidate: Candidate, images: FrameSet, test: LesionTest, target: Modality
+        self, candidate: Candidate, images: SliceSet, test: LesionTest, target: Modality
     ) -> Gallery:
         return lesion_gallery(
             candidate,
@@ -282,7 +282,7 @@ class _Run:
 
 
 def _cases(
-    images: FrameSet, translated: Translated, paired: Sequence[PairedErrors]
+    images: SliceSet, translated: Translated, paired: Sequence[PairedErrors]
 ) -> tuple[CaseResult, ...]:
     errors: Sequence[PairedErrors | None] = paired or [None] * len(images)
     return tuple(

@@ -1,4 +1,4 @@
-"""Inception features of frames; those of real sets are kept on disk."""
+"""Inception features of slices; those of real sets are kept on disk."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save
 from medtranslate.device import choose_device
 from medtranslate.errors import OutputFailed
 from medtranslate.evaluation.distances import kid
-from medtranslate.evaluation.frames import Frames, content_digest
 from medtranslate.evaluation.inception import FEATURES, Weights, find_weights
+from medtranslate.evaluation.slices import GrayArray, content_digest
 from medtranslate.files import cache_folder, whole_file
 
 BATCH = 32
@@ -24,7 +24,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """Turns frames into the 2048 features, once for each distinct set of real frames.
+    """Turns slices into the 2048 features, once for each distinct set of real slices.
 
     Parameters
     ----------
@@ -48,15 +48,15 @@ class FeatureExtractor:
         object.__setattr__(self, "_network", network)
 
     def features(
-        self, frames: Frames, *, done: Callable[[int], None] | None = None
+        self, slices: GrayArray, *, done: Callable[[int], None] | None = None
     ) -> torch.Tensor:
-        """Return the features of gray frames, three equal channels each.
+        """Return the features of gray slices, three equal channels each.
 
         Parameters
         ----------
-        frames : uint8 array (N, H, W) or (N, 3, H, W)
+        slices : uint8 array (N, H, W) or (N, 3, H, W)
         done : callable, optional
-            Called after each batch with the number of frames done.
+            Called after each batch with the number of slices done.
 
         Returns
         -------
@@ -64,8 +64,8 @@ class FeatureExtractor:
         """
         found = []
         with torch.inference_mode():
-            for start in range(0, len(frames), BATCH):
-                batch = torch.from_numpy(np.array(frames[start : start + BATCH]))
+            for start in range(0, len(slices), BATCH):
+                batch = torch.from_numpy(np.array(slices[start : start + BATCH]))
                 if batch.dim() == 3:
                     batch = batch.unsqueeze(1).expand(-1, 3, -1, -1)
                 found.append(self._network(batch.to(self.device))[0].float().cpu())
@@ -74,29 +74,29 @@ class FeatureExtractor:
         return torch.cat(found) if found else torch.zeros(0, FEATURES)
 
     def kept_features(
-        self, frames: Frames, *, done: Callable[[int], None] | None = None
+        self, slices: GrayArray, *, done: Callable[[int], None] | None = None
     ) -> torch.Tensor:
-        """Return the features of frames, from the cache where these very frames were seen before.
+        """Return the features of slices, from the cache where these very slices were seen before.
 
-        The key is what the frames and the network's weights hold, so nothing can go stale. A cache
+        The key is what the slices and the network's weights hold, so nothing can go stale. A cache
         that cannot be written costs time and no figure, so it is no error.
         """
-        kept = self.cache / "features" / f"{self._key(frames)}.safetensors"
+        kept = self.cache / "features" / f"{self._key(slices)}.safetensors"
         if kept.is_file():
             try:
                 features = load_file(kept)["features"]
             except Exception:  # a damaged file is as good as none: it is made again
                 features = torch.zeros(0, FEATURES)
-            if features.shape == (len(frames), FEATURES):
+            if features.shape == (len(slices), FEATURES):
                 if done is not None:
-                    done(len(frames))
+                    done(len(slices))
                 return features
-        features = self.features(frames, done=done)
+        features = self.features(slices, done=done)
         _keep(features, kept)
         return features
 
-    def _key(self, frames: Frames) -> str:
-        return f"{content_digest(frames)[:32]}-{self.weights.digest[:16]}"
+    def _key(self, slices: GrayArray) -> str:
+        return f"{content_digest(slices)[:32]}-{self.weights.digest[:16]}"
 
 
 def _keep(features: torch.Tensor, path: Path) -> None:
@@ -140,8 +140,8 @@ class KidScore:
         """
         return cls(find_weights(Path(weights) if weights else None), device)
 
-    def __call__(self, judged: Frames, real: Frames) -> float:
-        """Return the KID of frames, uint8 (N, 256, 256), against real ones."""
+    def __call__(self, judged: GrayArray, real: GrayArray) -> float:
+        """Return the KID of slices, uint8 (N, 256, 256), against real ones."""
         features = self._extractor.features(judged)
         return kid(features, self._extractor.kept_features(real), seed=self.seed)[0]
 

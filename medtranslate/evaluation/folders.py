@@ -12,11 +12,11 @@ from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.evaluated_model import Candidate
 from medtranslate.evaluation.evaluator import Evaluator, Progress, silent
 from medtranslate.evaluation.features import FeatureExtractor
-from medtranslate.evaluation.frames import FrameSet, check_modality
 from medtranslate.evaluation.inception import find_weights
 from medtranslate.evaluation.protocol import MODALITIES, PROTOCOLS, Modality
 from medtranslate.evaluation.results import Evaluation, RealData
-from medtranslate.evaluation.scans import Framing, framing_of
+from medtranslate.evaluation.scans import Sizing, sizing_of
+from medtranslate.evaluation.slices import SliceSet, check_modality
 from medtranslate.files import cache_folder
 from medtranslate.imaging.scans import find_scans
 from medtranslate.translation import Translator
@@ -75,7 +75,7 @@ class FolderEvaluation:
         Raises
         ------
         EvaluationFailed, InputMissing, Unreadable, Unsupported, WrongModality
-            The images, as `read_frames`, `check_modality` and `RealData` say.
+            The images, as `read_slices`, `check_modality` and `RealData` say.
         EvaluationFailed
             The protocol has another name, or no Inception weights can be had.
         ModelUnusable, DeviceUnusable
@@ -86,12 +86,12 @@ class FolderEvaluation:
                 f"no protocol '{self.protocol}'", remedy=f"one of {', '.join(PROTOCOLS)}"
             )
         translators = [Translator.load(bundle, device=self.device) for bundle in self.bundles]
-        framing = framing_of(
+        sizing = sizing_of(
             replace(PROTOCOLS[self.protocol], include=tuple(Path(each) for each in self.include)),
             [translator.bundle for translator in translators],
             kind=find_scans(self.ct).kind or "image",
         )
-        data = self._data(framing)
+        data = self._data(sizing)
         cache = Path(self.cache) if self.cache else cache_folder()
         given = Path(self.inception_weights) if self.inception_weights else None
         weights = find_weights(given, cache=cache)
@@ -99,7 +99,7 @@ class FolderEvaluation:
             _candidates(translators),
             data,
             FeatureExtractor(weights, str(choose_device(self.device)), cache),
-            protocol=framing.named(),
+            protocol=sizing.named(),
             seed=self.seed,
             lesions=self.lesions,
             progress=progress,
@@ -113,16 +113,16 @@ class FolderEvaluation:
         found = evaluator.run()
         return replace(found, seconds={**before, **found.seconds})
 
-    def _data(self, framing: Framing) -> RealData:
-        protocol, ct_folder, mri_folder = framing.named(), Path(self.ct), Path(self.mri)
+    def _data(self, sizing: Sizing) -> RealData:
+        protocol, ct_folder, mri_folder = sizing.named(), Path(self.ct), Path(self.mri)
         names = protocol.test_names(ct_folder, "ct"), protocol.test_names(mri_folder, "mri")
         if self.paired:
-            ct, mri = framing.read_pairs(ct_folder, mri_folder, *names)
+            ct, mri = sizing.read_pairs(ct_folder, mri_folder, *names)
         else:
-            ct = framing.read(ct_folder, "ct", names[0])
-            mri = framing.read(mri_folder, "mri", names[1])
+            ct = sizing.read(ct_folder, "ct", names[0])
+            mri = sizing.read(mri_folder, "mri", names[1])
         references = {
-            f"{modality}_reference": self._reference(framing, modality) for modality in MODALITIES
+            f"{modality}_reference": self._reference(sizing, modality) for modality in MODALITIES
         }
         data = RealData(ct, mri, **references, paired=self.paired)
         if not self.trust_modality:
@@ -131,12 +131,12 @@ class FolderEvaluation:
                     check_modality(images)
         return data
 
-    def _reference(self, framing: Framing, modality: Modality) -> FrameSet | None:
+    def _reference(self, sizing: Sizing, modality: Modality) -> SliceSet | None:
         given = self.ct_reference if modality == "ct" else self.mri_reference
         if given is None:
             return None
         folder = Path(given)
-        return framing.read(folder, modality, framing.named().names(folder, modality))
+        return sizing.read(folder, modality, sizing.named().names(folder, modality))
 
 
 def _candidates(translators: Sequence[Translator]) -> list[Candidate]:

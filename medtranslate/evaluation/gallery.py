@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtranslate.evaluation.evaluated_model import Candidate, Translated
-from medtranslate.evaluation.frames import FrameSet
 from medtranslate.evaluation.lesions.planting import kinds
 from medtranslate.evaluation.lesions.results import LesionResult, LesionTest
 from medtranslate.evaluation.lesions.trial import Trial
 from medtranslate.evaluation.protocol import Modality
 from medtranslate.evaluation.results import DirectionResult, Gallery
+from medtranslate.evaluation.slices import SliceSet
 
 
 def galleries(
     row: DirectionResult,
-    images: FrameSet,
+    images: SliceSet,
     translated: Translated,
-    truth: FrameSet | None,
+    truth: SliceSet | None,
     *,
     count: int,
     seed: int,
@@ -47,7 +47,7 @@ def galleries(
 
 
 def choices(cycle_errors: np.ndarray, *, count: int, seed: int) -> dict[str, list[int]]:
-    """Choose frames: `count` by seed, and as many with the best, median and worst cycle error."""
+    """Choose slices: `count` by seed, and as many with the best, median and worst cycle error."""
     total = len(cycle_errors)
     count = min(count, total)
     order = np.argsort(cycle_errors, kind="stable")
@@ -62,11 +62,11 @@ def choices(cycle_errors: np.ndarray, *, count: int, seed: int) -> dict[str, lis
 
 
 def _rows(
-    indices: Sequence[int], images: FrameSet, translated: Translated, truth: FrameSet | None
+    indices: Sequence[int], images: SliceSet, translated: Translated, truth: SliceSet | None
 ) -> np.ndarray:
-    columns = [images.frames, translated.frames, translated.cycled]
+    columns = [images.slices, translated.slices, translated.cycled]
     if truth is not None:
-        columns.append(truth.frames)
+        columns.append(truth.slices)
     return np.stack([[column[i] for column in columns] for i in indices])
 
 
@@ -81,7 +81,7 @@ COLUMNS = (
 
 def lesion_gallery(
     candidate: Candidate,
-    images: FrameSet,
+    images: SliceSet,
     heads: NDArray[np.bool_],
     test: LesionTest,
     *,
@@ -117,10 +117,10 @@ def _row(trial: Trial, lesion: LesionResult) -> NDArray[np.uint8]:
         if (each.shape, str(each.contrast), each.diameter)
         == (lesion.shape, lesion.contrast, lesion.diameter)
     )
-    frame = trial.images.frames[number]
-    planted = trial.planted(number)[kind].frame
-    translated, returned = trial.there_and_back(np.stack([frame, planted]), number)
-    return np.stack([frame, planted, *translated, returned[1]])
+    image = trial.images.slices[number]
+    planted = trial.planted(number)[kind].image
+    translated, returned = trial.there_and_back(np.stack([image, planted]), number)
+    return np.stack([image, planted, *translated, returned[1]])
 
 
 def _caption(lesion: LesionResult) -> str:

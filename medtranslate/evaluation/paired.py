@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.frames import Frames, FrameSet, Scale
+from medtranslate.evaluation.slices import GrayArray, Scale, SliceSet
 
 WINDOW = 11
 SIGMA = 1.5
@@ -96,10 +96,10 @@ def paired_errors(
     )
 
 
-def errors_of_frames(
-    translated: Frames, truth: Frames, heads: NDArray[np.bool_], scale: Scale
+def errors_of_slices(
+    translated: GrayArray, truth: GrayArray, heads: NDArray[np.bool_], scale: Scale
 ) -> list[PairedErrors]:
-    """Compare 8-bit frames (N, 256, 256) one by one, inside the heads of the truth."""
+    """Compare 8-bit slices (N, 256, 256) one by one, inside the heads of the truth."""
     return [
         paired_errors(
             scale.of_gray(torch.tensor(first)),
@@ -111,7 +111,7 @@ def errors_of_frames(
     ]
 
 
-def check_pairs(ct: FrameSet, mri: FrameSet) -> None:
+def check_pairs(ct: SliceSet, mri: SliceSet) -> None:
     """Check that two sets are pairs, image by image.
 
     Raises

@@ -1,4 +1,4 @@
-"""Which files an evaluation takes, and how images become frames: named with every figure."""
+"""Which files an evaluation takes, and how images become slices: named with every figure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Protocol:
         Pattern for the name of a list beside the MRI folder, one file a line, relative to the
         list's own folder; ``{folder}`` stands for the folder's name. Empty: every image.
     sizing : str
-        How an image becomes a frame.
+        How an image becomes a slice on the network grid.
     include : tuple of path
         Lists of the files to take from the test folders, lines as for `mri_list`; empty: all that
         the protocol takes.

@@ -12,10 +12,10 @@ import torch
 
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.distances import Distances
-from medtranslate.evaluation.frames import FEW, Frames, FrameSet
 from medtranslate.evaluation.lesions.results import LesionTest
 from medtranslate.evaluation.paired import Interval, PairedErrors, PairedSummary, check_pairs
 from medtranslate.evaluation.protocol import Modality
+from medtranslate.evaluation.slices import FEW, GrayArray, SliceSet
 
 # FID of the paper, Kaggle test set, 200 epochs on an RTX 4090, by the number of parameters of its
 # generators in millions and the direction's target.
@@ -54,7 +54,7 @@ class Baselines:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One frame: its cycle error in gray levels, and its paired errors where there is a truth."""
+    """One slice: its cycle error in gray levels, and its paired errors where there is a truth."""
 
     name: str
     case: str
@@ -105,7 +105,7 @@ class DirectionResult:
 
 @dataclass(frozen=True)
 class SetRecord:
-    """A set of images that went into an evaluation; the digest is over its frames.
+    """A set of images that went into an evaluation; the digest is over its slices.
 
     `left_out` names those of its folder that could not be used, with the reason.
     """
@@ -120,7 +120,7 @@ class SetRecord:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Frames of one direction to look at: rows of source, translation and cycled source.
+    """Slices of one direction to look at: rows of source, translation and cycled source.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class Gallery:
     columns: tuple[str, ...]
     names: tuple[str, ...]
     captions: tuple[str, ...]
-    rows: Frames
+    rows: GrayArray
 
 
 @dataclass(frozen=True)
@@ -188,12 +188,12 @@ class RealData:
 
     Attributes
     ----------
-    ct, mri : FrameSet
+    ct, mri : SliceSet
         The test sets.
-    ct_reference, mri_reference : FrameSet or None
+    ct_reference, mri_reference : SliceSet or None
         Other real images, such as the training sets, for floors of the same size.
     paired : bool
-        Frames of the same place in both test sets show the same slice of the same head.
+        Slices of the same place in both test sets show the same slice of the same head.
 
     Raises
     ------
@@ -202,10 +202,10 @@ class RealData:
         partner, or its images differ in size.
     """
 
-    ct: FrameSet
-    mri: FrameSet
-    ct_reference: FrameSet | None = None
-    mri_reference: FrameSet | None = None
+    ct: SliceSet
+    mri: SliceSet
+    ct_reference: SliceSet | None = None
+    mri_reference: SliceSet | None = None
     paired: bool = False
 
     def __post_init__(self) -> None:
@@ -223,11 +223,11 @@ class RealData:
         if self.paired:
             check_pairs(self.ct, self.mri)
 
-    def test(self, modality: Modality) -> FrameSet:
+    def test(self, modality: Modality) -> SliceSet:
         """Return the test set of a modality."""
         return self.ct if modality == "ct" else self.mri
 
-    def reference(self, modality: Modality) -> FrameSet | None:
+    def reference(self, modality: Modality) -> SliceSet | None:
         """Return the other real images of a modality."""
         return self.ct_reference if modality == "ct" else self.mri_reference
 

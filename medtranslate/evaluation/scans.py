@@ -23,15 +23,15 @@ from medtranslate.errors import (
     Unsupported,
     WrongModality,
 )
-from medtranslate.evaluation.frames import (
-    GRAY,
-    FrameSet,
-    Scale,
-    gray_levels,
-    read_frames,
-    to_frames,
-)
 from medtranslate.evaluation.protocol import Modality, Protocol
+from medtranslate.evaluation.slices import (
+    GRAY,
+    Scale,
+    SliceSet,
+    gray_levels,
+    read_slices,
+    to_eight_bit,
+)
 from medtranslate.imaging import read
 from medtranslate.imaging.scans import FoundScan, find_scans, without_suffix
 from medtranslate.transforms import ImageFrame, Prepared, Recipe, prepare_pair
@@ -50,11 +50,11 @@ class Found:
 
 def read_scans(
     folder: Path, modality: Modality, recipe: Recipe, names: Sequence[str] | None = None
-) -> FrameSet:
-    """Read a folder of images or of volumes as frames, by the recipe of their kind.
+) -> SliceSet:
+    """Read a folder of images or of volumes as slices, by the recipe of their kind.
 
     Slices without a head are left out, and so are scans that `convert` would refuse, such as
-    images with colored marks (`FrameSet.left_out` names them). Names of a volume's slices end in
+    images with colored marks (`SliceSet.left_out` names them). Names of a volume's slices end in
     ``#`` and their number.
 
     Raises
@@ -76,7 +76,7 @@ def read_scans(
             collected.left_out.append(f"{scan.path.name}: {error.fault}")
             continue
         collected.add(scan, found.slices, found.head)
-    return collected.frame_set()
+    return collected.slice_set()
 
 
 def _ahead(
@@ -104,8 +104,8 @@ def read_scan_pairs(
     mri_recipe: Recipe,
     ct_names: Sequence[str] | None = None,
     mri_names: Sequence[str] | None = None,
-) -> tuple[FrameSet, FrameSet]:
-    """Read pairs of scans as frames on one grid: the CT's place and head hold for both.
+) -> tuple[SliceSet, SliceSet]:
+    """Read pairs of scans as slices on one grid: the CT's place and head hold for both.
 
     Names are of the files to take; all where left out.
 
@@ -135,7 +135,7 @@ def read_scan_pairs(
             ) from error
         ct_side.add(scan, prepared.slices, prepared.head)
         mri_side.add(scan, mri_slices, prepared.head)
-    return ct_side.frame_set(), mri_side.frame_set()
+    return ct_side.slice_set(), mri_side.slice_set()
 
 
 def scans_of(folder: Path, modality: Modality, names: Sequence[str] | None) -> list[Found]:
@@ -174,7 +174,7 @@ class _Collected:
     folder: Path
     modality: Modality
     recipe: Recipe
-    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    slices: list[NDArray[np.uint8]] = field(default_factory=list)
     heads: list[NDArray[np.bool_]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     cases: list[str] = field(default_factory=list)
@@ -185,21 +185,21 @@ class _Collected:
         if not holds:
             return
         single = len(slices) == 1
-        self.frames.append(to_frames(gray_levels(slices[holds])))
+        self.slices.append(to_eight_bit(gray_levels(slices[holds])))
         self.heads.append(heads[holds].numpy())
         self.names.extend(scan.name if single else f"{scan.name}#{number:03}" for number in holds)
         self.cases.extend([scan.name] * len(holds))
 
-    def frame_set(self) -> FrameSet:
-        if not self.frames:
+    def slice_set(self) -> SliceSet:
+        if not self.slices:
             why = f"; left out: {self.left_out[0]}" if self.left_out else ""
             raise EvaluationFailed(f"no scan in it shows a head{why}", path=self.folder)
         written = self.recipe.written
         in_hounsfield = self.recipe.kind == "volume" and self.modality == "ct"
-        return FrameSet(
+        return SliceSet(
             self.modality,
             tuple(self.names),
-            np.concatenate(self.frames),
+            np.concatenate(self.slices),
             folder=str(self.folder),
             cases=tuple(self.cases),
             scale=Scale("HU", written.low, written.high) if in_hounsfield else GRAY,
@@ -211,15 +211,15 @@ class _Collected:
 Names = Sequence[str] | None  # file names, or all
 
 
-class Framing(Interface):
+class Sizing(Interface):
     """How folders are read."""
 
-    def read(self, folder: Path, modality: Modality, names: Names) -> FrameSet:
+    def read(self, folder: Path, modality: Modality, names: Names) -> SliceSet:
         """Read one folder, or what is named of it."""
 
     def read_pairs(
         self, ct: Path, mri: Path, ct_names: Names, mri_names: Names
-    ) -> tuple[FrameSet, FrameSet]:
+    ) -> tuple[SliceSet, SliceSet]:
         """Read two folders of the same names, on one grid."""
 
     def named(self) -> Protocol:
@@ -227,18 +227,18 @@ class Framing(Interface):
 
 
 @dataclass(frozen=True)
-class PaperFraming:
+class PaperSizing:
     """Whole images, longer side to 256, by the protocol's own sizing."""
 
     protocol: Protocol
 
-    def read(self, folder: Path, modality: Modality, names: Names) -> FrameSet:
+    def read(self, folder: Path, modality: Modality, names: Names) -> SliceSet:
         """Read one folder, or what is named of it."""
-        return read_frames(folder, modality, names)
+        return read_slices(folder, modality, names)
 
     def read_pairs(
         self, ct: Path, mri: Path, ct_names: Names, mri_names: Names
-    ) -> tuple[FrameSet, FrameSet]:
+    ) -> tuple[SliceSet, SliceSet]:
         """Read two folders; images of the same size get the same place."""
         return self.read(ct, "ct", ct_names), self.read(mri, "mri", mri_names)
 
@@ -248,21 +248,21 @@ class PaperFraming:
 
 
 @dataclass(frozen=True)
-class RecipeFraming:
+class RecipeSizing:
     """2D images or volumes, prepared by the recipes of a model."""
 
     protocol: Protocol
     ct: Recipe
     mri: Recipe
 
-    def read(self, folder: Path, modality: Modality, names: Names) -> FrameSet:
+    def read(self, folder: Path, modality: Modality, names: Names) -> SliceSet:
         """Read one folder, or what is named of it."""
         recipe = self.ct if modality == "ct" else self.mri
         return read_scans(folder, modality, recipe, names)
 
     def read_pairs(
         self, ct: Path, mri: Path, ct_names: Names, mri_names: Names
-    ) -> tuple[FrameSet, FrameSet]:
+    ) -> tuple[SliceSet, SliceSet]:
         """Read two folders; the CT's place holds for both."""
         return read_scan_pairs(ct, mri, self.ct, self.mri, ct_names, mri_names)
 
@@ -275,7 +275,7 @@ class RecipeFraming:
 _PLURAL = {"image": "2D images", "volume": "volumes"}
 
 
-def framing_of(protocol: Protocol, bundles: Sequence[Bundle], *, kind: str) -> Framing:
+def sizing_of(protocol: Protocol, bundles: Sequence[Bundle], *, kind: str) -> Sizing:
     """Choose how to read for these models.
 
     Raises
@@ -296,11 +296,11 @@ def framing_of(protocol: Protocol, bundles: Sequence[Bundle], *, kind: str) -> F
             )
     ct, mri = recipes["ct"][0], recipes["mri"][0]
     if kind == "image" and takes_whole_images(ct) and takes_whole_images(mri):
-        return PaperFraming(protocol)
-    return RecipeFraming(protocol, ct, mri)
+        return PaperSizing(protocol)
+    return RecipeSizing(protocol, ct, mri)
 
 
 def takes_whole_images(recipe: Recipe) -> bool:
-    """Say whether a recipe is the paper's: no head, longer side to the whole frame."""
+    """Say whether a recipe is the paper's: no head, longer side to the whole grid."""
     grid = recipe.grid
     return recipe.tissue is None and isinstance(grid, ImageFrame) and grid.fill == 1

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from medtranslate.evaluation.distances import Distances
-from medtranslate.evaluation.frames import FEW
 from medtranslate.evaluation.lesions.results import LesionGroup
 from medtranslate.evaluation.paired import Interval
 from medtranslate.evaluation.results import DirectionResult, Evaluation
+from medtranslate.evaluation.slices import FEW
 
 NOTHING = "–"
 NARROWEST = 150
@@ -66,7 +66,7 @@ def _distances(evaluation: Evaluation) -> Grid:
     return Grid(
         title=f"Distances to real images, protocol '{evaluation.protocol['name']}'",
         caption=(
-            "n: translated/real images. FID on 8-bit frames; 'same n' has as many as the floor, "
+            "n: translated/real images. FID on 8-bit slices; 'same n' has as many as the floor, "
             f"which is real against other real ones. KID is the figure to read under {FEW}."
         ),
         headers=(

@@ -1,4 +1,4 @@
-"""What a scan of unknown modality looks like: CT, MR, or not to be told.
+"""Guess the modality of a scan from its values: CT, MR, or undecided.
 
 DICOM says what it is, and so does the label of a translated image. For all else these rules guess,
 say in words on what the guess rests, and answer ``""`` rather than toss a coin; the caller's word
@@ -18,10 +18,10 @@ LEAST_AIR = 0.01
 """Share of air voxels from which a volume in HU shows itself; a head is surrounded by air."""
 
 _SURE = 0.8
-"""Probability from which a 2D image's look counts as a guess."""
+"""Probability from which the modality of a 2D image counts as guessed."""
 
-_LOOK_WEIGHTS = {"constant": 8.174, "ring": 5.298, "white": 5.602, "thickness": 3.956}
-"""Logistic regression on the looks of 1742 CT and 1715 MR images (see `guess_image_2d`)."""
+_RIM_WEIGHTS = {"constant": 8.174, "ring": 5.298, "white": 5.602, "thickness": 3.956}
+"""Logistic regression on the white rims of 1742 CT and 1715 MR images (see `guess_image_2d`)."""
 
 _LABEL = re.compile(r"SYNTHETIC (CT|MR)\b")
 """How the label of a translated image begins (`Translator.synthesis`)."""
@@ -90,9 +90,9 @@ def guess_image_2d(gray: np.ndarray) -> tuple[str, str]:
 
     Measured on the training folders of "CT and MRI brain scans" (Kaggle, 256x256 CT from CT-ICH;
     files known not to be MR left out), on which the weights were fitted: of 1742 CT images 94.0 %
-    right, 0.5 % wrong, 5.5 % not told; of 1715 MR images 93.1 % right, 2.4 % wrong, 4.5 % not
-    told. With weights fitted on the lists "fit" alone, of the 300 images of the lists "val": CT
-    96.7 % right, none wrong; MR 90.7 % right, 4.0 % wrong.
+    right, 0.5 % wrong, 5.5 % undecided; of 1715 MR images 93.1 % right, 2.4 % wrong, 4.5 %
+    undecided. With weights fitted on the lists "fit" alone, of the 300 images of the lists "val":
+    CT 96.7 % right, none wrong; MR 90.7 % right, 4.0 % wrong.
 
     Parameters
     ----------
@@ -106,15 +106,15 @@ def guess_image_2d(gray: np.ndarray) -> tuple[str, str]:
     basis : str
         ``"guess: "`` and the reason.
     """
-    looks = skull_looks(gray)
-    if looks is None:
+    rim = white_rim(gray)
+    if rim is None:
         return "", "guess: no head can be seen"
-    ring, thickness, white = looks
+    ring, thickness, white = rim
     score = (
-        _LOOK_WEIGHTS["constant"]
-        + _LOOK_WEIGHTS["ring"] * ring
-        + _LOOK_WEIGHTS["white"] * np.log(white + 0.01)
-        + _LOOK_WEIGHTS["thickness"] * thickness
+        _RIM_WEIGHTS["constant"]
+        + _RIM_WEIGHTS["ring"] * ring
+        + _RIM_WEIGHTS["white"] * np.log(white + 0.01)
+        + _RIM_WEIGHTS["thickness"] * thickness
     )
     ct = 1.0 / (1.0 + np.exp(-score))
     seen = f"{white:.0%} of the head is white and a white rim is seen on {ring:.0%} of the outline"
@@ -125,7 +125,7 @@ def guess_image_2d(gray: np.ndarray) -> tuple[str, str]:
     return "", f"guess: {seen}, which fits CT and MR"
 
 
-def skull_looks(gray: np.ndarray) -> tuple[float, float, float] | None:
+def white_rim(gray: np.ndarray) -> tuple[float, float, float] | None:
     """Measure the white rim of a head.
 
     Parameters

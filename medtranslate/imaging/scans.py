@@ -399,7 +399,7 @@ def _endings(name: str) -> Iterable[Parts]:
 
 
 _SAMPLE = 48
-_AGREEMENT = 0.75  # of those that can be told: one of a few may be misjudged, a mixed folder not
+_AGREEMENT = 0.75  # of the images with a guess: one of a few may be misjudged, a mixed folder not
 
 
 def vote(folder: Path, images: Sequence[Path]) -> tuple[str, str]:
@@ -420,15 +420,15 @@ def vote(folder: Path, images: Sequence[Path]) -> tuple[str, str]:
     Raises
     ------
     WrongModality
-        The 2D images disagree, or cannot be told.
+        The 2D images disagree, or none has a guess.
     """
     step = max(1, len(images) // _SAMPLE)
     votes = Counter(filter(None, map(_look, images[::step])))
     looked = len(images[::step])
-    told = votes["CT"] + votes["MR"]
-    winner, most = votes.most_common(1)[0] if told else ("", 0)
+    guessed = votes["CT"] + votes["MR"]
+    winner, most = votes.most_common(1)[0] if guessed else ("", 0)
     counts = f"of {looked} images {votes['CT']} look like CT and {votes['MR']} like MR"
-    if not told or most < _AGREEMENT * told:
+    if not guessed or most < _AGREEMENT * guessed:
         hint = "say which: --from ct or --from mri"
         raise WrongModality(f"cannot tell CT from MR: {counts}", path=folder, remedy=hint)
     return winner, f"guess: {counts}"

@@ -258,7 +258,7 @@ def affine_of(image: MetaTensor) -> np.ndarray:
 
 
 def first_file(source: Mapping[str, Any]) -> str | None:
-    """Give the file that a fault of a source is told with; None where it came from no file."""
+    """Return the file that a fault of a source is reported with; None for an image in memory."""
     return source["files"][0] if source["files"] else None
 
 

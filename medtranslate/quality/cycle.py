@@ -95,7 +95,7 @@ def cycle_error(
     pair = Pair.of(translator, image, result, prepared)
 
     def difference(chosen: Indices) -> torch.Tensor:
-        return reconstruct(translator, pair, chosen).sub_(pair.source_frames(chosen))
+        return reconstruct(translator, pair, chosen).sub_(pair.source_slices(chosen))
 
     return CycleError.measure(
         pair,
@@ -117,9 +117,9 @@ def reconstruct(translator: Translator, pair: Pair, chosen: Indices) -> torch.Te
     float32 tensor (n, 1, size, size)
         In [-1, 1], -1 outside the head.
     """
-    frames, head = pair.result_frames(chosen), pair.prepared.head[chosen][:, None]
-    frames.add_(_noise(chosen, frames.shape[2:]) * head).clamp_(-1, 1)
-    reconstruction = translator.translate_frames(frames, to=pair.back).clamp_(-1, 1)
+    slices, head = pair.result_slices(chosen), pair.prepared.head[chosen][:, None]
+    slices.add_(_noise(chosen, slices.shape[2:]) * head).clamp_(-1, 1)
+    reconstruction = translator.translate_slices(slices, to=pair.back).clamp_(-1, 1)
     reconstruction[~head] = -1
     return reconstruction
 
@@ -194,8 +194,8 @@ def worst_slices(
     slices = []
     for one in shown[:count]:
         chosen = np.array([numbers[one.index]])
-        source, back = pair.source_frames(chosen), reconstruct(translator, pair, chosen)
-        made = pair.result_frames(chosen)
+        source, back = pair.source_slices(chosen), reconstruct(translator, pair, chosen)
+        made = pair.result_slices(chosen)
         difference = (2 * (back - source).abs() - 1).clamp_(-1, 1)  # 1 is half the range
         slices.append(
             WorstSlice(
@@ -208,6 +208,6 @@ def worst_slices(
     return slices
 
 
-def _gray(frames: torch.Tensor) -> GrayImage:
+def _gray(slices: torch.Tensor) -> GrayImage:
     """Return the one slice of (1, 1, size, size) in [-1, 1] as gray levels."""
-    return ((frames[0, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
+    return ((slices[0, 0] + 1) * 127.5).round().to(torch.uint8).numpy()

@@ -111,7 +111,7 @@ class ErrorMap:
         cls,
         pair: Pair,
         image: MetaTensor,
-        frames: Callable[[Indices], torch.Tensor],
+        slices: Callable[[Indices], torch.Tensor],
         size: Callable[[torch.Tensor], torch.Tensor],
         *,
         limits: Limits,
@@ -127,7 +127,7 @@ class ErrorMap:
             Scan and result.
         image : MetaTensor (1, X, Y, Z)
             The scan, whose grid and metadata the map takes.
-        frames : function
+        slices : function
             Returns the error of some slices (n, 1, size, size), for a range of values of 2.
         size : function
             Makes the error, resampled to the scan's grid, non-negative.
@@ -153,8 +153,8 @@ class ErrorMap:
 
         done = 0
         for chosen in pair.batches(batch):
-            in_units = frames(chosen).mul_((limits.high - limits.low) / 2)
-            highest += peaks(in_units, pair.source_frames(chosen), pair.prepared.head[chosen])
+            in_units = slices(chosen).mul_((limits.high - limits.low) / 2)
+            highest += peaks(in_units, pair.source_slices(chosen), pair.prepared.head[chosen])
             pair.lay_on_scan(in_units, chosen, out, laid)
             done += len(chosen)
             progress(done, len(held))
@@ -295,7 +295,7 @@ def _surrounded(where: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def _sums(values: torch.Tensor, side: int) -> torch.Tensor:
-    """Sum the square around each pixel (n, 1, H, W), with zeros outside the frame.
+    """Sum the square around each pixel (n, 1, H, W), with zeros outside the image.
 
     Running sums cost the same for any square; pooling takes several times as long.
     """

@@ -126,29 +126,29 @@ class Pair:
         for start in range(0, len(held), size):
             yield held[start : start + size]
 
-    def source_frames(self, chosen: Indices) -> torch.Tensor:
+    def source_slices(self, chosen: Indices) -> torch.Tensor:
         """Return the scan's slices (n, 1, size, size) in [-1, 1], as the network saw them."""
         return self.prepared.slices[chosen]
 
-    def result_frames(self, chosen: Indices) -> torch.Tensor:
+    def result_slices(self, chosen: Indices) -> torch.Tensor:
         """Return the translation's slices (n, 1, size, size) in [-1, 1], -1 outside the head."""
         part = replace(self.placement, slices=self.placement.slices[chosen])
-        frames = part.to_network(self.result, self.written.to_unit).clamp_(-1, 1)
-        frames[~self.prepared.head[chosen]] = -1
-        return frames[:, None]
+        slices = part.to_network(self.result, self.written.to_unit).clamp_(-1, 1)
+        slices[~self.prepared.head[chosen]] = -1
+        return slices[:, None]
 
     def lay_on_scan(
         self,
-        frames: torch.Tensor,
+        slices: torch.Tensor,
         chosen: Indices,
         out: torch.Tensor,
         change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> None:
-        """Resample frames to the scan's grid.
+        """Resample slices to the scan's grid.
 
         Parameters
         ----------
-        frames : float tensor (n, 1, size, size)
+        slices : float tensor (n, 1, size, size)
         chosen : int array (n,)
             Which network slices they are.
         out : tensor (X, Y, Z)
@@ -164,7 +164,7 @@ class Pair:
         def laid(planes: torch.Tensor, chunk: slice) -> torch.Tensor:
             return change(planes, whole.inside(heads[chunk]))
 
-        part.from_network(frames[:, 0], out, laid)
+        part.from_network(slices[:, 0], out, laid)
 
 
 def like_scan(voxels: torch.Tensor, image: MetaTensor, source: Mapping[str, Any]) -> MetaTensor:

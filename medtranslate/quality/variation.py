@@ -41,7 +41,7 @@ class View:
         return _shifted(slices.flip(3) if self.mirrored else slices, self.rows, self.columns)
 
     def invert(self, slices: torch.Tensor) -> torch.Tensor:
-        """Undo `apply`, except for what left the frame."""
+        """Undo `apply`, except for what left the image."""
         moved = _shifted(slices, -self.rows, -self.columns)
         return moved.flip(3) if self.mirrored else moved
 
@@ -94,10 +94,10 @@ def variation(
     pair = Pair.of(translator, image, result, prepared)
 
     def deviation(chosen: Indices) -> torch.Tensor:
-        source, head = pair.source_frames(chosen), pair.prepared.head[chosen][:, None]
-        results = [pair.result_frames(chosen)]
+        source, head = pair.source_slices(chosen), pair.prepared.head[chosen][:, None]
+        results = [pair.result_slices(chosen)]
         for view in VIEWS:
-            made = translator.translate_frames(view.apply(source), to=pair.to).clamp_(-1, 1)
+            made = translator.translate_slices(view.apply(source), to=pair.to).clamp_(-1, 1)
             stayed = view.invert(view.apply(torch.ones_like(source))) > 0
             results.append(torch.where(stayed & head, view.invert(made), results[0]))
         return torch.stack(results).std(dim=0, correction=0)

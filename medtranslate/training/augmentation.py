@@ -74,7 +74,7 @@ class Augmentation:
             image, head = self._smaller(image), self._smaller(head.float()) >= 0.5
         if not self._resamples():
             return _masked(image, head)
-        # Counted from the background, so that what lies beyond the frame (zeros) is background.
+        # Counted from the background, so that what lies beyond the image (zeros) is background.
         both = torch.cat([image + 1, head.float()], dim=1)
         grid = self._grid(head, draws)
         sampled = F.grid_sample(both, grid, padding_mode="zeros", align_corners=False)
@@ -101,17 +101,17 @@ class Augmentation:
         return bool(s.flip or s.scaling or s.rotation_degrees or s.shift_pixels or s.crop)
 
     def _grid(self, head: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """Return where each pixel comes from: (B, H, W, 2), columns before rows, frame [-1, 1]."""
+        """Return where each pixel comes from: (B, H, W, 2), columns before rows, in [-1, 1]."""
         settings, (rows, columns) = self.settings, self.settings.image_size
-        frame = head.shape[-1]
+        side = head.shape[-1]
         mirror, size, turn, down, right = draws.unbind(dim=1)
         flip = torch.where(mirror < 0, -1.0, 1.0) if settings.flip else torch.ones_like(mirror)
         scale = 1 / (1 + size * settings.scaling)
         angle = turn * math.radians(settings.rotation_degrees)
         cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-        across, along = columns / frame, rows / frame
+        across, along = columns / side, rows / side
         center = self._center(head)
-        shift = torch.stack([right, down], dim=1) * (2 * settings.shift_pixels / frame)
+        shift = torch.stack([right, down], dim=1) * (2 * settings.shift_pixels / side)
         matrix = torch.stack(
             [
                 torch.stack([flip * cos * across, -sin * along], dim=1),
@@ -123,9 +123,9 @@ class Augmentation:
         return F.affine_grid(theta, [len(head), 1, rows, columns], align_corners=False)
 
     def _center(self, head: torch.Tensor) -> torch.Tensor:
-        """Return the middle of each head's box (B, 2), columns before rows, frame [-1, 1].
+        """Return the middle of each head's box (B, 2), columns before rows, in [-1, 1].
 
-        Without a crop the frame itself is kept: where a head lies in it says nothing.
+        Without a crop the image itself is kept: where a head lies in it says nothing.
         """
         if self.settings.crop is None:
             return torch.zeros(len(head), 2, device=head.device)

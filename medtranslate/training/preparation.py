@@ -129,11 +129,11 @@ class Preparation:
             if isinstance(result, LeftOut):
                 left_out.append(result)
                 continue
-            gray, looks, empty = result
+            gray, apparent, empty = result
             if not len(gray):
                 left_out.append(LeftOut(name, "shows no head in any slice"))
                 continue
-            records.append(Record(name, digests[scans[place]], len(gray), empty, looks))
+            records.append(Record(name, digests[scans[place]], len(gray), empty, apparent))
             slices.append(gray)
         if not slices:
             reason = left_out[len(gathered.left_out)].reason
@@ -163,7 +163,7 @@ class Preparation:
         )
 
     def _check_modality(self, prepared: PreparedSet, source: Path) -> None:
-        known = [record for record in prepared.records if record.looks]
+        known = [record for record in prepared.records if record.apparent_modality]
         others = len(prepared.doubtful)
         if self.trusted or 2 * others <= len(known):
             return
@@ -198,8 +198,8 @@ class _Scans(Dataset[Any]):
             return LeftOut(scan.name, error.fault)
         gray = to_gray(prepared.slices, prepared.head)
         full = shows_a_head(gray)
-        looks = image.meta["source"]["modality"]
-        return gray[full].numpy(), looks, int((~full).sum())
+        apparent = image.meta["source"]["modality"]
+        return gray[full].numpy(), apparent, int((~full).sum())
 
 
 def _unchanged(result: Any) -> Any:

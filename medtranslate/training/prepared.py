@@ -60,7 +60,7 @@ class Record:
         SHA-256 of its files.
     used, empty : int
         Slices kept, and slices left out because they show no head.
-    looks : str
+    apparent_modality : str
         The modality as guessed from the voxels or given by the header, empty where unknown.
     """
 
@@ -68,7 +68,7 @@ class Record:
     digest: str
     used: int
     empty: int
-    looks: str = ""
+    apparent_modality: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ class PreparedSet:
     @property
     def doubtful(self) -> tuple[str, ...]:
         """Names of scans that look like the other modality."""
-        return tuple(r.name for r in self.records if r.looks not in ("", self.modality))
+        plausible = ("", self.modality)
+        return tuple(r.name for r in self.records if r.apparent_modality not in plausible)
 
     def only(self, names: Iterable[str]) -> PreparedSet:
         """Return the slices of the named scans."""

@@ -30,7 +30,7 @@ from medtranslate.networks import (
 WHICH = {"both": ("mri", "ct"), "mri": ("mri",), "ct": ("ct",)}
 """Generators, by what they make."""
 
-FRAME = 256
+GRID_SIZE = 256
 """Rows and columns of a prepared slice."""
 
 Generators = Literal["both", "mri", "ct"]
@@ -232,9 +232,9 @@ class Settings(_Explained):
         self._check_image_size()
 
     def _check_image_size(self) -> None:
-        if FRAME % self.downsampling:
-            raise TrainingFailed(f"downsampling must divide {FRAME}, not {self.downsampling}")
-        largest = FRAME // self.downsampling
+        if GRID_SIZE % self.downsampling:
+            raise TrainingFailed(f"downsampling must divide {GRID_SIZE}, not {self.downsampling}")
+        largest = GRID_SIZE // self.downsampling
         rows, columns = self.image_size
         if max(rows, columns) > largest:
             raise TrainingFailed(f"the crop must fit into {largest}x{largest} pixels")
@@ -274,7 +274,7 @@ class Settings(_Explained):
     @property
     def image_size(self) -> tuple[int, int]:
         """Rows and columns of the networks' input."""
-        return self.crop or (FRAME // self.downsampling, FRAME // self.downsampling)
+        return self.crop or (GRID_SIZE // self.downsampling, GRID_SIZE // self.downsampling)
 
     def in_epoch(self, epoch: int) -> Settings:
         """Return the settings for an epoch, counted from 1: the last ones have whole slices."""

@@ -77,7 +77,7 @@ def shown(image: torch.Tensor) -> np.ndarray:
 
 
 Score = Callable[[np.ndarray, np.ndarray], float]
-"""Takes judged and real frames, each uint8 (N, 256, 256); lower is better (KID)."""
+"""Takes judged and real slices, each uint8 (N, 256, 256); lower is better (KID)."""
 
 _BATCH = 8
 

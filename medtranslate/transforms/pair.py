@@ -40,7 +40,7 @@ def prepare_pair(
             remedy="pairs must lie on one grid: register and resample one onto the other",
         )
     prepared = ct_recipe.prepare(ct)
-    frames = prepared.placement.to_network(mri.as_tensor()[0], mri_recipe.grid.clipped)
-    slices = mri_recipe.scale.measure(frames[prepared.head].numpy(), 255.0).to_unit(frames)
+    slices = prepared.placement.to_network(mri.as_tensor()[0], mri_recipe.grid.clipped)
+    slices = mri_recipe.scale.measure(slices[prepared.head].numpy(), 255.0).to_unit(slices)
     slices[~prepared.head] = -1
     return prepared, slices[:, None]

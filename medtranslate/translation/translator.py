@@ -149,7 +149,7 @@ class Translator:
         Raises
         ------
         WrongModality
-            If the image is of the target modality already, or its modality cannot be told.
+            If the image is of the target modality already, or its modality is unknown.
         OutOfDomain
             If there is no head in it, or the domain check refuses it and `force` is False.
         Unsupported
@@ -330,11 +330,11 @@ class Translator:
                 remedy += f", or say what it is with --from {wanted.other.target}"
             raise WrongModality(f"is {wanted} already ({basis})", path=path, remedy=remedy)
 
-    def translate_frames(
-        self, frames: torch.Tensor, *, to: str, progress: Progress = lambda done, of: None
+    def translate_slices(
+        self, slices: torch.Tensor, *, to: str, progress: Progress = lambda done, of: None
     ) -> torch.Tensor:
-        """Send network frames (N, 1, 256, 256) in [-1, 1] through a generator; the same back."""
-        return self.device.run(self.networks[self._made(to).target], frames, progress)
+        """Send network slices (N, 1, 256, 256) in [-1, 1] through a generator; the same back."""
+        return self.device.run(self.networks[self._made(to).target], slices, progress)
 
     def synthesis(self, source: Mapping[str, Any], to: str, target: Recipe) -> dict[str, Any]:
         """Say in builtins which model makes what (``docs/architecture.md``)."""
@@ -355,8 +355,8 @@ class Translator:
 
     def _translated(self, prepared: Prepared, to: str, progress: Progress) -> torch.Tensor:
         # A slice without a head is background already: the network need not be asked.
-        frames = prepared.slices[prepared.holds]
-        return self.laid_out(self.translate_frames(frames, to=to, progress=progress), prepared)
+        slices = prepared.slices[prepared.holds]
+        return self.laid_out(self.translate_slices(slices, to=to, progress=progress), prepared)
 
     def _made(self, to: str) -> Modality:
         """Return the modality that a target is, if this model makes it."""

@@ -82,13 +82,13 @@ def test_without_a_round_trip_nothing_is_said_of_it(convert, ct, tmp_path, monke
     from medtranslate.translation import Translator
 
     asked = []
-    run = Translator.translate_frames
+    run = Translator.translate_slices
 
-    def counted(self: object, frames: object, *, to: str, **options: object) -> object:
+    def counted(self: object, slices: object, *, to: str, **options: object) -> object:
         asked.append(to)
-        return run(self, frames, to=to, **options)  # type: ignore[arg-type]
+        return run(self, slices, to=to, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Translator, "translate_frames", counted)
+    monkeypatch.setattr(Translator, "translate_slices", counted)
 
     done = convert(ct, "--to", "mri", "--no-cycle", "--report", tmp_path / "r.json")
 

@@ -28,7 +28,7 @@ def test_a_signal_during_translation_leaves_nothing(
     convert, ct, listed, monkeypatch, request, number, code, said
 ) -> None:
     monkeypatch.setattr(
-        Translator, "translate_frames", lambda *a, **k: os.kill(os.getpid(), number)
+        Translator, "translate_slices", lambda *a, **k: os.kill(os.getpid(), number)
     )
     # A shell lets its background jobs ignore SIGINT, which Python then does too.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

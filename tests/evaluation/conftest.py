@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from medtranslate.evaluation.frames import FrameSet
+from medtranslate.evaluation.slices import SliceSet
 
-MakeSet = Callable[..., FrameSet]
+MakeSet = Callable[..., SliceSet]
 
 
 def made_heads(count: int, *, skull: int, brain: int, seed: int) -> np.ndarray:
@@ -29,10 +29,10 @@ def made_heads(count: int, *, skull: int, brain: int, seed: int) -> np.ndarray:
     return np.stack(heads)
 
 
-def _made_set(modality: str, count: int = 8, seed: int = 0) -> FrameSet:
+def _made_set(modality: str, count: int = 8, seed: int = 0) -> SliceSet:
     look = {"ct": {"skull": 255, "brain": 90}, "mri": {"skull": 40, "brain": 140}}[modality]
     names = tuple(f"head{number:03}.png" for number in range(count))
-    return FrameSet(modality, names, made_heads(count, seed=seed, **look))
+    return SliceSet(modality, names, made_heads(count, seed=seed, **look))
 
 
 @dataclass
@@ -45,12 +45,12 @@ class PooledGrays:
     )
     extracted: list[int] = field(default_factory=list)
 
-    def features(self, frames, *, done=None) -> torch.Tensor:
-        self.extracted.append(len(frames))
+    def features(self, slices, *, done=None) -> torch.Tensor:
+        self.extracted.append(len(slices))
         if done is not None:
-            done(len(frames))
-        pooled = np.asarray(frames, dtype=np.float32).reshape(-1, 4, 64, 4, 64).mean(axis=(2, 4))
-        return torch.from_numpy(pooled.reshape(len(frames), 16) / 64)
+            done(len(slices))
+        pooled = np.asarray(slices, dtype=np.float32).reshape(-1, 4, 64, 4, 64).mean(axis=(2, 4))
+        return torch.from_numpy(pooled.reshape(len(slices), 16) / 64)
 
     kept_features = features
 
@@ -72,12 +72,12 @@ def new_extractor() -> type[PooledGrays]:
 
 
 @pytest.fixture(scope="session")
-def ct() -> FrameSet:
+def ct() -> SliceSet:
     return _made_set("ct", seed=1)
 
 
 @pytest.fixture(scope="session")
-def mri() -> FrameSet:
+def mri() -> SliceSet:
     return _made_set("mri", seed=2)
 
 

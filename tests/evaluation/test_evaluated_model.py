@@ -1,4 +1,4 @@
-"""A model's way through the frames: rounding, cycle error, cost, refusals."""
+"""A model's way through the slices: rounding, cycle error, cost, refusals."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ HEADS = np.zeros((20, 256, 256), dtype=bool)
 HEADS[:, 50:200, 60:190] = True
 
 
-def run(translate_frames, frames: np.ndarray, masked: bool = False) -> Translated:
+def run(translate_slices, slices: np.ndarray, masked: bool = False) -> Translated:
     steps: list[int] = []
     found = translate(
-        Candidate("made", translate_frames),
-        frames,
+        Candidate("made", translate_slices),
+        slices,
         HEADS,
         masked=masked,
         source="ct",
         target="mri",
         done=steps.append,
     )
-    assert sum(steps) == len(frames)
+    assert sum(steps) == len(slices)
     return found
 
 
 def test_a_translation_and_its_reconstruction() -> None:
-    frames = np.random.default_rng(0).integers(0, 256, (20, 256, 256), dtype=np.uint8)
+    slices = np.random.default_rng(0).integers(0, 256, (20, 256, 256), dtype=np.uint8)
     asked: list[str] = []
 
     def invert(given: torch.Tensor, to: str) -> torch.Tensor:
@@ -43,34 +43,34 @@ def test_a_translation_and_its_reconstruction() -> None:
         assert given.shape[1:] == (1, 256, 256)
         return -given
 
-    found = run(invert, frames)
-    np.testing.assert_array_equal(found.frames, 255 - frames)
-    np.testing.assert_array_equal(found.cycled, frames)
+    found = run(invert, slices)
+    np.testing.assert_array_equal(found.slices, 255 - slices)
+    np.testing.assert_array_equal(found.cycled, slices)
     np.testing.assert_allclose(found.cycle_errors, 0, atol=1e-4)
     assert asked == ["mri", "ct"] * 2
     assert found.seconds > 0
 
 
 def test_the_cycle_error_is_inside_the_head_and_not_rounded() -> None:
-    frames = np.full((20, 256, 256), 100, dtype=np.uint8)
+    slices = np.full((20, 256, 256), 100, dtype=np.uint8)
 
     def drift(given: torch.Tensor, to: str) -> torch.Tensor:
         moved = given + 0.1 / 127.5  # a tenth of a gray level each way
         moved[:, :, :40] = -1  # and a loss outside the head
         return moved
 
-    np.testing.assert_allclose(run(drift, frames).cycle_errors, 0.2, atol=1e-3)
+    np.testing.assert_allclose(run(drift, slices).cycle_errors, 0.2, atol=1e-3)
 
 
 def test_outside_the_head_a_masked_translation_is_background() -> None:
-    frames = np.full((20, 256, 256), 100, dtype=np.uint8)
-    found = run(lambda x, to: -x, frames, masked=True).frames
+    slices = np.full((20, 256, 256), 100, dtype=np.uint8)
+    found = run(lambda x, to: -x, slices, masked=True).slices
     assert (found[HEADS] == 155).all()
     assert (found[~HEADS] == 0).all()
 
 
 def test_another_shape_is_refused() -> None:
-    with pytest.raises(EvaluationFailed, match=r"model 'made' turns frames .* into \(16, 1, 128"):
+    with pytest.raises(EvaluationFailed, match=r"model 'made' turns slices .* into \(16, 1, 128"):
         run(lambda x, to: x[..., ::2, :], np.zeros((20, 256, 256), np.uint8))
 
 
@@ -99,8 +99,8 @@ def test_a_translator_becomes_a_candidate() -> None:
     class Made:
         bundle = Bundle()
 
-        def translate_frames(self, frames: torch.Tensor, to: str) -> torch.Tensor:
-            return frames if to == "mri" else -frames
+        def translate_slices(self, slices: torch.Tensor, to: str) -> torch.Tensor:
+            return slices if to == "mri" else -slices
 
     candidate = Candidate.of(Made())
     assert (candidate.name, candidate.version) == ("brain", "1.2.0")
@@ -108,10 +108,10 @@ def test_a_translator_becomes_a_candidate() -> None:
     assert paper_fid(cost(UNet256()).parameters, "ct") == 90.47
     assert candidate.costs["mri"].parameters == 10
     assert candidate.weights_sha256 == {"ct": "c" * 64, "mri": "c" * 64}
-    assert candidate.translate_frames(torch.ones(1), "ct") == -1
+    assert candidate.translate_slices(torch.ones(1), "ct") == -1
 
 
-def test_a_loaded_bundle_translates_frames(tmp_path) -> None:
+def test_a_loaded_bundle_translates_slices(tmp_path) -> None:
     networks = {to: Compact().eval() for to in ("mri", "ct")}
     spec = {"_target_": "medtranslate.networks.Compact"}
     recipes = sorted(shipped("transforms").glob("*.yaml"))
@@ -122,7 +122,7 @@ def test_a_loaded_bundle_translates_frames(tmp_path) -> None:
     candidate = Candidate.of(Translator.load(tmp_path / "b", device="cpu"))
     assert (candidate.name, candidate.version) == ("made", "3")
     given = torch.rand(3, 1, 256, 256) * 2 - 1
-    found = candidate.translate_frames(given, "mri")
+    found = candidate.translate_slices(given, "mri")
     with torch.inference_mode():
         expected = networks["mri"](given)
     torch.testing.assert_close(found, expected, atol=0.05, rtol=0)

@@ -17,12 +17,12 @@ from medtranslate.evaluation.results import RealData, paper_fid
 def oracle(ct, mri) -> Candidate:
     """Knows the pairs: a perfect translation, and a perfect way back."""
     known = {
-        "mri": {a.tobytes(): b for a, b in zip(ct.frames, mri.frames, strict=True)},
-        "ct": {b.tobytes(): a for a, b in zip(ct.frames, mri.frames, strict=True)},
+        "mri": {a.tobytes(): b for a, b in zip(ct.slices, mri.slices, strict=True)},
+        "ct": {b.tobytes(): a for a, b in zip(ct.slices, mri.slices, strict=True)},
     }
 
-    def translate(frames: torch.Tensor, to: str) -> torch.Tensor:
-        grays = ((frames[:, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
+    def translate(slices: torch.Tensor, to: str) -> torch.Tensor:
+        grays = ((slices[:, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
         answers = np.stack([known[to][gray.tobytes()] for gray in grays])
         return torch.from_numpy(answers.astype(np.float32) / 127.5 - 1)[:, None]
 
@@ -30,7 +30,7 @@ def oracle(ct, mri) -> Candidate:
     return Candidate("oracle", translate, version="1", costs=costs)
 
 
-NONE = Candidate("none", lambda frames, to: frames)
+NONE = Candidate("none", lambda slices, to: slices)
 
 
 @pytest.fixture(scope="module")

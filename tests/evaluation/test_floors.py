@@ -10,8 +10,8 @@ import torch
 
 from medtranslate.evaluation.distances import distances
 from medtranslate.evaluation.features import FeatureExtractor
-from medtranslate.evaluation.frames import read_frames
 from medtranslate.evaluation.inception import find_weights
+from medtranslate.evaluation.slices import read_slices
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 
@@ -30,7 +30,7 @@ def features(request: pytest.FixtureRequest, shared_data: Path) -> dict[str, tor
     folders = {"trainA": "ct", "testA": "ct", "trainB": "mri", "testB": "mri"}
     return {
         folder: extractor.kept_features(
-            read_frames(shared_data / "brain-ct-mri" / folder, modality).frames
+            read_slices(shared_data / "brain-ct-mri" / folder, modality).slices
         )
         for folder, modality in folders.items()
     }

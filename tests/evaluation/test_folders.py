@@ -62,8 +62,8 @@ class MadeTranslator:
     def load(cls, bundle: str, *, device: str) -> MadeTranslator:
         return cls(bundle)
 
-    def translate_frames(self, frames: torch.Tensor, *, to: str) -> torch.Tensor:
-        return -frames
+    def translate_slices(self, slices: torch.Tensor, *, to: str) -> torch.Tensor:
+        return -slices
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ def data(tmp_path: Path, ct, mri) -> Path:
     """Two folders of images with the same names."""
     for folder, images in (("testA", ct), ("testB", mri)):
         (tmp_path / folder).mkdir()
-        for name, frame in zip(images.names, images.frames, strict=True):
-            Image.fromarray(frame).save(tmp_path / folder / name)
+        for name, image in zip(images.names, images.slices, strict=True):
+            Image.fromarray(image).save(tmp_path / folder / name)
     return tmp_path
 
 
@@ -132,7 +132,7 @@ def test_other_models_images_go_through_their_recipes(data: Path) -> None:
     pair = plan(data, paired=True).evaluator().data
     assert pair.mri.heads is not None
     assert (pair.mri.heads == pair.ct.heads).all()
-    assert (pair.mri.frames[~pair.mri.heads] == 0).all()
+    assert (pair.mri.slices[~pair.mri.heads] == 0).all()
     assert pair.mri.names == pair.ct.names == tuple(f"head{n:03}" for n in range(8))
 
 

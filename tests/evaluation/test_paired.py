@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from monai.metrics import MultiScaleSSIMMetric, SSIMMetric
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.frames import GRAY, FrameSet, Scale
 from medtranslate.evaluation.paired import (
     PairedErrors,
     bootstrap,
@@ -21,6 +20,7 @@ from medtranslate.evaluation.paired import (
     paired_errors,
     summarize,
 )
+from medtranslate.evaluation.slices import GRAY, Scale, SliceSet
 
 WINDOW = Scale("HU", -20.0, 100.0)
 EVERYWHERE = torch.ones(256, 256, dtype=torch.bool)
@@ -111,8 +111,8 @@ def test_slices_of_one_head_are_one_witness() -> None:
     assert (found.cases, found.mae.mean, found.scale) == (2, 6, GRAY)
 
 
-def pair(modality: str, names: tuple[str, ...], sizes: tuple[tuple[int, int], ...]) -> FrameSet:
-    return FrameSet(
+def pair(modality: str, names: tuple[str, ...], sizes: tuple[tuple[int, int], ...]) -> SliceSet:
+    return SliceSet(
         modality, names, np.zeros((len(names), 256, 256), np.uint8), sizes=sizes, folder=modality
     )
 

@@ -225,7 +225,7 @@ def test_words_that_mean_nothing(translator, ct):
     with pytest.raises(ValueError, match="modality must be"):
         translator.translate(ct, to="mri", modality="PET")
     with pytest.raises(ValueError, match="to must be"):
-        translator.translate_frames(torch.zeros(1, 1, 256, 256), to="pet")
+        translator.translate_slices(torch.zeros(1, 1, 256, 256), to="pet")
 
 
 def test_no_head(translator, ct):
@@ -355,20 +355,20 @@ def test_a_path_that_is_not_there(translator, tmp_path):
         translator.translate(tmp_path / "none.nii.gz", to="mri")
 
 
-def test_frames_go_straight_through(translator):
-    frames = torch.rand(3, 1, 256, 256) * 2 - 1
-    made = translator.translate_frames(frames, to="ct")
+def test_slices_go_straight_through(translator):
+    slices = torch.rand(3, 1, 256, 256) * 2 - 1
+    made = translator.translate_slices(slices, to="ct")
     with torch.inference_mode():
-        expected = translator.bundle.generator("ct").network(frames)
+        expected = translator.bundle.generator("ct").network(slices)
     torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
     assert not made.is_inference()
-    assert translator.translate_frames(frames[:0], to="ct").shape == (0, 1, 256, 256)
+    assert translator.translate_slices(slices[:0], to="ct").shape == (0, 1, 256, 256)
 
 
-def test_frames_from_inference_mode_are_taken(translator):
+def test_slices_from_inference_mode_are_taken(translator):
     with torch.inference_mode():
-        frames = torch.rand(1, 1, 256, 256)
-    made = translator.translate_frames(frames, to="ct")
+        slices = torch.rand(1, 1, 256, 256)
+    made = translator.translate_slices(slices, to="ct")
     made += 1  # an ordinary tensor
 
 

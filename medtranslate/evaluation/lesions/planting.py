@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d
 
-from medtranslate.evaluation.frames import Frames, Scale
 from medtranslate.evaluation.protocol import Modality
+from medtranslate.evaluation.slices import GrayArray, Scale
 
 Shape = Literal["disc", "blob"]
 
@@ -90,8 +90,8 @@ FRONT, AIR, MOST_AIR = 0.35, 0.3, 0.05  # share of rows, of the median, of the f
 SMALLEST = 5000.0  # mm^2, a disc of 80 mm: below it a slice shows face or the very top
 
 
-def brain(frame: Frames, head: Mask, modality: Modality) -> Mask:
-    """Find the brain in one frame.
+def brain(image: GrayArray, head: Mask, modality: Modality) -> Mask:
+    """Find the brain in one slice.
 
     In CT it is what a closed ring of bone encloses, so slices of the skull base have none. MR shows
     no bone: there it is the head without its outermost 16 mm, and slices with much air in front
@@ -99,7 +99,7 @@ def brain(frame: Frames, head: Mask, modality: Modality) -> Mask:
 
     Parameters
     ----------
-    frame : uint8 array (H, W)
+    image : uint8 array (H, W)
     head : bool array (H, W)
     modality : {"ct", "mri"}
 
@@ -109,23 +109,23 @@ def brain(frame: Frames, head: Mask, modality: Modality) -> Mask:
         Empty where a slice shows too little of it.
     """
     if modality == "ct":
-        bone = _closed((frame >= BONE) & head, radius=2)
+        bone = _closed((image >= BONE) & head, radius=2)
         inside = depth(_largest_part(filled(bone) & ~bone)) > FROM_BONE / PIXEL
     else:
         inside = depth(head) > FROM_SKIN / PIXEL
-        if _shows_a_face(frame, inside):
+        if _shows_a_face(image, inside):
             return np.zeros_like(inside)
     found = _largest_part(inside)
     return found if found.sum() * PIXEL**2 >= SMALLEST else np.zeros_like(found)
 
 
-def _shows_a_face(frame: Frames, inside: Mask) -> bool:
+def _shows_a_face(image: GrayArray, inside: Mask) -> bool:
     if not inside.any():
         return False
     rows = np.flatnonzero(inside.any(axis=1))
     front = inside.copy()
     front[round(rows[0] + FRONT * len(rows)) :] = False
-    return bool((frame[front] < AIR * np.median(frame[inside])).mean() > MOST_AIR)
+    return bool((image[front] < AIR * np.median(image[inside])).mean() > MOST_AIR)
 
 
 def depth(mask: Mask) -> NDArray[np.float32]:
@@ -255,7 +255,7 @@ class Planted:
     kind : Kind
     row, column : int
         The lesion's center.
-    frame : uint8 array (H, W)
+    image : uint8 array (H, W)
         The slice with it.
     lesion : bool array (H, W)
         Where it has at least half of its contrast.
@@ -264,19 +264,19 @@ class Planted:
     kind: Kind
     row: int
     column: int
-    frame: Frames
+    image: GrayArray
     lesion: Mask
 
 
-def has_room(frame: Frames, brain: Mask, modality: Modality) -> bool:
+def has_room(image: GrayArray, brain: Mask, modality: Modality) -> bool:
     """Say whether a slice can take lesions of every size."""
     return bool(brain.any()) and all(
-        places(frame, brain, diameter / PIXEL, modality).any() for diameter in DIAMETERS
+        places(image, brain, diameter / PIXEL, modality).any() for diameter in DIAMETERS
     )
 
 
 def plant(
-    frame: Frames,
+    image: GrayArray,
     brain: Mask,
     modality: Modality,
     scale: Scale,
@@ -287,7 +287,7 @@ def plant(
 
     Parameters
     ----------
-    frame : uint8 array (H, W)
+    image : uint8 array (H, W)
     brain : bool array (H, W)
         With room for them (`has_room`).
     modality : {"ct", "mri"}
@@ -298,25 +298,25 @@ def plant(
         With the kind's number, of place and shape.
     """
     sizes = {kind.pixels for kind in kinds}
-    allowed = {size: places(frame, brain, size, modality) for size in sizes}
+    allowed = {size: places(image, brain, size, modality) for size in sizes}
     return [
         _planted(
-            frame, brain, allowed[kind.pixels], scale, kind, np.random.default_rng([*seeds, number])
+            image, brain, allowed[kind.pixels], scale, kind, np.random.default_rng([*seeds, number])
         )
         for number, kind in enumerate(kinds)
     ]
 
 
-def places(frame: Frames, brain: Mask, diameter: float, modality: Modality) -> Mask:
+def places(image: GrayArray, brain: Mask, diameter: float, modality: Modality) -> Mask:
     """Return where the center of a lesion may lie: in tissue, and in its more even half.
 
     A diameter is in pixels. Uneven places are ventricles, fissures and calcifications.
     """
     fits = depth(brain) >= diameter / 2 + MARGIN
-    mean, deviation = _local(frame, diameter)
+    mean, deviation = _local(image, diameter)
     low, high = TISSUE[modality]
     if modality == "mri":
-        median = float(np.median(frame[brain]))
+        median = float(np.median(image[brain]))
         low, high = max(low, MR_SHARES[0] * median), min(high, MR_SHARES[1] * median)
     tissue = fits & (mean >= low) & (mean <= high)
     if not tissue.any():
@@ -325,31 +325,31 @@ def places(frame: Frames, brain: Mask, diameter: float, modality: Modality) -> M
 
 
 def _planted(
-    frame: Frames, brain: Mask, allowed: Mask, scale: Scale, kind: Kind, rng: np.random.Generator
+    image: GrayArray, brain: Mask, allowed: Mask, scale: Scale, kind: Kind, rng: np.random.Generator
 ) -> Planted:
     row, column = rng.choice(np.argwhere(allowed))
     shape = weights(kind.shape, kind.pixels, rng)
-    field = _placed(shape, row, column, frame.shape) * brain
+    field = _placed(shape, row, column, image.shape) * brain
     lesion = field >= 0.5
-    added = field * kind.contrast.gray(float(frame[lesion].mean()), scale)
-    changed = (frame + added).round().clip(0, 255).astype(np.uint8)
+    added = field * kind.contrast.gray(float(image[lesion].mean()), scale)
+    changed = (image + added).round().clip(0, 255).astype(np.uint8)
     return Planted(kind, int(row), int(column), changed, lesion)
 
 
 def _placed(
     shape: NDArray[np.float32], row: int, column: int, size: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Return a small image in the middle of an empty frame, its center at a place."""
+    """Return a small image in the middle of an empty image, its center at a place."""
     reach = len(shape) // 2
     field = np.zeros((size[0] + 2 * reach, size[1] + 2 * reach), dtype=np.float32)
     field[row : row + len(shape), column : column + len(shape)] = shape
     return field[reach : reach + size[0], reach : reach + size[1]]
 
 
-def _local(frame: Frames, diameter: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _local(image: GrayArray, diameter: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return mean and deviation of the square round each pixel."""
     side = 2 * round(diameter / 2) + 1
-    values = torch.from_numpy(frame.astype(np.float32))[None]
+    values = torch.from_numpy(image.astype(np.float32))[None]
 
     def smooth(plane: torch.Tensor) -> torch.Tensor:
         # One axis after the other: a square of 29 x 29 at once costs fifteen times as much.

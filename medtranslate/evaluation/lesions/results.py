@@ -27,7 +27,7 @@ class LesionResult:
     diameter : float
         mm.
     row, column : int
-        Its center in the frame.
+        Its center in the slice.
     planted, translated, returned : float
         Its contrast in gray levels of 255: in the source, in the translation, in the
         reconstruction.

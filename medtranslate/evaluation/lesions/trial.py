@@ -13,7 +13,6 @@ from torch.nn.functional import max_pool2d
 
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.evaluated_model import Candidate
-from medtranslate.evaluation.frames import Frames, FrameSet, gray_levels, to_frames, to_network
 from medtranslate.evaluation.lesions.planting import (
     CONTRASTS,
     DIAMETERS,
@@ -30,6 +29,13 @@ from medtranslate.evaluation.lesions.planting import (
 from medtranslate.evaluation.lesions.results import LesionResult, LesionTest, groups
 from medtranslate.evaluation.paired import bootstrap, mean_by_case
 from medtranslate.evaluation.protocol import Modality
+from medtranslate.evaluation.slices import (
+    GrayArray,
+    SliceSet,
+    gray_levels,
+    to_eight_bit,
+    to_network,
+)
 from medtranslate.quality.cycle import NOISE
 
 GAP, RING = 2.0, 6.0  # pixels: the surroundings lie between so far and so far from the lesion
@@ -43,9 +49,9 @@ LEAST_SPREAD = 10.0  # gray levels: a brain with less to show is blank, whatever
 LEAST_VARIABILITY = 1.0  # gray level: the rounding
 
 
-def spread(frame: Frames, brain: Mask) -> float:
+def spread(image: GrayArray, brain: Mask) -> float:
     """Return what a contrast is measured against: from the 10th to the 90th percentile of brain."""
-    low, high = np.percentile(frame[brain], [10, 90])
+    low, high = np.percentile(image[brain], [10, 90])
     return max(float(high - low), LEAST_SPREAD)
 
 
@@ -91,12 +97,12 @@ class Regions:
         return int((sizes * PIXEL**2 >= SMALLEST_ECHO).sum())
 
 
-def disc_contrasts(frame: Frames, diameter: float) -> NDArray[np.float32]:
-    """Return the contrast that a disc would have at each pixel, by what the frame holds there.
+def disc_contrasts(image: GrayArray, diameter: float) -> NDArray[np.float32]:
+    """Return the contrast that a disc would have at each pixel, by what the image holds there.
 
     Parameters
     ----------
-    frame : uint8 array (H, W)
+    image : uint8 array (H, W)
     diameter : float
         In pixels.
 
@@ -105,16 +111,18 @@ def disc_contrasts(frame: Frames, diameter: float) -> NDArray[np.float32]:
     float32 array (H, W)
         Mean inside the disc less mean in its surroundings. Edges wrap round: read it deep inside.
     """
-    size = torch.tensor(frame.shape)
+    size = torch.tensor(image.shape)
     rows, columns = (torch.fft.fftfreq(int(n), 1 / int(n)) for n in size)
     distance = torch.hypot(rows[:, None], columns[None]) - diameter / 2
     disc, ring = distance <= 0, (distance > GAP) & (distance <= RING)
     kernel = disc / disc.sum() - ring / ring.sum()
-    spectrum = torch.fft.rfft2(torch.from_numpy(frame.astype(np.float32)))
-    return np.asarray(torch.fft.irfft2(spectrum * torch.fft.rfft2(kernel), s=frame.shape))
+    spectrum = torch.fft.rfft2(torch.from_numpy(image.astype(np.float32)))
+    return np.asarray(torch.fft.irfft2(spectrum * torch.fft.rfft2(kernel), s=image.shape))
 
 
-def invented(source: Frames, translated: Frames, brain: Mask, spreads: tuple[float, float]) -> int:
+def invented(
+    source: GrayArray, translated: GrayArray, brain: Mask, spreads: tuple[float, float]
+) -> int:
     """Count spots of a translation that stand out like lesions where its source has none.
 
     A spot is a connected place where a disc of 8, 12 or 18 mm has a contrast of `SPOT` spreads or
@@ -131,8 +139,8 @@ def invented(source: Frames, translated: Frames, brain: Mask, spreads: tuple[flo
     deepness = depth(brain)
     for diameter in (each / PIXEL for each in SPOT_DIAMETERS):
         before, after = (
-            np.abs(disc_contrasts(frame, diameter)) / unit
-            for frame, unit in zip((source, translated), spreads, strict=True)
+            np.abs(disc_contrasts(image, diameter)) / unit
+            for image, unit in zip((source, translated), spreads, strict=True)
         )
         near = 2 * round(SPOT_NEAR / PIXEL) + 1
         known = max_pool2d(torch.from_numpy(before)[None], near, 1, near // 2)[0].numpy()
@@ -141,13 +149,13 @@ def invented(source: Frames, translated: Frames, brain: Mask, spreads: tuple[flo
     return int(parts(spots).max())
 
 
-def variability(frame: Frames, brain: Mask, diameter: float) -> float:
-    """Return how far a frame's own disc contrasts scatter over the brain: their deviation.
+def variability(image: GrayArray, brain: Mask, diameter: float) -> float:
+    """Return how far an image's own disc contrasts scatter over the brain: their deviation.
 
     This is what a change must stand out from to be seen (an observer that matches a template).
     """
     deep = depth(brain) >= diameter / 2 + GAP
-    return max(float(disc_contrasts(frame, diameter)[deep].std()), LEAST_VARIABILITY)
+    return max(float(disc_contrasts(image, diameter)[deep].std()), LEAST_VARIABILITY)
 
 
 Done = Callable[[int], None]
@@ -155,7 +163,7 @@ Done = Callable[[int], None]
 
 def lesion_test(
     candidate: Candidate,
-    images: FrameSet,
+    images: SliceSet,
     heads: NDArray[np.bool_],
     *,
     target: Modality,
@@ -168,7 +176,7 @@ def lesion_test(
     Parameters
     ----------
     candidate : Candidate
-    images : FrameSet
+    images : SliceSet
         Of the source's modality.
     heads : bool array (N, 256, 256)
         Of the images. Where `images` has heads of its own, what the model says outside them is
@@ -222,9 +230,9 @@ class _Plain:
 
     number: int
     brain: Mask
-    frame: Frames
-    translated: Frames
-    returned: Frames
+    image: GrayArray
+    translated: GrayArray
+    returned: GrayArray
     spreads: tuple[float, float]
     variabilities: dict[float, tuple[float, float]]
     invented: int
@@ -235,7 +243,7 @@ class Trial:
     """What `lesion_test` does with one slice at a time; parameters as there."""
 
     candidate: Candidate
-    images: FrameSet
+    images: SliceSet
     heads: NDArray[np.bool_]
     target: Modality
     seed: int
@@ -244,8 +252,8 @@ class Trial:
         """Draw slices with room for lesions of every size, in an order by seed."""
         drawn: list[int] = []
         for number in np.random.default_rng(self.seed).permutation(len(self.images)):
-            frame = self.images.frames[number]
-            if has_room(frame, self._brain(number), self.images.modality):
+            image = self.images.slices[number]
+            if has_room(image, self._brain(number), self.images.modality):
                 drawn.append(int(number))
             if len(drawn) == slices:
                 break
@@ -261,7 +269,7 @@ class Trial:
         """Return a slice with each kind of lesion, in the order of `kinds`."""
         images = self.images
         return plant(
-            images.frames[number],
+            images.slices[number],
             self._brain(number),
             images.modality,
             images.scale,
@@ -271,31 +279,31 @@ class Trial:
 
     def without_lesion(self, number: int) -> _Plain:
         """Translate a slice as it is, and measure what it shows by itself."""
-        frame, inside = self.images.frames[number], self._brain(number)
-        translated, returned = self.there_and_back(frame[None], number)
-        spreads = (spread(frame, inside), spread(translated[0], inside))
+        image, inside = self.images.slices[number], self._brain(number)
+        translated, returned = self.there_and_back(image[None], number)
+        spreads = (spread(image, inside), spread(translated[0], inside))
         return _Plain(
             number=number,
             brain=inside,
-            frame=frame,
+            image=image,
             translated=translated[0],
             returned=returned[0],
             spreads=spreads,
             variabilities={
                 diameter: (
-                    variability(frame, inside, diameter / PIXEL),
+                    variability(image, inside, diameter / PIXEL),
                     variability(translated[0], inside, diameter / PIXEL),
                 )
                 for diameter in DIAMETERS
             },
-            invented=invented(frame, translated[0], inside, spreads),
+            invented=invented(image, translated[0], inside, spreads),
         )
 
     def with_lesions(self, plain: _Plain, spreads: tuple[float, float]) -> list[LesionResult]:
         """Translate a slice with each kind of lesion, and measure what is left."""
         planted = self.planted(plain.number)
-        frames = np.stack([each.frame for each in planted])
-        translated, returned = self.there_and_back(frames, plain.number)
+        slices = np.stack([each.image for each in planted])
+        translated, returned = self.there_and_back(slices, plain.number)
         return [
             self._result(plain, spreads, *each)
             for each in zip(planted, translated, returned, strict=True)
@@ -306,12 +314,12 @@ class Trial:
         plain: _Plain,
         spreads: tuple[float, float],
         planted: Planted,
-        translated: Frames,
-        returned: Frames,
+        translated: GrayArray,
+        returned: GrayArray,
     ) -> LesionResult:
         regions = Regions(planted.lesion, plain.brain)
         change = _difference(translated, plain.translated)
-        put_in = regions.contrast(_difference(planted.frame, plain.frame))
+        put_in = regions.contrast(_difference(planted.image, plain.image))
         became = regions.contrast(change)
         in_targets_terms = put_in * spreads[1] / spreads[0]
         noise = plain.variabilities[planted.kind.diameter]
@@ -332,28 +340,28 @@ class Trial:
             echoes=regions.echoes(change, ECHO * abs(in_targets_terms)),
         )
 
-    def there_and_back(self, frames: Frames, number: int) -> tuple[Frames, Frames]:
+    def there_and_back(self, slices: GrayArray, number: int) -> tuple[GrayArray, GrayArray]:
         """Translate copies of one slice, and back: rounded, and with the cycle error's noise.
 
         Generators hide the source in patterns that nobody sees (`quality.cycle`).
         """
-        translated = self._translated(to_network(frames), self.target, number)
+        translated = self._translated(to_network(slices), self.target, number)
         noise = NOISE * torch.randn(
-            frames.shape[1:], generator=torch.Generator().manual_seed(number)
+            slices.shape[1:], generator=torch.Generator().manual_seed(number)
         )
         noisy = (to_network(translated) + noise).clamp(-1, 1)
         return translated, self._translated(noisy, self.images.modality, number)
 
-    def _translated(self, frames: torch.Tensor, to: Modality, number: int) -> Frames:
-        translated = self.candidate.translated(frames, to)
+    def _translated(self, slices: torch.Tensor, to: Modality, number: int) -> GrayArray:
+        translated = self.candidate.translated(slices, to)
         if self.images.heads is not None:
             head = torch.from_numpy(self.images.heads[number])
             translated = translated.where(head, -1.0)
-        return to_frames(gray_levels(translated))
+        return to_eight_bit(gray_levels(translated))
 
     def _brain(self, number: int) -> Mask:
-        return brain(self.images.frames[number], self.heads[number], self.images.modality)
+        return brain(self.images.slices[number], self.heads[number], self.images.modality)
 
 
-def _difference(first: Frames, second: Frames) -> NDArray[np.float32]:
+def _difference(first: GrayArray, second: GrayArray) -> NDArray[np.float32]:
     return first.astype(np.float32) - second

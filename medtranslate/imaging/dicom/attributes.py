@@ -182,7 +182,7 @@ RULES: tuple[Rule, ...] = (
     Rule("PixelRepresentation", "1", "C.7.6.3", "constant", "1", ("CT",)),
     Rule("PixelRepresentation", "1", "C.7.6.3", "constant", "0", ("MR",)),
     Rule("PixelData", "1C", "C.7.6.3", "computed"),
-    # CT Image: values are HU; nothing was acquired, so nothing acquired is told
+    # CT Image: values are HU; nothing was acquired, so acquisition attributes stay empty
     Rule("RescaleIntercept", "1", "C.8.2.1", "constant", "0", ("CT",)),
     Rule("RescaleSlope", "1", "C.8.2.1", "constant", "1", ("CT",)),
     Rule("RescaleType", "1C", "C.8.2.1", "constant", "HU", ("CT",)),

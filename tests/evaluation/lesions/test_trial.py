@@ -12,9 +12,9 @@ from torch.nn.functional import avg_pool2d
 
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.evaluated_model import Candidate
-from medtranslate.evaluation.frames import head_masks
 from medtranslate.evaluation.lesions import LesionTest, lesion_test
 from medtranslate.evaluation.lesions.planting import CONTRASTS, DIAMETERS, SHAPES
+from medtranslate.evaluation.slices import head_masks
 
 Generator = Callable[[torch.Tensor, str], torch.Tensor]
 
@@ -23,7 +23,7 @@ Generator = Callable[[torch.Tensor, str], torch.Tensor]
 def tested(ct, mri):
     """Test a generator on two made heads, CT to MRI or the other way."""
     sets = {"mri": ct, "ct": mri}
-    heads = {to: head_masks(each.frames, each.modality) for to, each in sets.items()}
+    heads = {to: head_masks(each.slices, each.modality) for to, each in sets.items()}
 
     def run(generator: Generator, target: str = "mri", slices: int = 2) -> LesionTest:
         made = Candidate("made", generator)
@@ -36,7 +36,7 @@ def tested(ct, mri):
 
 @pytest.mark.parametrize("target", ["mri", "ct"])
 def test_nothing_is_lost_where_nothing_is_changed(tested, target: str) -> None:
-    found = tested(lambda frames, to: frames, target)
+    found = tested(lambda slices, to: slices, target)
     everything = found.groups[0]
     assert everything.lesions == 80 and found.slices == found.cases == 2
     assert {each.survival for each in found.lesions} == {1.0}
@@ -47,7 +47,7 @@ def test_nothing_is_lost_where_nothing_is_changed(tested, target: str) -> None:
 
 
 def test_a_blank_image_shows_no_lesion(tested) -> None:
-    found = tested(lambda frames, to: torch.zeros_like(frames))
+    found = tested(lambda slices, to: torch.zeros_like(slices))
     everything = found.groups[0]
     assert {each.translated for each in found.lesions} == {0.0}
     assert everything.survival.mean == everything.seen.mean == everything.reconstruction.mean == 0
@@ -56,8 +56,8 @@ def test_a_blank_image_shows_no_lesion(tested) -> None:
 
 
 def blur(side: int) -> Generator:
-    def blurred(frames: torch.Tensor, to: str) -> torch.Tensor:
-        along = avg_pool2d(frames, (1, side), 1, (0, side // 2))
+    def blurred(slices: torch.Tensor, to: str) -> torch.Tensor:
+        along = avg_pool2d(slices, (1, side), 1, (0, side // 2))
         return avg_pool2d(along, (side, 1), 1, (side // 2, 0))
 
     return blurred
@@ -81,7 +81,7 @@ def test_a_blur_takes_small_lesions_first(tested) -> None:
 
 
 def test_a_negative_keeps_lesions_and_turns_them(tested) -> None:
-    found = tested(lambda frames, to: -frames)
+    found = tested(lambda slices, to: -slices)
     assert {round(each.survival, 6) for each in found.lesions} == {-1.0}
     assert found.groups[0].survival.mean == pytest.approx(1)
     assert found.groups[0].inverted.mean == 1
@@ -91,8 +91,8 @@ def test_a_negative_keeps_lesions_and_turns_them(tested) -> None:
 def test_a_source_hidden_in_gray_levels_that_nobody_sees_is_no_survival(tested) -> None:
     """The reconstruction would bring all of it: CycleGAN's own trick."""
 
-    def hidden(frames: torch.Tensor, to: str) -> torch.Tensor:
-        return 0.03 * frames if to == "mri" else (frames / 0.03).clamp(-1, 1)
+    def hidden(slices: torch.Tensor, to: str) -> torch.Tensor:
+        return 0.03 * slices if to == "mri" else (slices / 0.03).clamp(-1, 1)
 
     found = tested(hidden)
     assert found.groups[0].survival.mean < 0.2
@@ -100,14 +100,14 @@ def test_a_source_hidden_in_gray_levels_that_nobody_sees_is_no_survival(tested) 
 
 
 def test_what_fades_with_everything_else_is_kept(tested) -> None:
-    found = tested(lambda frames, to: frames * 0.5)
+    found = tested(lambda slices, to: slices * 0.5)
     assert found.spread_target == pytest.approx(found.spread_source / 2, abs=1)
     assert found.groups[0].survival.mean == pytest.approx(1, abs=0.05)
 
 
 def test_a_lesion_that_appears_elsewhere_is_counted(tested) -> None:
-    def mirrored(frames: torch.Tensor, to: str) -> torch.Tensor:
-        return (frames + frames.flip(-1)) / 2 if to == "mri" else frames
+    def mirrored(slices: torch.Tensor, to: str) -> torch.Tensor:
+        return (slices + slices.flip(-1)) / 2 if to == "mri" else slices
 
     found = tested(mirrored)
     away = [each for each in found.lesions if abs(each.column - 128) > 30 and each.diameter > 5]
@@ -119,15 +119,15 @@ def test_a_spot_that_no_source_explains_is_counted(tested) -> None:
     rows, columns = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
     spot = torch.hypot(rows - 128.0, columns - 150.0) < 7
 
-    def adds(frames: torch.Tensor, to: str) -> torch.Tensor:
-        return frames.where(~spot, 0.7) if to == "mri" else frames
+    def adds(slices: torch.Tensor, to: str) -> torch.Tensor:
+        return slices.where(~spot, 0.7) if to == "mri" else slices
 
     found = tested(adds)
     assert found.invented.mean == 1
 
 
 def test_groups_are_of_every_sort(tested) -> None:
-    found = tested(lambda frames, to: frames, slices=1)
+    found = tested(lambda slices, to: slices, slices=1)
     contrasts = [str(each) for each in CONTRASTS["ct"]]
     assert [(g.shape, g.contrast, g.diameter) for g in found.groups[:12]] == [
         ("", "", None),
@@ -141,18 +141,18 @@ def test_groups_are_of_every_sort(tested) -> None:
 
 
 def test_a_seed_gives_one_result(tested) -> None:
-    first, second = (tested(lambda frames, to: frames, slices=1) for _ in range(2))
+    first, second = (tested(lambda slices, to: slices, slices=1) for _ in range(2))
     assert first == second
 
 
 def test_the_models_word_counts_inside_the_head_only(ct) -> None:
-    heads = head_masks(ct.frames, "ct")
+    heads = head_masks(ct.slices, "ct")
     limited = dataclasses.replace(ct, heads=heads)
     seen: list[torch.Tensor] = []
 
-    def watch(frames: torch.Tensor, to: str) -> torch.Tensor:
-        seen.append(frames)
-        return torch.ones_like(frames)
+    def watch(slices: torch.Tensor, to: str) -> torch.Tensor:
+        seen.append(slices)
+        return torch.ones_like(slices)
 
     lesion_test(Candidate("made", watch), limited, heads, target="mri", slices=1, seed=3)
     second_input = seen[1][0, 0]
@@ -160,8 +160,8 @@ def test_the_models_word_counts_inside_the_head_only(ct) -> None:
 
 
 def test_slices_without_enough_brain_are_named(ct) -> None:
-    small = dataclasses.replace(ct, frames=np.zeros_like(ct.frames))
-    heads = np.ones_like(ct.frames, dtype=bool)
+    small = dataclasses.replace(ct, slices=np.zeros_like(ct.slices))
+    heads = np.ones_like(ct.slices, dtype=bool)
     with pytest.raises(EvaluationFailed, match="no CT slice has enough brain for a lesion"):
         lesion_test(
             Candidate("made", lambda x, to: x), small, heads, target="mri", slices=1, seed=3

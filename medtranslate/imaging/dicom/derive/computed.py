@@ -107,8 +107,8 @@ class UidMaker:
         """
         if not self.seed:
             return f"2.25.{uuid.uuid4().int}"
-        told = json.dumps([self.seed, self.basis, purpose, *parts]).encode()
-        digest = hashlib.sha256(told).digest()
+        key = json.dumps([self.seed, self.basis, purpose, *parts]).encode()
+        digest = hashlib.sha256(key).digest()
         return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
 
 
@@ -123,8 +123,8 @@ def basis_of(synthesis: Mapping[str, Any], software: str) -> str:
         Name and version of this program.
     """
     keys = ("modality", "model", "version", "weights_sha256", "window", "options")
-    told = {key: synthesis.get(key) for key in keys}
-    return json.dumps([software, told], sort_keys=True, default=str)
+    recorded = {key: synthesis.get(key) for key in keys}
+    return json.dumps([software, recorded], sort_keys=True, default=str)
 
 
 STORAGE = {"CT": CTImageStorage, "MR": MRImageStorage}

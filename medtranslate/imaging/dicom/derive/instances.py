@@ -162,14 +162,14 @@ def _slice_notes(slices: list[dict[str, Any]]) -> list[str]:
             note = mend_slice(keyword, written)[1]
             if note:
                 notes[note.split(":")[0]] = notes.get(note.split(":")[0], 0) + 1
-    told = [
+    repairs = [
         f"{keyword}: not as the standard writes it, mended in {count} slices"
         for keyword, count in notes.items()
     ]
     bare = sum("SliceThickness" not in record["attributes"] for record in slices)
     if bare:
-        told.append(f"SliceThickness is missing in {bare} slices: written empty (type 2)")
-    return told
+        repairs.append(f"SliceThickness is missing in {bare} slices: written empty (type 2)")
+    return repairs
 
 
 def _now(offset: str) -> datetime:

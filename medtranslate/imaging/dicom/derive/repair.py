@@ -1,8 +1,8 @@
 """What of the source's attributes can stand in the derived series, and what must be mended first.
 
 Real series break the standard. What is mended is only what a validator or an archive would
-refuse, and every repair is told in a sentence. Private attributes come only for those who ask that
-they be kept.
+refuse, and every repair is reported in a sentence. Private attributes are copied only for those
+who ask that they be kept.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def save(dataset: Dataset, path: Path) -> None:
     meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_NAME
     with warnings.catch_warnings():
-        # Names that the source wrote in a broken way are kept, and told in the repairs.
+        # Names that the source wrote in a broken way are kept, and reported among the repairs.
         warnings.simplefilter("ignore")
         keep_bytes(dataset).file_meta = meta
         dcmwrite(path, dataset, enforce_file_format=True)

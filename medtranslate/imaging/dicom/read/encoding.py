@@ -243,7 +243,7 @@ class Codec:
             timer.cancel()
         self._idle.put(child)
         if not done:
-            reason = shown(answer.decode("utf-8", "replace")) or "no reason told"
+            reason = shown(answer.decode("utf-8", "replace")) or "no reason given"
             raise Unreadable(f"the pixel data cannot be decoded: {reason}")
         kind = f"<{'i' if encoding.signed else 'u'}{encoding.allocated // 8}"
         return np.frombuffer(answer, dtype=kind).reshape(encoding.rows, encoding.columns)
@@ -294,10 +294,10 @@ def _ask(child: subprocess.Popen[bytes], content: bytes, encoding: Encoding) -> 
     for part in (head, content):
         to.write(struct.pack("<Q", len(part)) + part)
     to.flush()
-    told = back.read(9)
-    if len(told) != 9:
+    header = back.read(9)
+    if len(header) != 9:
         raise EOFError
-    done, length = struct.unpack("<BQ", told)
+    done, length = struct.unpack("<BQ", header)
     answer = back.read(length)
     if len(answer) != length:
         raise EOFError

@@ -523,10 +523,10 @@ def _units(own: Dataset, shared: Dataset) -> Dataset:
 
 
 def _telling(own: Dataset, shared: Dataset, modality: str) -> dict[str, str]:
-    told = {}
+    values = {}
     for macro, keyword in (*TELLING_FRAMES_APART, (FRAME_TYPES[modality], "FrameType")):
         found = items(own, macro) or items(shared, macro)
         if found and keyword in found[0]:
             element = found[0][keyword]
-            told[keyword] = str(element.value)
-    return told
+            values[keyword] = str(element.value)
+    return values

@@ -1,4 +1,4 @@
-"""Folders of images as 8-bit network frames, and frames as the networks see them."""
+"""Folders of images as 8-bit network slices, and slices as the networks see them."""
 
 from __future__ import annotations
 
@@ -52,46 +52,46 @@ FEW = 500
 FULL_WHITE = 0.05
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}
 
-Frames = NDArray[np.uint8]
+GrayArray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class FrameSet:
-    """The frames of one modality.
+class SliceSet:
+    """The slices of one modality.
 
     Attributes
     ----------
     modality : {"ct", "mri"}
     names : tuple of str
-        One a frame: file names, in sorted order.
-    frames : uint8 array (N, 256, 256)
+        One a slice: file names, in sorted order.
+    slices : uint8 array (N, 256, 256)
         Rows from anterior to posterior, columns from the patient's right to left; gray 0 to 255.
     sizes : tuple of (rows, columns)
-        Of the images that the frames were made from; empty for frames made in memory.
+        Of the images that the slices were made from; empty for slices made in memory.
     folder : str
-        Where they came from; empty for frames made in memory.
+        Where they came from; empty for slices made in memory.
     cases : tuple of str
-        The scan that each frame belongs to; the frame's own name for images. Intervals are over
+        The scan that each slice belongs to; the slice's own name for images. Intervals are over
         cases: slices of one head are no independent witnesses.
     scale : Scale
         What gray 0 to 255 means.
     heads : bool array (N, 256, 256), optional
-        Where the frames show anything: what a model says elsewhere is dropped, as `convert` does.
+        Where the slices show anything: what a model says elsewhere is dropped, as `convert` does.
         None for whole images.
     left_out : tuple of str
         Scans of the folder that no model could be asked about, each with the reason.
     digest : str
-        SHA-256 of what the frames hold.
+        SHA-256 of what the slices hold.
 
     Raises
     ------
     EvaluationFailed
-        Fewer than two frames, another shape or type, or names that do not fit.
+        Fewer than two slices, another shape or type, or names that do not fit.
     """
 
     modality: Modality
     names: tuple[str, ...]
-    frames: Frames
+    slices: GrayArray
     sizes: tuple[tuple[int, int], ...] = ()
     folder: str = ""
     cases: tuple[str, ...] = ()
@@ -101,37 +101,37 @@ class FrameSet:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.frames.dtype != np.uint8 or self.frames.shape[1:] != (SIDE, SIDE):
+        if self.slices.dtype != np.uint8 or self.slices.shape[1:] != (SIDE, SIDE):
             raise EvaluationFailed(
-                f"{self.modality} frames must be uint8 (N, {SIDE}, {SIDE}), "
-                f"not {self.frames.dtype} {self.frames.shape}"
+                f"{self.modality} slices must be uint8 (N, {SIDE}, {SIDE}), "
+                f"not {self.slices.dtype} {self.slices.shape}"
             )
-        if len(self.names) != len(self.frames):
-            raise EvaluationFailed(f"{len(self.frames)} frames with {len(self.names)} names")
-        if self.heads is not None and self.heads.shape != self.frames.shape:
-            raise EvaluationFailed(f"frames {self.frames.shape} with heads {self.heads.shape}")
-        if len(self.frames) < FEWEST:
+        if len(self.names) != len(self.slices):
+            raise EvaluationFailed(f"{len(self.slices)} slices with {len(self.names)} names")
+        if self.heads is not None and self.heads.shape != self.slices.shape:
+            raise EvaluationFailed(f"slices {self.slices.shape} with heads {self.heads.shape}")
+        if len(self.slices) < FEWEST:
             raise EvaluationFailed(
-                f"{len(self.frames)} {self.modality} image(s): "
+                f"{len(self.slices)} {self.modality} image(s): "
                 f"a distance between sets needs {FEWEST} at the very least",
                 path=self.folder or None,
             )
         object.__setattr__(self, "cases", self.cases or self.names)
-        object.__setattr__(self, "digest", content_digest(self.frames))
+        object.__setattr__(self, "digest", content_digest(self.slices))
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self.slices)
 
 
-def content_digest(frames: Frames) -> str:
-    """Return the SHA-256 of the frames' shape and gray levels, in order."""
-    digest = hashlib.sha256(str(frames.shape).encode())
-    digest.update(np.ascontiguousarray(frames).tobytes())
+def content_digest(slices: GrayArray) -> str:
+    """Return the SHA-256 of the slices' shape and gray levels, in order."""
+    digest = hashlib.sha256(str(slices.shape).encode())
+    digest.update(np.ascontiguousarray(slices).tobytes())
     return digest.hexdigest()
 
 
-def read_frames(folder: Path, modality: Modality, names: Sequence[str] | None = None) -> FrameSet:
-    """Read a folder of images, or the named ones of it, as frames.
+def read_slices(folder: Path, modality: Modality, names: Sequence[str] | None = None) -> SliceSet:
+    """Read a folder of images, or the named ones of it, as slices.
 
     Raises
     ------
@@ -150,10 +150,10 @@ def read_frames(folder: Path, modality: Modality, names: Sequence[str] | None = 
     if not names:
         raise EvaluationFailed("holds no 2D images (PNG, JPEG or TIFF)", path=folder)
     images = [read_image(folder / name) for name in names]
-    return FrameSet(
+    return SliceSet(
         modality,
         tuple(names),
-        np.stack([frame(image) for image in images]),
+        np.stack([fit_to_grid(image) for image in images]),
         sizes=tuple((image.height, image.width) for image in images),
         folder=str(folder),
     )
@@ -167,7 +167,7 @@ def images_in(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in (*files, *damaged)]
 
 
-def check_modality(images: FrameSet) -> None:
+def check_modality(images: SliceSet) -> None:
     """Refuse a folder whose images look like the other modality.
 
     In a CT image with a brain window the skull is full white; MR images are hardly ever
@@ -179,12 +179,12 @@ def check_modality(images: FrameSet) -> None:
     WrongModality
         The median share lies on the other side of `FULL_WHITE`.
     """
-    tissue = (images.frames > 25).sum(axis=(1, 2)).clip(min=1)
-    share = float(np.median((images.frames >= 250).sum(axis=(1, 2)) / tissue))
-    looks = "ct" if share > FULL_WHITE else "mri"
-    if looks != images.modality:
+    tissue = (images.slices > 25).sum(axis=(1, 2)).clip(min=1)
+    share = float(np.median((images.slices >= 250).sum(axis=(1, 2)) / tissue))
+    apparent = "ct" if share > FULL_WHITE else "mri"
+    if apparent != images.modality:
         raise WrongModality(
-            f"given as {images.modality.upper()}, but the images look like {looks.upper()}: "
+            f"given as {images.modality.upper()}, but the images look like {apparent.upper()}: "
             f"{100 * share:.1f} % of the tissue is full white, as a skull in a brain window is",
             path=images.folder or None,
             remedy="exchange the folders, or --force if they are right",
@@ -204,8 +204,8 @@ def read_image(path: Path) -> Image.Image:
         raise Unreadable("damaged, truncated or not an image", path=path) from error
 
 
-def frame(image: Image.Image) -> Frames:
-    """Size a gray image into a frame: longer side to 256, centered on black.
+def fit_to_grid(image: Image.Image) -> GrayArray:
+    """Fit a gray image into the network grid: longer side to 256, centered on black.
 
     The filter goes with the scale, as in the measured floors: BOX averages where there is much to
     average, LANCZOS keeps detail at moderate reduction, BICUBIC enlarges.
@@ -214,9 +214,9 @@ def frame(image: Image.Image) -> Frames:
     if scale != 1:
         width, height = (max(1, round(side * scale)) for side in image.size)
         image = image.resize((width, height), _filter(scale))
-    framed = Image.new("L", (SIDE, SIDE), 0)
-    framed.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2))
-    return np.asarray(framed)
+    canvas = Image.new("L", (SIDE, SIDE), 0)
+    canvas.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2))
+    return np.asarray(canvas)
 
 
 def _filter(scale: float) -> Image.Resampling:
@@ -225,18 +225,18 @@ def _filter(scale: float) -> Image.Resampling:
     return Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
 
 
-def to_network(frames: Frames) -> torch.Tensor:
+def to_network(slices: GrayArray) -> torch.Tensor:
     """Return gray 0 to 255, shape (N, 256, 256), as float32 (N, 1, 256, 256) in [-1, 1]."""
-    return torch.from_numpy(frames.astype(np.float32) / 127.5 - 1).unsqueeze(1)
+    return torch.from_numpy(slices.astype(np.float32) / 127.5 - 1).unsqueeze(1)
 
 
-def gray_levels(frames: torch.Tensor) -> torch.Tensor:
+def gray_levels(slices: torch.Tensor) -> torch.Tensor:
     """Return (N, 1, 256, 256) in [-1, 1] as float32 (N, 256, 256), gray 0 to 255, not rounded."""
-    return ((frames.detach().float().cpu().squeeze(1) + 1) * 127.5).clamp(0, 255)
+    return ((slices.detach().float().cpu().squeeze(1) + 1) * 127.5).clamp(0, 255)
 
 
-def to_frames(gray: torch.Tensor) -> Frames:
-    """Return gray levels as 8-bit frames."""
+def to_eight_bit(gray: torch.Tensor) -> GrayArray:
+    """Return gray levels as 8-bit slices."""
     return gray.round().to(torch.uint8).numpy()
 
 
@@ -246,16 +246,16 @@ Threshold = FixedThreshold | OtsuThreshold
 THRESHOLDS: dict[Modality, Threshold] = {"ct": FixedThreshold(0.08), "mri": OtsuThreshold(0.45)}
 
 
-def head_masks(frames: Frames, modality: Modality) -> NDArray[np.bool_]:
-    """Return the heads in frames (N, 256, 256), as bool of the same shape.
+def head_masks(slices: GrayArray, modality: Modality) -> NDArray[np.bool_]:
+    """Return the heads in slices (N, 256, 256), as bool of the same shape.
 
-    A frame in which no head is found counts as head from edge to edge, so that it still has errors.
+    A slice in which no head is found counts as head from edge to edge, so that it still has errors.
     """
     threshold = THRESHOLDS[modality]
-    found = [_head(frame.astype(np.float32) / 255, threshold) for frame in frames]
+    found = [_head(gray.astype(np.float32) / 255, threshold) for gray in slices]
     return np.stack(found)
 
 
-def _head(frame: NDArray[np.float32], threshold: Threshold) -> NDArray[np.bool_]:
-    mask = heads((frame > threshold.level(frame))[None])[0]
+def _head(gray: NDArray[np.float32], threshold: Threshold) -> NDArray[np.bool_]:
+    mask = heads((gray > threshold.level(gray))[None])[0]
     return mask if mask.any() else np.ones_like(mask)
