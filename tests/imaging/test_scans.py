@@ -14,8 +14,8 @@ from PIL import Image
 
 from medtranslate.conversion.plan import find
 from medtranslate.errors import AmbiguousInput, InputMissing, InvalidOption, WrongModality
-from medtranslate.evaluation.frames import images_in
 from medtranslate.evaluation.scans import scans_of
+from medtranslate.evaluation.slices import images_in
 from medtranslate.imaging import read
 from medtranslate.imaging.scans import FileList, find_scans, gather, without_suffix
 from medtranslate.translation.workflow import Scans
