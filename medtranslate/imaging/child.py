@@ -98,7 +98,7 @@ class Children:
             add.
         """
         while True:
-            child, is_new = self._take()
+            child = self._take()
             late = threading.Event()
             timer = threading.Timer(patience, _end, (child, late))
             timer.daemon = True
@@ -106,10 +106,10 @@ class Children:
             begun = complete = False
             try:
                 _send(child, json.dumps({"task": task, **request}).encode(), content)
-                for answer in _answers(child, failed):
-                    begun = True
+                while not complete:
+                    answer = _answer(child, failed)
+                    begun, complete = True, answer.head.pop("last", False)
                     yield answer
-                complete = True
                 return
             except _Refused as refused:
                 complete = True
@@ -119,9 +119,9 @@ class Children:
                     raise Unreadable(
                         f"{failed}: it is not decoded after {patience:.0f} s"
                     ) from None
-                if is_new or begun:
+                if begun or not _ended_idle(child):
                     raise Unreadable(f"{failed}: its decoder crashed") from None
-                # An idle child may just have ended by itself; a new one decides.
+                # It ended by itself for want of tasks: another does this one.
             finally:
                 timer.cancel()
                 if complete and not late.is_set():
@@ -129,8 +129,8 @@ class Children:
                 else:
                     _dismiss(child, os.getpid())
 
-    def _take(self) -> tuple[subprocess.Popen[bytes], bool]:
-        """Give an idle child, else a new one, and whether it is new."""
+    def _take(self) -> subprocess.Popen[bytes]:
+        """Return an idle child, else a new one."""
         if self._owner != os.getpid():
             self._owner, self._idle = os.getpid(), queue.LifoQueue()
         while True:
@@ -139,7 +139,7 @@ class Children:
             except queue.Empty:
                 break
             if child.poll() is None:
-                return child, False
+                return child
             _dismiss(child, os.getpid())
         child = subprocess.Popen(
             # -P: the names of our modules (io, memory...) must not stand for others'.
@@ -150,7 +150,7 @@ class Children:
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
         )
         weakref.finalize(self, _dismiss, child, os.getpid())
-        return child, True
+        return child
 
 
 @functools.cache
@@ -174,18 +174,15 @@ def _send(child: subprocess.Popen[bytes], head: bytes, content: bytes) -> None:
     child.stdin.flush()
 
 
-def _answers(child: subprocess.Popen[bytes], failed: str) -> Iterator[Answer]:
-    """Take what a child answers, part by part, until it says that there is no more."""
-    while True:
-        head = json.loads(_block(child))
-        content = _block(child)
-        if "refusal" in head:
-            raise _Refused(_REFUSALS[head["refusal"]](head["fault"]))
-        if "failure" in head:
-            raise _Refused(Unreadable(f"{failed}: {head['failure'][:200]}"))
-        if head.get("end"):
-            return
-        yield Answer(head, content)
+def _answer(child: subprocess.Popen[bytes], failed: str) -> Answer:
+    """Take the next part of what a child answers."""
+    head = json.loads(_block(child))
+    content = _block(child)
+    if "refusal" in head:
+        raise _Refused(_REFUSALS[head["refusal"]](head["fault"]))
+    if "failure" in head:
+        raise _Refused(Unreadable(f"{failed}: {head['failure'][:200]}"))
+    return Answer(head, content)
 
 
 def _block(child: subprocess.Popen[bytes]) -> bytes:
@@ -199,6 +196,14 @@ def _block(child: subprocess.Popen[bytes]) -> bytes:
     if len(content) < length:
         raise _ChildEnded
     return content
+
+
+def _ended_idle(child: subprocess.Popen[bytes]) -> bool:
+    """Say whether a child ended of its own accord, not in a decoder."""
+    try:
+        return child.wait(timeout=5) == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _end(child: subprocess.Popen[bytes], late: threading.Event) -> None:

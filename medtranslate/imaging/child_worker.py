@@ -2,8 +2,8 @@
 
 It imports nothing of medtranslate, and each library when it is first needed, so that it starts
 quickly. A request on stdin is a JSON object with the name of a task, and content, each behind its
-length; an answer on stdout is such pairs, one for each part, and a last one that says that there is
-no more, or why the task is refused.
+length; an answer on stdout is such pairs, one for each part, of which the last says that it is, or
+why the task is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ IDLE = 120.0
 ORIENTATION = 274  # TIFF 6.0, section 8, and EXIF
 DESCRIPTION = 270
 BITS_PER_SAMPLE = 258
-NEXT_TIFF = {b"II*\0": "<", b"MM\0*": ">"}
+BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 
 Part = tuple[dict[str, Any], bytes]
 
@@ -70,7 +70,7 @@ def pages(request: dict[str, Any], content: bytes) -> Iterator[Part]:
         head = about(image, request)
         yield head, b""
         if head["animation"]:
-            raise Refused("Unsupported", f"an animation of {head['count']} images is no scan")
+            raise Refused("Unsupported", f"an animation of {head['count']} frames is not a scan")
         for number in range(head["count"]):
             if head["count"] > 1:
                 image.seek(number)
@@ -85,8 +85,9 @@ def page(image: Any, path: str, count: int) -> tuple[Any, bool]:
     import numpy as np
     from PIL import ImageOps
 
+    deep = is_deep_color(image)  # before Pillow decodes it, as it does for a PNG's EXIF
     turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
-    if is_deep_color(image):
+    if deep:
         if count > 1:
             raise Refused("Unsupported", "16-bit color in several pages is not read")
         return deep_color(path, image), turned
@@ -145,7 +146,7 @@ def deep_color(path: str, image: Any) -> Any:
 
 def upright_tag(content: bytes) -> bytes:
     """Give a TIFF whose first directory says that its page is upright."""
-    order = NEXT_TIFF.get(content[:4])
+    order = BYTE_ORDERS.get(content[:4])
     if order is None:
         raise Refused("Unsupported", "16-bit color in a BigTIFF is not read")
     (start,) = struct.unpack(f"{order}I", content[4:8])
@@ -164,7 +165,7 @@ def opened(request: dict[str, Any]) -> Any:
     # The limit of the request decides, with a message of its own.
     Image.MAX_IMAGE_PIXELS = None
     with Path(request["path"]).open("rb") as file:
-        check_directories(file, request["most_pages"])
+        check_directories(file, request["max_pages"])
     try:
         image = Image.open(request["path"], formats=("PNG", "JPEG", "TIFF"))
     except UnidentifiedImageError:
@@ -175,9 +176,9 @@ def opened(request: dict[str, Any]) -> Any:
 
 def check_size(image: Any, request: dict[str, Any]) -> None:
     """Refuse an image of more pixels than the request allows, before it is decoded."""
-    if image.width * image.height > request["most_pixels"]:
+    if image.width * image.height > request["max_pixels"]:
         size = f"{image.width}x{image.height}"
-        raise Refused("UntrustedInput", f"{size} pixels are more than an image has")
+        raise Refused("UntrustedInput", f"{size} pixels are more than a 2D image may have")
 
 
 def about(image: Any, request: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +212,7 @@ def check_directories(file: BinaryIO, most: int) -> None:
             raise Refused("Unreadable", "damaged: its directories of pages run in a circle")
         seen.add(at)
         if len(seen) > most:
-            raise Refused("UntrustedInput", f"more than {most} pages are no scan")
+            raise Refused("UntrustedInput", f"more than {most} pages are not a scan")
         if at >= 2**62:
             raise Refused("Unreadable", "damaged or truncated image: a directory lies nowhere")
         file.seek(at)
@@ -275,9 +276,12 @@ def answer(head: bytes, content: bytes) -> None:
     """Do one task, and say how it ended."""
     try:
         request = json.loads(head)
-        for part in TASKS[request.pop("task")](request, content):
+        parts = TASKS[request.pop("task")](request, content)
+        part = next(parts)
+        for following in parts:
             send(*part)
-        send({"end": True})
+            part = following
+        send({**part[0], "last": True}, part[1])
     except Refused as refusal:
         send({"refusal": refusal.args[0], "fault": refusal.args[1]})
     except MemoryError:

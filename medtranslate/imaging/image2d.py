@@ -1,7 +1,8 @@
 """2D images: PNG, JPEG and TIFF of 8 or 16 bit, one alone or equal ones as a stack.
 
 A 2D image has no spacing and no units. Its voxels are gray levels, X over the columns and Y over
-the rows, and its affine is ``diag(-1, -1, 1, 1)`` as the contract says.
+the rows, and its affine is ``diag(-1, -1, 1, 1)`` as the contract says. Files are decoded in a
+child process (`child`).
 """
 
 from __future__ import annotations
@@ -9,20 +10,22 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from monai.data import MetaTensor
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
-from medtranslate.errors import Unreadable, Unsupported, UntrustedInput
+from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
 from medtranslate.files import whole_folder
 from medtranslate.imaging.base import RefusingReader, ScanWriter, to_integers, to_stored
+from medtranslate.imaging.child import PATIENCE, Answer, children
 from medtranslate.imaging.guess_modality import guess_image_2d, labeled
+from medtranslate.imaging.limits import check_claim, check_memory
 from medtranslate.imaging.source import (
     Scan,
     check_shape,
@@ -48,16 +51,14 @@ by more hold colored lines, marks, letters or a tint (and 2 are transparent).
 MAX_PIXELS = 2**26
 """Most pixels of a 2D image (8192 x 8192): a header is only a claim."""
 
-JPEG_QUALITY = 95
+MAX_PAGES = 4096
+"""Most pages of a TIFF."""
 
-_FORMATS = ("PNG", "JPEG", "TIFF")
-_DEEP_ENGINES = {"PNG": "PNGImageIO", "TIFF": "TIFFImageIO"}
-_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
-_IMAGE_DESCRIPTION = 270  # TIFF 6.0, section 8
+JPEG_QUALITY = 95
 
 
 class Image2DReader(RefusingReader):
-    """MONAI reader of a image, of several equal ones, or of a folder of them, as one stack.
+    """MONAI reader of an image, of several equal ones, or of a folder of them, as one stack.
 
     Voxels of shape (X, Y, N), N images in natural order of their names; a TIFF of several pages
     is such a stack by itself.
@@ -70,7 +71,7 @@ class Image2DReader(RefusingReader):
         From `get_data`: color, transparency, animation, other depths than 8 and 16 bit, 2D images
         of different size or depth.
     UntrustedInput
-        From `get_data`: more than `MAX_PIXELS` pixels.
+        From `get_data`: more than `MAX_PIXELS` pixels or `MAX_PAGES` pages, or a bomb (`limits`).
     """
 
     suffixes = SUFFIXES
@@ -83,16 +84,13 @@ class Image2DReader(RefusingReader):
                 raise Unreadable("no 2D images in this folder", path=paths[0])
         else:
             files = list(paths)
-        pages: list[np.ndarray] = []
-        faults: list[str] = []
+        read = _Pages(files)
         for file in files:
-            for page in _read_pages(file, faults):
-                _check_equal(page, pages, file, files[0])
-                pages.append(page)
-        stack = np.stack(pages)
+            read.read(file)
+        stack = np.stack(read.pages)
         voxels = stack.astype(np.float32).transpose(2, 1, 0)
         middle = stack[len(stack) // 2].T
-        modality, basis = labeled(_description(files[0])) or guess_image_2d(middle)
+        modality, basis = labeled(read.description) or guess_image_2d(middle)
         source = make_source(
             format="image",
             kind="image",
@@ -102,7 +100,7 @@ class Image2DReader(RefusingReader):
             shape=voxels.shape,
             affine=IMAGE_2D_AFFINE,
             dtype=stack.dtype,
-            faults=faults,
+            faults=read.faults,
         )
         return Scan(voxels, source)
 
@@ -174,94 +172,93 @@ def natural_key(path: Path) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
 
 
-def described(image: Image.Image) -> str:
-    """Give the description that a PNG, a JPEG or a TIFF carries, else an empty string."""
-    tags = getattr(image, "tag_v2", {})
-    found = (
-        image.info.get("Description") or image.info.get("comment") or tags.get(_IMAGE_DESCRIPTION)
-    )
-    return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found or "")
+@dataclass(frozen=True)
+class ImageFile:
+    """What a PNG, JPEG or TIFF file says of itself.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Columns and rows of the first page.
+    count : int
+        Pages of a TIFF, frames of an animation.
+    description : str
+        PNG's Description, JPEG's comment or TIFF's ImageDescription.
+    """
+
+    size: tuple[int, int]
+    count: int
+    description: str
 
 
-def _description(path: Path) -> str:
-    with opened_image(path) as image:
-        return described(image)
-
-
-@contextmanager
-def opened_image(path: Path) -> Iterator[Image.Image]:
-    """Open a 2D image without decoding it; damage met in the block becomes `Unreadable`.
+def look_at(path: Path) -> ImageFile:
+    """Read what an image file says of itself, without decoding it.
 
     Raises
     ------
     Unreadable
         Empty, truncated, damaged, or no PNG, JPEG or TIFF.
     UntrustedInput
-        More than `MAX_PIXELS` pixels.
+        More than `MAX_PIXELS` pixels, or more than `MAX_PAGES` pages.
     """
-    if path.stat().st_size == 0:
+    with closing(_asked("look", path)) as answers:
+        return _image_file(next(answers))
+
+
+def _image_file(answer: Answer) -> ImageFile:
+    head = answer.head
+    return ImageFile((head["size"][0], head["size"][1]), head["count"], head["description"])
+
+
+def _asked(task: str, path: Path) -> Generator[Answer, None, None]:
+    """Let a child look at, or decode, an image file; what it refuses names the file."""
+    size = path.stat().st_size
+    if size == 0:
         raise Unreadable("the file is empty", path=path)
+    request = {"path": str(path.absolute()), "max_pixels": MAX_PIXELS, "max_pages": MAX_PAGES}
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                size = f"{image.width}x{image.height}"
-                raise UntrustedInput(f"{size} pixels are more than a 2D image may have", path=path)
-            yield image
-    except Image.DecompressionBombError as error:
-        raise UntrustedInput("more pixels than a 2D image may have", path=path) from error
-    except UnidentifiedImageError as error:
-        raise Unreadable("not a PNG, JPEG or TIFF image", path=path) from error
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError) as error:
-        raise Unreadable(f"damaged or truncated image: {error}", path=path) from error
+        yield from children().ask(
+            task, request, failed="damaged or truncated image", patience=PATIENCE + size / 1e6
+        )
+    except MedTranslateError as error:
+        raise type(error)(error.fault, path=path, remedy=error.remedy) from error
 
 
-def _read_pages(path: Path, faults: list[str]) -> list[np.ndarray]:
-    """Read the pages of one file, each of shape (Y, X), uint8 or uint16."""
-    with opened_image(path) as image:
-        count = getattr(image, "n_frames", 1)
-        if count > 1 and image.format != "TIFF":
-            raise Unsupported(f"an animation of {count} frames is not a scan", path=path)
-        pages = []
-        for number in range(count):
-            if count > 1:
-                image.seek(number)
-            check_shape((image.width, image.height, 1), path)
-            pages.append(_read_page(image, path, faults))
-    for page in pages:
-        _check_equal(page, pages, path, path)
-    return pages
+class _Pages:
+    """The pages of one or several files, while they are read: equal ones, and not too many."""
 
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+        self.pages: list[np.ndarray] = []
+        self.faults: list[str] = []
+        self.description = ""
+        self._file_bytes = sum(file.stat().st_size for file in files)
+        self._held = 0
 
-def _read_page(image: Image.Image, path: Path, faults: list[str]) -> np.ndarray:
-    if _is_deep_color(image):
-        return _gray(_read_deep_color(image, path), path, faults)
-    upright = ImageOps.exif_transpose(image)
-    if upright.size != image.size or image.getexif().get(0x0112, 1) != 1:
-        faults.append(f"{path.name}: turned upright, as its EXIF orientation says.")
-    if upright.mode in _SIXTEEN_BITS:
-        return np.asarray(upright, dtype=np.uint16)
-    if upright.mode == "L" and "transparency" not in upright.info:
-        return np.asarray(upright)
-    if upright.mode in ("RGB", "P", "L", "LA", "RGBA", "PA"):
-        return _gray(np.asarray(upright.convert("RGBA")), path, faults)
-    raise Unsupported(f"pixels of kind {upright.mode} are not 8 or 16 bit gray", path=path)
+    def read(self, path: Path) -> None:
+        """Read the pages of one file, each of shape (Y, X), uint8 or uint16."""
+        with closing(_asked("pages", path)) as answers:
+            first = _image_file(next(answers))
+            check_shape((*first.size, 1), path)
+            if path == self.files[0]:
+                self.description = first.description
+            for answer in answers:
+                self._add(self._page(answer, path), path)
 
+    def _page(self, answer: Answer, path: Path) -> np.ndarray:
+        head = answer.head
+        pixels = np.frombuffer(answer.content, dtype=head["dtype"]).reshape(head["shape"])
+        if head["turned"]:
+            self.faults.append(f"{path.name}: turned upright, as its EXIF orientation says.")
+        check_shape((pixels.shape[1], pixels.shape[0], 1), path)
+        return pixels if pixels.ndim == 2 else _gray(pixels, path, self.faults)
 
-def _is_deep_color(image: Image.Image) -> bool:
-    """Say whether Pillow would cut 16-bit color down to 8 bit without a word."""
-    return image.mode in ("RGB", "RGBA", "LA") and any(
-        ";16" in str(tile.args) for tile in getattr(image, "tile", [])
-    )
-
-
-def _read_deep_color(image: Image.Image, path: Path) -> np.ndarray:
-    engine = _DEEP_ENGINES.get(image.format or "")
-    if engine is None or getattr(image, "n_frames", 1) > 1:
-        raise Unsupported("16-bit color in several pages is not read", path=path)
-    try:
-        return sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO=engine))
-    except RuntimeError as error:
-        raise Unreadable("damaged or truncated image", path=path) from error
+    def _add(self, page: np.ndarray, path: Path) -> None:
+        _check_equal(page, self.pages, path, self.files[0])
+        self._held += page.nbytes
+        check_claim(self._held, self._file_bytes, path)
+        check_memory(self._held + 4 * page.size * (len(self.pages) + 1), path)
+        self.pages.append(page)
 
 
 def _gray(channels: np.ndarray, path: Path, faults: list[str]) -> np.ndarray:

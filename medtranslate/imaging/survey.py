@@ -16,7 +16,7 @@ from medtranslate.imaging import archive, dicom, image2d, itk, nifti
 from medtranslate.imaging.base import Finding
 from medtranslate.imaging.dicom.read.files import looks_like_dicom, walk
 from medtranslate.imaging.guess_modality import labeled
-from medtranslate.imaging.image2d import described, natural_key, opened_image
+from medtranslate.imaging.image2d import look_at, natural_key
 from medtranslate.imaging.itk import label_of, tagged_modality
 from medtranslate.imaging.source import check_shape
 from medtranslate.imaging.text_headers import companion, read_text_header
@@ -139,18 +139,16 @@ def _look_at_itk(path: Path) -> Finding:
 
 
 def _look_at_image(path: Path) -> Finding:
-    with opened_image(path) as image:
-        shape = (image.width, image.height, getattr(image, "n_frames", 1))
-        description = described(image)
-    modality, basis = labeled(description) or _UNTOLD
+    found = look_at(path)
+    modality, basis = labeled(found.description) or _UNTOLD
     return Finding(
         str(path),
         format="image",
         kind="image",
         modality=modality,
         modality_basis=basis,
-        description=description,
-        shape=check_shape((*shape[:2], 1), path)[:2] + shape[2:],
+        description=found.description,
+        shape=(*check_shape((*found.size, 1), path)[:2], found.count),
     )
 
 

@@ -13,7 +13,7 @@ from pydicom.encaps import get_frame
 from pydicom.uid import UID
 
 from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
-from medtranslate.imaging.dicom.read.encoding import Codec, Encoding
+from medtranslate.imaging.dicom.read.encoding import Encoding, decompress
 from medtranslate.imaging.dicom.read.files import LIMITS, BoundedFile, open_content
 from medtranslate.imaging.dicom.read.geometry import label
 from medtranslate.imaging.dicom.read.headers import Slice
@@ -43,7 +43,7 @@ class Voxels:
     masks: tuple[np.ndarray | None, ...]
 
 
-def decode(slices: Sequence[Slice], modality: str, codec: Codec) -> Voxels:
+def decode(slices: Sequence[Slice], modality: str) -> Voxels:
     """Decode slices, in order, in parallel.
 
     Parameters
@@ -52,8 +52,6 @@ def decode(slices: Sequence[Slice], modality: str, codec: Codec) -> Voxels:
         With one grid.
     modality : str
         ``"CT"`` or ``"MR"``.
-    codec : Codec
-        Decompresses frames.
 
     Raises
     ------
@@ -67,7 +65,7 @@ def decode(slices: Sequence[Slice], modality: str, codec: Codec) -> Voxels:
     values = np.empty((len(slices), encoding.rows, encoding.columns), dtype=np.float32)
 
     def fill(index: int) -> np.ndarray | None:
-        values[index], mask = physical(slices[index], modality, codec)
+        values[index], mask = physical(slices[index], modality)
         return mask
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
@@ -75,9 +73,9 @@ def decode(slices: Sequence[Slice], modality: str, codec: Codec) -> Voxels:
     return Voxels(values.transpose(2, 1, 0), masks)
 
 
-def physical(one: Slice, modality: str, codec: Codec) -> tuple[np.ndarray, np.ndarray | None]:
+def physical(one: Slice, modality: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Decode one slice: float32 (rows, columns) in physical units, and its mask (X, Y) or None."""
-    stored = read_stored(one, codec)
+    stored = read_stored(one)
     if one.slope == 1 and float(one.intercept).is_integer():
         # Exact in float32, at a quarter of the time.
         pixels = stored.astype(np.float32)
@@ -104,7 +102,7 @@ def physical(one: Slice, modality: str, codec: Codec) -> tuple[np.ndarray, np.nd
     return pixels, mask.T
 
 
-def read_stored(one: Slice, codec: Codec) -> np.ndarray:
+def read_stored(one: Slice) -> np.ndarray:
     """Decode the stored values of one slice: integers (rows, columns), sign and unused bits done.
 
     Raises
@@ -117,7 +115,7 @@ def read_stored(one: Slice, codec: Codec) -> np.ndarray:
         with open_content(one.path, LIMITS.file_bytes) as stream:
             frame = max(one.frame - 1, 0)
             if encoding.element.length < 0:
-                return codec.decode(_compressed_frame(stream, encoding, frame), encoding)
+                return decompress(_compressed_frame(stream, encoding, frame), encoding)
             return _read_native(stream, encoding, frame)
     except MedTranslateError as error:
         raise type(error)(error.fault, path=one.path, remedy=error.remedy) from error

@@ -11,7 +11,6 @@ import numpy as np
 from medtranslate.errors import MedTranslateError
 from medtranslate.imaging.base import Finding, RefusingReader
 from medtranslate.imaging.dicom.attributes import carried, differ, to_text
-from medtranslate.imaging.dicom.read.encoding import Codec
 from medtranslate.imaging.dicom.read.files import looks_like_dicom, walk
 from medtranslate.imaging.dicom.read.geometry import Stack
 from medtranslate.imaging.dicom.read.grouping import (
@@ -50,7 +49,6 @@ class DicomReader(RefusingReader):
     def __init__(self, series: str = "", modality: str = "") -> None:
         super().__init__(modality)
         self.series = series
-        self._codec = Codec()
 
     def load(self, paths: tuple[Path, ...], series: str = "") -> Scan:
         """Read one series.
@@ -72,7 +70,7 @@ class DicomReader(RefusingReader):
         contents = look(paths)
         headers = choose(contents, series or self.series)
         stacked = volume(headers)
-        voxels = decode(stacked.slices, headers[0].modality, self._codec)
+        voxels = decode(stacked.slices, headers[0].modality)
         return Scan(voxels.values, source_of(contents, headers, stacked, voxels))
 
 
