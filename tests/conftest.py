@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+# A process of tests has one thread, and so have the programs that it starts: several processes of
+# tests do not contend for cores. Set before anything imports torch, which reads it once.
+for _library in ("OMP", "MKL", "OPENBLAS"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"
+os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+
+TESTS = Path(__file__).resolve().parent
+
 # A busy machine is no fault of the code: what a property costs is measured in benchmarks/.
 settings.register_profile("without-deadline", deadline=None)
 settings.load_profile("without-deadline")
+
+
+LARGEST = 4
+"""Most processes to test in: each takes 1.5 GB."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run all tests in a process a core, and tests that are named in this process alone."""
+    everything = {TESTS, TESTS.parent}
+    if config.args_source is pytest.Config.ArgsSource.ARGS and not everything & {
+        Path(each).resolve() for each in config.args
+    }:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, LARGEST)
 
 
 @pytest.fixture(scope="session")

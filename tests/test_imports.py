@@ -9,6 +9,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import medtranslate
 
@@ -121,7 +124,7 @@ def test_type_checkers_see_every_public_name_where_it_loads_from() -> None:
 
 
 IMPORT_ALL = """
-import importlib, json, pkgutil
+import importlib, json, pkgutil, sys
 from monai.data import image_writer
 from monai.transforms.io import array
 
@@ -135,21 +138,36 @@ before = defaults()
 import medtranslate
 modules = [m.name for m in pkgutil.walk_packages(medtranslate.__path__, "medtranslate.")
            if not m.name.endswith("__main__")]
+library = [m for m in modules if not m.startswith("medtranslate.cli")]
+for module in library:
+    importlib.import_module(module)
+typer = "typer" in sys.modules
 for module in modules:
     importlib.import_module(module)
 after = defaults()
 writers = [w.__module__ for ext in ("nii.gz", "nrrd", "png", "npy", "no-such-suffix")
            for w in image_writer.resolve_writer(ext, error_if_not_found=False)]
-print(json.dumps([modules, before, after, writers]))
+print(json.dumps(
+    {"modules": modules, "typer": typer, "before": before, "after": after, "writers": writers}
+))
 """
 
 
-def test_importing_every_module_changes_none_of_monais_readers_and_writers() -> None:
+@pytest.fixture(scope="module")
+def everything_imported() -> dict[str, Any]:
+    """What a process sees that imports every module, those of the command line last."""
     result = in_a_fresh_interpreter(IMPORT_ALL)
+    assert isinstance(result, dict) and "medtranslate.imaging.base" in result["modules"]
+    return result
 
-    assert isinstance(result, list)
-    modules, before, after, writers = result
-    assert "medtranslate.imaging.base" in modules
-    assert after == before
+
+def test_importing_every_module_changes_none_of_monais_readers_and_writers(
+    everything_imported: dict[str, Any],
+) -> None:
+    assert everything_imported["after"] == everything_imported["before"]
     # MONAI fills its table of writers on first use, and only if it is empty by then.
-    assert {name.split(".")[0] for name in writers} == {"monai"}
+    assert {name.split(".")[0] for name in everything_imported["writers"]} == {"monai"}
+
+
+def test_the_library_needs_no_command_line(everything_imported: dict[str, Any]) -> None:
+    assert everything_imported["typer"] is False

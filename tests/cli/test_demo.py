@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import nibabel as nib
 import pytest
+
+from medtranslate.conversion import demo
+from medtranslate.phantom import Phantom
 
 FILES = {
     "head-ct.nii.gz",
@@ -27,8 +32,14 @@ def test_the_files_are_there_and_named(command, tiny_bundle, tmp_path) -> None:
     assert made.header["descrip"].item().startswith(b"SYNTHETIC MR")
 
 
+@pytest.fixture
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the demo of a phantom that is drawn and translated in no time."""
+    monkeypatch.setattr(demo, "Phantom", partial(Phantom, (48, 52, 2), (4.5, 4.25, 26.0)))
+
+
 def test_a_second_demo_asks_for_overwrite_and_spares_what_is_foreign(
-    command, tiny_bundle, tmp_path
+    command, tiny_bundle, tmp_path, coarse
 ) -> None:
     folder = tmp_path / "shown"
     folder.mkdir()
@@ -42,7 +53,9 @@ def test_a_second_demo_asks_for_overwrite_and_spares_what_is_foreign(
     assert command("demo", "-o", folder, "--bundle", tiny_bundle, "--overwrite").code == 0
 
 
-def test_a_failure_leaves_nothing(command, tiny_bundle, tmp_path, monkeypatch, listed) -> None:
+def test_a_failure_leaves_nothing(
+    command, tiny_bundle, tmp_path, monkeypatch, listed, coarse
+) -> None:
     from medtranslate.translation import Translator
 
     def fail(*arguments: object, **options: object) -> None:

@@ -7,7 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -121,35 +121,46 @@ main()
     assert len(left) == 1 and all(name.startswith(".") and ".part" in name for name in left)
 
 
-def test_a_full_disk_leaves_nothing(ct, tiny_bundle, listed) -> None:
-    def little_space() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+@pytest.fixture
+def little_space() -> Iterator[None]:
+    """Let this process write no file of more than 2000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
 
-    done = subprocess.run(
-        [sys.executable, "-m", "medtranslate", *arguments(ct, tiny_bundle)],
-        capture_output=True,
-        text=True,
-        preexec_fn=little_space,
-    )
 
-    assert done.returncode == 9
-    assert done.stderr == (
+def test_a_full_disk_leaves_nothing(convert, ct, listed, request) -> None:
+    request.getfixturevalue("little_space")  # after the scan was written
+
+    done = convert(ct, "--to", "mri")
+
+    assert done.code == 9
+    assert done.err == (
         f"medtranslate: error: {ct.parent / 'scan_mri.nii.gz'}: cannot be written: File too large\n"
     )
     assert listed() == {"scan.nii.gz"}
 
 
 def test_help_answers_in_half_a_second() -> None:
-    """The fastest of several, so that a busy machine does not decide."""
+    """One of several does, in time on a core, so that a busy machine does not decide."""
+
+    def on_a_core() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
     took = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = on_a_core()
         done = subprocess.run(
             [sys.executable, "-m", "medtranslate", "--help"], capture_output=True, text=True
         )
-        took.append(time.perf_counter() - start)
+        took.append(on_a_core() - start)
         assert done.returncode == 0 and "convert" in done.stdout
+        if took[-1] < 0.5:
+            break
 
     assert min(took) < 0.5
 

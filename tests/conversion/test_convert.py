@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -198,17 +196,3 @@ def test_a_folder_may_be_called_like_a_uid(tiny, ct, ct_series, tmp_path, name) 
     series = convert(ct_series, **tiny, output=tmp_path / "other" / name, cycle=False)
     assert series.output == tmp_path / "other" / name
     assert len(list(series.output.iterdir())) == 5
-
-
-def test_the_library_needs_no_command_line() -> None:
-    code = (
-        "import sys, pkgutil, importlib, medtranslate\n"
-        "for one in pkgutil.walk_packages(medtranslate.__path__, 'medtranslate.'):\n"
-        "    if not one.name.startswith(('medtranslate.cli', 'medtranslate.__main__')):\n"
-        "        importlib.import_module(one.name)\n"
-        "print('typer' in sys.modules)"
-    )
-
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout == "False\n"

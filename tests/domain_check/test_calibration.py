@@ -72,10 +72,15 @@ def test_a_bundle_without_a_check_has_none(tiny_bundle: Path) -> None:
     assert load_domain(Bundle.load(tiny_bundle)) is None
 
 
-def test_the_same_slices_and_seed_make_the_same_check(
+def test_the_same_slices_and_seed_make_the_same_check_and_leave_the_random_state_alone(
     slices: dict[str, CalibrationSlices], quick: DomainCheck
 ) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+
     assert to_bytes(calibrate(slices, settings=QUICK)) == to_bytes(quick)
+
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_networks_of_a_check_are_fitted_from_different_draws(
@@ -128,15 +133,6 @@ def test_broader_heads_change_that_scale_alone(
         kept = (before == after).all(1).tolist()
         changed = [name for name, same in zip(ANOMALIES, kept, strict=True) if not same]
         assert changed == ([anomaly] if anomaly else [])
-
-
-def test_a_calibration_leaves_the_random_state_alone(slices: dict[str, CalibrationSlices]) -> None:
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-
-    calibrate(slices, settings=QUICK)
-
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_mirror_image_gets_the_same_verdict(quick: DomainCheck, head: Prepared) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import run
 from training.one_step import gradients
 
 from medtranslate.training.distributed import World
@@ -17,15 +17,21 @@ from medtranslate.training.distributed import World
 SCRIPT = Path(__file__).with_name("one_step.py")
 
 
+@pytest.fixture
+def torchrun() -> Iterator[Callable[[list[str]], None]]:
+    """Give the function behind the program ``torchrun``; it raises what a process fails with."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield run.main
+    for number, handler in before.items():  # torchrun leaves its own
+        signal.signal(number, handler)
+
+
 @pytest.mark.slow
-def test_two_gloo_processes_give_the_gradients_of_the_whole_batch(tmp_path: Path) -> None:
-    torchrun = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
-        str(SCRIPT), str(tmp_path / "two.safetensors"),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(torchrun, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
+def test_two_gloo_processes_give_the_gradients_of_the_whole_batch(
+    torchrun: Callable[[list[str]], None], tmp_path: Path
+) -> None:
+    torchrun(["--nproc-per-node=2", "--standalone", str(SCRIPT), str(tmp_path / "two.safetensors")])
 
     two, one = load_file(tmp_path / "two.safetensors"), gradients(World())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from dataclasses import replace
@@ -24,8 +25,8 @@ EVERYTHING = replace(
     rotation_degrees=5.0,
     crop=(32, 28),
     steps_per_epoch=5,
-    full_slice_epochs=1,
 )
+THEN_FULL_SLICES = replace(EVERYTHING, full_slice_epochs=1)
 
 
 class At:
@@ -59,19 +60,18 @@ def train(ct_slices: Path, mri_slices: Path, tmp_path: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def through(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Give the folder of a run without an interruption, trained once for each precision."""
+    """Give the folder of a run without an interruption, trained once for each settings."""
     folder = tmp_path_factory.mktemp("through")
     ct, mri = folder / "ct.safetensors", folder / "mri.safetensors"
     prepared("CT", 6).save(ct)
     prepared("MR", 5).save(mri)
 
-    def run(precision: str = "float32") -> Path:
-        if not (folder / precision).is_dir():
-            Training(
-                ct, mri, folder / precision, replace(EVERYTHING, precision=precision),
-                device="cpu", cadence=Cadence(record_steps=3, grid_steps=0),
-            ).run()  # fmt: skip
-        return folder / precision
+    @functools.cache
+    def run(settings: Settings) -> Path:
+        name = f"{settings.precision}-{settings.full_slice_epochs}"
+        cadence = Cadence(record_steps=3, grid_steps=0)
+        Training(ct, mri, folder / name, settings, device="cpu", cadence=cadence).run()
+        return folder / name
 
     return run
 
@@ -82,32 +82,39 @@ def rows(folder: Path) -> list[list[str]]:
     return [[cell for n, cell in enumerate(line.split(",")) if n not in (2, 3)] for line in lines]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "settings", "side"),
+    [(signal.SIGTERM, THEN_FULL_SLICES, (256, 256)), (signal.SIGINT, EVERYTHING, (32, 28))],
+)
 def test_a_signal_finishes_the_step_saves_and_a_resumed_run_ends_the_same(
-    train: Any, through: Any, tmp_path: Path, number: int
+    train: Any, through: Any, tmp_path: Path, number: int, settings: Settings, side: tuple[int, int]
 ) -> None:
-    stopped = train("stopped", handlers=[At(4, lambda: interrupt(number))])
+    stopped = train("stopped", settings, handlers=[At(4, lambda: interrupt(number))])
     assert (stopped.step, stopped.finished) == (4, False)
     assert stopped.stopped == signal.Signals(number).name
-    again = train("stopped", resume=True, handlers=[At(8, lambda: interrupt(number))])
+    again = train("stopped", settings, resume=True, handlers=[At(8, lambda: interrupt(number))])
     assert again.step == 8
-    assert train("stopped", resume=True).finished
+    assert train("stopped", settings, resume=True).finished
 
     whole, resumed = (
-        Checkpoint.load(RunFolder(folder).last) for folder in (through(), tmp_path / "stopped")
+        Checkpoint.load(RunFolder(folder).last)
+        for folder in (through(settings), tmp_path / "stopped")
     )
     assert whole.step == resumed.step == 10
-    assert whole.tensors["pools.0.mri"].shape == (3, 1, 256, 256)  # of the last epoch's slices
+    assert whole.tensors["pools.0.mri"].shape == (3, 1, *side)  # of the last epoch's slices
     same_tensors(whole.tensors, resumed.tensors)
-    assert len(rows(through())) == 1 + 10 // 3
-    assert rows(through()) == rows(tmp_path / "stopped")
+    assert len(rows(through(settings))) == 1 + 10 // 3
+    assert rows(through(settings)) == rows(tmp_path / "stopped")
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize(
+    "settings",
+    [THEN_FULL_SLICES, replace(EVERYTHING, precision="bf16")],
+    ids=["float32", "bf16"],
+)
 def test_a_crash_goes_on_from_the_last_checkpoint_and_leaves_no_seam(
-    train: Any, through: Any, tmp_path: Path, precision: str
+    train: Any, through: Any, tmp_path: Path, settings: Settings
 ) -> None:
-    settings = replace(EVERYTHING, precision=precision)
     always = Cadence(record_steps=3, grid_steps=0, checkpoint_minutes=0)
     rarely = Cadence(record_steps=1, grid_steps=0, checkpoint_minutes=100)
     train("crashed", settings, cadence=always, handlers=[At(5, interrupt)])
@@ -115,9 +122,9 @@ def test_a_crash_goes_on_from_the_last_checkpoint_and_leaves_no_seam(
         train("crashed", settings, cadence=rarely, resume=True, handlers=[At(8, crash)])
     train("crashed", settings, resume=True)
 
-    assert rows(through(precision)) == rows(tmp_path / "crashed")
+    assert rows(through(settings)) == rows(tmp_path / "crashed")
     same_tensors(
-        Checkpoint.load(RunFolder(through(precision)).last).tensors,
+        Checkpoint.load(RunFolder(through(settings)).last).tensors,
         Checkpoint.load(RunFolder(tmp_path / "crashed").last).tensors,
     )
 

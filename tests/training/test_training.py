@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,24 @@ def order(ct_slices: Path, mri_slices: Path, tmp_path: Path) -> Any:
         return Training(ct_slices, mri_slices, tmp_path / name, settings, **more)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of a finished run of TINY, with its bundle; not to be changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    ct, mri = folder / "ct.safetensors", folder / "mri.safetensors"
+    prepared("CT", 6).save(ct)
+    prepared("MR", 5).save(mri)
+    more = {"cadence": QUIET, "device": "cpu", "on_finished": RunPackager()}
+    Training(ct, mri, folder / "run", TINY, **more).run()
+    return folder / "run"
+
+
+@pytest.fixture
+def trained(finished: Path, tmp_path: Path) -> Path:
+    """Give a copy of the finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def test_two_folders_become_a_run_and_a_bundle(
@@ -146,8 +165,9 @@ def test_monais_handlers_attach(tmp_path: Path, capsys: Any) -> None:
     assert (tmp_path / "ck" / "net_final_iteration=6.pt").is_file()
 
 
-def test_a_start_from_a_checkpoint_a_run_or_a_bundle(order: Any, tmp_path: Path) -> None:
-    order().run()
+def test_a_start_from_a_checkpoint_a_run_or_a_bundle(
+    order: Any, trained: Path, tmp_path: Path
+) -> None:
     run = RunFolder(tmp_path / "run")
     last = Checkpoint.load(run.last)
 
@@ -173,9 +193,8 @@ def test_a_start_from_a_checkpoint_a_run_or_a_bundle(order: Any, tmp_path: Path)
 
 @pytest.mark.parametrize("learns", ["ct", "mri"])
 def test_one_generator_can_learn_beside_the_other_as_it_was_given(
-    order: Any, tmp_path: Path, learns: str
+    order: Any, trained: Path, tmp_path: Path, learns: str
 ) -> None:
-    order().run()
     before = Checkpoint.load(RunFolder(tmp_path / "run").last).part("averages")
 
     settings = replace(TINY, trained_generators=learns)
@@ -196,8 +215,7 @@ def test_generators_that_stay_need_initial_weights(order: Any, settings: dict[st
         order(settings=replace(TINY, **settings))
 
 
-def test_a_checkpoint_has_the_anchors(order: Any, tmp_path: Path) -> None:
-    order().run()
+def test_a_checkpoint_has_the_anchors(order: Any, trained: Path, tmp_path: Path) -> None:
     first = Checkpoint.load(RunFolder(tmp_path / "run").last)
 
     order(
@@ -213,9 +231,8 @@ def test_a_checkpoint_has_the_anchors(order: Any, tmp_path: Path) -> None:
 
 
 def test_an_anchored_generator_stays_nearer_to_its_initial_output(
-    order: Any, tmp_path: Path
+    order: Any, trained: Path, tmp_path: Path
 ) -> None:
-    order().run()
     first = Checkpoint.load(RunFolder(tmp_path / "run").last).part("averages.ct")
     shown = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -241,8 +258,7 @@ def test_only_trained_generators_are_anchored() -> None:
         Settings(anchor_weight=1.0, anchored_generators="mri", trained_generators="ct")
 
 
-def test_the_page_has_a_curve_of_every_loss(order: Any, tmp_path: Path) -> None:
-    order().run()
+def test_the_page_has_a_curve_of_every_loss(order: Any, trained: Path, tmp_path: Path) -> None:
     order("all", replace(TINY, anchor_weight=1.0), init_from=tmp_path / "run").run()
 
     named = RunFolder(tmp_path / "all").losses.read_text().splitlines()[0].split(",")[4:]
@@ -251,8 +267,7 @@ def test_the_page_has_a_curve_of_every_loss(order: Any, tmp_path: Path) -> None:
     assert all(name.startswith(tuple(starts)) for name in named)
 
 
-def test_weights_of_another_network_are_refused(order: Any, tmp_path: Path) -> None:
-    order().run()
+def test_weights_of_another_network_are_refused(order: Any, trained: Path, tmp_path: Path) -> None:
     wider = replace(TINY, network_arguments={"width": 24, "blocks": 1})
     with pytest.raises(TrainingFailed, match="of another network: mri"):
         order("wider", wider, init_from=tmp_path / "run").run()

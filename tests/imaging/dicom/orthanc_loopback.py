@@ -1,8 +1,9 @@
 """A scan's way through an archive, run inside a network namespace of its own.
 
-``python orthanc_loopback.py ORTHANC STORESCU SOURCE WORK``: starts Orthanc on loopback, sends the
-series in SOURCE with storescu, fetches it, makes a derived series of it, sends that back and finds
-it over REST and DICOMweb. Prints one JSON object; anything amiss raises.
+``python orthanc_loopback.py ORTHANC STORESCU WORK SOURCE...``: starts Orthanc on loopback; for each
+folder SOURCE sends its series with storescu, fetches it, makes a derived series of it, sends that
+back and finds it over REST and DICOMweb, then empties the archive. Prints a JSON list; anything
+amiss raises.
 """
 
 from __future__ import annotations
@@ -90,13 +91,19 @@ def send(storescu: str, folder: Path) -> None:
         raise RuntimeError(done.stdout + done.stderr)
 
 
+def clear() -> None:
+    for patient in json.loads(get("/patients")):
+        OPENER.open(urllib.request.Request(f"{URL}/patients/{patient}", method="DELETE")).close()
+
+
 def fetch(folder: Path) -> None:
     folder.mkdir()
     for number, name in enumerate(json.loads(get("/instances"))):
         (folder / f"{number}.dcm").write_bytes(get(f"/instances/{name}/file", "*/*"))
 
 
-def round_trip(storescu: str, source: Path, work: Path) -> dict:
+def there_and_back(storescu: str, source: Path, work: Path) -> dict:
+    work.mkdir()
     sent = len(list(source.iterdir()))
     send(storescu, source)
     fetch(work / "fetched")
@@ -134,11 +141,14 @@ def round_trip(storescu: str, source: Path, work: Path) -> dict:
 
 
 def main() -> None:
-    orthanc, storescu, source, work = sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
+    orthanc, storescu, work, *sources = sys.argv[1:]
     raise_loopback()
-    server = start(orthanc, work)
+    server, done = start(orthanc, Path(work)), []
     try:
-        print(json.dumps(round_trip(storescu, source, work)))
+        for source in map(Path, sources):
+            done.append(there_and_back(storescu, source, Path(work) / f"work-{source.name}"))
+            clear()
+        print(json.dumps(done))
     finally:
         server.terminate()
         server.wait(20)

@@ -1,4 +1,4 @@
-"""A thousand slices: headers read once, and memory for little more than one volume."""
+"""Hundreds of slices: headers read once, and memory for little more than one volume."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medtranslate.imaging.dicom.read import grouping
 from .factory import save, series, write
 
 SCRIPT = Path(__file__).with_name("peak.py")
-GIGABYTE = 2**30
+COUNT, SIDE = 400, 384
 
 
 def test_each_file_is_parsed_once(tmp_path, monkeypatch):
@@ -32,20 +32,20 @@ def test_each_file_is_parsed_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_thousand_slices_fit_in_one_volume_and_little_more(tmp_path):
+def test_hundreds_of_slices_fit_in_one_volume_and_little_more(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    one = series(count=1, rows=512, columns=512)[0]
-    for index in range(1000):
+    one = series(count=1, rows=SIDE, columns=SIDE)[0]
+    for index in range(COUNT):
         one.SOPInstanceUID = f"1.2.3.{index + 1}"
         one.ImagePositionPatient = ["-20", "-30", f"{0.5 * index:g}"]
-        one.PixelData = np.full((512, 512), index, "<i2").tobytes()
+        one.PixelData = np.full((SIDE, SIDE), index, "<i2").tobytes()
         save(one, folder / f"{index:04d}.dcm")
     command = [sys.executable, str(SCRIPT), str(folder), str(tmp_path / "out")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout)
-    assert told["volume"] == 1000 * 512 * 512 * 4
-    assert told["peak"] < told["volume"] + 0.5 * GIGABYTE
-    assert len(list((tmp_path / "out").iterdir())) == 1000
+    assert told["volume"] == COUNT * SIDE**2 * 4
+    assert told["peak"] < 1.5 * told["volume"]
+    assert len(list((tmp_path / "out").iterdir())) == COUNT
