@@ -13,6 +13,20 @@ from PIL import Image
 
 from medtranslate.phantom import Phantom
 
+__all__ = [
+    "affine",
+    "ct",
+    "ct_series",
+    "ct_voxels",
+    "images",
+    "listed",
+    "mr",
+    "mr_voxels",
+    "save",
+    "two_series",
+    "uneven_series",
+]
+
 SHAPE, SPACING = (48, 52, 5), (4.5, 4.25, 26.0)
 
 

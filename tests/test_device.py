@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made_bundle import shipped_recipes, tiny_networks
+from tiny_bundles import shipped_recipes, tiny_networks
 
 from medtranslate.bundle import save_bundle
 from medtranslate.device import Device, Precision, choose_device, choose_precision

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_bundle import tiny_bundle as make_tiny_bundle
 from monai.bundle import ConfigWorkflow
+from tiny_bundles import tiny_bundle as make_tiny_bundle
 
 from medtranslate.imaging import write
 from medtranslate.packaging.reference import phantom_scan, write_reference
@@ -27,7 +27,7 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a CT and an MR volume of the same made head."""
+    """A folder with a CT and an MR volume of the same phantom."""
     folder = tmp_path_factory.mktemp("scans")
     for modality in ("CT", "MR"):
         write(phantom_scan(modality, "volume"), folder / f"{modality.lower()}.nii.gz")

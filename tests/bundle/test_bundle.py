@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from made_bundle import SPEC, shipped_recipes, tiny_bundle, tiny_networks
 from safetensors.torch import load_file, save_file
+from tiny_bundles import SPEC, shipped_recipes, tiny_bundle, tiny_networks
 
 from medtranslate.bundle import Bundle, Networks, save_bundle
 from medtranslate.bundle import save as save_module

@@ -8,19 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from scan_fixtures import (  # noqa: F401
-    affine,
-    ct,
-    ct_series,
-    ct_voxels,
-    images,
-    listed,
-    mr,
-    mr_voxels,
-    save,
-    two_series,
-    uneven_series,
-)
+from scan_fixtures import *  # noqa: F403
 
 from medtranslate.cli.app import app
 from medtranslate.cli.endings import run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from made_foreign import foreign, resnet
+from cyclegan_checkpoints import foreign, resnet
 from PIL import Image
 
 from medtranslate.networks import GrayThroughRGB

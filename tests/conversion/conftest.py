@@ -6,19 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scan_fixtures import (  # noqa: F401
-    affine,
-    ct,
-    ct_series,
-    ct_voxels,
-    images,
-    listed,
-    mr,
-    mr_voxels,
-    save,
-    two_series,
-    uneven_series,
-)
+from scan_fixtures import *  # noqa: F403
 
 
 @pytest.fixture

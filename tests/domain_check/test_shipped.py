@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_head import made_image_2d
+from head_scans import image_2d
 from monai.data import MetaTensor
 
 from medtranslate.bundle import Bundle
@@ -70,7 +70,7 @@ def noise() -> np.ndarray:
 def test_what_is_no_head_is_refused(
     check: DomainCheck, bundle: Bundle, modality: str, gray: np.ndarray
 ) -> None:
-    judgment = judged(check, bundle, made_image_2d(gray, modality))
+    judgment = judged(check, bundle, image_2d(gray, modality))
 
     assert judgment.verdict != "passed"
     assert judgment.reasons
@@ -82,7 +82,7 @@ def test_a_synthetic_head_phantom_is_not_refused(check: DomainCheck, bundle: Bun
 
 def test_left_and_right_exchanged_leave_the_verdict(check: DomainCheck, bundle: Bundle) -> None:
     scan = Phantom().image_2d()
-    mirrored = made_image_2d(scan.as_tensor()[0, ..., 0].numpy().T[:, ::-1].copy(), "CT")
+    mirrored = image_2d(scan.as_tensor()[0, ..., 0].numpy().T[:, ::-1].copy(), "CT")
 
     here, there = (judged(check, bundle, each) for each in (scan, mirrored))
 

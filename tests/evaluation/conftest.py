@@ -1,4 +1,4 @@
-"""Made heads, and an extractor small enough to be quick."""
+"""Synthetic heads, and an extractor small enough to be quick."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medtranslate.evaluation.slices import SliceSet
 MakeSet = Callable[..., SliceSet]
 
 
-def made_heads(count: int, *, skull: int, brain: int, seed: int) -> np.ndarray:
+def synthetic_heads(count: int, *, skull: int, brain: int, seed: int) -> np.ndarray:
     """Ellipses with a rim: white rim for CT, dark rim for MR."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:256, :256] - 128.0
@@ -29,10 +29,10 @@ def made_heads(count: int, *, skull: int, brain: int, seed: int) -> np.ndarray:
     return np.stack(heads)
 
 
-def _made_set(modality: str, count: int = 8, seed: int = 0) -> SliceSet:
+def _synthetic_set(modality: str, count: int = 8, seed: int = 0) -> SliceSet:
     look = {"ct": {"skull": 255, "brain": 90}, "mri": {"skull": 40, "brain": 140}}[modality]
     names = tuple(f"head{number:03}.png" for number in range(count))
-    return SliceSet(modality, names, made_heads(count, seed=seed, **look))
+    return SliceSet(modality, names, synthetic_heads(count, seed=seed, **look))
 
 
 @dataclass
@@ -56,9 +56,9 @@ class PooledGrays:
 
 
 @pytest.fixture
-def made_set() -> MakeSet:
+def synthetic_set() -> MakeSet:
     """Make a set of heads: modality, count, seed."""
-    return _made_set
+    return _synthetic_set
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ def new_extractor() -> type[PooledGrays]:
 
 @pytest.fixture(scope="session")
 def ct() -> SliceSet:
-    return _made_set("ct", seed=1)
+    return _synthetic_set("ct", seed=1)
 
 
 @pytest.fixture(scope="session")
 def mri() -> SliceSet:
-    return _made_set("mri", seed=2)
+    return _synthetic_set("mri", seed=2)
 
 
 @pytest.fixture

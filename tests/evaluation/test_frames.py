@@ -93,8 +93,8 @@ def test_equal_channels_are_read_as_they_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[0], found[1])
 
 
-def test_the_digest_follows_the_content(made_set) -> None:
-    one, same, other = made_set("ct", seed=1), made_set("ct", seed=1), made_set("ct", seed=2)
+def test_the_digest_follows_the_content(synthetic_set) -> None:
+    one, same, other = (synthetic_set("ct", seed=seed) for seed in (1, 1, 2))
     assert one.digest == same.digest != other.digest
 
 
@@ -134,13 +134,13 @@ def test_slices_of_another_size_are_refused() -> None:
         SliceSet("ct", ("a", "b"), np.zeros((2, 128, 128), np.uint8))
 
 
-def test_each_modality_passes_as_itself(made_set) -> None:
-    check_modality(made_set("ct"))
-    check_modality(made_set("mri"))
+def test_each_modality_passes_as_itself(synthetic_set) -> None:
+    check_modality(synthetic_set("ct"))
+    check_modality(synthetic_set("mri"))
 
 
-def test_exchanged_folders_are_noticed(made_set) -> None:
-    ct = made_set("ct")
+def test_exchanged_folders_are_noticed(synthetic_set) -> None:
+    ct = synthetic_set("ct")
     given = SliceSet("mri", ct.names, ct.slices, folder="testA")
     with pytest.raises(WrongModality, match="testA: given as MRI, but the images look like CT"):
         check_modality(given)

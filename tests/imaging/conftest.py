@@ -1,4 +1,4 @@
-"""Made scans, small enough to read at a glance."""
+"""Synthetic scans, small enough to read at a glance."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from made_labels import AFFINE, label_volume, write_labels
+from label_maps import AFFINE, label_volume, write_labels
 from monai.data import MetaTensor
 
 from medtranslate.label_synthesis import CutSettings, LabelMap, PairSettings, TissueTable

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_foreign import foreign, resnet, unet
+from cyclegan_checkpoints import foreign, resnet, unet
 from monai.data import MetaTensor
 from torch import nn
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 import torch
-from made_bundle import tiny_bundle
-from made_foreign import foreign, resnet, unet
+from cyclegan_checkpoints import foreign, resnet, unet
 from monai.data import load_net_with_metadata
+from tiny_bundles import tiny_bundle
 
 from medtranslate.bundle import Bundle
 from medtranslate.errors import ModelUnusable, OutputExists, OutputFailed

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from made_bundle import shipped_recipes, tiny_networks
 from safetensors.torch import load_file
+from tiny_bundles import shipped_recipes, tiny_networks
 
 from medtranslate.bundle import Bundle, Networks, attach_domain, default_bundle, save_bundle
 from medtranslate.bundle.metadata import Facts, check_metadata

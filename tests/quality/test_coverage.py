@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import made_pair
 import numpy as np
 import pytest
+import stub_translator
 import torch
-from made_head import centered, image, made_ct, world
-from made_pair import PIXELS, same, translator
+from head_scans import centered, head_ct, image, world
 from monai.data import MetaTensor
+from stub_translator import PIXELS, same, translator
 
 from medtranslate.quality import cycle_error
 from medtranslate.quality.error_map import Coverage, mark_unseen, measure_coverage
@@ -28,7 +28,7 @@ def model(tiny_bundle):
 
 
 def test_bone_is_above_the_window_and_fat_below_it(model) -> None:
-    scan = made_pair.ct()
+    scan = stub_translator.ct()
     points = world(scan.shape[1:], scan.affine.numpy())
     scan[0][torch.from_numpy(np.hypot(points[0], points[1]) < 20)] = -90.0  # fat, in every slice
 
@@ -63,7 +63,7 @@ def test_tissue_outside_the_field_is_counted(model) -> None:
 def head_and_neck() -> MetaTensor:
     """Three slices of neck, in which bone encloses nothing, and three of a head with a skull."""
     shape = (180, 212, 6)
-    scan = made_ct(shape, centered(np.diag([-0.9, -0.9, 10.0]), shape))
+    scan = head_ct(shape, centered(np.diag([-0.9, -0.9, 10.0]), shape))
     rows = world(shape, scan.affine.numpy())
     neck = np.hypot(rows[0], rows[1]) < 60
     spine = np.hypot(rows[0], rows[1] + 20) < 15
@@ -77,7 +77,7 @@ def test_slices_below_the_skull_base_are_those_before_bone_encloses_brain(model)
     _, unseen = looked_at(model, head_and_neck())
     assert unseen.below_skull_base == (0, 1, 2)
 
-    _, unseen = looked_at(model, made_pair.ct())
+    _, unseen = looked_at(model, stub_translator.ct())
     assert unseen.below_skull_base == ()
 
 
@@ -93,11 +93,11 @@ def test_upside_down_in_memory_they_are_the_same_slices(model) -> None:
 
 
 def test_without_a_skull_and_for_mr_nothing_is_said_of_its_base(model) -> None:
-    shape = made_pair.SHAPE
-    _, unseen = looked_at(model, made_ct(shape, centered(PIXELS, shape), skull=False))
+    shape = stub_translator.SHAPE
+    _, unseen = looked_at(model, head_ct(shape, centered(PIXELS, shape), skull=False))
     assert unseen.below_skull_base is None
 
-    _, unseen = looked_at(model, made_pair.mr(), unlike=[1])
+    _, unseen = looked_at(model, stub_translator.mr(), unlike=[1])
     assert unseen.below_skull_base is None and unseen.unlike == (1,)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import made_pair
 import numpy as np
 import pytest
+import stub_translator
 import torch
+from head_scans import ORIENTATIONS, centered, head_ct, image_2d, reoriented
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_head import ORIENTATIONS, centered, made_ct, made_image_2d, reoriented
-from made_pair import PIXELS, same, translator
+from stub_translator import PIXELS, same, translator
 
 from medtranslate.errors import ModelUnusable
 from medtranslate.quality import cycle_error
@@ -22,7 +22,7 @@ NOISE_HU = 60 * NOISE * np.sqrt(2 / np.pi)
 
 
 def test_generators_that_change_nothing_leave_the_noise(tiny_bundle) -> None:
-    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), made_pair.ct()
+    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), stub_translator.ct()
 
     found = cycle_error(model, scan, model.translate(scan, to="mri"))
 
@@ -33,7 +33,7 @@ def test_generators_that_change_nothing_leave_the_noise(tiny_bundle) -> None:
 
 
 def test_the_map_is_the_figures(tiny_bundle) -> None:
-    model, scan = translator(tiny_bundle, {"mri": same, "ct": lambda x: -x}), made_pair.ct()
+    model, scan = translator(tiny_bundle, {"mri": same, "ct": lambda x: -x}), stub_translator.ct()
 
     found = cycle_error(model, scan, model.translate(scan, to="mri"))
 
@@ -60,7 +60,7 @@ def test_a_structure_that_a_generator_erases_is_where_the_map_is_bright(tiny_bun
 
     other = {"mri": "ct", "ct": "mri"}[to]
     model = translator(tiny_bundle, {to: erase, other: same})
-    scan = made_pair.ct() if to == "mri" else made_pair.mr()
+    scan = stub_translator.ct() if to == "mri" else stub_translator.mr()
     _, prepared = model.prepare(scan, scan.meta["source"], to)
     spot = prepared.slices[1, 0, 100:120, 90:110].clone()
     found = cycle_error(model, scan, model.translate(scan, to=to))
@@ -75,7 +75,7 @@ def test_a_structure_that_a_generator_erases_is_where_the_map_is_bright(tiny_bun
 
 
 def test_an_altered_result_no_longer_fits_its_scan(tiny_bundle) -> None:
-    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), made_pair.ct()
+    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), stub_translator.ct()
     result = model.translate(scan, to="mri")
     result[0, 80:100, 100:120, 2] = 4095
 
@@ -90,7 +90,7 @@ def test_an_altered_result_no_longer_fits_its_scan(tiny_bundle) -> None:
 
 
 def test_a_small_fault_ranks_its_slice_before_one_whose_skin_came_back_badly(tiny_bundle) -> None:
-    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), made_pair.ct()
+    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), stub_translator.ct()
     result = model.translate(scan, to="mri")
     untouched = {one.index: one for one in cycle_error(model, scan, result).slices}
     across, along = np.mgrid[:180, :212]
@@ -112,7 +112,7 @@ def test_a_small_fault_ranks_its_slice_before_one_whose_skin_came_back_badly(tin
 
 
 def test_the_same_bits_each_time_and_whatever_the_batch(tiny_bundle) -> None:
-    scan = made_pair.ct()
+    scan = stub_translator.ct()
     maps = []
     for batch in (4, 4, 3):
         model = translator(tiny_bundle, {"mri": same, "ct": lambda x: -x}, batch)
@@ -123,7 +123,7 @@ def test_the_same_bits_each_time_and_whatever_the_batch(tiny_bundle) -> None:
 
 
 def test_what_was_prepared_already_is_not_prepared_again(tiny_bundle, monkeypatch) -> None:
-    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), made_pair.ct()
+    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), stub_translator.ct()
     result = model.translate(scan, to="mri")
     _, prepared = model.prepare(scan, scan.meta["source"], "mri")
     expected = cycle_error(model, scan, result)
@@ -142,7 +142,7 @@ def test_what_was_prepared_already_is_not_prepared_again(tiny_bundle, monkeypatc
 )
 def test_the_map_lies_on_the_scan(tiny_bundle: Path, orientation, shape, spacing) -> None:
     model = translator(tiny_bundle, {"mri": same, "ct": same})
-    scan = reoriented(made_ct(shape, centered(np.diag(spacing), shape)), orientation)
+    scan = reoriented(head_ct(shape, centered(np.diag(spacing), shape)), orientation)
 
     found = cycle_error(model, scan, model.translate(scan, to="mri"))
 
@@ -156,7 +156,7 @@ def test_the_map_lies_on_the_scan(tiny_bundle: Path, orientation, shape, spacing
 def test_a_finer_grid_than_the_networks_adds_no_error(tiny_bundle) -> None:
     """Writing at half the pixel and taking it back must not count as the model's loss."""
     shape = (360, 424, 2)
-    scan = made_ct(shape, centered(np.diag([-0.45, -0.45, 30.0]), shape))
+    scan = head_ct(shape, centered(np.diag([-0.45, -0.45, 30.0]), shape))
     model = translator(tiny_bundle, {"mri": same, "ct": same})
 
     assert cycle_error(model, scan, model.translate(scan, to="mri")).error < NOISE_HU
@@ -165,7 +165,7 @@ def test_a_finer_grid_than_the_networks_adds_no_error(tiny_bundle) -> None:
 def test_an_image_is_compared_in_gray_levels(tiny_bundle) -> None:
     rows, columns = np.mgrid[:200, :240]
     disc = np.hypot(rows - 100, columns - 120) < 80
-    scan = made_image_2d(np.where(disc, 130.0, 0.0), "CT")
+    scan = image_2d(np.where(disc, 130.0, 0.0), "CT")
     model = translator(tiny_bundle, {"mri": same, "ct": lambda x: x + 0.2})
 
     found = cycle_error(model, scan, model.translate(scan, to="mri"))
@@ -177,7 +177,7 @@ def test_an_image_is_compared_in_gray_levels(tiny_bundle) -> None:
 
 def test_nothing_is_compared_outside_the_head_or_the_field(tiny_bundle) -> None:
     shape = (340, 340, 1)
-    scan = made_ct(shape, centered(PIXELS, shape))
+    scan = head_ct(shape, centered(PIXELS, shape))
     model = translator(tiny_bundle, {"mri": same, "ct": lambda x: torch.ones_like(x)})
 
     found = cycle_error(model, scan, model.translate(scan, to="mri"))
@@ -188,17 +188,17 @@ def test_nothing_is_compared_outside_the_head_or_the_field(tiny_bundle) -> None:
 
 
 def test_a_model_without_a_reconstruction_says_so(tmp_path) -> None:
-    from made_bundle import tiny_bundle, tiny_networks
+    from tiny_bundles import tiny_bundle, tiny_networks
 
     model = translator(tiny_bundle(tmp_path / "one", tiny_networks(("mri",))), {"mri": same})
-    scan = made_pair.ct()
+    scan = stub_translator.ct()
 
     with pytest.raises(ModelUnusable, match="makes no ct"):
         cycle_error(model, scan, model.translate(scan, to="mri"))
 
 
 def test_another_shape_is_no_result_of_this_scan(tiny_bundle) -> None:
-    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), made_pair.ct()
+    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), stub_translator.ct()
 
     with pytest.raises(ValueError, match="for a scan"):
         cycle_error(model, scan, scan[..., :2])

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import made_pair
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import stub_translator
 import torch
+from head_scans import image_2d
 from hypothesis import given
 from hypothesis import strategies as st
-from made_head import made_image_2d
-from made_pair import same, translator
 from PIL import Image
+from stub_translator import same, translator
 
 from medtranslate import read
 from medtranslate.errors import OutputExists
@@ -36,7 +36,7 @@ def model(tiny_bundle):
 
 @pytest.mark.parametrize("name", ["map.nii.gz", "map.nii", "map.mha", "map.nrrd"])
 def test_a_volume_lies_on_the_scan_in_steps(model, tmp_path, name) -> None:
-    scan = made_pair.ct()
+    scan = stub_translator.ct()
     result = model.translate(scan, to="mri")
     found = cycle_error(model, scan, result)
     exact = found.map.as_tensor().clone()
@@ -51,7 +51,7 @@ def test_a_volume_lies_on_the_scan_in_steps(model, tmp_path, name) -> None:
 
 
 def test_it_says_what_it_is(model, tmp_path) -> None:
-    scan = made_pair.ct()
+    scan = stub_translator.ct()
     result = model.translate(scan, to="mri")
 
     write_map(cycle_error(model, scan, result), result.meta["synthesis"], tmp_path / "a.nii.gz")
@@ -66,7 +66,7 @@ def test_it_says_what_it_is(model, tmp_path) -> None:
 
 
 def test_marks_survive_the_rounding(model, tmp_path) -> None:
-    scan = made_pair.ct()
+    scan = stub_translator.ct()
     result = model.translate(scan, to="mri")
     found = cycle_error(model, scan, result)
     _, prepared = model.prepare(scan, scan.meta["source"], "mri")
@@ -84,7 +84,7 @@ def test_marks_survive_the_rounding(model, tmp_path) -> None:
 def test_an_image_keeps_its_gray_levels(model, tmp_path, dtype, white) -> None:
     rows, columns = np.mgrid[:128, :128]
     disc = np.where(np.hypot(rows - 64, columns - 64) < 50, white // 4, 0)
-    scan = made_image_2d(disc, "CT", dtype)
+    scan = image_2d(disc, "CT", dtype)
     result = model.translate(scan, to="mri")
     found = cycle_error(model, scan, result)
     expected = found.map.as_tensor()[0, 64, 64, 0].round()
@@ -100,7 +100,7 @@ def test_an_image_keeps_its_gray_levels(model, tmp_path, dtype, white) -> None:
 def test_a_stack_of_images_is_a_folder(model, tmp_path) -> None:
     rows, columns = np.mgrid[:128, :128]
     disc = np.where(np.hypot(rows - 64, columns - 64) < 50, 100, 0)
-    scan = made_image_2d(np.stack([disc, disc]), "CT")
+    scan = image_2d(np.stack([disc, disc]), "CT")
     result = model.translate(scan, to="mri")
 
     write_map(cycle_error(model, scan, result), result.meta["synthesis"], tmp_path / "maps")

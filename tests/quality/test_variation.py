@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import made_pair
 import pytest
+import stub_translator
 import torch
-from made_pair import same, translator
+from stub_translator import same, translator
 
 from medtranslate.quality import variation
 from medtranslate.quality.variation import VIEWS, View
 
 
 def test_a_translation_that_moves_with_the_scan_is_certain(tiny_bundle) -> None:
-    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), made_pair.ct()
+    model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), stub_translator.ct()
 
     found = variation(model, scan, model.translate(scan, to="mri"))
 
@@ -29,7 +29,7 @@ def test_what_stays_where_it_is_while_the_scan_moves_is_uncertain(tiny_bundle) -
         out[..., 100:140, 90:100] = 1
         return out
 
-    model, scan = translator(tiny_bundle, {"mri": painted, "ct": same}), made_pair.ct()
+    model, scan = translator(tiny_bundle, {"mri": painted, "ct": same}), stub_translator.ct()
 
     found = variation(model, scan, model.translate(scan, to="mri"))
 
@@ -42,10 +42,10 @@ def test_what_stays_where_it_is_while_the_scan_moves_is_uncertain(tiny_bundle) -
 
 
 def test_a_model_of_one_direction_has_a_second_opinion_too(tmp_path) -> None:
-    from made_bundle import tiny_bundle, tiny_networks
+    from tiny_bundles import tiny_bundle, tiny_networks
 
     model = translator(tiny_bundle(tmp_path / "one", tiny_networks(("mri",))), {"mri": same})
-    scan = made_pair.ct()
+    scan = stub_translator.ct()
 
     assert variation(model, scan, model.translate(scan, to="mri")).error < 1
 

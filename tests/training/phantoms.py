@@ -1,4 +1,4 @@
-"""Made heads: CT with a white ring of bone round gray, MR with a dark ring round bright tissue."""
+"""Synthetic heads: CT with a white ring of bone around gray, MR with a dark one around bright."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Events
-from made_labels import write_labels
+from label_maps import write_labels
 from torch import nn
 from training.phantoms import TINY, same_tensors
 from typer.testing import CliRunner

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from made_head import centered, depth, made_mr, world
+from head_scans import centered, depth, head_mr, world
 from monai.data import MetaTensor
 
 from medtranslate.files import shipped
@@ -74,7 +74,7 @@ def test_a_recipe_corrects_before_everything_else(tmp_path):
     path = tmp_path / "mr-volume.yaml"
     path.write_text(text.replace("  transforms:\n", first, 1))
     corrected, plain = load_recipe(path), load_recipe(shipped("transforms/mr-volume.yaml"))
-    scan = made_mr(SHAPE, AFFINE)
+    scan = head_mr(SHAPE, AFFINE)
     expected = scan.clone()
     expected[0] = N4BiasCorrection(iterations=(5,)).correct(scan.as_tensor()[0], AFFINE)
     assert torch.equal(corrected.prepare(scan).slices, plain.prepare(expected).slices)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from made_head import ORIENTATIONS, centered
+from head_scans import ORIENTATIONS, centered
 
 from medtranslate.errors import Unsupported
 from medtranslate.transforms import AxialSlices, ImageFrame

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_head import centered, image, made_ct, made_image_2d, made_mr
+from head_scans import centered, head_ct, head_mr, image, image_2d
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from monai.transforms import Compose, Invertd
@@ -23,17 +23,17 @@ OTHER = {"CT": "MR", "MR": "CT"}
 
 
 def ct(shape=(101, 130, 7)):
-    return made_ct(shape, centered(LPS @ SHEARED @ np.diag([2.1, 1.9, 20]), shape))
+    return head_ct(shape, centered(LPS @ SHEARED @ np.diag([2.1, 1.9, 20]), shape))
 
 
 def mr(shape=(110, 101, 6)):
-    return made_mr(shape, centered(np.diag([2.0, 2.2, 22]), shape))
+    return head_mr(shape, centered(np.diag([2.0, 2.2, 22]), shape))
 
 
 def framed(modality):
     rows, columns = np.mgrid[:150, :120]
     inside = ((rows - 75) / 60) ** 2 + ((columns - 60) / 45) ** 2 < 1
-    return made_image_2d(np.where(inside, 120 + rows // 4, 0), modality)
+    return image_2d(np.where(inside, 120 + rows // 4, 0), modality)
 
 
 SCANS = {"CT-volume": ct, "MR-volume": mr, "CT-image": lambda: framed("CT"),

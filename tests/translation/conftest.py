@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_bundle import tiny_bundle
-from made_head import centered, made_ct, made_mr
+from head_scans import centered, head_ct, head_mr
 from monai.data import MetaTensor
+from tiny_bundles import tiny_bundle
 
 from medtranslate.bundle import Bundle
 from medtranslate.translation import Translator
@@ -30,9 +30,9 @@ def translator(bundle_folder: Path) -> Translator:
 
 @pytest.fixture
 def ct() -> MetaTensor:
-    return made_ct(SHAPE, AFFINE)
+    return head_ct(SHAPE, AFFINE)
 
 
 @pytest.fixture
 def mr() -> MetaTensor:
-    return made_mr(SHAPE, AFFINE)
+    return head_mr(SHAPE, AFFINE)

@@ -8,10 +8,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from made_bundle import tiny_bundle, tiny_networks
-from made_head import centered, depth, made_ct, made_image_2d, world
+from head_scans import centered, depth, head_ct, image_2d, world
 from monai.data import MetaTensor, list_data_collate
 from PIL import Image
+from tiny_bundles import tiny_bundle, tiny_networks
 
 from medtranslate.domain_check import Judgment
 from medtranslate.errors import (
@@ -136,7 +136,7 @@ def test_mri_to_ct(translator, mr):
 def test_2d_images(translator, modality, to):
     y, x = np.mgrid[:181, :150]
     head = ((y - 90) / 70) ** 2 + ((x - 74) / 55) ** 2 <= 1
-    image = made_image_2d(np.where(head, 90.0 + x / 2, 0), modality)
+    image = image_2d(np.where(head, 90.0 + x / 2, 0), modality)
     made = translator.translate(image, to=to)
     values = made.as_tensor()[0, ..., 0].numpy().T
     assert made.shape == image.shape
@@ -151,7 +151,7 @@ def test_2d_images(translator, modality, to):
 
 def test_what_the_field_does_not_see_is_background(translator):
     shape = (200, 190, 2)
-    scan = made_ct(shape, centered(np.diag([-2.0, -2.0, 30.0]), shape))
+    scan = head_ct(shape, centered(np.diag([-2.0, -2.0, 30.0]), shape))
     scan[:, :3] = 40.0  # tissue at the rim, 200 mm from the head
     made = translator.translate(scan, to="mri")
     assert (made[:, :20] == 0).all()
@@ -268,7 +268,7 @@ def test_values_whose_sum_is_too_large_are_still_numbers(translator, mr):
 
 def test_a_grid_that_cannot_be_cut_names_its_file(translator):
     shape = (20, 100, 100)
-    scan = made_ct(shape, centered(np.diag([7.0, 2.0, 2.0]), shape))
+    scan = head_ct(shape, centered(np.diag([7.0, 2.0, 2.0]), shape))
     scan.meta["source"]["files"] = ["sagittal.nii"]
     with pytest.raises(Unsupported, match=r"sagittal\.nii: acquired in another plane"):
         translator.translate(scan, to="mri")

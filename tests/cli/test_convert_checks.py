@@ -1,4 +1,4 @@
-"""convert says how far to trust what it makes: round trip, domain check, maps, report."""
+"""convert says how far to trust what it makes: cycle error, domain check, maps, report."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
-from made_bundle import tiny_bundle as save_tiny_bundle
-from made_bundle import tiny_networks
 from PIL import Image
+from tiny_bundles import tiny_bundle as save_tiny_bundle
+from tiny_bundles import tiny_networks
 
 from medtranslate import read
 from medtranslate.domain_check import Judgment

@@ -52,7 +52,7 @@ def smooth(points: np.ndarray) -> np.ndarray:
     return wave + 0.5 * np.exp(-away / (2 * 15.0**2))
 
 
-def made_ct(shape: tuple[int, int, int], affine: np.ndarray, skull: bool = True) -> MetaTensor:
+def head_ct(shape: tuple[int, int, int], affine: np.ndarray, skull: bool = True) -> MetaTensor:
     """HU: air, a skull (if wanted), and inside it -10 to 90."""
     points = world(shape, affine)
     deep = depth(points)
@@ -65,7 +65,7 @@ def made_ct(shape: tuple[int, int, int], affine: np.ndarray, skull: bool = True)
     return image(values, affine, "CT")
 
 
-def made_mr(shape: tuple[int, int, int], affine: np.ndarray, scale: float = 700.0) -> MetaTensor:
+def head_mr(shape: tuple[int, int, int], affine: np.ndarray, scale: float = 700.0) -> MetaTensor:
     """Scanner units: dark noise-free air, and 0.2 to 1.2 times the scale inside."""
     points = world(shape, affine)
     values = np.where(depth(points) <= 1, scale * (0.3 + smooth(points)), 0.0)
@@ -80,7 +80,7 @@ def image(values: np.ndarray, affine: np.ndarray, modality: str = "", **source: 
     return made
 
 
-def made_image_2d(values: np.ndarray, modality: str, dtype: str = "uint8") -> MetaTensor:
+def image_2d(values: np.ndarray, modality: str, dtype: str = "uint8") -> MetaTensor:
     """A 2D image from rows and columns (or pages, rows, columns)."""
     stack = np.atleast_3d(values) if values.ndim == 2 else values.transpose(1, 2, 0)
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])

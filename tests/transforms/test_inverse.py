@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from made_head import (
+from head_scans import (
     ORIENTATIONS,
     centered,
     depth,
+    head_ct,
+    head_mr,
     image,
-    made_ct,
-    made_image_2d,
-    made_mr,
+    image_2d,
     reoriented,
     world,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medtranslate.files import shipped
 from medtranslate.transforms import load_recipe
@@ -26,11 +26,11 @@ CT, MR, CT_IMAGE, MR_IMAGE = (
     load_recipe(shipped(f"transforms/{name}.yaml"))
     for name in ("ct-volume", "mr-volume", "ct-image", "mr-image")
 )
-MAKE = {"CT": made_ct, "MR": made_mr}
+MAKE = {"CT": head_ct, "MR": head_mr}
 LPS = np.diag([-1.0, -1.0, 1.0])
 TOLERANCE = 0.012
 """Largest loss inside the head, of the window or of the percentiles' range: rounding to whole HU
-costs 0.004 of it, linear interpolation of the made head the rest."""
+costs 0.004 of it, linear interpolation of the head the rest."""
 
 
 def turned(x: float, y: float, z: float) -> np.ndarray:
@@ -123,7 +123,7 @@ def test_a_head_comes_back(grid, recipe):
 )
 def test_any_grid_comes_back(shape, spacing, angles, shear, orientation):
     affine = centered(turned(*angles) @ sheared(shear) @ np.diag(spacing), shape)
-    scan = reoriented(made_mr(shape, affine), ORIENTATIONS[orientation])
+    scan = reoriented(head_mr(shape, affine), ORIENTATIONS[orientation])
     prepared, restored = there_and_back(MR, scan)
     inner = depth(world(restored.shape, scan.affine.numpy())) < 0.86
     if prepared.placement.seen.all() and inner.any():
@@ -149,7 +149,7 @@ def test_a_scan_larger_than_the_field_is_cropped_alike_in_all_orientations():
     shape = (170, 181, 3)
     affine = centered(np.diag([2.0, 2.0, 40.0]), shape)
     affine[:2, 3] += (31, -40)
-    upright = made_mr(shape, affine)
+    upright = head_mr(shape, affine)
     expected = MR.prepare(upright)
     for orientation in ORIENTATIONS[::5]:
         prepared = MR.prepare(reoriented(upright, orientation))
@@ -159,7 +159,7 @@ def test_a_scan_larger_than_the_field_is_cropped_alike_in_all_orientations():
 
 def test_a_radiologist_sees_right_on_the_left_and_front_above():
     shape = (120, 120, 5)
-    prepared = MR.prepare(made_mr(shape, centered(np.diag([2.0, 2.0, 30.0]), shape)))
+    prepared = MR.prepare(head_mr(shape, centered(np.diag([2.0, 2.0, 30.0]), shape)))
     index, row, column = (prepared.slices[:, 0] == 1).nonzero().float().mean(0).tolist()
     assert index == 3  # of 0 to 4, inferior to superior; the landmark is 30 mm up
     # It lies 40 mm to the front and 35 mm along RAS x, which grows to the patient's right.
@@ -202,7 +202,7 @@ def test_mr_percentiles_are_taken_over_the_head():
     """The amount of air around a head does not change its image."""
     small, large = (90, 110, 4), (150, 170, 4)
     wide, tight = (
-        MR.prepare(made_mr(shape, centered(LPS @ np.diag([2, 2, 30]), shape)))
+        MR.prepare(head_mr(shape, centered(LPS @ np.diag([2, 2, 30]), shape)))
         for shape in (large, small)
     )
     assert wide.limits.high == pytest.approx(tight.limits.high, rel=0.01)
@@ -217,7 +217,7 @@ def test_mr_percentiles_are_taken_over_the_head():
 def test_mr_2d_images_do_not_know_the_scanners_scale(scale):
     shape = (90, 110, 3)
     affine = centered(LPS @ np.diag([2, 2, 30]), shape)
-    expected, prepared = (MR.prepare(made_mr(shape, affine, s)) for s in (700, scale))
+    expected, prepared = (MR.prepare(head_mr(shape, affine, s)) for s in (700, scale))
     torch.testing.assert_close(prepared.slices, expected.slices, atol=1e-4, rtol=0)
 
 
@@ -236,7 +236,7 @@ def test_a_constant_image(recipe, value):
 @pytest.mark.parametrize("dtype", [torch.int16, torch.float64, torch.float16])
 def test_other_number_types_give_the_same(dtype):
     shape = (90, 110, 2)
-    scan = made_ct(shape, centered(LPS @ np.diag([2, 2, 30]), shape))
+    scan = head_ct(shape, centered(LPS @ np.diag([2, 2, 30]), shape))
     scan[...] = scan.round()
     assert torch.equal(CT.prepare(scan.to(dtype)).slices, CT.prepare(scan).slices)
 
@@ -255,7 +255,7 @@ def shown(rows: int, columns: int, white: float) -> np.ndarray:
 )
 @pytest.mark.parametrize(("dtype", "white"), [("uint8", 255), ("uint16", 65535)])
 def test_2d_images_of_any_size_come_back(recipe, size, dtype, white):
-    image = made_image_2d(shown(*size, white), recipe.modality, dtype)
+    image = image_2d(shown(*size, white), recipe.modality, dtype)
     prepared, restored = there_and_back(recipe, image)
     assert (prepared.limits.low, prepared.limits.high) == (0, white)
     expected = shown(*size, 255).T
@@ -269,11 +269,11 @@ def test_2d_images_of_any_size_come_back(recipe, size, dtype, white):
 
 def test_a_stack_of_2d_images():
     pages = np.stack([shown(200, 180, white) for white in (255, 128, 60)])
-    image = made_image_2d(pages, "CT")
+    image = image_2d(pages, "CT")
     prepared, restored = there_and_back(CT_IMAGE, image)
     assert len(prepared.slices) == 3
     for page, white in enumerate((255, 128, 60)):
-        alone = made_image_2d(shown(200, 180, white), "CT")
+        alone = image_2d(shown(200, 180, white), "CT")
         np.testing.assert_array_equal(
             there_and_back(CT_IMAGE, alone)[1][..., 0], restored[..., page]
         )
@@ -283,12 +283,12 @@ def test_without_a_head_half_the_whole_frame_is_translated():
     """The paper's way: nothing is masked."""
     paper = load_recipe(shipped("transforms/whole-image/ct-image.yaml"))
     noise = np.random.default_rng(0).integers(0, 256, (256, 256)).astype(float)
-    prepared, restored = there_and_back(paper, made_image_2d(noise, "CT"))
+    prepared, restored = there_and_back(paper, image_2d(noise, "CT"))
     assert prepared.head.all()
     np.testing.assert_array_equal(restored[..., 0], noise.T)
 
 
 def test_slices_of_another_scan_are_not_restored():
-    prepared = CT_IMAGE.prepare(made_image_2d(shown(64, 64, 255), "CT"))
+    prepared = CT_IMAGE.prepare(image_2d(shown(64, 64, 255), "CT"))
     with pytest.raises(ValueError, match="slices for"):
         CT_IMAGE.restore(prepared.slices[:0], prepared)

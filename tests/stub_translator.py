@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from made_head import centered, made_ct, made_mr
+from head_scans import centered, head_ct, head_mr
 from monai.data import MetaTensor
 from torch import nn
 
@@ -39,11 +39,11 @@ def translator(
 
 
 def ct() -> MetaTensor:
-    return made_ct(SHAPE, centered(PIXELS, SHAPE))
+    return head_ct(SHAPE, centered(PIXELS, SHAPE))
 
 
 def mr() -> MetaTensor:
-    return made_mr(SHAPE, centered(PIXELS, SHAPE))
+    return head_mr(SHAPE, centered(PIXELS, SHAPE))
 
 
 def same(slices: torch.Tensor) -> torch.Tensor:
