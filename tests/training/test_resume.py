@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 from dataclasses import replace
@@ -66,12 +65,12 @@ def through(tmp_path_factory: pytest.TempPathFactory) -> Any:
     prepared("CT", 6).save(ct)
     prepared("MR", 5).save(mri)
 
-    @functools.cache
     def run(settings: Settings) -> Path:
-        name = f"{settings.precision}-{settings.full_slice_epochs}"
-        cadence = Cadence(record_steps=3, grid_steps=0)
-        Training(ct, mri, folder / name, settings, device="cpu", cadence=cadence).run()
-        return folder / name
+        through = folder / f"{settings.precision}-{settings.full_slice_epochs}"
+        if not through.is_dir():
+            cadence = Cadence(record_steps=3, grid_steps=0)
+            Training(ct, mri, through, settings, device="cpu", cadence=cadence).run()
+        return through
 
     return run
 

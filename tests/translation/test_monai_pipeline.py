@@ -18,11 +18,11 @@ PAGE = Path(__file__).parents[2] / "docs/how-to/monai-pipeline.md"
 @pytest.fixture
 def series(tmp_path: Path) -> list[Path]:
     """Two CT series of a head phantom, with other values in every other slice."""
-    voxels = Phantom((128, 128, 6), (1.6, 1.6, 24.0)).volume().as_tensor()[0].numpy()
+    voxels = Phantom((128, 128, 3), (1.6, 1.6, 24.0)).volume().as_tensor()[0].numpy()
     folders = []
     for number in (1, 2):
         instances = factory.series(
-            "CT", count=6, rows=128, columns=128, step=(0.0, 0.0, 24.0), spacing=(1.6, 1.6)
+            "CT", count=3, rows=128, columns=128, step=(0.0, 0.0, 24.0), spacing=(1.6, 1.6)
         )
         for index, instance in enumerate(instances):
             pixels = voxels[..., index] + (5 * number if index % 2 else 0)

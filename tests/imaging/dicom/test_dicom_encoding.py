@@ -26,14 +26,15 @@ def compressed(tmp_path):
 
 @pytest.mark.parametrize("work", ["import os; os.abort()", "import time; time.sleep(60)"])
 def test_a_decoder_that_crashes_or_hangs_is_an_error_that_names_the_file(
-    tmp_path, compressed, read, monkeypatch, work
+    tmp_path, compressed, monkeypatch, work
 ):
     script = tmp_path / "worker.py"
     script.write_text(work)
     monkeypatch.setattr(encoding, "WORKER", script)
     monkeypatch.setattr(encoding, "PATIENCE", 2.0)
+    reader = DicomReader()
     with pytest.raises(Unreadable, match=r"\.dcm: the pixel data are damaged: their decoder"):
-        read(compressed[0])
+        reader.get_data(reader.read(compressed[0]))
 
 
 def test_a_reader_goes_on_after_a_damaged_file(compressed):
