@@ -9,21 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-
-def printable(text: str) -> str:
-    r"""Return text of others as one line in which nothing acts on a terminal.
-
-    File names, header texts and messages of libraries may hold control characters; each becomes
-    its escape.
-
-    Examples
-    --------
-    >>> print(printable("CT\x1b[31m head\nfirst"))
-    CT\x1b[31m head\nfirst
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+from medtranslate.text import escaped
 
 
 class MedTranslateError(Exception):
@@ -50,10 +36,10 @@ class MedTranslateError(Exception):
     def __init__(
         self, fault: str, *, path: str | Path | None = None, remedy: str | None = None
     ) -> None:
-        self.fault, self.path, self.remedy = printable(fault), path, remedy
+        self.fault, self.path, self.remedy = escaped(fault), path, remedy
         where = f"{path}: " if path is not None else ""
         hint = f" ({remedy})" if remedy else ""
-        super().__init__(printable(f"{where}{self.fault}{hint}"))
+        super().__init__(escaped(f"{where}{fault}{hint}"))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive a worker process: pickle would otherwise lose the keyword arguments."""

@@ -7,8 +7,8 @@ networks, weights and recipes those are stays in ``model.yaml`` alone, which the
 from __future__ import annotations
 
 import json
+import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +21,8 @@ from torch import nn
 
 from medtranslate.bundle.load import FORMAT, MODEL_FILE
 from medtranslate.bundle.metadata import METADATA_FILE, Facts, make_metadata, model_card
-from medtranslate.errors import ModelUnusable, OutputExists, OutputFailed
-from medtranslate.files import file_hash
+from medtranslate.errors import InvalidOption, ModelUnusable
+from medtranslate.files import file_hash, whole_file, whole_folder
 from medtranslate.modality import TARGETS, Modality
 from medtranslate.networks import complete_spec, generator_name
 from medtranslate.transforms import load_recipe, read_yaml
@@ -32,7 +32,13 @@ REFERENCE_FILE = Path("configs/reference.json")
 _TEMPLATES = Path(__file__).parent / "templates"
 _WEIGHTS = {to: f"models/{Modality.parse(to).direction}.safetensors" for to in TARGETS}
 _DISCRIMINATORS = {to: f"discriminators/{to}.safetensors" for to in TARGETS}
-_MAY_RUN = (".yaml", ".yml", ".conf", ".py", ".pyc", ".so", ".sh")
+_MAY_RUN = (
+    *(".yaml", ".yml", ".json", ".conf", ".cfg", ".ini"),
+    *(".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".bat", ".ps1", ".ipynb", ".pkl", ".pickle"),
+)
+_FIELD = re.compile(r"\{(\w+)\}")
+_RUN_BY_MONAI = ("$", "%", "@")  # an expression, a part of another file, a reference
+_RUN_ANYWHERE = ("$", "%")  # metadata may well begin with the name of an account
 _EPOCHS = 200  # the paper's
 # Settings that need other weights to start from, or one GPU.
 _NEEDS_MORE = ("trained_generators", "anchor_weight", "anchored_generators", "cuda_graph")
@@ -76,7 +82,7 @@ def save_bundle(
     Parameters
     ----------
     folder : path
-        Must not exist.
+        Must not exist, or be empty.
     networks : Networks
         Generators, and discriminators where they are kept.
     recipes : list of Path
@@ -117,51 +123,63 @@ def save_bundle(
     for recipe in recipes:
         load_recipe(recipe)
 
-    def fill(whole: Path) -> None:
+    with whole_folder(folder, parents=True) as whole:
         content = _fill(whole, networks, recipes, name, version)
         write_texts(whole, generated_files(content, facts))
         write_texts(whole, {Path("docs/README.md"): model_card(content, facts)})
         finish(whole)
-
-    return new_folder(folder, fill)
-
-
-def new_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
-    """Make a folder whole or not at all.
-
-    Parameters
-    ----------
-    folder : path
-        Must not exist.
-    fill : callable
-        Makes the folder, under the temporary name that it is given, and what is in it.
-
-    Raises
-    ------
-    OutputExists, OutputFailed
-        As `save_bundle`.
-    """
-    if folder.exists():
-        raise OutputExists("exists already", path=folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
-            whole = Path(made) / folder.name
-            fill(whole)
-            whole.rename(folder)
-    except OSError as error:
-        raise OutputFailed(error.strerror or str(error), path=folder) from error
     return folder
 
 
 def generated_files(content: Mapping[str, Any], facts: Facts) -> dict[Path, str]:
-    """Return the texts that follow from ``model.yaml`` and facts, by their place in the bundle."""
+    """Return the texts that follow from ``model.yaml`` and facts, by their place in the bundle.
+
+    Raises
+    ------
+    ModelUnusable
+        A text is one that MONAI would run as code or follow to another file.
+    """
     metadata = make_metadata(content, facts)
+    check_runs_nothing(content, "model.yaml")
+    check_runs_nothing(metadata, "metadata.json", _RUN_ANYWHERE)
     return {
         MODEL_FILE: yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True),
         METADATA_FILE: json.dumps(metadata, indent=2, ensure_ascii=False) + "\n",
         **workflow_files(content, facts),
     }
+
+
+def check_name(text: str, option: str) -> None:
+    """Refuse a name or a version that MONAI would run as code where a config holds it.
+
+    Raises
+    ------
+    InvalidOption
+    """
+    if text.lstrip().startswith(_RUN_BY_MONAI) or not text.isprintable():
+        raise InvalidOption(
+            f"{option} {text!r} would be read as code", remedy="begin it with a letter or a digit"
+        )
+
+
+def check_runs_nothing(value: Any, where: str, starts: tuple[str, ...] = _RUN_BY_MONAI) -> None:
+    """Refuse a text that MONAI would run, resolve or read from another file, at any depth.
+
+    Raises
+    ------
+    ModelUnusable
+        The message names the place.
+    """
+    if isinstance(value, Mapping):
+        for key, inside in value.items():
+            check_runs_nothing(key, where, starts)
+            check_runs_nothing(inside, f"{where}: {key}", starts)
+    elif isinstance(value, list | tuple):
+        for inside in value:
+            check_runs_nothing(inside, where, starts)
+    elif isinstance(value, str) and value.lstrip().startswith(starts):
+        shown = value if len(value) < 40 else f"{value[:37]}..."
+        raise ModelUnusable(f"{where}: MONAI would run {shown!r} as code")
 
 
 def write_texts(folder: Path, texts: Mapping[Path, str]) -> None:
@@ -261,17 +279,26 @@ def foreign_workflows(folder: Path) -> tuple[list[str], list[str]]:
     -------
     (list of str, list of str)
         Places in the bundle of workflows that are missing, and of files that may hold code.
+
+    Raises
+    ------
+    ModelUnusable
+        What medtranslate itself would write holds code, because a name or a setting does.
     """
     content, facts = content_of(folder), facts_of(folder)
     expected = workflow_files(content, facts)
     missing = [str(place) for place in expected if not (folder / place).is_file()]
+    for place in (MODEL_FILE, METADATA_FILE, REFERENCE_FILE):
+        if (folder / place).is_file():
+            starts = _RUN_ANYWHERE if place == METADATA_FILE else _RUN_BY_MONAI
+            check_runs_nothing(read_yaml(folder / place), place.name, starts)
     data = {MODEL_FILE, METADATA_FILE, REFERENCE_FILE}
     data |= {MODEL_FILE.parent / str(file) for file in content["recipes"].values()}
     found = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     own = [
         str(place)
         for place in found
-        if (place.suffix.lower() in _MAY_RUN or place.match("configs/*.json"))
+        if place.suffix.lower() in _MAY_RUN
         and place not in data
         and _text(folder / place) != expected.get(place)
     ]
@@ -305,11 +332,12 @@ def workflow_files(content: Mapping[str, Any], facts: Facts) -> dict[Path, str]:
     settings = _settings(content["generators"][to]["network"], facts)
     if settings:
         names += ["train.yaml", "multi_gpu_train.yaml"]
+        epochs = settings.pop("epochs", _EPOCHS)
         fields |= {
-            "epochs": str(settings.pop("epochs", _EPOCHS)),
-            "settings": _block(settings),
-            "name": json.dumps(str(content["name"])),
-            "version": json.dumps(str(content["version"])),
+            "epochs": str(_checked({"epochs": epochs})["epochs"]),
+            "settings": _block(_checked(settings)),
+            "name": _quoted(content["name"], "name"),
+            "version": _quoted(content["version"], "version"),
         }
     return {Path("configs") / name: _filled(name, fields) for name in names}
 
@@ -330,6 +358,31 @@ def _settings(spec: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in _NEEDS_MORE}
 
 
+def _quoted(text: Any, where: str) -> str:
+    """Return a text as YAML and JSON have it in quotes."""
+    check_runs_nothing(str(text), where)
+    return json.dumps(str(text))
+
+
+def _checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return training settings that cannot run anything: plain values under plain names.
+
+    Raises
+    ------
+    ModelUnusable
+        A name is none, a value is a text that MONAI would run, or the epochs are no number.
+    """
+    for name, value in settings.items():
+        where = f"training.settings.{name}"
+        check_runs_nothing(value, where)
+        names = [name, *(value if isinstance(value, Mapping) else ())]
+        if any(not str(one).isidentifier() or str(one).startswith("_") for one in names):
+            raise ModelUnusable(f"{where}: is no setting")
+        if name == "epochs" and (not isinstance(value, int) or isinstance(value, bool)):
+            raise ModelUnusable(f"{where}: {value!r} is no number")
+    return settings
+
+
 def _block(settings: Mapping[str, Any]) -> str:
     plain = json.loads(json.dumps(settings))  # tuples are lists in YAML
     text = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None)
@@ -337,10 +390,9 @@ def _block(settings: Mapping[str, Any]) -> str:
 
 
 def _filled(name: str, fields: Mapping[str, str]) -> str:
+    """Fill a template in one pass: what a field brings is not searched for other fields."""
     text = (_TEMPLATES / name).read_text(encoding="utf-8")
-    for key, value in fields.items():
-        text = text.replace(f"{{{key}}}", value)
-    return text
+    return _FIELD.sub(lambda found: fields.get(found[1], found[0]), text)
 
 
 def attach_domain(folder: Path, numbers: bytes) -> None:
@@ -367,9 +419,5 @@ def attach_domain(folder: Path, numbers: bytes) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    with whole_file(path, overwrite=True) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medtranslate.cli import options as shared
+from medtranslate.text import escaped
 
 bundle = typer.Typer(no_args_is_help=True, help="Describe, verify, export and import bundles.")
 
@@ -65,7 +66,7 @@ def info(folder: Folder = None, verbose: shared.Verbose = False) -> None:
     from medtranslate.packaging.describe import describe
 
     for name, value in describe(Bundle.load(folder)):
-        typer.echo(f"{name:<18}{value}")
+        typer.echo(escaped(f"{name:<18}{value}"))
 
 
 @bundle.command()
@@ -83,7 +84,7 @@ def verify(
     checked = folder or default_bundle()
     faults = 0
     for check in checks(checked, trust_code=trust_code):
-        typer.echo(f"{check.result:<13}{check.name}: {check.detail}")
+        typer.echo(escaped(f"{check.result:<13}{check.name}: {check.detail}"))
         faults += check.result == "fault"
     if faults:
         raise ModelUnusable(f"{faults} of its checks failed", path=checked)

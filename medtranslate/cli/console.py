@@ -10,6 +10,7 @@ from types import TracebackType
 from medtranslate.cli.endings import headed, sentence
 from medtranslate.cli.progress import ProgressDisplay
 from medtranslate.conversion import Conversion, Observer
+from medtranslate.text import one_line
 
 
 class ConversionConsole(Observer):
@@ -47,12 +48,12 @@ class ConversionConsole(Observer):
 
     def progress(self, name: str, done: int, total: int) -> None:
         """Show progress."""
-        self._display.step(name, done, total)
+        self._display.step(one_line(name), done, total)
 
     def note(self, message: str) -> None:
         """Print a note."""
         if not self.quiet:
-            self._display.print(f"medtranslate: note: {message}")
+            self._display.print(f"medtranslate: note: {one_line(message)}")
 
     def show(self, one: Conversion) -> None:
         """Print a conversion that is done: its notes and one line; one line for a whole folder."""
@@ -102,7 +103,7 @@ class ConversionConsole(Observer):
         if self._results.isatty() and self._display.on_terminal:
             self._display.print(line)
         else:
-            print(line, file=self._results, flush=True)
+            print(one_line(line), file=self._results, flush=True)
 
 
 def summary(one: Conversion) -> str:

@@ -136,7 +136,7 @@ def convert(
         check_present(Path(inputs[0]))  # before what takes seconds to import
     from medtranslate.cli.console import ConversionConsole
     from medtranslate.conversion import ConversionOptions, convert_many
-    from medtranslate.report.record import as_json
+    from medtranslate.text import as_json
 
     options = ConversionOptions(
         to=to,

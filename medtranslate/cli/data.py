@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medtranslate.cli import options
+from medtranslate.text import as_json, escaped, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +67,7 @@ Contrast = Annotated[
     ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Take the modality as given, whatever it looks like.")
+    bool, typer.Option("--force", help="Take modality and units as given, whatever they look like.")
 ]
 
 
@@ -84,8 +85,6 @@ def check(
     workers: Workers = 2,
 ) -> None:
     """Find unreadable scans, the wrong modality and near copies before a day is lost on them."""
-    import json
-
     from rich.console import Console
 
     from medtranslate.files import whole_file
@@ -101,7 +100,7 @@ def check(
         findings.write_list(list_out, overwrite=overwrite)
     if report is not None:
         with whole_file(report, overwrite=overwrite) as temporary:
-            temporary.write_text(json.dumps(findings.as_dict(), indent=2), encoding="utf-8")
+            temporary.write_text(as_json(findings.as_dict()), encoding="utf-8")
 
 
 @data.command()
@@ -123,7 +122,7 @@ def prepare(
     prepared = _slices(folder, modality, include, recipes, cache, workers, trusted=force)
     prepared.save(output)
     line = f"{len(prepared.records)} scans, {len(prepared)} slices: {output}"
-    Console().print(line, highlight=False, soft_wrap=True)
+    Console().print(escaped(line), highlight=False, soft_wrap=True, markup=False)
 
 
 @data.command()
@@ -166,7 +165,7 @@ def pair(
         pairs = prepare_pairs(folder, RecipeBook.read(recipes), cache or default_cache(), progress)
     pairs.save(output)
     line = f"{len(pairs.ct.records)} pairs of scans, {len(pairs)} slices: {output}"
-    Console().print(line, highlight=False, soft_wrap=True)
+    Console().print(escaped(line), highlight=False, soft_wrap=True, markup=False)
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:
@@ -195,7 +194,8 @@ def render(
 
     wanted = _CONTRASTS[contrast] if contrast else None
     render_pairs(labels, output, count, seed, contrast=wanted, overwrite=overwrite)
-    Console().print(f"{count} pairs: {output}", highlight=False, soft_wrap=True)
+    line = f"{count} pairs: {output}"
+    Console().print(escaped(line), highlight=False, soft_wrap=True, markup=False)
 
 
 def _slices(
@@ -227,7 +227,7 @@ def _show(findings: Findings, console: Console) -> None:
     prepared = findings.prepared
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        console.print(one_line(text), highlight=False, soft_wrap=True, markup=False)
 
     empty = sum(record.empty for record in prepared.records)
     say(f"{prepared.modality}: {len(prepared.records)} scans, {len(prepared)} slices to train on")
@@ -239,6 +239,8 @@ def _show(findings: Findings, console: Console) -> None:
     if prepared.doubtful:
         shown = ", ".join(prepared.doubtful[:3])
         say(f"{len(prepared.doubtful)} look like the other modality, such as {shown}")
+    if foreign := prepared.foreign_units:
+        say(f"{len(foreign)} not in HU, such as {foreign[0].name}: {foreign[0].reason}")
     if findings.copies:
         repeats = sum(len(group) - 1 for group in findings.copies)
         shown = ", ".join(findings.copies[0][:3])

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import typer
 
 from medtranslate.errors import MedTranslateError, exit_code
+from medtranslate.text import escaped, one_line
 
 INTERRUPTED, TERMINATED = 130, 143
 _ENDINGS: dict[int, tuple[int, str]] = {
@@ -59,7 +60,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
             if type(error).__name__ == _NO_ARGUMENTS:  # its message is the help, of many lines
                 print(error.format_message(), file=sys.stderr, flush=True)
                 return int(error.exit_code)
-            complain(f"{' '.join(error.format_message().split())} (see --help)")
+            complain(f"{one_line(error.format_message())} (see --help)")
             return int(error.exit_code)
         except Exception as error:
             if signals.met:  # and made into this error by what it was raised in
@@ -71,14 +72,14 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
 def sentence(error: BaseException, *, verbose: bool = False) -> str:
     """Return what went wrong as one line, after the traceback where `verbose` asks for it."""
     if isinstance(error, MedTranslateError):
-        line = " ".join(str(error).split())
+        line = one_line(str(error))
     else:
-        message = " ".join(f"{type(error).__name__}: {error}".split())
+        message = one_line(f"{type(error).__name__}: {error}")
         hint = "" if verbose else "; run with --verbose for the traceback"
         line = f"unexpected error: {message}{hint}"
     if not verbose:
         return line
-    return "".join(traceback.format_exception(error)) + line
+    return escaped("".join(traceback.format_exception(error)), lines=True) + line
 
 
 def headed(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medtranslate.cli import options
+from medtranslate.text import escaped
 
 
 def _path(name: str, help: str, metavar: str = "FOLDER") -> object:
@@ -46,7 +47,7 @@ Lesions = Annotated[
         "--lesions", min=0, help="Slices per direction to put lesions of every kind into."
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Take the folders' modalities as given.")]
+Force = Annotated[bool, typer.Option("--force", help="Take modalities and units as given.")]
 Protocol = Annotated[
     str,
     options.choice(
@@ -114,4 +115,4 @@ def evaluate(
     show(evaluation, console)
     if output is not None:
         for path in write_report(evaluation, output, overwrite=overwrite):
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+            console.print(escaped(f"wrote {path}"), highlight=False, soft_wrap=True, markup=False)

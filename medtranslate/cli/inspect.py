@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from medtranslate.cli import options as shared
 from medtranslate.files import check_present
+from medtranslate.text import as_json, one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +49,7 @@ def inspect(
 
     seen = look(path)
     if json:
-        typer.echo(json_format.dumps(seen.as_builtins(), indent=2, ensure_ascii=False))
+        typer.echo(as_json(seen.as_builtins()), nl=False)
     elif not quiet:
         _show(seen)
     if seen.refusal is not None:
@@ -69,7 +69,8 @@ def _show(seen: Inspection) -> None:
         console.print(_several(seen))
         for finding in seen.findings:
             for fault in finding.faults:
-                console.print(f"{_name(finding, seen.path)}: {fault}", markup=False)
+                line = f"{_name(finding, seen.path)}: {fault}"
+                console.print(one_line(line), markup=False)
     else:
         console.print(_counted(seen.findings))
     if seen.folder_modality[1]:
@@ -105,7 +106,7 @@ def _one(finding: Finding, seen: Inspection) -> Table:
     rows["fault"] = finding.error
     for key, value in rows.items():
         if value:
-            table.add_row(key, escape(value))
+            table.add_row(key, escape(one_line(value)))
     return table
 
 
@@ -120,12 +121,12 @@ def _several(seen: Inspection) -> Table:
     for finding in seen.findings:
         table.add_row(
             str(numbers.get(finding.series, "")),
-            escape(_name(finding, seen.path)),
+            escape(one_line(_name(finding, seen.path))),
             finding.format,
             finding.modality,
             _by(finding.shape),
             _by(finding.spacing),
-            escape(finding.error),
+            escape(one_line(finding.error)),
         )
     return table
 
@@ -141,7 +142,7 @@ def _counted(findings: Sequence[Finding]) -> Table:
     most = kinds.most_common(_ROWS)
     rest = len(findings) - sum(count for _, count in most)
     for (format, modality, shape, error), count in most:
-        table.add_row(str(count), format, modality, shape, escape(error))
+        table.add_row(str(count), format, modality, shape, escape(one_line(error)))
     if rest:
         table.add_row(str(rest), "others")
     return table

@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from medtranslate.text import escaped
+
 
 class ProgressLines:
     """Log progress as lines.
@@ -98,4 +100,5 @@ class ProgressDisplay:
     def print(self, text: str) -> None:
         """Print a line on stderr, above the bar."""
         # Rich breaks what is printed past it at the width of the terminal; a line stays a line.
-        self._bars.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        line = escaped(text, lines=True)
+        self._bars.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -10,6 +10,7 @@ import typer
 
 from medtranslate.cli import options
 from medtranslate.device import ALIASES
+from medtranslate.text import escaped
 
 
 def _print_config(wanted: bool) -> None:
@@ -117,7 +118,7 @@ InitFrom = Annotated[
 Name = Annotated[str, typer.Option(help="Name of the bundle.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that exists.")]
-Force = Annotated[bool, typer.Option("--force", help="Take the folders' modalities as given.")]
+Force = Annotated[bool, typer.Option("--force", help="Take modalities and units as given.")]
 
 
 def train(
@@ -211,4 +212,4 @@ def _report(outcome: Any, console: Any) -> None:
             f"stopped at step {outcome.step} of {outcome.steps} ({outcome.stopped}); "
             "the same command with --resume goes on"
         )
-    console.print(line, highlight=False, soft_wrap=True)
+    console.print(escaped(line), highlight=False, soft_wrap=True, markup=False)

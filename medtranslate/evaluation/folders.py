@@ -15,10 +15,9 @@ from medtranslate.evaluation.features import FeatureExtractor
 from medtranslate.evaluation.inception import find_weights
 from medtranslate.evaluation.protocol import MODALITIES, PROTOCOLS, Modality
 from medtranslate.evaluation.results import Evaluation, RealData
-from medtranslate.evaluation.scans import Sizing, sizing_of
+from medtranslate.evaluation.scans import Sizing, kind_of, sizing_of
 from medtranslate.evaluation.slices import SliceSet, check_modality
 from medtranslate.files import cache_folder
-from medtranslate.imaging.scans import find_scans
 from medtranslate.translation import Translator
 
 
@@ -51,7 +50,7 @@ class FolderEvaluation:
         Folder for the features of real images and converted weights; `cache_folder` where left
         out.
     trust_modality : bool
-        Take the folders' modalities as given, without looking at the images.
+        Take the folders' modalities and units as given, without looking at the images.
     """
 
     bundles: Sequence[str | Path]
@@ -89,7 +88,8 @@ class FolderEvaluation:
         sizing = sizing_of(
             replace(PROTOCOLS[self.protocol], include=tuple(Path(each) for each in self.include)),
             [translator.bundle for translator in translators],
-            kind=find_scans(self.ct).kind or "image",
+            kind=self._kind(),
+            trusted=self.trust_modality,
         )
         data = self._data(sizing)
         cache = Path(self.cache) if self.cache else cache_folder()
@@ -112,6 +112,19 @@ class FolderEvaluation:
         before = {"reading and loading": perf_counter() - start}
         found = evaluator.run()
         return replace(found, seconds={**before, **found.seconds})
+
+    def _kind(self) -> str:
+        """Return what the folders hold, without looking at voxels."""
+        protocol = PROTOCOLS[self.protocol]
+        protocol = replace(protocol, include=tuple(Path(each) for each in self.include))
+        folders: dict[Path, Sequence[str] | None] = {}
+        for modality in MODALITIES:
+            folder = Path(self.ct if modality == "ct" else self.mri)
+            folders[folder] = protocol.test_names(folder, modality)
+            reference = self.ct_reference if modality == "ct" else self.mri_reference
+            if reference is not None:
+                folders[Path(reference)] = protocol.names(Path(reference), modality)
+        return kind_of(folders)
 
     def _data(self, sizing: Sizing) -> RealData:
         protocol, ct_folder, mri_folder = sizing.named(), Path(self.ct), Path(self.mri)

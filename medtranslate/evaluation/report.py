@@ -15,6 +15,7 @@ from medtranslate.evaluation.page import page
 from medtranslate.evaluation.paired import PairedErrors
 from medtranslate.evaluation.results import Evaluation
 from medtranslate.files import whole_folder
+from medtranslate.text import plain
 
 EVERYTHING = "evaluation.json"
 CASES = "cases.csv"
@@ -40,7 +41,7 @@ def write_report(
     folder = Path(folder)
     check_report_folder(folder, overwrite=overwrite)
     with whole_folder(folder, overwrite=overwrite) as partial:
-        text = json.dumps(as_json(evaluation), indent=2, allow_nan=False)
+        text = json.dumps(plain(as_json(evaluation)), indent=2, allow_nan=False)
         (partial / EVERYTHING).write_text(text + "\n", encoding="utf-8")
         _write_cases(evaluation, partial / CASES)
         if any(row.lesions for row in evaluation.directions):
@@ -101,7 +102,7 @@ def _plain(value: Any) -> Any:
 
 def _write_cases(evaluation: Evaluation, path: Path) -> None:
     measures = [field.name for field in fields(PairedErrors)]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         rows = csv.writer(file)
         header = ["model", "version", "source", "target", "name", "case", "cycle_error", "unit"]
         rows.writerow([*header, *measures])
@@ -117,7 +118,7 @@ def _write_cases(evaluation: Evaluation, path: Path) -> None:
 
 def _write_lesions(evaluation: Evaluation, path: Path) -> None:
     measures = [field.name for field in fields(LesionResult)]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         rows = csv.writer(file)
         rows.writerow(["model", "version", "source", "target", *measures, "reconstruction"])
         for row in evaluation.directions:

@@ -254,8 +254,8 @@ class RealData:
             if len(each) < FEW
         ]
         left_out = [
-            f"{len(each.left_out)} {each.modality.upper()} scan(s) of {each.folder} are left out, "
-            f"because the model's recipe refuses them; the first: {each.left_out[0]}"
+            f"{len(each.left_out)} {each.modality.upper()} scan(s) of {each.folder} are left out; "
+            f"the first: {each.left_out[0]}"
             for each in (self.ct, self.mri, self.ct_reference, self.mri_reference)
             if each is not None and each.left_out
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +33,8 @@ from medtranslate.evaluation.slices import (
     to_eight_bit,
 )
 from medtranslate.imaging import read
-from medtranslate.imaging.scans import FoundScan, find_scans, without_suffix
+from medtranslate.imaging.guess_modality import not_hounsfield
+from medtranslate.imaging.scans import FileList, FoundScan, find_scans, without_suffix
 from medtranslate.transforms import ImageFrame, Prepared, Recipe, prepare_pair
 
 TAGS: dict[Modality, str] = {"ct": "CT", "mri": "MR"}
@@ -49,13 +50,19 @@ class Found:
 
 
 def read_scans(
-    folder: Path, modality: Modality, recipe: Recipe, names: Sequence[str] | None = None
+    folder: Path,
+    modality: Modality,
+    recipe: Recipe,
+    names: Sequence[str] | None = None,
+    *,
+    trusted: bool = False,
 ) -> SliceSet:
     """Read a folder of images or of volumes as slices, by the recipe of their kind.
 
-    Slices without a head are left out, and so are scans that `convert` would refuse, such as
-    images with colored marks (`SliceSet.left_out` names them). Names of a volume's slices end in
-    ``#`` and their number.
+    Slices without a head are left out, and so are 2D images beside volumes, CT volumes whose values
+    cannot be HU (unless `trusted`), and scans that `convert` would refuse, such as images with
+    colored marks (`SliceSet.left_out` names them all). Names of a volume's slices end in ``#`` and
+    their number.
 
     Raises
     ------
@@ -67,8 +74,9 @@ def read_scans(
         A scan that cannot be read, by name.
     """
     collected = _Collected(folder, modality, recipe)
-    scans = scans_of(folder, modality, names)
-    made = _ahead(lambda scan: recipe.prepare(_image(scan, modality)), scans)
+    scans, skipped = _found(folder, modality, names)
+    collected.left_out.extend(skipped)
+    made = _ahead(lambda scan: recipe.prepare(_image(scan, modality, trusted=trusted)), scans)
     for scan, prepared in zip(scans, made, strict=True):
         try:
             found = prepared()
@@ -104,6 +112,8 @@ def read_scan_pairs(
     mri_recipe: Recipe,
     ct_names: Sequence[str] | None = None,
     mri_names: Sequence[str] | None = None,
+    *,
+    trusted: bool = False,
 ) -> tuple[SliceSet, SliceSet]:
     """Read pairs of scans as slices on one grid: the CT's place and head hold for both.
 
@@ -113,9 +123,13 @@ def read_scan_pairs(
     ------
     EvaluationFailed
         A scan has no partner of the same name, or its partner lies on another grid.
+    Unsupported
+        The values of a CT volume cannot be HU, and it is not `trusted`.
     """
-    ct_scans = {scan.name: scan for scan in scans_of(ct_folder, "ct", ct_names)}
-    mri_scans = {scan.name: scan for scan in scans_of(mri_folder, "mri", mri_names)}
+    ct_found, ct_skipped = _found(ct_folder, "ct", ct_names)
+    mri_found, mri_skipped = _found(mri_folder, "mri", mri_names)
+    ct_scans = {scan.name: scan for scan in ct_found}
+    mri_scans = {scan.name: scan for scan in mri_found}
     alone = sorted(set(ct_scans) ^ set(mri_scans))
     if alone:
         raise EvaluationFailed(
@@ -125,8 +139,10 @@ def read_scan_pairs(
         )
     ct_side = _Collected(ct_folder, "ct", ct_recipe)
     mri_side = _Collected(mri_folder, "mri", mri_recipe)
+    ct_side.left_out.extend(ct_skipped)
+    mri_side.left_out.extend(mri_skipped)
     for name, scan in ct_scans.items():
-        ct, mri = _image(scan, "ct"), _image(mri_scans[name], "mri")
+        ct, mri = _image(scan, "ct", trusted=trusted), _image(mri_scans[name], "mri")
         try:
             prepared, mri_slices = prepare_pair(ct, mri, ct_recipe, mri_recipe)
         except Unsupported as error:
@@ -140,10 +156,17 @@ def read_scan_pairs(
 
 def scans_of(folder: Path, modality: Modality, names: Sequence[str] | None) -> list[Found]:
     """List the scans of a folder by name, or those named (`medtranslate.imaging.find_scans`)."""
+    return _found(folder, modality, names)[0]
+
+
+def _found(
+    folder: Path, modality: Modality, names: Sequence[str] | None
+) -> tuple[list[Found], tuple[str, ...]]:
+    """Return the scans of a folder, and what is left out of it, each with the reason."""
     if not folder.is_dir():
         raise InputMissing("no such folder of scans", path=folder)
     if names is not None:
-        return [Found(without_suffix(name), folder / name) for name in sorted(names)]
+        return [Found(without_suffix(name), folder / name) for name in sorted(names)], ()
     found = find_scans(folder)
     for scan in found.unreadable:
         raise Unreadable(scan.error, path=scan.path)
@@ -155,7 +178,8 @@ def scans_of(folder: Path, modality: Modality, names: Sequence[str] | None) -> l
     if not found.scans:
         raise EvaluationFailed("holds no scans", path=folder)
     scans = (Found(_case(folder, scan), scan.path, scan.series) for scan in found.scans)
-    return sorted(scans, key=lambda scan: scan.name)
+    left_out = tuple(f"{each.name}: {each.reason}" for each in found.left_out)
+    return sorted(scans, key=lambda scan: scan.name), left_out
 
 
 def _case(folder: Path, scan: FoundScan) -> str:
@@ -163,8 +187,14 @@ def _case(folder: Path, scan: FoundScan) -> str:
     return without_suffix(inside) or scan.series
 
 
-def _image(scan: Found, modality: Modality) -> MetaTensor:
-    return read(scan.path, modality=TAGS[modality], series=scan.series)
+def _image(scan: Found, modality: Modality, *, trusted: bool = False) -> MetaTensor:
+    image = read(scan.path, modality=TAGS[modality], series=scan.series)
+    if not trusted and modality == "ct" and image.meta["source"]["kind"] == "volume":
+        fault = not_hounsfield(image.as_tensor()[0].numpy())
+        if fault:
+            remedy = "convert the values to HU, or --force if they are"
+            raise Unsupported(f"not in HU: {fault}", path=scan.path, remedy=remedy)
+    return image
 
 
 @dataclass(frozen=True)
@@ -254,17 +284,20 @@ class RecipeSizing:
     protocol: Protocol
     ct: Recipe
     mri: Recipe
+    trusted: bool = False
 
     def read(self, folder: Path, modality: Modality, names: Names) -> SliceSet:
         """Read one folder, or what is named of it."""
         recipe = self.ct if modality == "ct" else self.mri
-        return read_scans(folder, modality, recipe, names)
+        return read_scans(folder, modality, recipe, names, trusted=self.trusted)
 
     def read_pairs(
         self, ct: Path, mri: Path, ct_names: Names, mri_names: Names
     ) -> tuple[SliceSet, SliceSet]:
         """Read two folders; the CT's place holds for both."""
-        return read_scan_pairs(ct, mri, self.ct, self.mri, ct_names, mri_names)
+        return read_scan_pairs(
+            ct, mri, self.ct, self.mri, ct_names, mri_names, trusted=self.trusted
+        )
 
     def named(self) -> Protocol:
         """Return the protocol with the recipes as its sizing."""
@@ -275,7 +308,31 @@ class RecipeSizing:
 _PLURAL = {"image": "2D images", "volume": "volumes"}
 
 
-def sizing_of(protocol: Protocol, bundles: Sequence[Bundle], *, kind: str) -> Sizing:
+def kind_of(folders: Mapping[Path, Names]) -> str:
+    """Return ``"image"`` or ``"volume"``: what all of the folders hold, or what is named of them.
+
+    Raises
+    ------
+    EvaluationFailed
+        One folder holds 2D images and another one volumes: their values do not compare.
+    """
+    kinds: dict[str, Path] = {}
+    for folder, names in folders.items():
+        inside = () if names is None else (f"{folder.resolve().name}/{name}" for name in names)
+        if kind := find_scans(folder, FileList(tuple(inside))).kind:
+            kinds.setdefault(kind, folder)
+    if len(kinds) > 1:
+        raise EvaluationFailed(
+            f"holds 2D images, but {kinds['volume']} holds volumes",
+            path=kinds["image"],
+            remedy="evaluate 2D images and volumes apart",
+        )
+    return next(iter(kinds), "image")
+
+
+def sizing_of(
+    protocol: Protocol, bundles: Sequence[Bundle], *, kind: str, trusted: bool = False
+) -> Sizing:
     """Choose how to read for these models.
 
     Raises
@@ -297,7 +354,7 @@ def sizing_of(protocol: Protocol, bundles: Sequence[Bundle], *, kind: str) -> Si
     ct, mri = recipes["ct"][0], recipes["mri"][0]
     if kind == "image" and takes_whole_images(ct) and takes_whole_images(mri):
         return PaperSizing(protocol)
-    return RecipeSizing(protocol, ct, mri)
+    return RecipeSizing(protocol, ct, mri, trusted)
 
 
 def takes_whole_images(recipe: Recipe) -> bool:

@@ -21,7 +21,7 @@ from medtranslate.errors import (
 )
 from medtranslate.evaluation.protocol import Modality
 from medtranslate.imaging.image2d import SUFFIXES
-from medtranslate.imaging.scans import find_scans
+from medtranslate.imaging.scans import FolderScans, find_scans
 from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
 
 
@@ -144,8 +144,11 @@ def read_slices(folder: Path, modality: Modality, names: Sequence[str] | None = 
     """
     if not folder.is_dir():
         raise InputMissing("no such folder of images", path=folder)
+    left_out: tuple[str, ...] = ()
     if names is None:
-        names = images_in(folder)
+        found = find_scans(folder)
+        names = _images(folder, found)
+        left_out = tuple(f"{scan.name}: is labeled as synthetic" for scan in found.synthetic)
     names = sorted(names)
     if not names:
         raise EvaluationFailed("holds no 2D images (PNG, JPEG or TIFF)", path=folder)
@@ -156,12 +159,16 @@ def read_slices(folder: Path, modality: Modality, names: Sequence[str] | None = 
         np.stack([fit_to_grid(image) for image in images]),
         sizes=tuple((image.height, image.width) for image in images),
         folder=str(folder),
+        left_out=left_out,
     )
 
 
 def images_in(folder: Path) -> list[str]:
     """Return the 2D images of a folder (`find_scans`) as paths in it, damaged ones included."""
-    found = find_scans(folder)
+    return _images(folder, find_scans(folder))
+
+
+def _images(folder: Path, found: FolderScans) -> list[str]:
     files = [scan.path for scan in found.scans if scan.kind == "image"]
     damaged = [scan.path for scan in found.unreadable if scan.path.suffix.lower() in SUFFIXES]
     return [path.relative_to(folder).as_posix() for path in (*files, *damaged)]

@@ -13,6 +13,7 @@ from medtranslate.evaluation.lesions.results import LesionGroup
 from medtranslate.evaluation.paired import Interval
 from medtranslate.evaluation.results import DirectionResult, Evaluation
 from medtranslate.evaluation.slices import FEW
+from medtranslate.text import one_line
 
 NOTHING = "–"
 NARROWEST = 150
@@ -50,7 +51,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
     for grid in grids(evaluation):
         console.print(_table(grid))
     for warning in evaluation.warnings:
-        console.print(f"Note: {warning}", style="yellow", highlight=False)
+        console.print(one_line(f"Note: {warning}"), style="yellow", highlight=False, markup=False)
 
 
 def _table(grid: Grid) -> Table:

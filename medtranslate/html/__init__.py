@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from medtranslate.text import escaped
+
 __all__ = ["figure_uri", "image_uri", "png_uri", "render"]
 
 _ENVIRONMENT = Environment(
@@ -25,6 +27,7 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
+    finalize=lambda value: escaped(value, lines=True) if type(value) is str else value,
 )
 
 

@@ -10,7 +10,6 @@ import errno
 import os
 import re
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from medtranslate.errors import (
     Unsupported,
     UntrustedInput,
 )
+from medtranslate.files import temporary_folder
 
 SUFFIX = ".zip"
 
@@ -91,8 +91,7 @@ def unpacked(path: str | Path, limits: Limits = LIMITS) -> Iterator[Path]:
         The temporary folder is full.
     """
     path = Path(path)
-    with tempfile.TemporaryDirectory(prefix="medtranslate-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         _unpack(path, folder, limits)
         try:
             yield folder

@@ -17,6 +17,12 @@ AIR_HU = -900.0
 LEAST_AIR = 0.01
 """Share of air voxels from which a volume in HU shows itself; a head is surrounded by air."""
 
+_NO_AIR = -300.0
+"""HU above which neither air nor lung nor most padding lies."""
+
+_TISSUE = (-100.0, 150.0)
+"""HU between which the median of skin, brain and bone lies in any window on a head."""
+
 _SURE = 0.8
 """Probability from which the modality of a 2D image counts as guessed."""
 
@@ -78,6 +84,44 @@ def guess_volume(voxels: np.ndarray) -> tuple[str, str]:
         modality, basis = guess_image_2d(voxels[..., voxels.shape[2] // 2])
         return (modality, basis) if modality == "MR" else ("", basis)
     return "MR", f"guess: no value is negative and they reach {high:g}, as MR signal does"
+
+
+def not_hounsfield(voxels: np.ndarray) -> str:
+    """Say why the values of a CT volume of a head cannot be HU; nothing where they may be.
+
+    In HU air is -1000, so that at least 1 % of the voxels lie at or below -900, and the median of
+    all else (skin, brain and bone) is near 35. Neither holds for a CT whose intercept was not
+    applied or was applied twice, that was scaled to 0..1 or 0..255, or clipped at 0.
+
+    Parameters
+    ----------
+    voxels : numpy.ndarray
+        Float32 of shape (X, Y, Z), in the units of the file.
+
+    Returns
+    -------
+    str
+        The reason, without a full stop.
+
+    Examples
+    --------
+    >>> not_hounsfield(np.linspace(0, 1, 1000, dtype=np.float32).reshape(10, 10, 10))
+    'no voxel has the -1000 HU of air, values are from 0 to 1'
+    """
+    step = max(1, round((voxels.size / 2e6) ** (1 / 3)))
+    sample = voxels[::step, ::step, ::step]
+    low, high = float(sample.min()), float(sample.max())
+    if float(np.mean(sample <= AIR_HU)) < LEAST_AIR:
+        if _stored_with_offset(sample):
+            return "tissue lies near 1024, so the intercept of -1024 was not applied"
+        return f"no voxel has the -1000 HU of air, values are from {low:g} to {high:g}"
+    tissue = sample[sample > _NO_AIR]
+    if tissue.size < LEAST_AIR * sample.size:
+        return f"hardly a voxel lies above {_NO_AIR:g}, values are from {low:g} to {high:g}"
+    median = float(np.median(tissue))
+    if not _TISSUE[0] <= median <= _TISSUE[1]:
+        return f"what is no air lies about {median:g}, where skin, brain and bone are about 35 HU"
+    return ""
 
 
 def guess_image_2d(gray: np.ndarray) -> tuple[str, str]:

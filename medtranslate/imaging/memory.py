@@ -6,7 +6,6 @@ Each is read as if it came from a file: the same checks, the same voxels and the
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -21,6 +20,7 @@ from monai.data import MetaTensor
 from numpy.typing import ArrayLike
 
 from medtranslate.errors import InvalidOption, MedTranslateError, Unsupported
+from medtranslate.files import temporary_folder
 from medtranslate.imaging import dicom, nifti
 from medtranslate.imaging.base import settled, to_float32, to_integers
 from medtranslate.imaging.guess_modality import guess_volume, labeled
@@ -158,8 +158,7 @@ def _volume(
 
 def _from_datasets(datasets: Sequence[pydicom.Dataset], modality: str) -> MetaTensor:
     """Read a series as from its files, which it is written to for as long as that takes."""
-    with tempfile.TemporaryDirectory(prefix="medtranslate-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         origins: dict[str, str] = {}
         for number, dataset in enumerate(datasets):
             path = folder / f"{number:06}.dcm"

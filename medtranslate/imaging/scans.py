@@ -31,7 +31,9 @@ from medtranslate.errors import (
     WrongModality,
 )
 from medtranslate.imaging.base import Finding
+from medtranslate.imaging.dicom.read.files import walk
 from medtranslate.imaging.io import read
+from medtranslate.imaging.itk import companion
 from medtranslate.imaging.survey import SUFFIXES, survey
 
 IN_ZIP = "!/"
@@ -71,8 +73,10 @@ class FileList:
         lines: list[str] = []
         for path in paths:
             try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
+                text = path.read_text(encoding="utf-8", errors="surrogateescape")
+                if "\0" in text:
+                    raise UnicodeError
+            except (OSError, UnicodeError) as error:
                 raise InputMissing("not readable as a list of files", path=path) from error
             stripped = (line.strip() for line in text.splitlines())
             lines.extend(line for line in stripped if line and not line.startswith("#"))
@@ -177,13 +181,17 @@ class FoundScan:
         return self.finding.format == "dicom" and IN_ZIP not in self.finding.path
 
     def digest(self) -> str:
-        """Return the SHA-256 of what the scan's files hold (for a series: all of its folder)."""
-        files = [self.path] if self.path.is_file() else sorted(self.path.rglob("*"))
+        """Return the SHA-256 of what the scan's files hold.
+
+        Of a series that is all that its folder holds, of a header the file beside it, too.
+        """
+        files = list(walk(self.path)) if self.path.is_dir() else [self.path]
+        if self.path.suffix.lower() in (".mhd", ".nhdr"):
+            files.append(companion(self.path) or self.path)
         total = hashlib.sha256(self.series.encode())
         for file in files:
-            if file.is_file():
-                with file.open("rb") as opened:
-                    total.update(hashlib.file_digest(opened, "sha256").digest())
+            with file.open("rb") as opened:
+                total.update(hashlib.file_digest(opened, "sha256").digest())
         return total.hexdigest()
 
 

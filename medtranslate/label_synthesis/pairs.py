@@ -29,6 +29,7 @@ from medtranslate.label_synthesis.render import (
     render_mr,
 )
 from medtranslate.label_synthesis.tissues import TissueTable
+from medtranslate.text import escaped
 
 _INTRACRANIAL: tuple[str, ...] = (
     *BRAIN,
@@ -410,7 +411,8 @@ def render_pairs(
                 pair = renderer.render(1, seed + index, contrast)
                 name = f"{index:05d}.png"
                 _write(pair, folder, name)
-                known = [pair.contrasts[0], " ".join(pair.lesions[0]), Path(pair.sources[0]).name]
+                known = [pair.contrasts[0], " ".join(pair.lesions[0])]
+                known.append(escaped(Path(pair.sources[0]).name))
                 rows.writerow([name, *known, seed + index])
                 progress(index + 1, count)
     return output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,14 +16,14 @@ from medtranslate.bundle.load import MODEL_FILE
 from medtranslate.bundle.metadata import Facts
 from medtranslate.bundle.save import (
     DOMAIN_FILE,
+    check_name,
     content_of,
     facts_of,
-    new_folder,
     refresh,
     write_texts,
 )
 from medtranslate.errors import InputMissing, TrainingFailed
-from medtranslate.files import whole_folder
+from medtranslate.files import temporary_folder, whole_folder
 from medtranslate.packaging.calibrate import calibrate_from_run
 from medtranslate.packaging.reference import write_reference
 from medtranslate.packaging.zoo import LICENSE_FILE, add_zoo_files
@@ -56,6 +55,10 @@ class RunPackager:
     name: str = "trained"
     version: str = "1.0.0"
 
+    def __post_init__(self) -> None:
+        check_name(self.name, "name")
+        check_name(self.version, "version")
+
     def __call__(self, run: RunFolder, data: Data) -> None:
         """Write ``RUN/bundle``.
 
@@ -67,13 +70,12 @@ class RunPackager:
         if run.bundle.exists():
             return
         seed = Checkpoint.load(run.last).about["settings"]["seed"]
-        numbers = calibrate_from_run(data, seed)
-        export(run, run.bundle, self.name, self.version)
-        if numbers is not None:
-            attach_domain(run.bundle, numbers)
+        export(run, run.bundle, self.name, self.version, domain=calibrate_from_run(data, seed))
 
 
-def export(run: RunFolder, folder: Path, name: str, version: str) -> Path:
+def export(
+    run: RunFolder, folder: Path, name: str, version: str, *, domain: bytes | None = None
+) -> Path:
     """Write a run's result as a bundle: its best checkpoint where it was validated, else its last.
 
     The averaged generators go in, where the settings have averages, with both discriminators, so
@@ -84,9 +86,11 @@ def export(run: RunFolder, folder: Path, name: str, version: str) -> Path:
     run : RunFolder
         Finished or not.
     folder : path
-        Must not exist.
+        Must not exist, or be empty.
     name, version : str
         Of the model.
+    domain : bytes, optional
+        Numbers of its domain check (`calibrate_from_run`).
 
     Returns
     -------
@@ -103,11 +107,17 @@ def export(run: RunFolder, folder: Path, name: str, version: str) -> Path:
     path = run.best if run.best.is_file() else run.last
     if not path.is_file():
         raise TrainingFailed("this run has saved no checkpoint yet", path=run.folder)
-    return export_checkpoint(path, folder, name, version)
+    return export_checkpoint(path, folder, name, version, domain=domain)
 
 
 def export_checkpoint(
-    path: Path, folder: Path, name: str, version: str, facts: Facts | None = None
+    path: Path,
+    folder: Path,
+    name: str,
+    version: str,
+    facts: Facts | None = None,
+    *,
+    domain: bytes | None = None,
 ) -> Path:
     """Write a checkpoint as a bundle, as `export` does.
 
@@ -119,6 +129,8 @@ def export_checkpoint(
         As `export`.
     facts : Facts, optional
         What the metadata say in words; how it was trained is added.
+    domain : bytes, optional
+        As `export`.
 
     Returns
     -------
@@ -140,10 +152,17 @@ def export_checkpoint(
     load_weights(models.discriminators, checkpoint.part("discriminators"), path)
     specs = {side: generator_config(settings) for side in models.averages}
     networks = Networks(specs, dict(models.averages.items()), dict(models.discriminators.items()))
-    with tempfile.TemporaryDirectory() as made:
+
+    def finish(whole: Path) -> None:
+        if checkpoint.about["recipes"]:  # of slices made in memory there are none to translate by
+            write_reference(whole)
+        if domain is not None:
+            attach_domain(whole, domain)
+
+    with temporary_folder() as made:
         recipes = []
         for recipe, text in checkpoint.about["recipes"].items():
-            recipes.append(Path(made) / f"{recipe}.yaml")
+            recipes.append(made / f"{recipe}.yaml")
             recipes[-1].write_text(text, encoding="utf-8")
         return save_bundle(
             folder,
@@ -152,8 +171,7 @@ def export_checkpoint(
             name=name,
             version=version,
             facts=replace(facts or Facts(), training=training_facts(checkpoint)),
-            # Slices made in memory have no recipes, and nothing can be translated without.
-            finish=write_reference if recipes else lambda folder: None,
+            finish=finish,
         )
 
 
@@ -199,6 +217,10 @@ class ExportOptions:
     license: Path | None = None
     zoo: bool = False
 
+    def __post_init__(self) -> None:
+        check_name(self.name, "name")
+        check_name(self.version, "version")
+
 
 def export_bundle(source: Path, folder: Path, options: ExportOptions) -> list[Path]:
     """Write a bundle from a run, a checkpoint or another bundle.
@@ -208,7 +230,7 @@ def export_bundle(source: Path, folder: Path, options: ExportOptions) -> list[Pa
     source : path
         A run's folder, a checkpoint file or a bundle's folder.
     folder : path
-        Must not exist.
+        Must not exist, or be empty.
     options : ExportOptions
 
     Returns
@@ -224,8 +246,7 @@ def export_bundle(source: Path, folder: Path, options: ExportOptions) -> list[Pa
         See `save_bundle`; nothing is left behind.
     """
     large: list[Path] = []
-
-    def fill(whole: Path) -> None:
+    with whole_folder(folder, parents=True) as whole:
         _write_bundle(source, whole, options)
         if options.to:
             _serve(whole, options.to)
@@ -235,8 +256,6 @@ def export_bundle(source: Path, folder: Path, options: ExportOptions) -> list[Pa
         if options.zoo:
             shutil.rmtree(whole / "discriminators", ignore_errors=True)
             large.extend(add_zoo_files(whole))
-
-    new_folder(folder, fill)
     return large
 
 
@@ -284,9 +303,10 @@ def refresh_bundle(
 
 def _take_weights(folder: Path, source: Path, name: str, version: str) -> list[str]:
     facts, numbers = facts_of(folder), _read_domain_check(folder)
-    with tempfile.TemporaryDirectory() as made:
-        new = Path(made) / "bundle"
-        new_folder(new, lambda whole: _write_bundle(source, whole, ExportOptions(name, version)))
+    with temporary_folder() as made:
+        new = made / "bundle"
+        new.mkdir()
+        _write_bundle(source, new, ExportOptions(name, version))
         for part in _OF_THE_WEIGHTS:
             shutil.rmtree(folder / part, ignore_errors=True)
             if (new / part).is_dir():
@@ -314,7 +334,7 @@ def _write_bundle(source: Path, whole: Path, options: ExportOptions) -> None:
     write = _writer(source)
     if write is None:
         Bundle.load(source)  # refuses what is no bundle before anything is copied
-        shutil.copytree(source, whole, ignore=_NOT_COPIED)
+        shutil.copytree(source, whole, ignore=_NOT_COPIED, dirs_exist_ok=True)
         content = content_of(whole)
         content |= {"name": options.name} if options.name else {}
         write_texts(whole, {MODEL_FILE: yaml.safe_dump(content, sort_keys=False)})
@@ -337,10 +357,8 @@ def _writer(source: Path) -> Callable[[Path, str, str], Path] | None:
 
 
 def _export_run(run: RunFolder, whole: Path, name: str, version: str) -> Path:
-    export(run, whole, name, version)
-    if numbers := _read_domain_check(run.bundle):  # calibrated when the training ended
-        attach_domain(whole, numbers)
-    return whole
+    numbers = _read_domain_check(run.bundle)  # calibrated when the training ended
+    return export(run, whole, name, version, domain=numbers or None)
 
 
 def _serve(folder: Path, to: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from medtranslate.bundle import Bundle
 from medtranslate.bundle.metadata import SIDE, check_metadata
 from medtranslate.bundle.save import REFERENCE_FILE, content_of, foreign_workflows
 from medtranslate.errors import MedTranslateError, ModelUnusable
+from medtranslate.files import temporary_folder
 from medtranslate.imaging import read, write
 from medtranslate.modality import Modality
 from medtranslate.packaging.reference import (
@@ -162,8 +162,8 @@ def check_workflow(bundle: Bundle) -> Comparison:
     """
     to = next(iter(bundle.generators))
     modality = Modality.parse(to).other
-    with tempfile.TemporaryDirectory() as made:
-        source, results = Path(made) / "phantom.nii.gz", Path(made) / "results"
+    with temporary_folder() as made:
+        source, results = made / "phantom.nii.gz", made / "results"
         write(phantom_scan(modality, "volume"), source)
         ours = reference_translator(bundle).translate(source, to=to, modality=modality, check=False)
         run_inference(bundle.folder, source, results, to)

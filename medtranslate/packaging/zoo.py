@@ -7,6 +7,7 @@ is beside it under its own name. The bundle itself still runs from the safetenso
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -45,7 +46,9 @@ def add_zoo_files(folder: Path) -> list[Path]:
         )
     bundle = Bundle.load(folder)
     for to, path in state_dicts(folder).items():
-        torch.save(bundle.generator(to).network.state_dict(), path)
+        content = io.BytesIO()  # torch.save to a file does not say that the disk is full
+        torch.save(bundle.generator(to).network.state_dict(), content)
+        path.write_bytes(content.getbuffer())
     files = (path for path in folder.rglob("*") if path.is_file())
     return [path.relative_to(folder) for path in files if path.stat().st_size > LARGEST_FILE]
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from medtranslate.files import whole_file
+from medtranslate.text import one_line
 
 SIDE = 240
 """Pixels of the longer side of a slice in the preview."""
@@ -143,7 +144,7 @@ def draw(shown: Sequence[Panel], label: str) -> Image.Image:
 def _draw_panel(
     canvas: Image.Image, pen: ImageDraw.ImageDraw, panel: Panel, x: int, y: int
 ) -> None:
-    _fit(pen, (x, y), panel.caption, 12, _GRAY, 2 * SIDE)
+    _fit(pen, (x, y), one_line(panel.caption), 12, _GRAY, 2 * SIDE)
     y += _CAPTION
     named = ((panel.source, panel.source_name, _GRAY), (panel.result, panel.result_name, _AMBER))
     for number, (pixels, name, color) in enumerate(named):

@@ -19,6 +19,7 @@ from nibabel import orientations
 from medtranslate.errors import MedTranslateError
 from medtranslate.files import file_hash, whole_file
 from medtranslate.report.model import SCHEMA, ConversionReport
+from medtranslate.text import as_json, plain
 from medtranslate.transforms import Recipe
 from medtranslate.translation import Translator
 
@@ -66,7 +67,7 @@ def report(
         "exit_code": exit_code,
         "conversions": conversions,
     }
-    checked = ConversionReport.model_validate(content)
+    checked = ConversionReport.model_validate(plain(content))
     return checked.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
@@ -140,11 +141,6 @@ def write_report(content: Mapping[str, Any], path: Path, *, overwrite: bool = Fa
     """
     with whole_file(path, overwrite=overwrite) as temporary:
         temporary.write_text(as_json(content), encoding="utf-8")
-
-
-def as_json(content: Mapping[str, Any]) -> str:
-    """Return a report as JSON text."""
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def hashes(paths: Iterable[Path]) -> list[dict[str, str]]:

@@ -39,9 +39,10 @@ class Findings:
 
     @property
     def clean(self) -> list[str]:
-        """Names to train on: readable, of the right look, one of each group, not shared."""
+        """Names to train on: readable, in HU, of the right look, one of each group, not shared."""
         repeats = {name for group in self.copies for name in group[1:]}
-        bad = repeats | set(self.prepared.doubtful) | set(self.shared)
+        foreign = {each.name for each in self.prepared.foreign_units}
+        bad = repeats | set(self.prepared.doubtful) | set(self.shared) | foreign
         return [r.name for r in self.prepared.records if r.name not in bad]
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,6 +54,7 @@ class Findings:
             "empty_slices_left_out": sum(r.empty for r in self.prepared.records),
             "left_out": {each.name: each.reason for each in self.prepared.left_out},
             "look_like_the_other_modality": list(self.prepared.doubtful),
+            "not_in_hu": {each.name: each.reason for each in self.prepared.foreign_units},
             "near_copies": self.copies,
             "shared_with_the_other_folder": self.shared,
             "clean": self.clean,
@@ -61,7 +63,8 @@ class Findings:
     def write_list(self, path: Path, *, overwrite: bool = False) -> None:
         """Write the clean names as a list for ``--include``."""
         with whole_file(path, overwrite=overwrite) as temporary:
-            temporary.write_text("\n".join([*self.clean, ""]), encoding="utf-8")
+            text = "\n".join([*self.clean, ""])
+            temporary.write_bytes(text.encode("utf-8", "surrogateescape"))  # names as they are
 
 
 def check(prepared: PreparedSet, others: PreparedSet | None = None) -> Findings:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from rich.console import Console
@@ -30,8 +34,49 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-def open_board(folder: Path, step: int) -> SummaryWriter | None:
-    """Return TensorBoard's writer for a run that goes on after a step; None without TensorBoard."""
+class Board:
+    """TensorBoard's log of a run.
+
+    What cannot be written is raised as `OutputFailed`, by a later call where TensorBoard's own
+    thread met it.
+
+    Parameters
+    ----------
+    writer : SummaryWriter
+    folder : path
+    """
+
+    def __init__(self, writer: SummaryWriter, folder: Path) -> None:
+        self._writer, self._folder = writer, folder
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """Log a number."""
+        with _output_of(self._folder):
+            self._writer.add_scalar(name, value, step)
+
+    def add_image(self, name: str, image: np.ndarray, step: int) -> None:
+        """Log a gray image, uint8 (H, W)."""
+        with _output_of(self._folder):
+            self._writer.add_image(name, image, step, dataformats="HW")
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        with _output_of(self._folder):
+            self._writer.flush()  # `close` alone waits for ever for a thread that has failed
+            self._writer.close()
+
+
+@contextmanager
+def _output_of(path: Path) -> Iterator[None]:
+    """Name the failures of the system as those of an output."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputFailed(f"cannot be written: {error.strerror or error}", path=path) from error
+
+
+def open_board(folder: Path, step: int) -> Board | None:
+    """Return TensorBoard's log for a run that goes on after a step; None without TensorBoard."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -40,7 +85,8 @@ def open_board(folder: Path, step: int) -> SummaryWriter | None:
             "(pip install 'medtranslate[train]')"
         )
         return None
-    return SummaryWriter(str(folder), purge_step=step + 1)
+    with _output_of(folder):
+        return Board(SummaryWriter(str(folder), purge_step=step + 1), folder)
 
 
 class Rows:
@@ -59,35 +105,45 @@ class Rows:
             self._drop_after(step)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append one row, under a heading if it is the first.
+        """Append one row, under a heading if it is the first; it is on the disk then.
 
         Raises
         ------
         OutputFailed
-            Full disk, vanished folder.
+            Full disk, vanished folder; no part of the row is left.
         """
-        new = not self.path.is_file()
+        before = self.path.stat().st_size if self.path.is_file() else 0
         text = io.StringIO()
         writer = csv.DictWriter(text, list(row), lineterminator="\n")
-        if new:
+        if not before:
             writer.writeheader()
         writer.writerow(row)
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text.getvalue())
-        except OSError as error:
-            raise OutputFailed(f"cannot be written: {error.strerror}", path=self.path) from error
+        with _output_of(self.path):
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(text.getvalue())
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    os.truncate(self.path, before)
+                raise
 
     def _drop_after(self, step: int) -> None:
-        heading, *rows = self.path.read_text(encoding="utf-8").splitlines()
+        """Keep the heading and the rows up to a step; what a power cut spoiled goes as well."""
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        heading, *rows = text.splitlines() or [""]
         kept = [
             row
             for row in rows
-            if row.count(",") == heading.count(",") and int(row.split(",")[0]) <= step
+            if row.count(",") == heading.count(",")
+            and (number := row.split(",")[0]).isdecimal()
+            and int(number) <= step
         ]
-        if len(kept) < len(rows):
+        whole = "\n".join([heading, *kept, ""]) if heading.startswith("step,") else ""
+        if whole != text:
             with whole_file(self.path, overwrite=True) as temporary:
-                temporary.write_text("\n".join([heading, *kept, ""]), encoding="utf-8")
+                temporary.write_text(whole, encoding="utf-8")
 
 
 class LossRecorder:
@@ -97,7 +153,7 @@ class LossRecorder:
     ----------
     rows : Rows or None
         None in processes that write nothing.
-    board : SummaryWriter or None
+    board : Board or None
     every : int
         Steps an interval. Reading losses waits for the device, so not every step.
     pairs : int
@@ -109,7 +165,7 @@ class LossRecorder:
     def __init__(
         self,
         rows: Rows | None,
-        board: SummaryWriter | None,
+        board: Board | None,
         every: int,
         pairs: int,
         seconds: float = 0.0,

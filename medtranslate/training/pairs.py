@@ -7,6 +7,7 @@ A `PairSource` gives the pairs of any step. `PreparedPairs` holds those of regis
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from medtranslate.errors import (
 from medtranslate.imaging import read
 from medtranslate.imaging.scans import FoundScan, LeftOut, gather, without_suffix
 from medtranslate.training.batches import Order, kept_on
-from medtranslate.training.preparation import RecipeBook, make_folder
+from medtranslate.training.preparation import RecipeBook, cached, make_folder, unit_fault
 from medtranslate.training.prepared import (
     SUFFIX,
     PreparedSet,
@@ -219,6 +220,8 @@ def prepare_pairs(
     book: RecipeBook,
     cache: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    trusted: bool = False,
 ) -> PreparedPairs:
     """Return the pairs of a folder of registered scans, or of a file prepared earlier.
 
@@ -233,6 +236,8 @@ def prepare_pairs(
         Folder to keep prepared pairs in, known by the content of scans and recipes.
     progress : callable
         Given the pairs done and the pairs in all.
+    trusted : bool
+        Take CT volumes whose values cannot be HU, too.
 
     Raises
     ------
@@ -248,20 +253,25 @@ def prepare_pairs(
             side.check_recipes(book.of(side.modality), path)
         return pairs
     matched = list(_matched(path))
-    cached = None if cache is None else cache / f"pairs-{_cache_key(matched, book)}{SUFFIX}"
-    if cached is not None and cached.is_file():
-        return PreparedPairs.load(cached)
-    prepared = _prepare(path, matched, book, progress)
-    if cached is not None:
-        make_folder(cached.parent)
-        prepared.save(cached)
+    key = _cache_key(matched, book, trusted=trusted)
+    file = None if cache is None else cache / f"pairs-{key}{SUFFIX}"
+    kept = None if file is None else cached(file, PreparedPairs.load)
+    if kept is not None:
+        return kept
+    prepared = _prepare(path, matched, book, progress, trusted=trusted)
+    if file is not None:
+        make_folder(file.parent)
+        prepared.save(file)
     return prepared
 
 
-def _cache_key(matched: list[tuple[FoundScan, FoundScan]], book: RecipeBook) -> str:
-    total = hashlib.sha256(f"{FORMAT} {book.digest('CT')} {book.digest('MR')}".encode())
+def _cache_key(
+    matched: list[tuple[FoundScan, FoundScan]], book: RecipeBook, *, trusted: bool
+) -> str:
+    made_by = f"{FORMAT} {trusted} {book.digest('CT')} {book.digest('MR')}"
+    total = hashlib.sha256(made_by.encode())
     for scan in (scan for pair in matched for scan in pair):
-        total.update(f"{scan.name}\0{scan.digest()}\0".encode())
+        total.update(os.fsencode(f"{scan.name}\0{scan.digest()}\0"))
     return total.hexdigest()[:24]
 
 
@@ -270,12 +280,14 @@ def _prepare(
     matched: list[tuple[FoundScan, FoundScan]],
     book: RecipeBook,
     progress: Callable[[int, int], None],
+    *,
+    trusted: bool,
 ) -> PreparedPairs:
     left_out: list[LeftOut] = []
     records: tuple[list[Record], list[Record]] = ([], [])
     slices: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for place, (ct, mri) in enumerate(matched):
-        result = _gray_pair(ct, mri, book)
+        result = _gray_pair(ct, mri, book, trusted=trusted)
         progress(place + 1, len(matched))
         if isinstance(result, LeftOut):
             left_out.append(result)
@@ -327,7 +339,7 @@ def _matched(folder: Path) -> Iterator[tuple[FoundScan, FoundScan]]:
 
 
 def _gray_pair(
-    ct: FoundScan, mri: FoundScan, book: RecipeBook
+    ct: FoundScan, mri: FoundScan, book: RecipeBook, *, trusted: bool
 ) -> tuple[tuple[np.ndarray, np.ndarray], int] | LeftOut:
     """Return the slices that show a head, of both sides, and the number of those that do not."""
     ct_recipe, mri_recipe = book.recipe("CT", ct.kind), book.recipe("MR", mri.kind)
@@ -338,6 +350,8 @@ def _gray_pair(
             read(ct.path, modality="CT", series=ct.series),
             read(mri.path, modality="MR", series=mri.series),
         )
+        if not trusted and (fault := unit_fault(images[0], "CT")):
+            return LeftOut(ct.name, f"not in HU: {fault}")
         prepared, mri_slices = prepare_pair(*images, ct_recipe, mri_recipe)
     except MedTranslateError as error:
         return LeftOut(ct.name, error.fault)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from torch.utils.data import DataLoader, Dataset
 
 from medtranslate.errors import (
@@ -17,13 +19,14 @@ from medtranslate.errors import (
     MedTranslateError,
     OutputFailed,
     TrainingFailed,
+    Unreadable,
     WrongModality,
 )
-from medtranslate.files import cache_folder, shipped
+from medtranslate.files import cache_folder, remove_leftovers, shipped
 from medtranslate.imaging import read
+from medtranslate.imaging.guess_modality import not_hounsfield
 from medtranslate.imaging.scans import FileList, FoundScan, Gathered, LeftOut, gather
 from medtranslate.training.prepared import (
-    FORMAT,
     SUFFIX,
     PreparedSet,
     Record,
@@ -31,6 +34,9 @@ from medtranslate.training.prepared import (
     to_gray,
 )
 from medtranslate.transforms import Recipe, load_recipe
+
+_CACHED = 2
+"""Raised with every change of what is prepared or noted, so that an old cache is not taken."""
 
 _WORTH_WORKERS = 64  # scans from which starting worker processes pays
 
@@ -54,7 +60,7 @@ class Preparation:
     workers : int
         Processes that prepare scans at the same time.
     trusted : bool
-        Believe the user about the modality, whatever the scans look like (``--force``).
+        Believe the user about modality and units, whatever the scans look like (``--force``).
     progress : callable
         Called with the number of scans done and the total.
     """
@@ -89,14 +95,15 @@ class Preparation:
         gathered = gather(source, modality, wanted)
         digests = {scan: scan.digest() for scan in gathered.scans}
         path = self.cache / f"{modality.lower()}-{self._key(gathered, digests)}{SUFFIX}"
-        if not path.is_file():
+        prepared = cached(path, PreparedSet.load)
+        if prepared is None:
             prepared = self._prepare(gathered, digests)
             make_folder(self.cache)
             prepared.save(path)
-        # Read back either way: mapped slices are shared between processes and cost no memory.
-        prepared = PreparedSet.load(path)
+            # Mapped slices are shared between processes and cost no memory.
+            prepared = PreparedSet.load(path)
         self._check_modality(prepared, source)
-        return prepared
+        return self._in_hounsfield(prepared, source)
 
     def _from_file(self, path: Path, modality: str, wanted: FileList | None) -> PreparedSet:
         prepared = PreparedSet.load(path)
@@ -107,15 +114,16 @@ class Preparation:
                 remedy="exchange the files",
             )
         prepared.check_recipes(self.book.of(modality), path)
+        prepared = self._in_hounsfield(prepared, path)
         names = (wanted or FileList()).named(record.name for record in prepared.records)
         return prepared.only(names) if names else prepared
 
     def _key(self, gathered: Gathered, digests: dict[FoundScan, str]) -> str:
-        total = hashlib.sha256(f"{FORMAT} {self.book.digest(gathered.modality)}".encode())
+        total = hashlib.sha256(f"{_CACHED} {self.book.digest(gathered.modality)}".encode())
         for scan in gathered.scans:
-            total.update(f"{scan.name}\0{digests[scan]}\0".encode())
+            total.update(os.fsencode(f"{scan.name}\0{digests[scan]}\0"))
         for left_out in gathered.left_out:
-            total.update(f"{left_out.name}\0{left_out.reason}\0".encode())
+            total.update(os.fsencode(f"{left_out.name}\0{left_out.reason}\0"))
         return total.hexdigest()[:24]
 
     def _prepare(self, gathered: Gathered, digests: dict[FoundScan, str]) -> PreparedSet:
@@ -129,11 +137,12 @@ class Preparation:
             if isinstance(result, LeftOut):
                 left_out.append(result)
                 continue
-            gray, apparent, empty = result
+            gray, apparent, empty, not_hu = result
             if not len(gray):
-                left_out.append(LeftOut(name, "shows no head in any slice"))
+                reason = f"not in HU: {not_hu}" if not_hu else "shows no head in any slice"
+                left_out.append(LeftOut(name, reason))
                 continue
-            records.append(Record(name, digests[scans[place]], len(gray), empty, apparent))
+            records.append(Record(name, digests[scans[place]], len(gray), empty, apparent, not_hu))
             slices.append(gray)
         if not slices:
             reason = left_out[len(gathered.left_out)].reason
@@ -162,6 +171,21 @@ class Preparation:
             )
         )
 
+    def _in_hounsfield(self, prepared: PreparedSet, source: Path) -> PreparedSet:
+        """Leave out CT volumes whose values cannot be HU: all black, white or gray to a network."""
+        if self.trusted or not prepared.foreign_units:
+            return prepared
+        kept = prepared.in_hounsfield()
+        if not kept.records:
+            first = prepared.foreign_units[0]
+            raise TrainingFailed(
+                f"none of its {len(prepared.records)} CT volumes can be used; the first, "
+                f"{first.name}, is {first.reason}",
+                path=source,
+                remedy="convert the values to HU, or --force if they are",
+            )
+        return kept
+
     def _check_modality(self, prepared: PreparedSet, source: Path) -> None:
         known = [record for record in prepared.records if record.apparent_modality]
         others = len(prepared.doubtful)
@@ -177,7 +201,7 @@ class Preparation:
 
 @dataclass(frozen=True)
 class _Scans(Dataset[Any]):
-    """Scans as uint8 slices, the modality they look like, and the number of empty slices."""
+    """Scans as uint8 slices, the modality they look like, the empty slices, and faults of units."""
 
     scans: tuple[FoundScan, ...]
     modality: str
@@ -186,7 +210,7 @@ class _Scans(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.scans)
 
-    def __getitem__(self, place: int) -> tuple[np.ndarray, str, int] | LeftOut:
+    def __getitem__(self, place: int) -> tuple[np.ndarray, str, int, str] | LeftOut:
         scan = self.scans[place]
         recipe = self.book.recipe(self.modality, scan.kind)
         if recipe is None:
@@ -199,17 +223,35 @@ class _Scans(Dataset[Any]):
         gray = to_gray(prepared.slices, prepared.head)
         full = shows_a_head(gray)
         apparent = image.meta["source"]["modality"]
-        return gray[full].numpy(), apparent, int((~full).sum())
+        return gray[full].numpy(), apparent, int((~full).sum()), unit_fault(image, self.modality)
 
 
 def _unchanged(result: Any) -> Any:
     return result
 
 
+def unit_fault(image: MetaTensor, modality: str) -> str:
+    """Say why the values of a CT volume cannot be HU; nothing for 2D images and MR."""
+    volume = image.meta["source"]["kind"] == "volume"
+    return not_hounsfield(image.as_tensor()[0].numpy()) if volume and modality == "CT" else ""
+
+
+_Kept = TypeVar("_Kept")
+
+
+def cached(path: Path, load: Callable[[Path], _Kept]) -> _Kept | None:
+    """Load a file of a cache; None where there is none, or it is damaged and must be made anew."""
+    try:
+        return load(path)
+    except (InputMissing, Unreadable):
+        return None
+
+
 def make_folder(folder: Path) -> None:
-    """Make the folder of a cache."""
+    """Make the folder of a cache, and clear it of what was left unfinished."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
     except OSError as error:
         raise OutputFailed(
             f"cannot be created: {error.strerror}", path=folder, remedy="give a folder with --cache"

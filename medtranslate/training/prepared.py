@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class Record:
         Slices kept, and slices left out because they show no head.
     apparent_modality : str
         The modality as guessed from the voxels or given by the header, empty where unknown.
+    not_hu : str
+        Why the values of a CT volume cannot be HU; empty where they may be, and for all else.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Record:
     used: int
     empty: int
     apparent_modality: str = ""
+    not_hu: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,19 @@ class PreparedSet:
         plausible = ("", self.modality)
         return tuple(r.name for r in self.records if r.apparent_modality not in plausible)
 
+    @property
+    def foreign_units(self) -> tuple[LeftOut, ...]:
+        """CT volumes whose values cannot be HU, each with the reason."""
+        return tuple(LeftOut(r.name, f"not in HU: {r.not_hu}") for r in self.records if r.not_hu)
+
+    def in_hounsfield(self) -> PreparedSet:
+        """Return the set without CT volumes whose values cannot be HU, which are left out."""
+        foreign = self.foreign_units
+        if not foreign:
+            return self
+        kept = self.only({r.name for r in self.records} - {each.name for each in foreign})
+        return replace(kept, left_out=(*self.left_out, *foreign))
+
     def only(self, names: Iterable[str]) -> PreparedSet:
         """Return the slices of the named scans."""
         wanted = set(names)
@@ -124,7 +140,8 @@ class PreparedSet:
 
     def digest(self) -> str:
         """Identify what is trained on: scans, their order, and recipes."""
-        text = json.dumps([[asdict(r) for r in self.records], sorted(self.recipes.items())])
+        records = [{k: v for k, v in asdict(r).items() if k != "not_hu"} for r in self.records]
+        text = json.dumps([records, sorted(self.recipes.items())])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, path: Path) -> None:

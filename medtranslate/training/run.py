@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from medtranslate.errors import TrainingFailed
 from medtranslate.files import whole_file
 from medtranslate.imaging.scans import FileList
 from medtranslate.label_synthesis import LabelMaps
+from medtranslate.text import as_json
 from medtranslate.training.checkpoints import Checkpoint, restore, start_from
 from medtranslate.training.data import Data
 from medtranslate.training.distributed import World, joined
@@ -72,7 +72,7 @@ class Training:
     max_minutes : float, optional
         Stop cleanly after so long.
     trusted : bool
-        Believe the folders' modalities, whatever the scans look like.
+        Believe the folders' modalities and units, whatever the scans look like.
     cadence : Cadence
         How often to record, draw, validate and save.
     score : callable, optional
@@ -158,10 +158,11 @@ class Training:
             self._check_graph(world, device)
             if world.leads:
                 resuming = self.resume and run.last.is_file()
-                if not (resuming or self.overwrite):
+                if self.resume and not resuming and not self.overwrite:
+                    run.check_begun()
+                elif not (resuming or self.overwrite):
                     run.check_fresh()
-                replace_run = self.overwrite and not resuming
-                stack.enter_context(run.claimed(replace=replace_run))
+                stack.enter_context(run.claimed(replace=not resuming))
             with world.leader_first():
                 data = self.data(RecipeBook.read(self.recipes))
             # Images have one size, so looking for the fastest convolution pays.
@@ -184,7 +185,9 @@ class Training:
         )
         pairs = None
         if self.paired is not None:
-            pairs = prepare_pairs(self.paired, book, preparation.cache, self.preparing)
+            pairs = prepare_pairs(
+                self.paired, book, preparation.cache, self.preparing, trusted=self.trusted
+            )
         labels = None
         if self.labels is not None:
             labels = LabelMaps.read(self.labels, cache=preparation.cache, progress=self.preparing)
@@ -306,7 +309,7 @@ def _split(prepared: PreparedSet, held_out: FileList) -> tuple[PreparedSet, Prep
 
 def _write(path: Path, content: Any) -> None:
     with whole_file(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        temporary.write_text(as_json(content), encoding="utf-8")
 
 
 def _write_config(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from medtranslate.errors import OutputExists, OutputFailed, TrainingFailed
+from medtranslate.files import is_temporary, remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,37 @@ class RunFolder:
         ------
         OutputExists
         """
-        if self.folder.is_dir() and any(p.name != _LOCK for p in self.folder.iterdir()):
+        if self._content:
             remedy = (
                 "--resume goes on with it, --overwrite replaces it"
                 if self.last.is_file()
                 else "give another folder"
             )
             raise OutputExists("exists already", path=self.folder, remedy=remedy)
+
+    def check_begun(self) -> None:
+        """Refuse a folder that holds anything but a run that was killed before it saved anything.
+
+        Raises
+        ------
+        OutputExists
+            Something is not of a run, or there is a bundle, though no checkpoint to go on from.
+        """
+        self._check_only_a_run()
+        if self.bundle.exists() and not self.last.is_file():
+            raise OutputExists(
+                "holds a bundle, but no checkpoint to go on from",
+                path=self.folder,
+                remedy="--overwrite replaces it",
+            )
+
+    @property
+    def _content(self) -> list[Path]:
+        """What lies in the folder, sorted, without lock and unfinished work."""
+        if not self.folder.is_dir():
+            return []
+        inside = sorted(self.folder.iterdir())
+        return [one for one in inside if one.name != _LOCK and not is_temporary(one.name)]
 
     @contextmanager
     def claimed(self, *, replace: bool = False) -> Iterator[None]:
@@ -124,6 +149,8 @@ class RunFolder:
                     "in use: another training writes to this folder", path=self.folder
                 ) from None
             self._fill(replace)
+            for folder in (self.folder, self.last.parent, self.samples):
+                remove_leftovers(folder)
             yield
 
     def _fill(self, replace: bool) -> None:
@@ -141,13 +168,12 @@ class RunFolder:
     @property
     def _files(self) -> tuple[Path, ...]:
         return (
-            self.last.parent, self.losses, self.validation, self.data, self.config,
-            self.tensorboard, self.samples, self.page, self.bundle,
+            self.bundle, self.last.parent, self.losses, self.validation, self.data, self.config,
+            self.tensorboard, self.samples, self.page,
         )  # fmt: skip
 
     def _check_only_a_run(self) -> None:
-        known = {*self._files, self.folder / _LOCK}
-        others = sorted(set(self.folder.iterdir()) - known) if self.folder.is_dir() else []
+        others = [one for one in self._content if one not in self._files]
         if others:
             raise OutputExists(
                 f"holds {others[0].name}, which is not of a run",

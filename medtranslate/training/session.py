@@ -295,7 +295,7 @@ class Session:
         path = self.run_folder.samples / f"step-{self.step:07d}.png"
         grid = self.grid.save(path, self.models.averages, self.models.device)
         if self.board is not None:
-            self.board.add_image("samples", grid, self.step, dataformats="HW")
+            self.board.add_image("samples", grid, self.step)
 
     def _validate(self) -> None:
         data, score = self.data, self.score

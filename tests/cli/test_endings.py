@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from medtranslate.files import is_temporary
 from medtranslate.imaging import nifti
 from medtranslate.translation import Translator
 
@@ -118,7 +119,7 @@ main()
 
     assert done.returncode == -signal.SIGKILL
     left = listed() - {"scan.nii.gz"}
-    assert len(left) == 1 and all(name.startswith(".") and ".part" in name for name in left)
+    assert len(left) == 2 and all(is_temporary(name.split("/")[0]) for name in left)
 
 
 @pytest.fixture

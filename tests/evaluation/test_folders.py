@@ -25,13 +25,17 @@ from medtranslate.errors import (
 )
 from medtranslate.evaluation import folders
 from medtranslate.evaluation.folders import FolderEvaluation
+from medtranslate.evaluation.scans import read_scans
 from medtranslate.files import shipped
+from medtranslate.phantom import Phantom
 from medtranslate.transforms import Recipe, load_recipe
 
 PAPER = {
     modality: load_recipe(shipped(f"transforms/whole-image/{modality.lower()}-image.yaml"))
     for modality in ("CT", "MR")
 }
+
+PAPER_CT_VOLUME = load_recipe(shipped("transforms/ct-volume.yaml"))
 
 
 class MadeBundle:
@@ -346,3 +350,61 @@ def test_the_command_asks_for_the_output_folder_first(data: Path) -> None:
 
 def test_both_folders_are_needed(data: Path) -> None:
     assert CliRunner().invoke(app, ["made"]).exit_code == 2
+
+
+def test_nested_images_are_measured_as_the_same_images_lying_flat(data: Path) -> None:
+    flat = plan(data).evaluator().data
+    for name in ("testA", "testB"):
+        for number, file in enumerate(sorted((data / name).iterdir())):
+            patient = data / "nested" / name / f"p{number % 2}"
+            patient.mkdir(parents=True, exist_ok=True)
+            file.rename(patient / file.name)
+
+    nested = plan(data / "nested").evaluator().data
+
+    assert (nested.ct.scale, len(nested.ct)) == (flat.ct.scale, len(flat.ct))
+    assert sorted(one.tobytes() for one in nested.ct.frames) == sorted(
+        one.tobytes() for one in flat.ct.frames
+    )
+
+
+def write_volumes(folder: Path, low: float, high: float) -> None:
+    head = Phantom((48, 52, 4), (4.5, 4.25, 13.0)).volume()
+    hu = head.as_tensor()[0].numpy()
+    values = hu if low < 0 else np.interp(hu, [-300, -60, 30, 900], [low, high, high / 2, 40])
+    for number in range(2):
+        image = nib.Nifti1Image(values.astype(np.int16), np.asarray(head.affine))
+        nib.save(image, folder / f"p{number}.nii.gz")
+
+
+def test_images_beside_volumes_are_left_out_and_said_so(data: Path) -> None:
+    write_volumes(data / "testA", -1000, 1000)
+    write_volumes(data / "testB", 0, 900)
+
+    found = plan(data, trust_modality=True).evaluator().data
+
+    assert found.ct.scale.unit == "HU" and set(found.ct.cases) == {"p0", "p1"}
+    assert len(found.ct.left_out) == 8 and "is a 2D image beside volumes" in found.ct.left_out[0]
+    assert any("8 CT scan(s)" in one and "left out" in one for one in found.warnings())
+
+
+def test_images_in_one_folder_and_volumes_in_the_other_are_refused(data: Path) -> None:
+    for file in (data / "testB").iterdir():
+        file.unlink()
+    write_volumes(data / "testB", 0, 900)
+    with pytest.raises(EvaluationFailed, match=r"holds 2D images, but .*testB holds volumes"):
+        plan(data, trust_modality=True).evaluator()
+
+
+def test_ct_volumes_that_are_not_in_hu_are_left_out_unless_trusted(data: Path) -> None:
+    for file in (*(data / "testA").iterdir(), *(data / "testB").iterdir()):
+        file.unlink()
+    write_volumes(data / "testA", -1000, 1000)
+    write_volumes(data / "testB", 0, 900)
+    image = nib.load(data / "testA" / "p1.nii.gz")
+    shifted = (image.get_fdata() + 1024).astype(np.uint16)
+    nib.save(nib.Nifti1Image(shifted, image.affine), data / "testA" / "shifted.nii.gz")
+
+    given = (data / "testA", "ct", PAPER_CT_VOLUME)
+    assert "shifted.nii.gz: not in HU" in read_scans(*given).left_out[0]
+    assert "shifted" in read_scans(*given, trusted=True).cases

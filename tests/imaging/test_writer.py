@@ -15,9 +15,11 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from medtranslate import files
 from medtranslate.errors import OutputExists, OutputFailed, Unsupported
-from medtranslate.files import whole_file, whole_folder
+from medtranslate.files import is_temporary, whole_file, whole_folder
 from medtranslate.imaging import WRITABLE, read, write
+from medtranslate.imaging.dicom.read.files import walk
 
 VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")
 IMAGES = (".png", ".jpg", ".tif")
@@ -90,10 +92,10 @@ def test_a_short_write_that_itk_keeps_to_itself(image_for, tmp_path, suffix, mon
 def test_an_interrupt(image_for, tmp_path, suffix, nothing_new, monkeypatch):
     image = image_for(suffix)
 
-    def interrupted(self, target):
+    def interrupted(source, target, flag):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", interrupted)
+    monkeypatch.setattr(files, "_renamed", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(image, tmp_path / f"out{suffix}")
     assert nothing_new()
@@ -112,7 +114,10 @@ def test_a_kill_in_the_middle_never_leaves_a_half_output(tmp_path):
         process.stdout.readline()
         process.kill()
     assert not out.exists()
-    assert [path.name.endswith(".part.nii.gz") for path in tmp_path.iterdir()] == [True]
+    assert [is_temporary(path.name) for path in tmp_path.iterdir()] == [True]
+    assert [path.name for path in walk(tmp_path)] == []
+    files.remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".png"])

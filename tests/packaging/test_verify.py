@@ -17,9 +17,9 @@ from tiny_bundles import shipped_recipes, tiny_networks
 from medtranslate.bundle import Bundle, Networks, attach_domain, default_bundle, save_bundle
 from medtranslate.bundle.metadata import Facts, check_metadata
 from medtranslate.bundle.save import content_of, facts_of, generated_files, refresh
-from medtranslate.errors import InputMissing, ModelUnusable, OutputExists
+from medtranslate.errors import InputMissing, InvalidOption, ModelUnusable, OutputExists
 from medtranslate.networks import GrayThroughRGB, ResNet9
-from medtranslate.packaging.export import ExportOptions, export_bundle, refresh_bundle
+from medtranslate.packaging.export import ExportOptions, RunPackager, export_bundle, refresh_bundle
 from medtranslate.packaging.reference import compare_reference, write_reference
 from medtranslate.packaging.verify import verify
 
@@ -232,6 +232,54 @@ def test_a_domain_check_stays_with_the_data_that_it_was_of(folder, data, kept) -
     assert (gone == []) is kept
     assert (Bundle.load(folder).domain is not None) is kept
     assert (folder / "configs/domain.safetensors").exists() is kept
+
+
+RUNS = "$__import__('os').system('touch ran')"
+
+
+def with_settings(**settings):
+    return lambda content: content | {"training": {"settings": settings}}
+
+
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        ("model.yaml", lambda c: c | {"name": RUNS}),
+        ("model.yaml", lambda c: c | {"version": f"  {RUNS}"}),
+        ("model.yaml", lambda c: c | {"more": [{"deep": "%/etc/hostname"}]}),
+        ("metadata.json", lambda c: c | {"description": RUNS}),
+        ("metadata.json", with_settings(seed=RUNS)),
+        ("metadata.json", with_settings(seed="@ct")),
+        ("metadata.json", with_settings(seed=[RUNS])),
+        ("metadata.json", with_settings(crop={"_target_": "os.system"})),
+        ("metadata.json", with_settings(epochs=f"1\nrun: {RUNS}")),
+        ("metadata.json", with_settings(**{"seed\nx": 1})),
+    ],
+)
+def test_a_bundle_whose_names_or_settings_would_run_code_is_a_fault(folder, place, change) -> None:
+    path = folder / "configs" / place
+    path.write_text(json.dumps(change(yaml.safe_load(path.read_text()))))
+
+    found = {check.name: check for check in verify(folder)}
+
+    assert found["workflows"].result == "fault"
+    with pytest.raises(ModelUnusable):
+        generated_files(content_of(folder), facts_of(folder))
+
+
+def test_a_field_of_a_template_is_not_searched_for_other_fields(folder) -> None:
+    facts = replace(facts_of(folder), training={"settings": {"note": "{version}"}})
+    content = content_of(folder) | {"version": f"1', evil: '{RUNS}"}
+    text = generated_files(content, facts)[Path("configs/train.yaml")]
+    assert yaml.safe_load(text)["settings"]["note"] == "{version}"
+
+
+@pytest.mark.parametrize("name", [RUNS, "@x", "%x", " $x", "a\nb"])
+def test_a_name_that_would_be_run_is_refused_before_any_work(name) -> None:
+    with pytest.raises(InvalidOption, match="would be read as code"):
+        ExportOptions(name=name)
+    with pytest.raises(InvalidOption, match="would be read as code"):
+        RunPackager(name)
 
 
 def test_a_refresh_that_fails_leaves_the_bundle_as_it_was(folder) -> None:

@@ -12,13 +12,13 @@ import pytest
 from medtranslate.errors import OutputExists, Unreadable
 from medtranslate.imaging import make_source
 from medtranslate.report.record import (
-    as_json,
     conversion,
     hashes,
     orientation,
     report,
     write_report,
 )
+from medtranslate.text import as_json
 
 
 def described(folder: Path, error: Exception | None = None) -> dict[str, object]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from PIL import Image
 from training.phantoms import phantom, prepared, write_phantoms
@@ -248,3 +250,86 @@ def test_the_known_near_copies_are_found(shared_data: Path, cache: Path) -> None
     expected = {frozenset(group) for group in known.values() if len(group) > 1}
     found = {frozenset(group) for group in findings.copies}
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda hu: hu + 1024, "the intercept of -1024 was not applied"),
+        (lambda hu: hu - 1024, "what is no air lies about"),
+        (lambda hu: hu * 10, "what is no air lies about 700"),
+        (lambda hu: np.clip((hu + 20) / 120 * 255, 0, 255), "no voxel has the -1000 HU of air"),
+        (lambda hu: np.clip((hu + 1000) / 2000, 0, 1), "values are from 0 to 0.6"),
+        (lambda hu: hu / 1000, "values are from -1 to 0.215"),
+        (lambda hu: np.clip(hu, 0, None), "values are from 0 to 215"),
+    ],
+)
+def test_a_ct_volume_that_is_not_in_hu_is_left_out_named_and_not_clean(
+    tmp_path: Path, preparation: Preparation, spoil: Any, reason: str
+) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    write_volume(folder / "good.nii.gz")
+    image = nib.load(folder / "good.nii.gz")
+    spoiled = np.asarray(spoil(image.get_fdata()), np.float32)
+    nib.save(nib.Nifti1Image(spoiled, image.affine), folder / "odd.nii.gz")
+
+    found = preparation.slices(folder, "CT")
+    assert [record.name for record in found.records] == ["scans/good.nii.gz"]
+    left_out = {each.name: each.reason for each in found.left_out}
+    assert reason in left_out["scans/odd.nii.gz"]
+
+    trusted = replace(preparation, trusted=True).slices(folder, "CT")
+    findings = check(trusted)
+    assert findings.clean == ["scans/good.nii.gz"]
+    named = findings.as_dict()["not_in_hu"] or findings.as_dict()["left_out"]
+    assert reason in named["scans/odd.nii.gz"]
+    (folder / "good.nii.gz").unlink()
+    with pytest.raises(TrainingFailed, match=r"not in HU|none of its 1 "):
+        preparation.slices(folder, "CT")
+
+
+def test_a_prepared_file_from_another_place_is_held_to_hu_as_well(
+    tmp_path: Path, preparation: Preparation
+) -> None:
+    given = prepared("CT", 3)
+    records = (*given.records[:2], replace(given.records[2], not_hu="values are from 0 to 1"))
+    replace(given, records=records).save(tmp_path / "ct.safetensors")
+
+    found = preparation.slices(tmp_path / "ct.safetensors", "CT")
+
+    assert [record.name for record in found.records] == ["ct/0.png", "ct/1.png"]
+    assert len(found) == 2 and "not in HU" in found.left_out[0].reason
+    assert given.digest() == replace(given, records=records).digest()  # runs can be resumed
+
+
+def test_scans_replaced_in_place_are_prepared_anew(
+    tmp_path: Path, preparation: Preparation
+) -> None:
+    folder = tmp_path / "scans"
+    (folder / "deep" / "er").mkdir(parents=True)
+    write_volume(folder / "deep" / "er" / "head.nii.gz")
+    image = sitk.ReadImage(str(folder / "deep" / "er" / "head.nii.gz"))
+    (folder / "deep" / "er" / "head.nii.gz").unlink()
+    sitk.WriteImage(image, str(folder / "deep" / "er" / "head.mhd"))
+    first = preparation.slices(folder, "CT")
+
+    voxels = folder / "deep" / "er" / "head.raw"
+    changed = np.fromfile(voxels, np.int16)
+    changed[changed > 150] = 60
+    changed.tofile(voxels)
+
+    assert not torch.equal(preparation.slices(folder, "CT").slices, first.slices)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 4096, b"half"])
+def test_a_damaged_file_of_the_cache_is_made_anew(
+    ct_folder: Path, tmp_path: Path, damage: bytes
+) -> None:
+    preparation = Preparation(RecipeBook.read(), tmp_path / "cache")
+    first = preparation.slices(ct_folder, "CT").slices.clone()
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(damage)
+
+    assert torch.equal(preparation.slices(ct_folder, "CT").slices, first)
+    assert PreparedSet.load(file).slices.shape == first.shape

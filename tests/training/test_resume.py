@@ -16,6 +16,7 @@ from training.phantoms import TINY, prepared, same_tensors
 from medtranslate.errors import OutputExists, TrainingFailed
 from medtranslate.training import Cadence, Outcome, Settings, Training
 from medtranslate.training.checkpoints import Checkpoint
+from medtranslate.training.handlers import Rows
 from medtranslate.training.run_folder import RunFolder
 
 EVERYTHING = replace(
@@ -144,6 +145,46 @@ def test_a_resumed_run_keeps_its_anchors(train: Any, tmp_path: Path) -> None:
 
 def test_resuming_a_run_that_has_not_begun_begins_it(train: Any) -> None:
     assert train("new", TINY, resume=True).finished
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_begun_again(
+    train: Any, tmp_path: Path
+) -> None:
+    once = Cadence(record_steps=1, grid_steps=2, checkpoint_minutes=100)
+    with pytest.raises(RuntimeError, match="plug"):
+        train("killed", TINY, cadence=once, handlers=[At(3, crash)])
+    run = RunFolder(tmp_path / "killed")
+    assert run.losses.is_file() and not run.last.exists()
+    (run.folder / ".medtranslate-abcdefgh.part").mkdir()
+
+    with pytest.raises(OutputExists):
+        train("killed", TINY, cadence=once)
+    assert train("killed", TINY, cadence=once, resume=True).finished
+    assert len(run.losses.read_text().splitlines()) == 1 + 8
+    assert not list(run.folder.glob(".medtranslate*"))
+
+
+def test_resuming_replaces_neither_foreign_files_nor_a_bundle_without_its_run(
+    train: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "mine.txt").write_text("all of it")
+    (tmp_path / "old" / "bundle").mkdir(parents=True)
+    with pytest.raises(OutputExists, match=r"holds mine\.txt, which is not of a run"):
+        train("thesis", TINY, resume=True)
+    with pytest.raises(OutputExists, match="holds a bundle, but no checkpoint to go on from"):
+        train("old", TINY, resume=True)
+
+
+@pytest.mark.parametrize("torn", ["", "4,1,0.1", "\0\0\0\0", "4,1,0.2,0.3,"])
+def test_a_row_of_losses_that_a_power_cut_tore_goes(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "losses.csv"
+    path.write_text(f"step,epoch,seconds,loss,more\n3,1,0.1,0.2,0.3\n{torn}")
+    Rows(path, 3).add({"step": 4, "epoch": 1, "seconds": 0.2, "loss": 0.1, "more": 1})
+    assert path.read_text() == "step,epoch,seconds,loss,more\n3,1,0.1,0.2,0.3\n4,1,0.2,0.1,1\n"
+    path.write_text("\0" * 30)
+    Rows(path, 3).add({"step": 4})
+    assert path.read_text() == "step\n4\n"
 
 
 def test_minutes_stop_a_run_cleanly(train: Any, tmp_path: Path) -> None:

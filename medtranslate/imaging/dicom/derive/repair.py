@@ -1,8 +1,9 @@
 """What of the source's attributes can stand in the derived series, and what must be mended first.
 
 Real series break the standard. What is mended is only what a validator or an archive would
-refuse, and every repair is reported in a sentence. Private attributes are copied only for those
-who ask that they be kept.
+refuse, and every repair is reported in a sentence, which names the attribute and never its value,
+as reports and logs leave the hospital. Private attributes are copied only for those who ask that
+they be kept.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ IDENTIFYING = frozenset(
 
 CUT = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
 """Longest value of texts that are cut rather than dropped, characters, PS3.5 6.2."""
+
+_HOW_MENDED = {
+    "DS": "rounded to 16 characters",
+    "CS": "written in upper case",
+    **{vr: f"written without control characters, cut to {most}" for vr, most in CUT.items()},
+}
+"""How `mend` mends, for notes, which name no value: many are personal data."""
 
 
 @dataclass
@@ -130,7 +138,7 @@ def _usable(keyword: str, source: Dataset) -> tuple[DataElement | RawDataElement
     mended = mend(keyword, vr, values)
     if mended is None:
         return None, f"{fault}: left out"
-    return DataElement(tag, vr, mended), f"{fault}: written as {mended!r}"
+    return DataElement(tag, vr, mended), f"{fault}: {_HOW_MENDED[vr]}"
 
 
 def _values(source: Dataset, tag: int) -> list[str]:
@@ -148,12 +156,12 @@ def check_values(keyword: str, vr: str, values: list[str]) -> str:
     allowed = ENUMERATED.get(keyword)
     for value in values:
         if allowed and value not in allowed:
-            return f"{value[:32]!r} is none of its values"
+            return "its value is not one that the standard allows"
         if vr in TEXT_VRS and value:
             try:
                 validate_value(vr, value, RAISE)
             except Exception:
-                return f"{value[:32]!r} is no {vr}"
+                return f"its value is no valid {vr}"
     return ""
 
 
