@@ -6,6 +6,7 @@ branch on them, so a number is never reused for another meaning.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -142,6 +143,10 @@ class NodeFailed(MedTranslateError):
     exit_code = 16
 
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+"""Errors of the system that mean an output cannot be written, wherever they are met."""
+
+
 class SomeFailed(MedTranslateError):
     """Several inputs were given and they failed for different reasons."""
 
@@ -150,8 +155,24 @@ class SomeFailed(MedTranslateError):
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code of a failure; an unexpected one has that of `MedTranslateError`."""
-    kind = error if isinstance(error, MedTranslateError) else MedTranslateError
+    known = named(error)
+    kind = known if isinstance(known, MedTranslateError) else MedTranslateError
     return kind.exit_code
+
+
+def named(error: BaseException) -> BaseException:
+    """Return a full or read-only disk, met where nobody expected it, as `OutputFailed`.
+
+    Examples
+    --------
+    >>> named(OSError(28, "No space left on device", "a.png"))
+    OutputFailed('a.png: cannot be written: No space left on device')
+    """
+    if not isinstance(error, OSError) or error.errno not in NO_ROOM:
+        return error
+    failed = OutputFailed(f"cannot be written: {error.strerror}", path=error.filename)
+    failed.__cause__ = error
+    return failed
 
 
 def common_exit_code(codes: Iterable[int]) -> int:

@@ -36,6 +36,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(cores or 1, LARGEST)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-fault",
+        action="store_true",
+        help="tests/faults: let each file operation fail with every error (minutes, not seconds)",
+    )
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The real scans, which lie beside the checkout and are never part of it."""

@@ -77,6 +77,12 @@ Reports = Annotated[
         help="Write a report: a page if PATH ends in .html, else JSON; - for JSON on stdout.",
     ),
 ]
+Anonymous = Annotated[
+    bool,
+    typer.Option(
+        "--anonymous", help="Name no file, folder or series in reports: scans are numbered."
+    ),
+]
 Cycle = Annotated[
     bool,
     typer.Option("--cycle/--no-cycle", help="Translate back and measure the cycle error."),
@@ -120,6 +126,7 @@ def convert(
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
     report: Reports = None,
+    anonymous: Anonymous = False,
     preview: Preview = True,
     cycle: Cycle = True,
     variation: Variation = False,
@@ -155,6 +162,7 @@ def convert(
         cycle=cycle,
         variation=variation,
         map=map,
+        anonymous=anonymous,
         reports=[one for one in reports if one != STDOUT],
         bundle=bundle,
         device=device,

@@ -11,13 +11,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, ClassVar
 
 import typer
 
-from medtranslate.errors import MedTranslateError, exit_code
+from medtranslate.errors import MedTranslateError, exit_code, named
 from medtranslate.text import escaped, one_line
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -46,7 +47,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     arguments : sequence of str
         Without the name of the program. ``--verbose`` among them asks for tracebacks.
     """
-    with _Signals() as signals:
+    with _Signals() as signals, _quiet_threads():
         try:
             code: Any = app(list(arguments), prog_name="medtranslate", standalone_mode=False)
             if code == INTERRUPTED:  # typer has made an exit of Ctrl-C, without a word
@@ -71,6 +72,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
 
 def sentence(error: BaseException, *, verbose: bool = False) -> str:
     """Return what went wrong as one line, after the traceback where `verbose` asks for it."""
+    error = named(error)
     if isinstance(error, MedTranslateError):
         line = one_line(str(error))
     else:
@@ -97,6 +99,22 @@ def _ended(number: int) -> int:
     code, message = _ENDINGS[number]
     complain(message)
     return code
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Print no traceback of a thread that cannot write: who waits for it raises the error again."""
+    before = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            before(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 class _Signals:

@@ -45,11 +45,12 @@ from medtranslate.errors import (
     WrongModality,
     common_exit_code,
 )
+from medtranslate.files import remove_leftovers
 from medtranslate.imaging.scans import vote
 from medtranslate.modality import TARGETS, Modality
 from medtranslate.quality.cycle import WorstSlice
 from medtranslate.report.preview import Panel, save_preview
-from medtranslate.report.record import report, write_report
+from medtranslate.report.record import anonymous, report, write_report
 from medtranslate.translation import Translator
 
 _ON_A_SHEET = _ON_A_PAGE = 24
@@ -251,13 +252,14 @@ class Conversions(Iterator[Conversion]):
         if self._report is not None:
             return self._report
         options = {**asdict(self.options), "inputs": [str(path) for path in self._given]}
-        return report(
+        content = report(
             [one.as_builtins() for one in self._done],
             options,
             self._translator,
             exit_code=self.exit_code,
             seconds={"load": self._loading, "total": time.perf_counter() - self._start},
         )
+        return anonymous(content) if self.options.anonymous else content
 
     def _planned(self) -> tuple[list[Plan], list[Conversion]]:
         """Find the scans and place their results, and keep what is refused."""
@@ -292,6 +294,7 @@ class Conversions(Iterator[Conversion]):
                 yield self._recorded(one)
             if jobs:
                 ready.append((plan, jobs))
+        self._clear(job for _, jobs in ready for job in jobs)
         error = self._load() if ready else None
         for plan, jobs in ready:
             if error is None:
@@ -300,6 +303,12 @@ class Conversions(Iterator[Conversion]):
                 for job in jobs:
                     yield self._recorded(_outcome(plan, job, error))
         self._write_reports()
+
+    def _clear(self, jobs: Iterable[Job]) -> None:
+        """Remove what killed processes left where results and reports are to go."""
+        targets = [path for job in jobs for path in job.targets]
+        for folder in {path.absolute().parent for path in (*targets, *self.options.report_files)}:
+            remove_leftovers(folder)
 
     def _checked(self) -> Iterator[tuple[Plan, list[Job], list[Conversion]]]:
         """Yield for each plan the jobs whose results can be written, and those refused."""
@@ -351,17 +360,18 @@ class Conversions(Iterator[Conversion]):
             return
         panels: list[Panel] = []
         label = ""
+        step = max(1, -(-len(jobs) // _ON_A_SHEET))  # so that a contact sheet stays readable
         for number, job in enumerate(jobs, 1):
             done, converted = self._of_job(plan, job, modality)
             if together:
                 self._observer.progress(name, number, len(jobs))
                 if converted is not None:
-                    panels += converted.panels
+                    panels += converted.panels if (number - 1) % step == 0 else ()
                     label = str(converted.synthesis["label"])
             yield self._recorded(done, converted.worst if converted else ())
         if plan.sheet is not None and panels:
             try:
-                save_preview(_spread(panels), plan.sheet, label, overwrite=self.options.overwrite)
+                save_preview(panels, plan.sheet, label, overwrite=self.options.overwrite)
             except Exception as error:
                 yield self._recorded(_outcome(plan, None, error))
 
@@ -463,9 +473,3 @@ def _once(given: Iterable[Path]) -> Iterable[Path]:
     for path in given:
         first.setdefault(path.resolve(), path)
     return first.values()
-
-
-def _spread(panels: Sequence[Panel]) -> list[Panel]:
-    """Choose panels evenly, so that a contact sheet stays readable."""
-    step = max(1, -(-len(panels) // _ON_A_SHEET))
-    return list(panels[::step])

@@ -113,8 +113,10 @@ def inspect(path: str | PathLike[str]) -> Inspection:
     scans = [one for one in found if one.kind]
     if len(scans) > 1:
         return Inspection(path, found, folder_modality=_folder_modality(path, scans))
+    # One scan among files that cannot be read is shown beside them.
+    alone = scans[0] if scans and path.is_dir() and len(found) > 1 else None
     try:
-        image = read(path)
+        image = read(path) if alone is None else read(alone.path, series=alone.series)
     except MedTranslateError as error:
         return Inspection(path, _refused(found, error), refusal=error)
     source = image.meta["source"]

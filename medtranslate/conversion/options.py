@@ -61,6 +61,8 @@ class ConversionOptions:
     reports : sequence of (str or path)
         Reports to write: a page if the name ends in ``.html``, else JSON. One name alone is
         accepted too.
+    anonymous : bool
+        Name no file, folder or series in reports, so that they can leave the hospital.
     bundle : str or path
         Folder of the model; ``""`` for the shipped one.
     device : str
@@ -98,6 +100,7 @@ class ConversionOptions:
     variation: bool = False
     map: bool = False
     reports: Sequence[str] = ()
+    anonymous: bool = False
     bundle: str = ""
     device: str = "auto"
     precision: str = "auto"

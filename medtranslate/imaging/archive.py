@@ -6,7 +6,6 @@ to is counted while it is written, because the claims of a bomb are false.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import stat
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from medtranslate.errors import (
+    NO_ROOM,
     InputMissing,
     MedTranslateError,
     OutputFailed,
@@ -30,7 +30,6 @@ from medtranslate.files import temporary_folder
 SUFFIX = ".zip"
 
 _CHUNK = 2**20
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _LOCAL_MAGIC = b"PK\x03\x04"
 _ENCRYPTED = 0x1
 _HAS_DRIVE = re.compile(".*:" if os.name == "nt" else "[A-Za-z]:(/|$)", re.DOTALL)
@@ -124,7 +123,7 @@ def _unpack(path: Path, folder: Path, limits: Limits) -> None:
         raise Unsupported(f"packed in a way that is not read: {error}", path=path) from error
     except OSError as error:
         said = f"cannot be unpacked: {error.strerror or error}"
-        kind = OutputFailed if error.errno in _NO_ROOM else Unreadable
+        kind = OutputFailed if error.errno in NO_ROOM else Unreadable
         raise kind(said, path=path) from error
 
 

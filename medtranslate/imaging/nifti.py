@@ -233,6 +233,8 @@ Header = nib.Nifti1Header | nib.Nifti2Header
 MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 """Spatial units of ``xyzt_units``; unknown is taken as mm, as every reader does."""
 
+_SMALLEST_VOXEL, _LARGEST_VOXEL = 0.01, 100.0  # mm
+
 _KINDS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
@@ -283,7 +285,22 @@ def read_header(path: Path) -> Header:
             raise Unsupported("the voxels lie in a second file", path=path, remedy="use .nii")
         if magic == kind.single_magic:
             return header
+    for offset, magic, what, remedy in _MISTAKEN:
+        if block[offset : offset + len(magic)] == magic:
+            raise Unreadable(f"{what}, which is not read", path=path, remedy=remedy)
     raise Unreadable("not a NIfTI file", path=path)
+
+
+_MISTAKEN = (
+    (0, b"\0\0\0\1\0\0", "a volume of FreeSurfer (MGH)", "mri_convert makes a .nii.gz of it"),
+    (128, b"DICM", "a gzipped DICOM file", "unpack it with gunzip"),
+    (257, b"ustar", "a tar archive", "unpack it, or make a zip"),
+    (0, b"NRRD", "a gzipped NRRD file", "unpack it with gunzip"),
+    (0, b"\x1f\x8b", "gzipped twice", "unpack it with gunzip"),
+    (0, b"\x89PNG", "a gzipped PNG image", "unpack it with gunzip"),
+    (0, b"\xff\xd8\xff", "a gzipped JPEG image", "unpack it with gunzip"),
+)
+"""What a gzip, or a file named like NIfTI, may hold instead: offset, first bytes, name, remedy."""
 
 
 def judge(header: Header, path: Path) -> list[str]:
@@ -317,7 +334,7 @@ def judge(header: Header, path: Path) -> list[str]:
         name = nib.nifti1.data_type_codes.label[int(header["datatype"])]
         raise Unsupported(f"voxels of type {name} are no scan", path=path)
     check_affine(affine, path)
-    return [*faults, *_placement_faults(header)]
+    return [*faults, *_placement_faults(header, path)]
 
 
 def affine_mm(header: Header) -> np.ndarray:
@@ -395,7 +412,7 @@ def _repaired(header: Header) -> list[str]:
     return said
 
 
-def _placement_faults(header: Header) -> list[str]:
+def _placement_faults(header: Header, path: Path) -> list[str]:
     faults = []
     qform, sform = header.get_qform(coded=True)[0], header.get_sform(coded=True)[0]
     if qform is None and sform is None:
@@ -406,5 +423,18 @@ def _placement_faults(header: Header) -> list[str]:
             faults.append(f"sform and qform differ by up to {gap:.3g}; the sform is used.")
     unit = spatial_unit(header)
     if MM_PER_UNIT[unit] != 1.0:
+        _check_unit(header, unit, path)
         faults.append(f"The header's unit is {unit}; the affine is given in mm.")
     return faults
+
+
+def _check_unit(header: Header, unit: str, path: Path) -> None:
+    """Refuse voxels that no scanner makes, where the header's unit is not the usual one."""
+    sizes = np.linalg.norm(affine_mm(header)[:3, :3], axis=0)
+    if sizes.max() > _LARGEST_VOXEL or sizes.min() < _SMALLEST_VOXEL:
+        size = sizes.max() if sizes.max() > _LARGEST_VOXEL else sizes.min()
+        raise Unsupported(
+            f"voxels of {size:g} mm: the header says {unit}s",
+            path=path,
+            remedy="set its unit (xyzt_units) to mm, if that is what its numbers are",
+        )

@@ -33,8 +33,8 @@ from medtranslate.errors import (
 from medtranslate.imaging.base import Finding
 from medtranslate.imaging.dicom.read.files import walk
 from medtranslate.imaging.io import read
-from medtranslate.imaging.itk import companion
 from medtranslate.imaging.survey import SUFFIXES, survey
+from medtranslate.imaging.text_headers import companion
 
 IN_ZIP = "!/"
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -311,6 +313,7 @@ def read_state(path: str | Path) -> State:
     path = Path(path)
     if not path.is_file():
         raise InputMissing("no such file", path=path)
+    _check_sums(path)
     content = _load(path)
     if not isinstance(content, dict) or not content:
         _refuse(path, f"holds a {type(content).__name__}, no state dict")
@@ -324,6 +327,19 @@ def read_state(path: str | Path) -> State:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             _refuse(path, f"{name} holds values that are NaN or infinite")
     return {_bare(name): value for name, value in content.items()}
+
+
+def _check_sums(path: Path) -> None:
+    """Refuse a zip of torch whose checksums are wrong, which torch itself does not look at."""
+    if not zipfile.is_zipfile(path):
+        return  # of torch before 1.6, which has none
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ModelUnusable("damaged, or no file that torch wrote", path=path) from error
+    if wrong is not None:
+        raise ModelUnusable(f"damaged: the checksum of {wrong} is wrong", path=path)
 
 
 def _load(path: Path) -> Any:

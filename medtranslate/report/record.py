@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from nibabel import orientations
 
-from medtranslate.errors import MedTranslateError
+from medtranslate import errors
 from medtranslate.files import file_hash, whole_file
 from medtranslate.report.model import SCHEMA, ConversionReport
 from medtranslate.text import as_json, plain
@@ -69,6 +69,61 @@ def report(
     }
     checked = ConversionReport.model_validate(plain(content))
     return checked.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def anonymous(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report that names no file, folder or series, and so no patient.
+
+    Scans are numbered in the order of the report. What was given on the command line, hashes of
+    files and the words of an error go as well, as these quote names and headers; the kind and the
+    meaning of the error stay.
+
+    Parameters
+    ----------
+    content : mapping
+        From `report`.
+    """
+    options = {k: v for k, v in content["options"].items() if k not in _NAMING_OPTIONS}
+    scans = [_anonymous_scan(f"scan {n}", one) for n, one in enumerate(content["conversions"], 1)]
+    model = dict(content["model"]) | ({"folder": ""} if content["model"] else {})
+    return {**content, "options": options, "model": model, "conversions": scans}
+
+
+_NAMING_OPTIONS = frozenset(
+    {"inputs", "output", "series", "template", "uid_seed", "reports", "bundle"}
+)
+
+
+def _anonymous_scan(name: str, scan: Mapping[str, Any]) -> dict[str, Any]:
+    paths = [scan["input"]["given"], scan["input"]["path"]]
+    paths += [file["path"] for file in scan["input"]["files"]]
+    paths += [scan[key]["path"] for key in OUTPUTS if scan[key]]
+    written = {
+        key: scan[key] and {"path": f"{name}, {key.replace('_', ' ')}", "files": []}
+        for key in OUTPUTS
+    }
+    error = scan["error"] and {**scan["error"], "message": _meaning(scan["error"]["kind"])}
+    return {
+        **scan,
+        "input": {"given": name, "path": name, "files": []},
+        **written,
+        "warnings": [_without(paths, name, one) for one in scan["warnings"]],
+        "error": error,
+    }
+
+
+def _without(paths: Iterable[str], name: str, text: str) -> str:
+    """Return a text in which paths, and the names of their files, are replaced by a name."""
+    names = {part for path in paths for part in (path, Path(path).name) if len(part) > 1}
+    for part in sorted(names, key=len, reverse=True):
+        text = text.replace(part, name)
+    return text
+
+
+def _meaning(kind: str) -> str:
+    """Return what an error means whatever it was met in, from its class."""
+    found = getattr(errors, kind, None)
+    return (found.__doc__ or "").partition("\n")[0] if found else "An unexpected error."
 
 
 def conversion(
@@ -200,8 +255,9 @@ def _source(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _error(error: Exception) -> dict[str, Any]:
-    code = error.exit_code if isinstance(error, MedTranslateError) else MedTranslateError.exit_code
-    return {"kind": type(error).__name__, "exit_code": code, "message": str(error)}
+    known = errors.named(error)
+    code = errors.exit_code(known)
+    return {"kind": type(known).__name__, "exit_code": code, "message": str(known)}
 
 
 def _device(translator: Translator | None) -> dict[str, Any]:

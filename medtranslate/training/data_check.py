@@ -40,9 +40,10 @@ class Findings:
     @property
     def clean(self) -> list[str]:
         """Names to train on: readable, in HU, of the right look, one of each group, not shared."""
-        repeats = {name for group in self.copies for name in group[1:]}
-        foreign = {each.name for each in self.prepared.foreign_units}
-        bad = repeats | set(self.prepared.doubtful) | set(self.shared) | foreign
+        bad = {each.name for each in self.prepared.foreign_units}
+        bad |= {*self.prepared.doubtful, *self.shared}
+        for group in self.copies:
+            bad.update([name for name in group if name not in bad][1:])
         return [r.name for r in self.prepared.records if r.name not in bad]
 
     def as_dict(self) -> dict[str, Any]:

@@ -207,10 +207,10 @@ class AxialSlices(SliceGeometry):
         return Field(shape[axis], self.size, step, middle, flip)
 
     def _check(self, spacing: Affine, axes: tuple[int, int, int], affine: Affine) -> None:
-        acquired = int(np.argmax(spacing))
+        acquired = _through_plane(spacing)
         thickest = float(spacing[acquired])
         # In-plane pixels can be as wide as slices are apart; only a real difference is a plane.
-        if thickest > self.recut and spacing[axes[0]] < 0.99 * thickest:
+        if thickest > self.recut and acquired != axes[0] and spacing[axes[0]] < 0.99 * thickest:
             raise Unsupported(
                 f"acquired in another plane, {thickest:.2f} mm apart: axial slices cannot be cut",
                 remedy=f"slices at most {self.recut} mm apart can be re-cut; resample it first",
@@ -219,6 +219,19 @@ class AxialSlices(SliceGeometry):
         skew = float(np.degrees(np.arcsin(min(1.0, abs(float(u @ v))))))
         if skew > 5.0:
             raise Unsupported(f"rows and columns are {skew:.1f} degrees from a right angle")
+
+
+def _through_plane(spacing: Affine) -> int:
+    """Return the axis along which slices follow one another.
+
+    Pixels are nearly always square, so it is the axis whose spacing differs from two equal ones,
+    even where slices lie closer than pixels; else the axis of the largest spacing.
+    """
+    for axis in range(3):
+        one, other = (spacing[another] for another in range(3) if another != axis)
+        if abs(one - other) < 0.01 * one and abs(spacing[axis] - one) > 0.05 * one:
+            return axis
+    return int(np.argmax(spacing))
 
 
 class ImageFrame(SliceGeometry):

@@ -1,0 +1,260 @@
+"""Commands while file operations fail: nothing half-written or lost, one line, the right code.
+
+A failing operation is chosen from those that a clean run makes: some of them, with another error
+each; with ``--every-fault`` each of them with every error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from faults.injection import KINDS, Faults, Operation, injected
+from faults.test_files import check_order
+from training.phantoms import TINY, prepared
+
+from medtranslate.bundle import Bundle
+from medtranslate.cli.app import app
+from medtranslate.cli.endings import run, sentence
+from medtranslate.errors import InputMissing, ModelUnusable, OutputFailed, Unreadable, exit_code
+from medtranslate.files import is_temporary, remove_leftovers
+from medtranslate.packaging import RunPackager
+from medtranslate.phantom import Phantom
+from medtranslate.training import Cadence, Training
+from medtranslate.training.checkpoints import Checkpoint
+from medtranslate.training.run_folder import RunFolder
+from medtranslate.translation import Translator
+
+SOME = 10
+RESULTS = {"head.nii.gz", "head_preview.png", "r.json", "r.html"}
+OUTPUT, INPUT = {OutputFailed.exit_code}, {InputMissing.exit_code, Unreadable.exit_code}
+MODEL = {ModelUnusable.exit_code}
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    said: str
+
+
+Command = Callable[[Path], Ended]
+
+
+@pytest.fixture
+def every(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--every-fault", default=False))
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+def chosen(seen: list[Operation], every: bool) -> Iterator[tuple[int, str]]:
+    """Give numbers of operations, and the error that each meets."""
+    kinds = list(KINDS)
+    if every:
+        yield from ((nth, kind) for nth in range(len(seen)) for kind in kinds)
+        return
+    worth = [nth for nth, one in enumerate(seen) if not one.removes]
+    step = max(1, len(worth) // SOME)
+    for turn, nth in enumerate(worth[::step]):
+        kind = kinds[turn % len(kinds)]
+        yield nth, "EIO" if kind == "short write" and seen[nth].kind != "write" else kind
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Hash what lies in a folder, temporary files aside."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(map(is_temporary, path.relative_to(folder).parts))
+    }
+
+
+def counted(command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    with injected(Faults(folder), monkeypatch) as faults:
+        ended = command(folder)
+    assert ended.code == 0, ended.said
+    return faults
+
+
+def failed(
+    command: Command, folder: Path, fault: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Ended, Operation]:
+    """Run a command with one failing operation; check what holds for all of them."""
+    with injected(Faults(folder, *fault), monkeypatch) as faults:
+        ended = command(folder)
+    met = faults.failed
+    assert met is not None
+    assert ended.code != 1, (fault, met, ended.said)
+    if ended.code:
+        assert ended.said.count("medtranslate: error: ") == 1, ended.said
+        assert ended.said.strip().count("\n") == 0, ended.said
+    elif met.changes:  # only what helps the next run may fail without a word: the cache
+        assert "cache" in met.path or any(map(is_temporary, Path(met.path).parts[-1:])), met
+    for inside in (folder, folder / "tmp", folder / "out"):
+        remove_leftovers(inside)
+    left = [path for path in folder.rglob("*") if is_temporary(path.name)]
+    assert left == [], (met, left)
+    return ended, met
+
+
+@pytest.fixture(scope="module")
+def translator(tiny_bundle: Path) -> Translator:
+    return Translator.load(tiny_bundle, device="cpu")
+
+
+@pytest.fixture
+def convert(
+    translator: Translator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    monkeypatch.setattr(Translator, "load", lambda *_, **__: translator)
+
+    def call(folder: Path) -> Ended:
+        reports = ("--report", folder / "out/r.json", "--report", folder / "out/r.html")
+        given = ("convert", folder / "head.nii.gz", "--to", "mri", "--force", "--quiet")
+        options = ("-o", folder / "out/head.nii.gz", "--no-cycle", "--overwrite", *reports)
+        code = run(app, [str(one) for one in (*given, *options)])
+        return Ended(code, capsys.readouterr().err)
+
+    return call
+
+
+def lay(folder: Path, old: bytes = b"") -> Path:
+    """Make a folder with a scan, and with earlier results where `old` is given."""
+    (folder / "out").mkdir(parents=True)
+    (folder / "tmp").mkdir()
+    head = Phantom((48, 52, 2), (4.5, 4.25, 26.0)).volume()
+    voxels = head.as_tensor()[0].numpy().astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, np.asarray(head.affine)), folder / "head.nii.gz")
+    if old:
+        for name in ("head.nii.gz", "head_preview.png"):
+            (folder / "out" / name).write_bytes(old)
+        for name in ("r.json", "r.html"):
+            (folder / "out" / name).write_bytes(b"{" + old)
+    return folder
+
+
+def whole(path: Path, old: bytes) -> bool:
+    """Say whether a result is the old one, or a new one to its last byte."""
+    if old in path.read_bytes()[:100]:
+        return True
+    if path.name == "head.nii.gz":
+        return bool(np.isfinite(nib.load(path).get_fdata()).all())
+    text = path.read_bytes().rstrip()
+    return text.endswith((b"}", b"</html>", b"IEND\xaeB`\x82"))
+
+
+def test_convert(
+    convert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool
+) -> None:
+    seen = counted(convert, lay(tmp_path / "clean"), monkeypatch).seen
+    assert check_order(seen) == 4
+    for nth, kind in chosen(seen, every):
+        old = b"an earlier result"
+        folder = lay(tmp_path / f"{nth} {kind}", old)
+        scan = (folder / "head.nii.gz").read_bytes()
+
+        ended, met = failed(convert, folder, (nth, kind), monkeypatch)
+
+        assert (folder / "head.nii.gz").read_bytes() == scan
+        assert set(content(folder / "out")) == {
+            "head.nii.gz",
+            "head_preview.png",
+            "r.json",
+            "r.html",
+        }
+        assert all(whole(folder / "out" / name, old) for name in content(folder / "out")), met
+        reads_scan = met.kind == "read" and met.path == str(folder / "head.nii.gz")
+        expected = INPUT if reads_scan else OUTPUT if met.changes else OUTPUT | INPUT | {0}
+        assert ended.code in expected, (met, kind, ended)
+
+
+@pytest.fixture
+def train() -> Command:
+    def call(folder: Path, **options: object) -> Ended:
+        given = {"cadence": Cadence(record_steps=2, grid_steps=4, checkpoint_minutes=0), **options}
+        try:
+            Training(
+                folder / "ct.safetensors",
+                folder / "mri.safetensors",
+                folder / "out",
+                replace(TINY, epochs=1, steps_per_epoch=4),
+                device="cpu",
+                on_finished=RunPackager("tiny"),
+                **given,
+            ).run()
+        except Exception as error:
+            return Ended(exit_code(error), f"medtranslate: error: {sentence(error)}\n")
+        return Ended(0, "")
+
+    return call
+
+
+def lay_slices(folder: Path) -> Path:
+    (folder / "tmp").mkdir(parents=True)
+    prepared("CT", 3).save(folder / "ct.safetensors")
+    prepared("MR", 3).save(folder / "mri.safetensors")
+    return folder
+
+
+def test_train_and_resume(
+    train: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool
+) -> None:
+    clean = lay_slices(tmp_path / "clean")
+    seen = counted(train, clean, monkeypatch).seen
+    check_order(seen)
+    expected = Checkpoint.load(RunFolder(clean / "out").last).tensors
+    for nth, kind in chosen(seen, every):
+        folder = lay_slices(tmp_path / f"{nth} {kind}")
+
+        ended, met = failed(train, folder, (nth, kind), monkeypatch)
+
+        codes = OUTPUT if met.changes else OUTPUT | INPUT | MODEL | {0, 14}
+        assert ended.code in codes | ({0} if "tensorboard" in met.path else set()), (met, ended)
+        last = RunFolder(folder / "out").last
+        if last.exists():
+            Checkpoint.load(last)
+        again = train(folder, resume=True)
+        assert again.code == 0, (met, again)
+        made = Checkpoint.load(last).tensors
+        assert all(bool((made[name] == expected[name]).all()) for name in expected), met
+        assert Bundle.load(folder / "out" / "bundle").name == "tiny"
+
+
+def test_bundle_export(
+    tiny_bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    every: bool,
+) -> None:
+    monkeypatch.setattr("medtranslate.packaging.export.write_reference", lambda folder: None)
+
+    def export(folder: Path) -> Ended:
+        given = ("bundle", "export", tiny_bundle, "-o", folder / "out", "--name", "mine")
+        code = run(app, [str(one) for one in given])
+        return Ended(code, capsys.readouterr().err)
+
+    (tmp_path / "clean" / "tmp").mkdir(parents=True)
+    seen = counted(export, tmp_path / "clean", monkeypatch).seen
+    assert check_order(seen) == 1
+    expected = content(tmp_path / "clean" / "out")
+    before = content(tiny_bundle)
+    for nth, kind in chosen(seen, every):
+        folder = tmp_path / f"{nth} {kind}"
+        (folder / "tmp").mkdir(parents=True)
+
+        ended, met = failed(export, folder, (nth, kind), monkeypatch)
+
+        assert ended.code in (OUTPUT if met.changes else OUTPUT | MODEL | INPUT | {0}), (met, ended)
+        assert content(folder / "out") == (expected if ended.code == 0 else {}), met
+        assert content(tiny_bundle) == before
