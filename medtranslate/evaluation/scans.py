@@ -318,6 +318,8 @@ def kind_of(folders: Mapping[Path, Names]) -> str:
     """
     kinds: dict[str, Path] = {}
     for folder, names in folders.items():
+        if not folder.is_dir():
+            continue  # whoever reads it says so
         inside = () if names is None else (f"{folder.resolve().name}/{name}" for name in names)
         if kind := find_scans(folder, FileList(tuple(inside))).kind:
             kinds.setdefault(kind, folder)

@@ -363,8 +363,8 @@ def test_nested_images_are_measured_as_the_same_images_lying_flat(data: Path) ->
     nested = plan(data / "nested").evaluator().data
 
     assert (nested.ct.scale, len(nested.ct)) == (flat.ct.scale, len(flat.ct))
-    assert sorted(one.tobytes() for one in nested.ct.frames) == sorted(
-        one.tobytes() for one in flat.ct.frames
+    assert sorted(one.tobytes() for one in nested.ct.slices) == sorted(
+        one.tobytes() for one in flat.ct.slices
     )
 
 
