@@ -13,20 +13,14 @@ from monai.data import MetaTensor
 from medtranslate.imaging.dicom import DicomReader
 
 
-@pytest.fixture(scope="session")
-def reader() -> DicomReader:
-    """One reader for all tests: the child process that decompresses for it starts once."""
-    return DicomReader()
-
-
 @pytest.fixture
-def read(reader: DicomReader) -> Callable[..., MetaTensor]:
+def read() -> Callable[..., MetaTensor]:
     """Read a series, raising what the reader refuses."""
 
     def read_image(path: Path | list[Path], series: str = "") -> MetaTensor:
-        one = DicomReader(series=series) if series else reader
-        scan = one.read(path)
-        one.get_data(scan)
+        reader = DicomReader(series=series)
+        scan = reader.read(path)
+        reader.get_data(scan)
         return scan.image()
 
     return read_image

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from medtranslate.errors import Unreadable
+from medtranslate.imaging import child
 from medtranslate.imaging.dicom import DicomReader
 from medtranslate.imaging.dicom.read import encoding
 
@@ -24,17 +25,24 @@ def compressed(tmp_path):
     return folder, values_of(made)
 
 
-@pytest.mark.parametrize("work", ["import os; os.abort()", "import time; time.sleep(60)"])
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        ("import os; os.abort()", "its decoder crashed"),
+        ("import time; time.sleep(60)", "it is not decoded after 2 s"),
+    ],
+)
 def test_a_decoder_that_crashes_or_hangs_is_an_error_that_names_the_file(
-    tmp_path, compressed, monkeypatch, work
+    tmp_path, compressed, read, monkeypatch, work, said
 ):
     script = tmp_path / "worker.py"
     script.write_text(work)
-    monkeypatch.setattr(encoding, "WORKER", script)
+    pool = child.Children()
+    monkeypatch.setattr(child, "WORKER", script)
+    monkeypatch.setattr(encoding, "children", lambda: pool)
     monkeypatch.setattr(encoding, "PATIENCE", 2.0)
-    reader = DicomReader()
-    with pytest.raises(Unreadable, match=r"\.dcm: the pixel data are damaged: their decoder"):
-        reader.get_data(reader.read(compressed[0]))
+    with pytest.raises(Unreadable, match=rf"\.dcm: the pixel data cannot be decoded: {said}"):
+        read(compressed[0])
 
 
 def test_a_reader_goes_on_after_a_damaged_file(compressed):
