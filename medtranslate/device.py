@@ -135,6 +135,14 @@ def choose_layout(name: str, device: torch.device) -> torch.memory_format:
     return torch.channels_last if name == "channels-last" else torch.contiguous_format
 
 
+def worth_compiling(device: torch.device) -> bool:
+    """Return whether compiled networks train so much faster that minutes of compiling are repaid.
+
+    They do on CUDA devices. On a CPU compiling takes longer and saves next to nothing.
+    """
+    return device.type == "cuda"
+
+
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Return the context in which networks are trained: bfloat16 where that loses nothing."""
     import torch

@@ -36,6 +36,9 @@ _ASIDE = "replaced"
 _ABANDONED = 24 * 3600.0  # seconds after which a temporary that cannot be locked is nobody's
 _AT_CWD, _NO_REPLACE, _SWAP = -100, 1, 2  # <fcntl.h>, <linux/fs.h>
 
+FORMATS = ("nii.gz", "nii", "mha", "nrrd", "png", "jpg", "tif", "dicom")
+"""What a result may be written as: the suffix of its file, or ``dicom`` for a series' folder."""
+
 DANGLING = "is a link to a file that is not there"
 """Fault of a link whose target is missing, as where git-annex has not fetched a file's content."""
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from medtranslate.errors import InvalidOption
+
+Target = Literal["ct", "mri"]
+"""A modality as ``--to`` and a bundle's generators name it."""
 
 
 class Modality(StrEnum):
@@ -58,7 +62,7 @@ class Modality(StrEnum):
         return Modality.MR if self is Modality.CT else Modality.CT
 
     @property
-    def target(self) -> str:
+    def target(self) -> Target:
         """The name as a target, as ``--to`` and a bundle's generators have it: ct or mri."""
         return "ct" if self is Modality.CT else "mri"
 

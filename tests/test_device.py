@@ -9,7 +9,7 @@ import torch
 from tiny_bundles import shipped_recipes, tiny_networks
 
 from medtranslate.bundle import save_bundle
-from medtranslate.device import Device, Precision, choose_device, choose_precision
+from medtranslate.device import Device, Precision, choose_device, choose_precision, worth_compiling
 from medtranslate.errors import DeviceUnusable, InvalidOption
 from medtranslate.translation import Translator
 
@@ -78,6 +78,13 @@ def test_a_device_that_means_nothing_is_refused(name):
 def test_a_device_that_this_machine_lacks_is_refused():
     with pytest.raises(DeviceUnusable, match="no device 'cuda:99' on this machine"):
         choose_device("cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("name", "compiled"), [("cuda", True), ("cuda:1", True), ("cpu", False), ("mps", False)]
+)
+def test_compiling_is_worth_it_on_cuda_devices_alone(name, compiled):
+    assert worth_compiling(torch.device(name)) is compiled
 
 
 def test_a_wrong_name_is_refused_without_torch():

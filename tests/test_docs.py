@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from medtranslate.cli.app import app
-from medtranslate.transforms.recipe import MONAIS, OURS
+from medtranslate.transforms.load import MONAIS, OURS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

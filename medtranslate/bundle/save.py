@@ -30,8 +30,10 @@ from medtranslate.transforms import load_recipe, read_yaml
 DOMAIN_FILE = Path("configs/domain.safetensors")
 REFERENCE_FILE = Path("configs/reference.json")
 _TEMPLATES = Path(__file__).parent / "templates"
-_WEIGHTS = {to: f"models/{Modality.parse(to).direction}.safetensors" for to in TARGETS}
-_DISCRIMINATORS = {to: f"discriminators/{to}.safetensors" for to in TARGETS}
+_WEIGHTS: dict[str, str] = {
+    to: f"models/{Modality.parse(to).direction}.safetensors" for to in TARGETS
+}
+_DISCRIMINATORS: dict[str, str] = {to: f"discriminators/{to}.safetensors" for to in TARGETS}
 _MAY_RUN = (
     *(".yaml", ".yml", ".json", ".conf", ".cfg", ".ini"),
     *(".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".bat", ".ps1", ".ipynb", ".pkl", ".pickle"),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from medtranslate.cli import options as shared
-from medtranslate.files import check_present
+from medtranslate.files import FORMATS, check_present
 
 STDOUT = "-"
 
@@ -30,7 +30,7 @@ Output = Annotated[str, shared.output("File, or folder of results; by default be
 Format = Annotated[
     str | None,
     shared.choice(
-        shared.FORMATS,
+        FORMATS,
         "--format",
         "-f",
         help="Format of results; by default that of the source.",

@@ -19,8 +19,6 @@ from medtranslate.modality import TARGETS, Modality
 
 PRECISIONS = tuple(precision.value for precision in Precisions)
 
-FORMATS = ("nii.gz", "nii", "mha", "nrrd", "png", "jpg", "tif", "dicom")
-
 
 def choice(
     known: Sequence[str],

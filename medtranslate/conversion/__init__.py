@@ -8,8 +8,9 @@ model, and the report).
 """
 
 from medtranslate.conversion.conversions import Conversions, Observer, convert, convert_many
-from medtranslate.conversion.options import FORMATS, ConversionOptions
+from medtranslate.conversion.options import ConversionOptions
 from medtranslate.conversion.scan import Conversion
+from medtranslate.files import FORMATS
 
 __all__ = [
     "FORMATS",

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from medtranslate.device import Precision, check_device_name
 from medtranslate.errors import InvalidOption
+from medtranslate.files import FORMATS
 from medtranslate.modality import Modality
-
-FORMATS = ("nii.gz", "nii", "mha", "nrrd", "png", "jpg", "tif", "dicom")
-"""What a result may be written as."""
 
 
 @dataclass(frozen=True)

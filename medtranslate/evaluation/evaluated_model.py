@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.protocol import MODALITIES, Modality
+from medtranslate.evaluation.protocol import MODALITIES
 from medtranslate.evaluation.slices import SIDE, GrayArray, gray_levels, to_eight_bit, to_network
+from medtranslate.modality import Target
 
 if TYPE_CHECKING:
     from medtranslate.translation import Translator
@@ -50,8 +51,8 @@ class Candidate:
     name: str
     translate_slices: Callable[[torch.Tensor, str], torch.Tensor]
     version: str = ""
-    costs: Mapping[Modality, Cost] = field(default_factory=dict)
-    weights_sha256: Mapping[Modality, str] = field(default_factory=dict)
+    costs: Mapping[Target, Cost] = field(default_factory=dict)
+    weights_sha256: Mapping[Target, str] = field(default_factory=dict)
 
     def translated(self, slices: torch.Tensor, to: str) -> torch.Tensor:
         """Translate slices, and check what comes back.
@@ -115,8 +116,8 @@ def translate(
     heads: NDArray[np.bool_],
     *,
     masked: bool,
-    source: Modality,
-    target: Modality,
+    source: Target,
+    target: Target,
     done: Callable[[int], None],
 ) -> Translated:
     """Translate slices, and reconstruct them for the cycle error.

@@ -26,7 +26,7 @@ from medtranslate.evaluation.paired import (
     mean_by_case,
     summarize,
 )
-from medtranslate.evaluation.protocol import PUBLISHED, Modality, Protocol
+from medtranslate.evaluation.protocol import PUBLISHED, Protocol
 from medtranslate.evaluation.results import (
     Baselines,
     CaseResult,
@@ -38,8 +38,9 @@ from medtranslate.evaluation.results import (
     paper_fid,
 )
 from medtranslate.evaluation.slices import SliceSet, head_masks
+from medtranslate.modality import Target
 
-DIRECTIONS: tuple[tuple[Modality, Modality], ...] = (("ct", "mri"), ("mri", "ct"))
+DIRECTIONS: tuple[tuple[Target, Target], ...] = (("ct", "mri"), ("mri", "ct"))
 
 Progress = Callable[[str, int, int], None]
 
@@ -103,9 +104,9 @@ class _Run:
 
     plan: Evaluator
     seconds: dict[str, float] = field(default_factory=dict)
-    real: dict[Modality, RealSet] = field(default_factory=dict)
-    heads: dict[Modality, NDArray[np.bool_]] = field(default_factory=dict)
-    floors: dict[Modality, Floor | None] = field(default_factory=dict)
+    real: dict[Target, RealSet] = field(default_factory=dict)
+    heads: dict[Target, NDArray[np.bool_]] = field(default_factory=dict)
+    floors: dict[Target, Floor | None] = field(default_factory=dict)
 
     def evaluation(self) -> Evaluation:
         plan, data = self.plan, self.plan.data
@@ -138,7 +139,7 @@ class _Run:
             galleries=tuple(shown),
         )
 
-    def _measure_real(self, modality: Modality) -> None:
+    def _measure_real(self, modality: Target) -> None:
         test, reference = self.plan.data.test(modality), self.plan.data.reference(modality)
         with self._timed("heads"):
             known = test.heads
@@ -153,7 +154,7 @@ class _Run:
         done = self._counting(f"features of real {images.modality.upper()}", len(images))
         return self.plan.extractor.kept_features(images.slices, done=done)
 
-    def _baselines(self) -> dict[Modality, Baselines]:
+    def _baselines(self) -> dict[Target, Baselines]:
         seed, ct, mri = self.plan.seed, self.real["ct"], self.real["mri"]
         with self._timed("distances"):
             self.floors = {
@@ -172,7 +173,7 @@ class _Run:
         }
 
     def _direction(
-        self, candidate: Candidate, source: Modality, target: Modality
+        self, candidate: Candidate, source: Target, target: Target
     ) -> tuple[DirectionResult, list[Gallery]]:
         plan, images = self.plan, self.plan.data.test(source)
         step = f"{candidate.name}: {source.upper()} to {target.upper()}"
@@ -228,15 +229,13 @@ class _Run:
             shown.append(self._lesion_gallery(candidate, images, lesions, target))
         return row, shown
 
-    def _paired(self, translated: Translated, target: Modality) -> list[PairedErrors]:
+    def _paired(self, translated: Translated, target: Target) -> list[PairedErrors]:
         if not self.plan.data.paired:
             return []
         truth = self.plan.data.test(target)
         return errors_of_slices(translated.slices, truth.slices, self.heads[target], truth.scale)
 
-    def _lesions(
-        self, candidate: Candidate, images: SliceSet, target: Modality
-    ) -> LesionTest | None:
+    def _lesions(self, candidate: Candidate, images: SliceSet, target: Target) -> LesionTest | None:
         plan = self.plan
         if not plan.lesions:
             return None
@@ -252,7 +251,7 @@ class _Run:
         )
 
     def _lesion_gallery(
-        self, candidate: Candidate, images: SliceSet, test: LesionTest, target: Modality
+        self, candidate: Candidate, images: SliceSet, test: LesionTest, target: Target
     ) -> Gallery:
         return lesion_gallery(
             candidate,

@@ -13,11 +13,12 @@ from medtranslate.evaluation.evaluated_model import Candidate
 from medtranslate.evaluation.evaluator import Evaluator, Progress, silent
 from medtranslate.evaluation.features import FeatureExtractor
 from medtranslate.evaluation.inception import find_weights
-from medtranslate.evaluation.protocol import MODALITIES, PROTOCOLS, Modality
+from medtranslate.evaluation.protocol import MODALITIES, PROTOCOLS
 from medtranslate.evaluation.results import Evaluation, RealData
 from medtranslate.evaluation.scans import Sizing, kind_of, sizing_of
 from medtranslate.evaluation.slices import SliceSet, check_modality
 from medtranslate.files import cache_folder
+from medtranslate.modality import Target
 from medtranslate.translation import Translator
 
 
@@ -144,7 +145,7 @@ class FolderEvaluation:
                     check_modality(images)
         return data
 
-    def _reference(self, sizing: Sizing, modality: Modality) -> SliceSet | None:
+    def _reference(self, sizing: Sizing, modality: Target) -> SliceSet | None:
         given = self.ct_reference if modality == "ct" else self.mri_reference
         if given is None:
             return None

@@ -11,9 +11,9 @@ from medtranslate.evaluation.evaluated_model import Candidate, Translated
 from medtranslate.evaluation.lesions.planting import kinds
 from medtranslate.evaluation.lesions.results import LesionResult, LesionTest
 from medtranslate.evaluation.lesions.trial import Trial
-from medtranslate.evaluation.protocol import Modality
 from medtranslate.evaluation.results import DirectionResult, Gallery
 from medtranslate.evaluation.slices import SliceSet
+from medtranslate.modality import Target
 
 
 def galleries(
@@ -85,7 +85,7 @@ def lesion_gallery(
     heads: NDArray[np.bool_],
     test: LesionTest,
     *,
-    target: Modality,
+    target: Target,
     count: int,
     seed: int,
 ) -> Gallery:

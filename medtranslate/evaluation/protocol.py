@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from medtranslate.errors import EvaluationFailed, InputMissing
 from medtranslate.imaging.scans import FileList
+from medtranslate.modality import Target
 
-Modality = Literal["ct", "mri"]
-MODALITIES: tuple[Modality, Modality] = ("ct", "mri")
+MODALITIES: tuple[Target, Target] = ("ct", "mri")
 
 SIZING = (
     "8-bit gray, longer side to 256, centered on black; Pillow BOX at a scale of 0.5 or less, "
@@ -45,7 +44,7 @@ class Protocol:
     sizing: str = SIZING
     include: tuple[Path, ...] = ()
 
-    def names(self, folder: Path, modality: Modality) -> list[str] | None:
+    def names(self, folder: Path, modality: Target) -> list[str] | None:
         """Return the file names that the protocol takes from a folder; None where it takes all.
 
         Raises
@@ -66,7 +65,7 @@ class Protocol:
             )
         return _listed([listing], folder)
 
-    def test_names(self, folder: Path, modality: Modality) -> list[str] | None:
+    def test_names(self, folder: Path, modality: Target) -> list[str] | None:
         """Return the file names of a test folder: what the protocol takes and `include` names.
 
         Raises

@@ -14,12 +14,12 @@ from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.distances import Distances
 from medtranslate.evaluation.lesions.results import LesionTest
 from medtranslate.evaluation.paired import Interval, PairedErrors, PairedSummary, check_pairs
-from medtranslate.evaluation.protocol import Modality
 from medtranslate.evaluation.slices import FEW, GrayArray, SliceSet
+from medtranslate.modality import Target
 
 # FID of the paper, Kaggle test set, 200 epochs on an RTX 4090, by the number of parameters of its
 # generators in millions and the direction's target.
-PAPER_FID: Mapping[tuple[float, Modality], float] = {
+PAPER_FID: Mapping[tuple[float, Target], float] = {
     (11.4, "mri"): 58.32,
     (11.4, "ct"): 71.41,
     (54.4, "mri"): 95.19,
@@ -27,7 +27,7 @@ PAPER_FID: Mapping[tuple[float, Modality], float] = {
 }
 
 
-def paper_fid(parameters: int, target: Modality) -> float | None:
+def paper_fid(parameters: int, target: Target) -> float | None:
     """Return the paper's FID for a generator of this size; None where the paper has none."""
     return PAPER_FID.get((round(parameters / 1e6, 1), target))
 
@@ -89,8 +89,8 @@ class DirectionResult:
     model: str
     version: str
     weights_sha256: str
-    source: Modality
-    target: Modality
+    source: Target
+    target: Target
     distances: Distances
     at_floor_size: Distances | None
     cycle_error: Interval
@@ -111,7 +111,7 @@ class SetRecord:
     """
 
     role: str
-    modality: Modality
+    modality: Target
     folder: str
     images: int
     sha256: str
@@ -137,8 +137,8 @@ class Gallery:
     """
 
     model: str
-    source: Modality
-    target: Modality
+    source: Target
+    target: Target
     choice: str
     columns: tuple[str, ...]
     names: tuple[str, ...]
@@ -174,7 +174,7 @@ class Evaluation:
     seed: int
     extractor: Mapping[str, str]
     sets: tuple[SetRecord, ...]
-    baselines: Mapping[Modality, Baselines]
+    baselines: Mapping[Target, Baselines]
     directions: tuple[DirectionResult, ...]
     warnings: tuple[str, ...]
     machine: Mapping[str, str]
@@ -223,11 +223,11 @@ class RealData:
         if self.paired:
             check_pairs(self.ct, self.mri)
 
-    def test(self, modality: Modality) -> SliceSet:
+    def test(self, modality: Target) -> SliceSet:
         """Return the test set of a modality."""
         return self.ct if modality == "ct" else self.mri
 
-    def reference(self, modality: Modality) -> SliceSet | None:
+    def reference(self, modality: Target) -> SliceSet | None:
         """Return the other real images of a modality."""
         return self.ct_reference if modality == "ct" else self.mri_reference
 

@@ -23,7 +23,7 @@ from medtranslate.errors import (
     Unsupported,
     WrongModality,
 )
-from medtranslate.evaluation.protocol import Modality, Protocol
+from medtranslate.evaluation.protocol import Protocol
 from medtranslate.evaluation.slices import (
     GRAY,
     Scale,
@@ -35,9 +35,10 @@ from medtranslate.evaluation.slices import (
 from medtranslate.imaging import read
 from medtranslate.imaging.guess_modality import not_hounsfield
 from medtranslate.imaging.scans import FileList, FoundScan, find_scans, without_suffix
+from medtranslate.modality import Target
 from medtranslate.transforms import ImageFrame, Prepared, Recipe, prepare_pair
 
-TAGS: dict[Modality, str] = {"ct": "CT", "mri": "MR"}
+TAGS: dict[Target, str] = {"ct": "CT", "mri": "MR"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Found:
 
 def read_scans(
     folder: Path,
-    modality: Modality,
+    modality: Target,
     recipe: Recipe,
     names: Sequence[str] | None = None,
     *,
@@ -154,13 +155,13 @@ def read_scan_pairs(
     return ct_side.slice_set(), mri_side.slice_set()
 
 
-def scans_of(folder: Path, modality: Modality, names: Sequence[str] | None) -> list[Found]:
+def scans_of(folder: Path, modality: Target, names: Sequence[str] | None) -> list[Found]:
     """List the scans of a folder by name, or those named (`medtranslate.imaging.find_scans`)."""
     return _found(folder, modality, names)[0]
 
 
 def _found(
-    folder: Path, modality: Modality, names: Sequence[str] | None
+    folder: Path, modality: Target, names: Sequence[str] | None
 ) -> tuple[list[Found], tuple[str, ...]]:
     """Return the scans of a folder, and what is left out of it, each with the reason."""
     if not folder.is_dir():
@@ -187,7 +188,7 @@ def _case(folder: Path, scan: FoundScan) -> str:
     return without_suffix(inside) or scan.series
 
 
-def _image(scan: Found, modality: Modality, *, trusted: bool = False) -> MetaTensor:
+def _image(scan: Found, modality: Target, *, trusted: bool = False) -> MetaTensor:
     image = read(scan.path, modality=TAGS[modality], series=scan.series)
     if not trusted and modality == "ct" and image.meta["source"]["kind"] == "volume":
         fault = not_hounsfield(image.as_tensor()[0].numpy())
@@ -202,7 +203,7 @@ class _Collected:
     """Slices that hold a head, from one folder."""
 
     folder: Path
-    modality: Modality
+    modality: Target
     recipe: Recipe
     slices: list[NDArray[np.uint8]] = field(default_factory=list)
     heads: list[NDArray[np.bool_]] = field(default_factory=list)
@@ -244,7 +245,7 @@ Names = Sequence[str] | None  # file names, or all
 class Sizing(Interface):
     """How folders are read."""
 
-    def read(self, folder: Path, modality: Modality, names: Names) -> SliceSet:
+    def read(self, folder: Path, modality: Target, names: Names) -> SliceSet:
         """Read one folder, or what is named of it."""
 
     def read_pairs(
@@ -262,7 +263,7 @@ class PaperSizing:
 
     protocol: Protocol
 
-    def read(self, folder: Path, modality: Modality, names: Names) -> SliceSet:
+    def read(self, folder: Path, modality: Target, names: Names) -> SliceSet:
         """Read one folder, or what is named of it."""
         return read_slices(folder, modality, names)
 
@@ -286,7 +287,7 @@ class RecipeSizing:
     mri: Recipe
     trusted: bool = False
 
-    def read(self, folder: Path, modality: Modality, names: Names) -> SliceSet:
+    def read(self, folder: Path, modality: Target, names: Names) -> SliceSet:
         """Read one folder, or what is named of it."""
         recipe = self.ct if modality == "ct" else self.mri
         return read_scans(folder, modality, recipe, names, trusted=self.trusted)

@@ -19,9 +19,9 @@ from medtranslate.errors import (
     Unsupported,
     WrongModality,
 )
-from medtranslate.evaluation.protocol import Modality
 from medtranslate.imaging.image2d import SUFFIXES
 from medtranslate.imaging.scans import FolderScans, find_scans
+from medtranslate.modality import Target
 from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
 
 
@@ -89,7 +89,7 @@ class SliceSet:
         Fewer than two slices, another shape or type, or names that do not fit.
     """
 
-    modality: Modality
+    modality: Target
     names: tuple[str, ...]
     slices: GrayArray
     sizes: tuple[tuple[int, int], ...] = ()
@@ -130,7 +130,7 @@ def content_digest(slices: GrayArray) -> str:
     return digest.hexdigest()
 
 
-def read_slices(folder: Path, modality: Modality, names: Sequence[str] | None = None) -> SliceSet:
+def read_slices(folder: Path, modality: Target, names: Sequence[str] | None = None) -> SliceSet:
     """Read a folder of images, or the named ones of it, as slices.
 
     Raises
@@ -250,10 +250,10 @@ def to_eight_bit(gray: torch.Tensor) -> GrayArray:
 Threshold = FixedThreshold | OtsuThreshold
 
 # As in the recipes for images.
-THRESHOLDS: dict[Modality, Threshold] = {"ct": FixedThreshold(0.08), "mri": OtsuThreshold(0.45)}
+THRESHOLDS: dict[Target, Threshold] = {"ct": FixedThreshold(0.08), "mri": OtsuThreshold(0.45)}
 
 
-def head_masks(slices: GrayArray, modality: Modality) -> NDArray[np.bool_]:
+def head_masks(slices: GrayArray, modality: Target) -> NDArray[np.bool_]:
     """Return the heads in slices (N, 256, 256), as bool of the same shape.
 
     A slice in which no head is found counts as head from edge to edge, so that it still has errors.

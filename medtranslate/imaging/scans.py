@@ -27,7 +27,6 @@ from medtranslate.errors import (
     InputMissing,
     InvalidOption,
     MedTranslateError,
-    TrainingFailed,
     WrongModality,
 )
 from medtranslate.imaging.base import Finding
@@ -312,77 +311,6 @@ def _grouped(path: Path, found: Iterable[Finding]) -> list[FoundScan]:
 def _name(path: Path, file: Path, series: str) -> str:
     inside = f"/{file.relative_to(path).as_posix()}" if path in file.parents else ""
     return f"{path.resolve().name}{inside}" + (f"#{series}" if series else "")
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """The scans of one modality in a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        As given.
-    modality : {"CT", "MR"}
-        What the user says that it holds.
-    scans : tuple of FoundScan
-        To be prepared.
-    left_out : tuple of LeftOut
-        All others.
-    """
-
-    folder: Path
-    modality: str
-    scans: tuple[FoundScan, ...]
-    left_out: tuple[LeftOut, ...]
-
-
-def gather(folder: Path, modality: str, wanted: FileList | None = None) -> Gathered:
-    """Find the scans of one modality in a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Searched by `find_scans`.
-    modality : {"CT", "MR"}
-        What the user says that it holds.
-    wanted : FileList, optional
-        Files to take.
-
-    Raises
-    ------
-    InputMissing
-        No such folder.
-    WrongModality
-        All that can be read is of the other modality by its headers.
-    TrainingFailed
-        Nothing in the folder can be used.
-    """
-    if not folder.is_dir():
-        raise InputMissing("no such folder of scans", path=folder)
-    found = find_scans(folder, wanted)
-    others = [scan for scan in found.scans if scan.finding.modality not in ("", modality)]
-    scans = tuple(scan for scan in found.scans if scan not in others)
-    if not scans:
-        raise _nothing_left(folder, modality, found)
-    reasons = (LeftOut(scan.name, _is_another(scan.finding, modality)) for scan in others)
-    return Gathered(folder, modality, scans, (*found.left_out, *reasons))
-
-
-def _is_another(finding: Finding, modality: str) -> str:
-    return f"is {finding.modality} by {finding.modality_basis}, not {modality}"
-
-
-def _nothing_left(folder: Path, modality: str, found: FolderScans) -> Exception:
-    if found.scans:
-        return WrongModality(
-            f"given as {modality}, but its scans are {found.scans[0].finding.modality} "
-            "by their headers",
-            path=folder,
-            remedy="exchange the folders",
-        )
-    if found.unlisted:
-        return TrainingFailed("none of its scans can be used", path=folder)
-    return TrainingFailed("holds no scan that can be read", path=folder)
 
 
 def without_suffix(name: str) -> str:

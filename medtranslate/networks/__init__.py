@@ -1,5 +1,6 @@
 """Generators (ResNet-9, U-Net-256, compact, any of MONAI's allow-list) and the PatchGAN."""
 
+from medtranslate.networks.blocks import draw_weights
 from medtranslate.networks.compact import Compact
 from medtranslate.networks.discriminator import PatchGAN
 from medtranslate.networks.generators import (
@@ -12,7 +13,6 @@ from medtranslate.networks.generators import (
     generator_spec,
 )
 from medtranslate.networks.gray_through_rgb import GrayThroughRGB
-from medtranslate.networks.initial import draw_weights
 from medtranslate.networks.resnet import ResNet9
 from medtranslate.networks.unet import UNet256
 

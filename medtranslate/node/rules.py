@@ -28,7 +28,7 @@ from medtranslate.device import Precision, check_device_name
 from medtranslate.errors import InvalidOption, ModelUnusable
 from medtranslate.files import check_present
 from medtranslate.modality import Modality
-from medtranslate.transforms.recipe import read_yaml
+from medtranslate.transforms import read_yaml
 
 _LOOPBACK = ("127.0.0.1", "::1")
 

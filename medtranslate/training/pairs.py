@@ -24,9 +24,15 @@ from medtranslate.errors import (
     Unreadable,
 )
 from medtranslate.imaging import read
-from medtranslate.imaging.scans import FoundScan, LeftOut, gather, without_suffix
+from medtranslate.imaging.scans import FoundScan, LeftOut, without_suffix
 from medtranslate.training.batches import Order, kept_on
-from medtranslate.training.preparation import RecipeBook, cached, make_folder, unit_fault
+from medtranslate.training.preparation import (
+    RecipeBook,
+    cached,
+    make_folder,
+    scans_of_modality,
+    unit_fault,
+)
 from medtranslate.training.prepared import (
     SUFFIX,
     PreparedSet,
@@ -39,7 +45,7 @@ from medtranslate.training.prepared import (
 )
 from medtranslate.transforms import prepare_pair
 
-FORMAT = "pairs 1"
+FORMAT = "pairs 2"
 FOLDERS = {"CT": "ct", "MR": "mri"}
 """Folders of a folder of pairs, by modality; scans of equal names are a pair."""
 
@@ -242,7 +248,7 @@ def prepare_pairs(
     Raises
     ------
     InputMissing, WrongModality
-        See `gather`.
+        See `scans_of_modality`.
     TrainingFailed
         A scan has no partner, none of the pairs can be used, or a file was prepared by other
         recipes.
@@ -325,7 +331,7 @@ def _matched(folder: Path) -> Iterator[tuple[FoundScan, FoundScan]]:
             raise InputMissing(
                 f"has no folder {name}", path=folder, remedy="pairs lie in its folders ct and mri"
             )
-        scans = gather(folder / name, modality).scans
+        scans = scans_of_modality(folder / name, modality).scans
         sides.append({without_suffix(scan.name.partition("/")[2]): scan for scan in scans})
     ct, mri = sides
     alone = sorted(set(ct) ^ set(mri))

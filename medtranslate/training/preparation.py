@@ -24,8 +24,9 @@ from medtranslate.errors import (
 )
 from medtranslate.files import cache_folder, remove_leftovers, shipped
 from medtranslate.imaging import read
+from medtranslate.imaging.base import Finding
 from medtranslate.imaging.guess_modality import not_hounsfield
-from medtranslate.imaging.scans import FileList, FoundScan, Gathered, LeftOut, gather
+from medtranslate.imaging.scans import FileList, FolderScans, FoundScan, LeftOut, find_scans
 from medtranslate.training.prepared import (
     SUFFIX,
     PreparedSet,
@@ -85,19 +86,19 @@ class Preparation:
         Raises
         ------
         InputMissing, WrongModality, TrainingFailed
-            See `gather`; also where most scans look like the other modality, where none can be
-            prepared, or where a file was prepared by other recipes.
+            See `scans_of_modality`; also where most scans look like the other modality, where none
+            can be prepared, or where a file was prepared by other recipes.
         OutputFailed
             The cache cannot be written.
         """
         if source.suffix == SUFFIX:
             return self._from_file(source, modality, wanted)
-        gathered = gather(source, modality, wanted)
-        digests = {scan: scan.digest() for scan in gathered.scans}
-        path = self.cache / f"{modality.lower()}-{self._key(gathered, digests)}{SUFFIX}"
+        found = scans_of_modality(source, modality, wanted)
+        digests = {scan: scan.digest() for scan in found.scans}
+        path = self.cache / f"{modality.lower()}-{self._key(found, digests)}{SUFFIX}"
         prepared = cached(path, PreparedSet.load)
         if prepared is None:
-            prepared = self._prepare(gathered, digests)
+            prepared = self._prepare(found, digests)
             make_folder(self.cache)
             prepared.save(path)
             # Mapped slices are shared between processes and cost no memory.
@@ -118,20 +119,20 @@ class Preparation:
         names = (wanted or FileList()).named(record.name for record in prepared.records)
         return prepared.only(names) if names else prepared
 
-    def _key(self, gathered: Gathered, digests: dict[FoundScan, str]) -> str:
-        total = hashlib.sha256(f"{_CACHED} {self.book.digest(gathered.modality)}".encode())
-        for scan in gathered.scans:
+    def _key(self, found: ModalityScans, digests: dict[FoundScan, str]) -> str:
+        total = hashlib.sha256(f"{_CACHED} {self.book.digest(found.modality)}".encode())
+        for scan in found.scans:
             total.update(os.fsencode(f"{scan.name}\0{digests[scan]}\0"))
-        for left_out in gathered.left_out:
+        for left_out in found.left_out:
             total.update(os.fsencode(f"{left_out.name}\0{left_out.reason}\0"))
         return total.hexdigest()[:24]
 
-    def _prepare(self, gathered: Gathered, digests: dict[FoundScan, str]) -> PreparedSet:
-        left_out = list(gathered.left_out)
+    def _prepare(self, found: ModalityScans, digests: dict[FoundScan, str]) -> PreparedSet:
+        left_out = list(found.left_out)
         records: list[Record] = []
         slices: list[np.ndarray] = []
-        scans = gathered.scans
-        for place, result in enumerate(self._results(gathered)):
+        scans = found.scans
+        for place, result in enumerate(self._results(found)):
             self.progress(place + 1, len(scans))
             name = scans[place].name
             if isinstance(result, LeftOut):
@@ -145,26 +146,26 @@ class Preparation:
             records.append(Record(name, digests[scans[place]], len(gray), empty, apparent, not_hu))
             slices.append(gray)
         if not slices:
-            reason = left_out[len(gathered.left_out)].reason
+            reason = left_out[len(found.left_out)].reason
             raise TrainingFailed(
                 f"none of its {len(scans)} scans can be prepared; the first: {reason}",
-                path=gathered.folder,
+                path=found.folder,
             )
         counts = torch.tensor([len(each) for each in slices])
         return PreparedSet(
-            gathered.modality,
+            found.modality,
             torch.from_numpy(np.concatenate(slices)),
             torch.arange(len(slices), dtype=torch.int32).repeat_interleave(counts),
             tuple(records),
             tuple(left_out),
-            self.book.of(gathered.modality),
+            self.book.of(found.modality),
         )
 
-    def _results(self, gathered: Gathered) -> Iterator[Any]:
-        workers = self.workers if len(gathered.scans) >= _WORTH_WORKERS else 0
+    def _results(self, found: ModalityScans) -> Iterator[Any]:
+        workers = self.workers if len(found.scans) >= _WORTH_WORKERS else 0
         return iter(
             DataLoader(
-                _Scans(gathered.scans, gathered.modality, self.book),
+                _Scans(found.scans, found.modality, self.book),
                 batch_size=None,
                 num_workers=workers,
                 collate_fn=_unchanged,
@@ -307,3 +308,74 @@ class RecipeBook:
     def of(self, modality: str) -> dict[str, str]:
         """Return the texts of a modality's recipes."""
         return {n: text for n, text in self.texts.items() if n.startswith(f"{modality.lower()}-")}
+
+
+@dataclass(frozen=True)
+class ModalityScans:
+    """The scans of one modality in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        As given.
+    modality : {"CT", "MR"}
+        What the user says that it holds.
+    scans : tuple of FoundScan
+        To be prepared.
+    left_out : tuple of LeftOut
+        All others.
+    """
+
+    folder: Path
+    modality: str
+    scans: tuple[FoundScan, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def scans_of_modality(folder: Path, modality: str, wanted: FileList | None = None) -> ModalityScans:
+    """Find the scans of one modality in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Searched by `find_scans`.
+    modality : {"CT", "MR"}
+        What the user says that it holds.
+    wanted : FileList, optional
+        Files to take.
+
+    Raises
+    ------
+    InputMissing
+        No such folder.
+    WrongModality
+        All that can be read is of the other modality by its headers.
+    TrainingFailed
+        Nothing in the folder can be used.
+    """
+    if not folder.is_dir():
+        raise InputMissing("no such folder of scans", path=folder)
+    found = find_scans(folder, wanted)
+    others = [scan for scan in found.scans if scan.finding.modality not in ("", modality)]
+    scans = tuple(scan for scan in found.scans if scan not in others)
+    if not scans:
+        raise _nothing_left(folder, modality, found)
+    reasons = (LeftOut(scan.name, _is_another(scan.finding, modality)) for scan in others)
+    return ModalityScans(folder, modality, scans, (*found.left_out, *reasons))
+
+
+def _is_another(finding: Finding, modality: str) -> str:
+    return f"is {finding.modality} by {finding.modality_basis}, not {modality}"
+
+
+def _nothing_left(folder: Path, modality: str, found: FolderScans) -> Exception:
+    if found.scans:
+        return WrongModality(
+            f"given as {modality}, but its scans are {found.scans[0].finding.modality} "
+            "by their headers",
+            path=folder,
+            remedy="exchange the folders",
+        )
+    if found.unlisted:
+        return TrainingFailed("none of its scans can be used", path=folder)
+    return TrainingFailed("holds no scan that can be read", path=folder)

@@ -22,7 +22,7 @@ from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unre
 from medtranslate.files import whole_file
 from medtranslate.imaging.scans import LeftOut
 
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".safetensors"
 _KEY = "medtranslate"
 FEWEST_HEAD = 0.02

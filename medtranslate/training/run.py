@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from medtranslate.device import choose_device, choose_precision
+from medtranslate.device import choose_device, choose_precision, worth_compiling
 from medtranslate.errors import TrainingFailed
 from medtranslate.files import whole_file
 from medtranslate.imaging.scans import FileList
@@ -228,7 +228,7 @@ class Training:
             restore(models, checkpoint, world.rank, run.last)
         elif self.init_from is not None:
             start_from(models, self.init_from)
-        if self.settings.compile:
+        if self.settings.compile and worth_compiling(models.device):
             models.compile()
         session = Session(
             run, world, data, models, {**about, "precision": precision},

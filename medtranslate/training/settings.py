@@ -151,7 +151,8 @@ class Settings(_Explained):
     memory_format : {"auto", "contiguous", "channels-last"}
         Auto takes channels-last on a GPU; on CPUs instance normalization undoes it at every layer.
     compile : bool
-        Compile the networks with ``torch.compile``: minutes once, then faster steps on a GPU.
+        Compile the networks with ``torch.compile`` where the device is a CUDA device: minutes once,
+        then faster steps. Other devices train without, so that one config serves them all.
     cuda_graph : bool
         Capture a step as one CUDA graph and replay it. Needs a GPU and one process.
     seed : int

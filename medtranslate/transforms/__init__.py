@@ -22,17 +22,9 @@ from medtranslate.transforms.intensity import (
     ScaleWindow,
     ToUnits,
 )
-from medtranslate.transforms.pair import prepare_pair
+from medtranslate.transforms.load import build, line_of, load_recipe, read_yaml, refuse
 from medtranslate.transforms.placement import Placement
-from medtranslate.transforms.recipe import (
-    Prepared,
-    Recipe,
-    build,
-    line_of,
-    load_recipe,
-    read_yaml,
-    refuse,
-)
+from medtranslate.transforms.recipe import Prepared, Recipe, prepare_pair
 from medtranslate.transforms.traced import head_of
 from medtranslate.transforms.untilt import Untilt
 

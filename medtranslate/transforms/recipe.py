@@ -1,30 +1,22 @@
 """A recipe: how one kind of input is prepared for the network, and how it is given back.
 
 The file is a MONAI config whose sections are ``Compose`` transforms; a `Recipe` is a typed view of
-them, and runs those same objects. It is data, never code: ``ConfigParser`` runs it as it is, but
-only plain values and the classes named here may appear in it; MONAI's parser would import whatever
-a ``_target_`` names.
+them, and runs those same objects. `medtranslate.transforms.load` reads the file.
 """
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import monai.transforms
 import torch
-import yaml
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, Transform
 from monai.utils import TraceKeys
 
-from medtranslate.errors import ModelUnusable, Unsupported
-from medtranslate.transforms import dictionary
-from medtranslate.transforms.geometry import AxialSlices, ImageFrame, SliceGeometry
+from medtranslate.errors import Unsupported
+from medtranslate.transforms.geometry import AxialSlices, ImageFrame
 from medtranslate.transforms.head import FindTissue, HeadMask
 from medtranslate.transforms.intensity import Limits, Scale, ToUnits
 from medtranslate.transforms.placement import Layout, Placement
@@ -246,288 +238,38 @@ def _traced(image: MetaTensor, name: str) -> Any:
     raise ValueError(f"no transform of this image noted its {name}")
 
 
-OURS = (
-    "AxialSlicesd",
-    "FindTissued",
-    "HeadMaskd",
-    "ImageFramed",
-    "N4BiasCorrectiond",
-    "ScaleGrayd",
-    "ScaleHeadPercentilesd",
-    "ScaleWindowd",
-)
-"""Our transforms that prepare an image."""
-
-MONAIS = (
-    "AdjustContrastd",
-    "CenterSpatialCropd",
-    "ClipIntensityPercentilesd",
-    "EnsureChannelFirstd",
-    "EnsureTyped",
-    "Flipd",
-    "GaussianSmoothd",
-    "HistogramNormalized",
-    "MedianSmoothd",
-    "NormalizeIntensityd",
-    "Orientationd",
-    "ResizeWithPadOrCropd",
-    "Resized",
-    "Rotate90d",
-    "ScaleIntensityRangePercentilesd",
-    "ScaleIntensityRanged",
-    "ScaleIntensityd",
-    "ShiftIntensityd",
-    "SpatialPadd",
-    "ThresholdIntensityd",
-)
-"""MONAI's transforms that may stand beside them: none takes a function, a file or a dotted name."""
-
-_FROM_MONAI = {name: getattr(monai.transforms, name) for name in ("Compose", *MONAIS)}
-_PREPARING: dict[str, type] = {
-    **{f"medtranslate.transforms.{name}": getattr(dictionary, name) for name in OURS},
-    **_FROM_MONAI,
-    **{f"monai.transforms.{name}": kind for name, kind in _FROM_MONAI.items()},
-}
-_UNITS: dict[str, type] = {"medtranslate.transforms.ToUnitsd": dictionary.ToUnitsd}
-_PREPROCESSING = {"_target_": "Compose", "transforms": ["@geometry", "@intensity"]}
-_FIRST = ("medtranslate.transforms.AxialSlices", "medtranslate.transforms.PictureFrame")
-_SECTIONS = ("modality", "kind", "geometry", "intensity", "preprocessing", "units")
-
-LARGEST = 4096
-"""The largest whole number that an argument may be: a config from somebody else could otherwise
-ask for a network that no machine can hold."""
-
-_LARGEST_SIDE = 1024  # of a list, such as the sides that a volume is resized to
-
-
-def load_recipe(path: str | Path) -> Recipe:
-    """Read one recipe.
-
-    Raises
-    ------
-    ModelUnusable
-        If the file is missing, is no YAML, names a class or an argument that is not allowed, or
-        holds a ``$`` expression; the message says where.
-    """
-    path = Path(path)
-    content = read_yaml(path)
-    if isinstance(content.get("geometry"), dict) and content["geometry"].get("_target_") in _FIRST:
-        remedy = "write it as MONAI transforms: docs/reference/recipes.md"
-        refuse(path, "geometry", "this recipe has the form of an earlier version", remedy)
-    for key in content:
-        if key not in _SECTIONS:
-            refuse(path, str(key), f"is no section of a recipe ({', '.join(_SECTIONS)})")
-    for key, known in (("modality", ("CT", "MR")), ("kind", ("volume", "image"))):
-        value = build(content.get(key), {}, path, key)
-        if value not in known:
-            refuse(path, key, f"must be one of {', '.join(known)}")
-    if content.get("preprocessing") != _PREPROCESSING:
-        refuse(path, "preprocessing", 'must be a Compose of "@geometry" and "@intensity"')
-    geometry = _section(content, "geometry", _PREPARING, path)
-    if not isinstance(geometry, Compose):
-        refuse(path, "geometry", "must be a Compose")
-    recipe = Recipe(
-        content["modality"],
-        content["kind"],
-        geometry,
-        _section(content, "intensity", _PREPARING, path),
-        _section(content, "units", _UNITS, path),
-        content,
-    )
-    _check(recipe, path)
-    return recipe
-
-
-def _section(content: dict[str, Any], name: str, allowed: dict[str, type], path: Path) -> Any:
-    built = build(content.get(name), allowed, path, name)
-    if not isinstance(built, (Compose, MapTransform)):
-        refuse(path, name, "needs a _target_")
-    return built
-
-
-def _check(recipe: Recipe, path: Path) -> None:
-    """Refuse a recipe that no image could go through."""
-    for section, key in (("geometry", IMAGE), ("intensity", IMAGE), ("units", "pred")):
-        for each in _flat(getattr(recipe, section)):
-            if isinstance(each, MapTransform) and each.keys != (key,):
-                refuse(path, section, f"the keys of {type(each).__name__} are not {key!r}")
-    in_geometry = [each.transform for each in _flat(recipe.geometry) if _ours(each)]
-    if sum(isinstance(each, SliceGeometry) for each in in_geometry) != 1:
-        refuse(path, "geometry", "holds not exactly one AxialSlicesd or ImageFramed")
-    if sum(isinstance(each, Scale) for each in recipe.transforms) != 1:
-        refuse(path, "intensity", "holds not exactly one transform that scales to [-1, 1]")
-    order = [type(each) for each in recipe.transforms]
-    if HeadMask in order and FindTissue not in order[: order.index(HeadMask)]:
-        refuse(path, "geometry", "HeadMaskd needs a FindTissued before it")
-
-
-def _flat(transform: Any) -> Iterable[Any]:
-    return transform.flatten().transforms if isinstance(transform, Compose) else (transform,)
-
-
-def _ours(transform: Any) -> bool:
-    return isinstance(transform, KeyedTransform)
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them can stand for more than memory holds."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that is there twice: readers differ in which of the two they believe."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                fault = f"the key {key.value!r} is there twice"
-                raise yaml.constructor.ConstructorError(None, None, fault, key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; ModelUnusable if it is missing or is none."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
-    except FileNotFoundError as error:
-        raise ModelUnusable("no such file", path=path) from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "")
-        raise ModelUnusable(f"not readable as YAML: {reason}", path=path) from error
-    if not isinstance(content, dict):
-        raise ModelUnusable("holds no mapping", path=path)
-    return content
-
-
-def build(value: Any, allowed: dict[str, type], path: Path, where: str) -> Any:
-    """Build what a value of a config says, through an allow-list of classes.
+def prepare_pair(
+    ct: MetaTensor, mri: MetaTensor, ct_recipe: Recipe, mri_recipe: Recipe
+) -> tuple[Prepared, torch.Tensor]:
+    """Return the prepared CT, and the MRI's slices at the same place in the same head.
 
     Parameters
     ----------
-    value : plain YAML value
-        A mapping with ``_target_`` becomes an instance; everything else stays as it is.
-    allowed : dict of str to class
-        Dotted names that ``_target_`` may have.
-    path, where
-        Named in errors: the file, and the keys that lead to the value, joined by dots.
+    ct, mri : MetaTensor (1, X, Y, Z)
+        Registered, and resampled onto one grid.
+    ct_recipe, mri_recipe : Recipe
+        The CT's geometry and head hold for both; each has its own intensity scale.
+
+    Returns
+    -------
+    Prepared
+        Of the CT.
+    float32 tensor (N, 1, size, size)
+        The MRI in [-1, 1]; -1 outside the CT's head.
 
     Raises
     ------
-    ModelUnusable
-        If the value holds an expression, another class, or arguments that the class does not take.
+    Unsupported
+        The images do not lie on one grid.
     """
-    if isinstance(value, str) and value.startswith(("$", "@", "%")):
-        refuse(path, where, f"the expression {value!r} is not allowed")
-    if isinstance(value, list):
-        return tuple(build(each, allowed, path, f"{where}.{i}") for i, each in enumerate(value))
-    if not isinstance(value, dict):
-        return value
-    arguments = {str(k): build(v, allowed, path, f"{where}.{k}") for k, v in value.items()}
-    if "_target_" not in arguments:
-        return arguments
-    name = arguments.pop("_target_")
-    if not isinstance(name, str) or name not in allowed:
-        refuse(path, where, f"the class {name!r} is not allowed")
-    return _call(allowed[name], arguments, path, where)
-
-
-def refuse(path: Path, where: str, fault: str, remedy: str | None = None) -> NoReturn:
-    """Raise ModelUnusable with the file, the line and the keys that lead to the fault."""
-    found = line_of(path, where)
-    line = f"line {found}: " if found else ""
-    raise ModelUnusable(f"{line}{where}: {fault}", path=path, remedy=remedy)
-
-
-def line_of(path: Path, where: str) -> int | None:
-    """Find the line of a value, or of what should have held it; None in an empty file."""
-    node = yaml.compose(path.read_text(encoding="utf-8"), _PlainLoader)
-    for key in where.split("."):
-        below: yaml.Node | None = None
-        if isinstance(node, yaml.SequenceNode):
-            below = node.value[int(key)]
-        elif isinstance(node, yaml.MappingNode):
-            below = next((value for name, value in node.value if name.value == key), None)
-        if below is None:
-            break
-        node = below
-    return node.start_mark.line + 1 if node is not None else None
-
-
-def _call(kind: type, arguments: dict[str, Any], path: Path, where: str) -> Any:
-    """Build an instance from arguments of the types that its signature names."""
-    if kind is Compose:
-        return _compose(arguments, path, where)
-    parameters = inspect.signature(kind).parameters
-    for name, value in arguments.items():
-        place = f"{where}.{name}".lstrip(".")
-        if name not in parameters or parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-            refuse(path, place, f"{kind.__name__} has no such argument")
-        wanted = _unfit(value, str(parameters[name].annotation))
-        if wanted:
-            refuse(path, place, f"{value!r} is not {wanted}")
-    for name, parameter in parameters.items():
-        required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
-        if required and name not in arguments:
-            refuse(path, f"{where}.{name}".lstrip("."), "is missing")
-    try:
-        return kind(**arguments)
-    except (ValueError, TypeError) as error:
-        refuse(path, where, " ".join(str(error).split()))
-
-
-_VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-
-
-def _compose(arguments: dict[str, Any], path: Path, where: str) -> Compose:
-    transforms = arguments.pop("transforms", None)
-    if arguments:
-        refuse(path, f"{where}.{next(iter(arguments))}", "Compose takes transforms alone")
-    if not isinstance(transforms, tuple) or not transforms:
-        refuse(path, f"{where}.transforms", "is no list of transforms")
-    for index, each in enumerate(transforms):
-        if not isinstance(each, (Compose, MapTransform)):
-            refuse(path, f"{where}.transforms.{index}", "needs a _target_")
-    return Compose(transforms)
-
-
-def _unfit(value: Any, annotation: str) -> str:
-    """Say what a value should have been; nothing if it fits what a signature says."""
-    if value is None and annotation.endswith("| None"):
-        return ""
-    kind = annotation.removesuffix("| None").strip()
-    if kind == "int":
-        return "" if _whole(value) else f"a whole number from 1 to {LARGEST}"
-    if kind == "float":
-        return "" if _number(value) else "a number"
-    if kind == "bool":
-        return "" if isinstance(value, bool) else "true or false"
-    if kind in ("tuple[int, ...]", "Sequence[int]"):
-        fits = isinstance(value, tuple) and value and all(_whole(each) for each in value)
-        return "" if fits else f"a list of whole numbers from 1 to {LARGEST}"
-    if kind == "Sequence[float]":
-        fits = isinstance(value, tuple) and value and all(_number(each) for each in value)
-        return "" if fits else "a list of numbers"
-    return "" if _plain(value) else "a plain value"
-
-
-def _plain(value: Any) -> bool:
-    """Tell whether a value is text, a number of modest size, a list of these, or was built."""
-    if isinstance(value, tuple):
-        sides = (each for each in value if isinstance(each, int))
-        return all(_plain(each) for each in value) and all(each <= _LARGEST_SIDE for each in sides)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return math.isfinite(value) and abs(value) <= 1e9
-    return not isinstance(value, dict)
-
-
-def _number(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
+    if ct.shape != mri.shape or not torch.allclose(ct.affine, mri.affine, atol=1e-3):
+        first, second = ("x".join(map(str, each.shape[1:])) for each in (ct, mri))
+        raise Unsupported(
+            f"has mixed sizes or places: CT {first}, MRI {second}",
+            remedy="pairs must lie on one grid: register and resample one onto the other",
+        )
+    prepared = ct_recipe.prepare(ct)
+    slices = prepared.placement.to_network(mri.as_tensor()[0], mri_recipe.grid.clipped)
+    slices = mri_recipe.scale.measure(slices[prepared.head].numpy(), 255.0).to_unit(slices)
+    slices[~prepared.head] = -1
+    return prepared, slices[:, None]

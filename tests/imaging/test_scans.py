@@ -17,7 +17,8 @@ from medtranslate.errors import AmbiguousInput, InputMissing, InvalidOption, Wro
 from medtranslate.evaluation.scans import scans_of
 from medtranslate.evaluation.slices import images_in
 from medtranslate.imaging import read
-from medtranslate.imaging.scans import FileList, find_scans, gather, without_suffix
+from medtranslate.imaging.scans import FileList, find_scans, without_suffix
+from medtranslate.training.preparation import scans_of_modality
 from medtranslate.translation.workflow import Scans
 
 SYNTHETIC = "SYNTHETIC MR from CT, model 1, NOT FOR DIAGNOSIS"
@@ -67,7 +68,7 @@ def images(tmp_path: Path) -> Path:
 def seen_by_every_command(folder: Path) -> dict[str, set[str]]:
     return {
         "convert": {str(item.path) for item in find(folder).items},
-        "train and data": {str(scan.path) for scan in gather(folder, "CT").scans},
+        "train and data": {str(scan.path) for scan in scans_of_modality(folder, "CT").scans},
         "evaluate": {str(scan.path) for scan in scans_of(folder, "ct", None)},
         "bundle": {scan["image"] for scan in Scans(folder)},
     }
@@ -210,12 +211,12 @@ def test_a_digest_follows_what_the_files_hold(images: Path) -> None:
 def test_scans_of_the_other_modality_are_left_out_or_refused(volumes: Path) -> None:
     save_volume(volumes / "s.nii", SYNTHETIC)
 
-    some = gather(volumes, "CT", FileList(("s.nii", "b.nii.gz")))
+    some = scans_of_modality(volumes, "CT", FileList(("s.nii", "b.nii.gz")))
     assert some.left_out[-1].reason.startswith("is MR by")
     with pytest.raises(WrongModality, match="given as CT, but its scans are MR"):
-        gather(volumes, "CT", FileList(("s.nii",)))
+        scans_of_modality(volumes, "CT", FileList(("s.nii",)))
     with pytest.raises(InputMissing):
-        gather(volumes / "nowhere", "CT")
+        scans_of_modality(volumes / "nowhere", "CT")
 
 
 def test_lists_name_files_of_a_folder_by_its_name_or_by_their_path_in_it(images: Path) -> None:

@@ -20,7 +20,7 @@ from training.phantoms import TINY, phantom, prepared, same_tensors
 from medtranslate.bundle import Bundle
 from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unreadable
 from medtranslate.packaging import RunPackager
-from medtranslate.training import Cadence, RunFolder, Settings, Training
+from medtranslate.training import Cadence, RunFolder, Settings, Training, run
 from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.checkpoints import Checkpoint, start_from
 from medtranslate.training.models import Models, make_generator
@@ -355,6 +355,19 @@ def test_bf16_keeps_weights_in_float32(order: Any, tmp_path: Path) -> None:
 
     checkpoint = Checkpoint.load(RunFolder(tmp_path / "run").last)
     assert {tensor.dtype for tensor in checkpoint.tensors.values()} == {torch.float32}
+
+
+def test_a_run_on_the_cpu_does_not_spend_minutes_on_compiling(order: Any, monkeypatch: Any) -> None:
+    def compile(self: Models) -> None:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(Models, "compile", compile)
+    settings = replace(TINY, compile=True, epochs=1, steps_per_epoch=1)
+    assert order(settings=settings, on_finished=lambda *finished: None).run().finished
+
+    monkeypatch.setattr(run, "worth_compiling", lambda device: True)
+    with pytest.raises(AssertionError, match="compiled"):
+        order("other", settings=settings, on_finished=lambda *finished: None).run()
 
 
 def test_phantoms_tell_the_modalities_apart() -> None:

@@ -7,7 +7,7 @@ from medtranslate import transforms
 from medtranslate.errors import ModelUnusable
 from medtranslate.files import shipped
 from medtranslate.transforms import load_recipe
-from medtranslate.transforms.recipe import MONAIS, OURS
+from medtranslate.transforms.load import MONAIS, OURS
 
 GOOD = """\
 modality: CT

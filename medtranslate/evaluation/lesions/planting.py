@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d
 
-from medtranslate.evaluation.protocol import Modality
 from medtranslate.evaluation.slices import GrayArray, Scale
+from medtranslate.modality import Target
 
 Shape = Literal["disc", "blob"]
 
@@ -56,7 +56,7 @@ class Contrast:
         return self.amount * 255 / width
 
 
-CONTRASTS: dict[Modality, tuple[Contrast, ...]] = {
+CONTRASTS: dict[Target, tuple[Contrast, ...]] = {
     "ct": (Contrast(35, "HU"), Contrast(15, "HU"), Contrast(-12, "HU"), Contrast(-22, "HU")),
     "mri": (Contrast(60, "%"), Contrast(30, "%"), Contrast(-20, "%"), Contrast(-40, "%")),
 }
@@ -76,7 +76,7 @@ class Kind:
         return self.diameter / PIXEL
 
 
-def kinds(source: Modality) -> tuple[Kind, ...]:
+def kinds(source: Target) -> tuple[Kind, ...]:
     """Return every kind that is put into slices of a modality."""
     return tuple(Kind(*each) for each in product(SHAPES, CONTRASTS[source], DIAMETERS))
 
@@ -90,7 +90,7 @@ FRONT, AIR, MOST_AIR = 0.35, 0.3, 0.05  # share of rows, of the median, of the f
 SMALLEST = 5000.0  # mm^2, a disc of 80 mm: below it a slice shows face or the very top
 
 
-def brain(image: GrayArray, head: Mask, modality: Modality) -> Mask:
+def brain(image: GrayArray, head: Mask, modality: Target) -> Mask:
     """Find the brain in one slice.
 
     In CT it is what a closed ring of bone encloses, so slices of the skull base have none. MR shows
@@ -242,7 +242,7 @@ def _image(values: NDArray[np.generic]) -> sitk.Image:
 MARGIN = 2.0  # pixels between a disc of the lesion's area and the brain's edge
 # Where a lesion may lie, by the mean gray level of its place. CT: 15 to 60 HU, tissue and no
 # water. MR: neither so dark nor so bright that eight bits leave no room for the lesion.
-TISSUE: dict[Modality, tuple[float, float]] = {"ct": (74, 170), "mri": (40, 200)}
+TISSUE: dict[Target, tuple[float, float]] = {"ct": (74, 170), "mri": (40, 200)}
 MR_SHARES = (0.4, 1.8)  # of the brain's median
 
 
@@ -268,7 +268,7 @@ class Planted:
     lesion: Mask
 
 
-def has_room(image: GrayArray, brain: Mask, modality: Modality) -> bool:
+def has_room(image: GrayArray, brain: Mask, modality: Target) -> bool:
     """Say whether a slice can take lesions of every size."""
     return bool(brain.any()) and all(
         places(image, brain, diameter / PIXEL, modality).any() for diameter in DIAMETERS
@@ -278,7 +278,7 @@ def has_room(image: GrayArray, brain: Mask, modality: Modality) -> bool:
 def plant(
     image: GrayArray,
     brain: Mask,
-    modality: Modality,
+    modality: Target,
     scale: Scale,
     kinds: Sequence[Kind],
     seeds: Sequence[int],
@@ -307,7 +307,7 @@ def plant(
     ]
 
 
-def places(image: GrayArray, brain: Mask, diameter: float, modality: Modality) -> Mask:
+def places(image: GrayArray, brain: Mask, diameter: float, modality: Target) -> Mask:
     """Return where the center of a lesion may lie: in tissue, and in its more even half.
 
     A diameter is in pixels. Uneven places are ventricles, fissures and calcifications.

@@ -28,7 +28,6 @@ from medtranslate.evaluation.lesions.planting import (
 )
 from medtranslate.evaluation.lesions.results import LesionResult, LesionTest, groups
 from medtranslate.evaluation.paired import bootstrap, mean_by_case
-from medtranslate.evaluation.protocol import Modality
 from medtranslate.evaluation.slices import (
     GrayArray,
     SliceSet,
@@ -36,6 +35,7 @@ from medtranslate.evaluation.slices import (
     to_eight_bit,
     to_network,
 )
+from medtranslate.modality import Target
 from medtranslate.quality.cycle import NOISE
 
 GAP, RING = 2.0, 6.0  # pixels: the surroundings lie between so far and so far from the lesion
@@ -166,7 +166,7 @@ def lesion_test(
     images: SliceSet,
     heads: NDArray[np.bool_],
     *,
-    target: Modality,
+    target: Target,
     slices: int,
     seed: int,
     done: Done = lambda count: None,
@@ -245,7 +245,7 @@ class Trial:
     candidate: Candidate
     images: SliceSet
     heads: NDArray[np.bool_]
-    target: Modality
+    target: Target
     seed: int
 
     def draw(self, slices: int) -> list[int]:
@@ -352,7 +352,7 @@ class Trial:
         noisy = (to_network(translated) + noise).clamp(-1, 1)
         return translated, self._translated(noisy, self.images.modality, number)
 
-    def _translated(self, slices: torch.Tensor, to: Modality, number: int) -> GrayArray:
+    def _translated(self, slices: torch.Tensor, to: Target, number: int) -> GrayArray:
         translated = self.candidate.translated(slices, to)
         if self.images.heads is not None:
             head = torch.from_numpy(self.images.heads[number])
