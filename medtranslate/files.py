@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from medtranslate.errors import InputMissing, OutputExists, OutputFailed
+from medtranslate.errors import InputMissing, OutputExists, OutputFailed, Unreadable
 
 _PACKAGE = Path(__file__).resolve().parent
 _TEMPORARY = re.compile(r"\.medtranslate-\w+\.part|\.[0-9a-f]{16}\.part(\.\w+)*")
@@ -89,13 +89,23 @@ def _is_checkout(root: Path) -> bool:
 def file_hash(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex.
 
+    Raises
+    ------
+    InputMissing, Unreadable
+        It is not there or may not be read; the disk cannot read it.
+
     Examples
     --------
     >>> len(file_hash(shipped("transforms/ct-volume.yaml")))
     64
     """
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (FileNotFoundError, PermissionError) as error:
+        raise InputMissing(f"cannot be opened: {error.strerror}", path=path) from error
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror or error}", path=path) from error
 
 
 def cache_folder(*names: str) -> Path:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from medtranslate.errors import InputMissing, ModelUnusable
+from medtranslate.errors import InputMissing, MedTranslateError, ModelUnusable
 from medtranslate.files import file_hash, shipped
 from medtranslate.modality import TARGETS
 from medtranslate.networks import InvalidSpec
@@ -253,7 +253,10 @@ def _check_sizes(bundle: Bundle, path: Path) -> None:
 
 def _check_hash(file: Path, stated: Any, path: Path, where: str) -> str:
     """Return the SHA-256 of a file that is what the model's file states."""
-    digest = file_hash(file)
+    try:
+        digest = file_hash(file)
+    except MedTranslateError as error:
+        raise ModelUnusable(error.fault, path=file) from error
     if digest != stated:
         fault = f"its SHA-256 is not the one that {path.name} states in line {line_of(path, where)}"
         raise ModelUnusable(fault, path=file)

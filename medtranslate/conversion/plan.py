@@ -651,8 +651,12 @@ def check_collisions(plans: Sequence[Plan]) -> dict[Job, MedTranslateError]:
 
 
 def _is_report(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(1) in _REPORT_STARTS
+    try:
+        with path.open("rb") as file:
+            return file.read(1) in _REPORT_STARTS
+    except OSError as error:
+        fault = f"cannot be replaced, as it cannot be read: {error.strerror}"
+        raise OutputFailed(fault, path=path) from error
 
 
 def _first_existing(folder: Path) -> Path:

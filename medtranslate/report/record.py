@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from nibabel import orientations
 
 from medtranslate import errors
+from medtranslate.errors import InputMissing, Unreadable
 from medtranslate.files import file_hash, whole_file
 from medtranslate.report.model import SCHEMA, ConversionReport
 from medtranslate.text import as_json, plain
@@ -199,13 +201,20 @@ def write_report(content: Mapping[str, Any], path: Path, *, overwrite: bool = Fa
 
 
 def hashes(paths: Iterable[Path]) -> list[dict[str, str]]:
-    """Return path and SHA-256 of files, and of the files directly in folders."""
+    """Return path and SHA-256 of files, and of the files directly in folders.
+
+    What is gone by now, or cannot be read any more, is left out.
+    """
     files = [
         file
         for path in paths
         for file in (sorted(one for one in path.iterdir()) if path.is_dir() else [path])
     ]
-    return [{"path": str(file), "sha256": file_hash(file)} for file in files if file.is_file()]
+    found = []
+    for file in files:
+        with suppress(InputMissing, Unreadable):
+            found.append({"path": str(file), "sha256": file_hash(file)})
+    return found
 
 
 def peak_memory(translator: Translator | None) -> dict[str, int]:

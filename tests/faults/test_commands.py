@@ -7,6 +7,7 @@ each; with ``--every-fault`` each of them with every error.
 from __future__ import annotations
 
 import hashlib
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from faults.injection import KINDS, Faults, Operation, injected
 from faults.test_files import check_order
 from training.phantoms import TINY, prepared
 
-from medtranslate.bundle import Bundle
+from medtranslate.bundle.save import content_of
 from medtranslate.cli.app import app
 from medtranslate.cli.endings import run, sentence
 from medtranslate.errors import InputMissing, ModelUnusable, OutputFailed, Unreadable, exit_code
@@ -31,7 +32,6 @@ from medtranslate.training.checkpoints import Checkpoint
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.translation import Translator
 
-SOME = 10
 RESULTS = {"head.nii.gz", "head_preview.png", "r.json", "r.html"}
 OUTPUT, INPUT = {OutputFailed.exit_code}, {InputMissing.exit_code, Unreadable.exit_code}
 MODEL = {ModelUnusable.exit_code}
@@ -57,14 +57,17 @@ def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
 
 
-def chosen(seen: list[Operation], every: bool) -> Iterator[tuple[int, str]]:
+def chosen(seen: list[Operation], every: bool, some: int = 9) -> Iterator[tuple[int, str]]:
     """Give numbers of operations, and the error that each meets."""
     kinds = list(KINDS)
     if every:
-        yield from ((nth, kind) for nth in range(len(seen)) for kind in kinds)
+        for kind in kinds:
+            for nth in range(len(seen)):
+                yield nth, kind
+            print(f"{kind}: {len(seen)} operations failed in turn")
         return
     worth = [nth for nth, one in enumerate(seen) if not one.removes]
-    step = max(1, len(worth) // SOME)
+    step = max(1, len(worth) // some)
     for turn, nth in enumerate(worth[::step]):
         kind = kinds[turn % len(kinds)]
         yield nth, "EIO" if kind == "short write" and seen[nth].kind != "write" else kind
@@ -98,8 +101,8 @@ def failed(
     if ended.code:
         assert ended.said.count("medtranslate: error: ") == 1, ended.said
         assert ended.said.strip().count("\n") == 0, ended.said
-    elif met.changes:  # only what helps the next run may fail without a word: the cache
-        assert "cache" in met.path or any(map(is_temporary, Path(met.path).parts[-1:])), met
+    else:  # a folder may be there already, and what clears up is tried again by the next run
+        assert met.kind in ("read", "os.mkdir") or met.removes, met
     for inside in (folder, folder / "tmp", folder / "out"):
         remove_leftovers(inside)
     left = [path for path in folder.rglob("*") if is_temporary(path.name)]
@@ -174,8 +177,8 @@ def test_convert(
         }
         assert all(whole(folder / "out" / name, old) for name in content(folder / "out")), met
         reads_scan = met.kind == "read" and met.path == str(folder / "head.nii.gz")
-        expected = INPUT if reads_scan else OUTPUT if met.changes else OUTPUT | INPUT | {0}
-        assert ended.code in expected, (met, kind, ended)
+        codes = INPUT if reads_scan else OUTPUT if met.changes else OUTPUT | INPUT
+        assert ended.code in codes | {0}, (met, kind, ended)
 
 
 @pytest.fixture
@@ -213,13 +216,13 @@ def test_train_and_resume(
     seen = counted(train, clean, monkeypatch).seen
     check_order(seen)
     expected = Checkpoint.load(RunFolder(clean / "out").last).tensors
-    for nth, kind in chosen(seen, every):
+    for nth, kind in chosen(seen, every, some=3):
         folder = lay_slices(tmp_path / f"{nth} {kind}")
 
         ended, met = failed(train, folder, (nth, kind), monkeypatch)
 
-        codes = OUTPUT if met.changes else OUTPUT | INPUT | MODEL | {0, 14}
-        assert ended.code in codes | ({0} if "tensorboard" in met.path else set()), (met, ended)
+        codes = OUTPUT if met.changes else OUTPUT | INPUT | MODEL | {14}
+        assert ended.code in codes | {0}, (met, ended)
         last = RunFolder(folder / "out").last
         if last.exists():
             Checkpoint.load(last)
@@ -227,7 +230,7 @@ def test_train_and_resume(
         assert again.code == 0, (met, again)
         made = Checkpoint.load(last).tensors
         assert all(bool((made[name] == expected[name]).all()) for name in expected), met
-        assert Bundle.load(folder / "out" / "bundle").name == "tiny"
+        assert content_of(folder / "out" / "bundle")["name"] == "tiny"
 
 
 def test_bundle_export(
@@ -237,7 +240,9 @@ def test_bundle_export(
     monkeypatch: pytest.MonkeyPatch,
     every: bool,
 ) -> None:
-    monkeypatch.setattr("medtranslate.packaging.export.write_reference", lambda folder: None)
+    # The package has a function of the module's name.
+    exporting = sys.modules["medtranslate.packaging.export"]
+    monkeypatch.setattr(exporting, "write_reference", lambda folder: None)
 
     def export(folder: Path) -> Ended:
         given = ("bundle", "export", tiny_bundle, "-o", folder / "out", "--name", "mine")
@@ -255,6 +260,7 @@ def test_bundle_export(
 
         ended, met = failed(export, folder, (nth, kind), monkeypatch)
 
-        assert ended.code in (OUTPUT if met.changes else OUTPUT | MODEL | INPUT | {0}), (met, ended)
+        codes = OUTPUT if met.changes else OUTPUT | MODEL | INPUT
+        assert ended.code in codes | {0}, (met, ended)
         assert content(folder / "out") == (expected if ended.code == 0 else {}), met
         assert content(tiny_bundle) == before

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 from faults.injection import KINDS, Faults, Operation, injected
@@ -37,7 +40,7 @@ def writer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
         real = files._renamed
 
         def renamed(source: Path, target: Path, flag: int) -> bool:
-            os.sys.audit("os.rename", str(source), str(target), -1, -1)
+            sys.audit("os.rename", str(source), str(target), -1, -1)
             return real(source, target, flag)
 
         monkeypatch.setattr(files, "_renamed", renamed)
@@ -121,6 +124,9 @@ def check_order(seen: list[Operation]) -> int:
         inside = [one for one in before if f"{one.path}/".startswith(f"{rename.path}/")]
         for path in {one.path for one in inside if one.kind in ("create", "write", "os.mkdir")}:
             kinds = [one.kind for one in inside if one.path == path]
+            gone = kinds[-1] in ("os.rename", "os.rmdir", "os.remove")
+            if gone or _unfinished(path.removeprefix(rename.path)):
+                continue
             assert kinds[-1] in ("sync", "read") and "sync" in kinds, (path, kinds)
         parent = str(Path(rename.target).parent)
         assert any(one.kind == "sync" and one.path == parent for one in after), rename
@@ -135,3 +141,39 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: Callable
 ) -> None:
     assert check_order(operations(tmp_path, monkeypatch, writer).seen) == 1
+
+
+WRITES_ON = """
+import itertools, sys
+from pathlib import Path
+from medtranslate.files import whole_file, whole_folder
+
+folder = Path(sys.argv[1])
+for turn in itertools.count(int(sys.argv[2])):
+    with whole_file(folder / "scan.nii", overwrite=True) as temporary:
+        temporary.write_text(f"{turn} " * 20000)
+    with whole_folder(folder / "series", overwrite=True) as temporary:
+        for number in range(20):
+            (temporary / f"{number}.dcm").write_text(f"{turn} " * 500)
+    print(turn, flush=True)
+"""
+
+
+def test_kill_9_at_random_moments(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    random = Random(0)
+    done = 0
+    for _ in range(200 if request.config.getoption("--every-fault", default=False) else 6):
+        command = [sys.executable, "-c", WRITES_ON, str(tmp_path), str(done)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            done = int(process.stdout.readline())  # both are there from now on
+            time.sleep(random.uniform(0, 0.05))
+            process.kill()
+        file = set((tmp_path / "scan.nii").read_text().split())
+        series = [path.read_text() for path in sorted((tmp_path / "series").iterdir())]
+        assert len(file) == 1 and (tmp_path / "scan.nii").read_text().count(" ") == 20000
+        assert len(series) == 20 and len(set(series)) == 1 and series[0].count(" ") == 500
+        assert all(done <= int(turn) for turn in (*file, series[0].split()[0]))
+        assert len([path for path in tmp_path.iterdir() if is_temporary(path.name)]) <= 1
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"scan.nii", "series"}
