@@ -407,6 +407,7 @@ class Conversions(Iterator[Conversion]):
             preview=job.preview,
             error_map=job.error_map if "cycle_error" in trace.found else None,
             variation_map=job.variation_map,
+            figures=job.figures,
             synthesis=converted.synthesis,
             notes=converted.notes,
         )

@@ -232,9 +232,9 @@ SUFFIXES = {
 IMAGES_2D = ("png", "jpg", "tif")
 FOLDERS = ("dicom", "images")
 
-_MAP_FORMATS = {"dicom": "nii.gz", "jpg": "png"}
-"""What a map is written as where it cannot have the format of the result: JPEG changes values, and
-no DICOM object that viewers show holds them."""
+_MAP_FORMATS = {"dicom": "dcm", "jpg": "png"}
+"""What a map is written as where that is not the format of the result: one DICOM file (a Parametric
+Map) beside a series, and PNG beside a JPEG, which changes values."""
 
 _REPORT_STARTS = (b"{", b"<", b"")
 
@@ -257,8 +257,10 @@ class Job:
         Image to write; None where none is asked for, or one contact sheet shows a whole folder.
     error_map, variation_map : Path or None
         Maps to write; None where none is asked for. A folder for a folder of 2D images.
+    figures : Path or None
+        For a DICOM result with maps, the structured report to write.
     beside : tuple of Path
-        Preview and maps, whether asked for or not.
+        Preview, maps and figures, whether asked for or not.
     """
 
     item: Item
@@ -268,6 +270,7 @@ class Job:
     preview: Path | None
     error_map: Path | None = None
     variation_map: Path | None = None
+    figures: Path | None = None
     beside: tuple[Path, ...] = ()
 
     @property
@@ -278,8 +281,8 @@ class Job:
     @property
     def targets(self) -> tuple[Path, ...]:
         """Everything to write."""
-        preview = () if self.preview is None else (self.preview,)
-        return (self.output, *preview, *self.maps)
+        more = (self.preview, *self.maps, self.figures)
+        return (self.output, *(one for one in more if one is not None))
 
     @property
     def outdated(self) -> tuple[Path, ...]:
@@ -398,11 +401,19 @@ def _beside_apart(job: Job, taken: set[Path]) -> Job:
         stem = _beside(job.output, "", "").name
         other = f"{stem}{job.format.replace('.', '_')}_"
         moved = {one: one.with_name(one.name.replace(stem, other, 1)) for one in job.beside}
-        preview, error, variation = (
-            one and moved[one] for one in (job.preview, job.error_map, job.variation_map)
+        preview, error, variation, figures = (
+            one and moved[one]
+            for one in (job.preview, job.error_map, job.variation_map, job.figures)
         )
         beside = tuple(moved.values())
-        job = replace(job, preview=preview, error_map=error, variation_map=variation, beside=beside)
+        job = replace(
+            job,
+            preview=preview,
+            error_map=error,
+            variation_map=variation,
+            figures=figures,
+            beside=beside,
+        )
     taken.update(path.resolve() for path in job.targets)
     return job
 
@@ -463,6 +474,7 @@ def _job(item: Item, source: Input, options: ConversionOptions, home: Path, *, s
     together = home if source.together else None
     preview = None if together else _preview(output)
     error, variation = (_map(output, format, what, together) for what in ("error", "variation"))
+    figures = _beside(output, "figures", ".dcm") if format == "dicom" else None
     return Job(
         item,
         output,
@@ -471,7 +483,8 @@ def _job(item: Item, source: Input, options: ConversionOptions, home: Path, *, s
         preview if options.preview else None,
         error if options.map and options.cycle else None,
         variation if options.map and options.variation else None,
-        beside=tuple(one for one in (preview, error, variation) if one is not None),
+        figures if options.map else None,
+        beside=tuple(one for one in (preview, error, variation, figures) if one is not None),
     )
 
 

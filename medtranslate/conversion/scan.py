@@ -29,6 +29,7 @@ from medtranslate.quality.error_map import (
     ErrorMap,
     mark_unseen,
     measure_coverage,
+    rounded,
     write_map,
 )
 from medtranslate.quality.variation import Variation, variation
@@ -53,7 +54,7 @@ class Conversion:
         The input, as given.
     path : Path
         The file or folder read; `given` where no scan was found.
-    output, preview, error_map, variation_map : Path or None
+    output, preview, error_map, variation_map, figures : Path or None
         Files or folders written.
     source : mapping
         ``meta["source"]`` of the scan without its header; empty where it was not read.
@@ -87,6 +88,7 @@ class Conversion:
     preview: Path | None = None
     error_map: Path | None = None
     variation_map: Path | None = None
+    figures: Path | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
     synthesis: Mapping[str, Any] = field(default_factory=dict)
     checks: Mapping[str, Any] = field(default_factory=dict)
@@ -112,6 +114,7 @@ class Conversion:
             "preview": self.preview,
             "error_map": self.error_map,
             "variation_map": self.variation_map,
+            "figures": self.figures,
         }
         return conversion(
             self.given,
@@ -205,14 +208,17 @@ def convert_scan(
     with trace.stage("write"), folder_created(job.home and job.output.parent):
         _write(result, job, options)
         if cycle and job.error_map:
-            _write_map(cycle, job.error_map, checks, unseen, result)
+            _write_map(cycle, job.error_map, job, checks, unseen, result)
             cycle = None  # one map at a time
     if options.variation:
         with trace.stage("variation"):
             variation = checks.measure_variation(result, passes.next())
         with trace.stage("write"):
             if job.variation_map:
-                _write_map(variation, job.variation_map, checks, unseen, result)
+                _write_map(variation, job.variation_map, job, checks, unseen, result)
+    if job.figures:
+        with trace.stage("write"):
+            _write_figures(job, job.figures, result, options, trace)
     shown = _preview(image, result, job, options, trace)
     notes = [*result.meta["source"]["faults"], *notes]
     if job.format == "dicom":
@@ -279,9 +285,6 @@ def _check_even(job: Job) -> None:
     if job.format != "dicom":
         remedy = "write --format dicom, or an even grid with --regrid"
         raise Unsupported(fault.format(job.format), path=job.item.path, remedy=remedy)
-    if job.maps:
-        remedy = "leave out --map (the report has a figure a slice), or make a grid with --regrid"
-        raise Unsupported(fault.format("a map"), path=job.item.path, remedy=remedy)
 
 
 def _settle_modality(
@@ -329,13 +332,43 @@ def _repaired(result: MetaTensor, options: ConversionOptions) -> list[str]:
 
 
 def _write_map(
-    measure: ErrorMap, path: Path, checks: Checks, unseen: Coverage, result: MetaTensor
+    measure: ErrorMap, path: Path, job: Job, checks: Checks, unseen: Coverage, result: MetaTensor
 ) -> None:
+    options, synthesis = checks.options, result.meta["synthesis"]
     if checks.source["kind"] == "volume":
         mark_unseen(measure, checks.prepared, unseen)
+    if job.format == "dicom":
+        image = rounded(measure)
+        image.meta["synthesis"] = synthesis
+        dicom.write_parametric_map(
+            dicom.adopt_template(image, options.template) if options.template else image,
+            path,
+            series=job.output,
+            quantity=measure.name,
+            units=measure.units,
+            highest=measure.limits[1] - measure.limits[0],
+            uid_seed=options.uid_seed,
+            overwrite=options.overwrite,
+        )
+        return
     with folder_created(path.parent):
-        synthesis = result.meta["synthesis"]
-        write_map(measure, synthesis, path, overwrite=checks.options.overwrite)
+        write_map(measure, synthesis, path, overwrite=options.overwrite)
+
+
+def _write_figures(
+    job: Job, path: Path, result: MetaTensor, options: ConversionOptions, trace: Trace
+) -> None:
+    found = trace.found
+    measures = [found[name] for name in ("cycle_error", "variation") if name in found]
+    dicom.write_figures(
+        found,
+        path,
+        series=job.output,
+        synthesis=result.meta["synthesis"],
+        by_slice=not options.template and all(one["slice_axis"] == "Z" for one in measures),
+        uid_seed=options.uid_seed,
+        overwrite=options.overwrite,
+    )
 
 
 def _preview(

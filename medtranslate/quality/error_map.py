@@ -222,15 +222,21 @@ def write_map(
     OutputExists, OutputFailed
         It exists, or cannot be written.
     """
-    image = measure.map
+    image = rounded(measure)
     is_2d = image.meta["source"]["kind"] == "image"
-    _round(image, 1.0 if is_2d else _step(measure))
     dtype = image.meta["source"]["dtype"] if is_2d else "float32"
     image.meta["synthesis"] = {**synthesis, **_labels(measure, synthesis), "dtype": dtype}
     if is_2d and not path.suffix:
         write_stack(image, path, overwrite=overwrite)
     else:
         write(image, path, overwrite=overwrite)
+
+
+def rounded(measure: ErrorMap) -> MetaTensor:
+    """Round the map of an error map in place, as `write_map` does, and return it."""
+    image = measure.map
+    _round(image, 1.0 if image.meta["source"]["kind"] == "image" else _step(measure))
+    return image
 
 
 def _labels(measure: ErrorMap, synthesis: Mapping[str, Any]) -> dict[str, Any]:

@@ -281,6 +281,8 @@ class ScanReport(_Part):
     """The cycle error, voxel by voxel; below 0 where the model could not see."""
     variation_map: WrittenRecord | None
     """The variation, voxel by voxel; below 0 where the model could not see."""
+    figures: WrittenRecord | None = None
+    """The figures of the checks as a DICOM structured report, beside maps of a DICOM result."""
     source: SourceRecord | Empty
     """The scan; empty where the conversion failed before it was read."""
     synthesis: SynthesisRecord | Empty

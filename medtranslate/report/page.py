@@ -110,9 +110,10 @@ def _files(one: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         "preview": "Preview",
         "error_map": "Cycle error map",
         "variation_map": "Variation map",
+        "figures": "Figures of the checks (DICOM structured report)",
     }
     for key, name in names.items():
-        if one[key]:
+        if one.get(key):  # what came later is not in every report
             yield name, one[key]["path"]
 
 

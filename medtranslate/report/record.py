@@ -25,7 +25,7 @@ from medtranslate.text import as_json, plain
 from medtranslate.transforms import Recipe
 from medtranslate.translation import Translator
 
-OUTPUTS = ("output", "preview", "error_map", "variation_map")
+OUTPUTS = ("output", "preview", "error_map", "variation_map", "figures")
 """Keys of the files that a conversion writes."""
 
 CHECKS = ("recipes", "domain", "unseen", "cycle_error", "variation")

@@ -11,6 +11,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
@@ -125,22 +126,43 @@ def test_bone_is_marked_in_the_map(convert, ct, ct_voxels) -> None:
     assert (values < 0).any() and (values[ct_voxels < -500] == 0).mean() > 0.9
 
 
-def test_a_dicom_result_has_a_nifti_map(convert, ct_series, tmp_path) -> None:
+def test_a_dicom_result_has_a_parametric_map_and_figures(convert, ct_series, tmp_path) -> None:
     done = convert(ct_series, "--to", "mri", "--map", "--report", tmp_path / "r.json")
 
     assert done.code == 0, done.err
-    assert np.allclose(read(tmp_path / "series_mri_error.nii.gz").affine, read(ct_series).affine)
     (one,) = reported(tmp_path / "r.json")["conversions"]
     assert one["source"]["format"] == "dicom" and len(one["output"]["files"]) == 5
+    assert one["error_map"]["path"].endswith("series_mri_error.dcm")
+    assert one["figures"]["path"].endswith("series_mri_figures.dcm")
+    made = pydicom.dcmread(tmp_path / "series_mri_error.dcm")
+    values = np.frombuffer(made.FloatPixelData, "<f4").reshape(5, made.Rows, made.Columns)
+    values = np.where(values < 0, -1 - values, values)
+    middle = next(each for each in one["cycle_error"]["slices"] if each["index"] == 2)
+    assert values[2].sum() / middle["voxels"] == pytest.approx(middle["error"], rel=0.01)
+    figures = pydicom.dcmread(tmp_path / "series_mri_figures.dcm")
+    assert figures.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    assert made.StudyInstanceUID == figures.StudyInstanceUID
+
+    again = convert(ct_series, "--to", "mri", "--map")
+    assert again.code == OutputExists.exit_code
 
 
-def test_uneven_slices_have_no_map(convert, uneven_series, tmp_path, listed) -> None:
-    before = listed()
-    done = convert(uneven_series, "--to", "mri", "--map")
+def test_uneven_slices_have_a_map_with_their_own_positions(
+    convert, uneven_series, tmp_path
+) -> None:
+    refused = convert(uneven_series, "--to", "mri", "--map", "--format", "nii.gz")
+    assert refused.code == Unsupported.exit_code
 
-    assert done.code == Unsupported.exit_code and "leave out --map" in done.err
-    assert listed() == before
-    assert convert(uneven_series, "--to", "mri", "--map", "--regrid").code == 0
+    assert convert(uneven_series, "--to", "mri", "--map").code == 0
+    made = pydicom.dcmread(tmp_path / "uneven_mri_error.dcm")
+    placed = {
+        tuple(one.PlanePositionSequence[0].ImagePositionPatient)
+        for one in made.PerFrameFunctionalGroupsSequence
+    }
+    source = map(pydicom.dcmread, uneven_series.iterdir())
+    assert placed == {tuple(one.ImagePositionPatient) for one in source}
+    regridded = convert(uneven_series, "--to", "mri", "--map", "--regrid", "--no-preview")
+    assert regridded.code == 0
     assert (tmp_path / "uneven_mri_error.nii.gz").is_file()
 
 

@@ -18,7 +18,13 @@ import pytest
 from imaging.dicom import factory
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
+from pynetdicom.sop_class import (
+    CTImageStorage,
+    EnhancedSRStorage,
+    MRImageStorage,
+    ParametricMapStorage,
+    Verification,
+)
 from scan_fixtures import SHAPE, SPACING
 
 from medtranslate.node import Job, Node, NodeRules, State, converter, receiver, service
@@ -194,7 +200,7 @@ class Archive:
 def archive() -> Iterator[Archive]:
     kept = Archive()
     entity = AE(ae_title="PACS")
-    for storage in (CTImageStorage, MRImageStorage):
+    for storage in (CTImageStorage, MRImageStorage, ParametricMapStorage, EnhancedSRStorage):
         entity.add_supported_context(storage)
     server = entity.start_server(
         ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, kept.stored)]

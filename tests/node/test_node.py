@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import Counter
 from pathlib import Path
 
 import pydicom
@@ -36,6 +37,21 @@ def test_a_series_comes_back_as_a_derived_series_of_its_study(make_rules, ct_fil
     assert referenced == {one.SOPInstanceUID for one in source}
     assert set(job.record.results) == {one.SOPInstanceUID for one in archive.got}
     assert not job.source.exists() and not job.results.exists()
+
+
+def test_map_and_figures_go_along_if_a_rule_says_so(make_rules, ct_files, archive):
+    rule = {"name": "heads", "to": "mri", "send_to": ["pacs"], "map": True}
+    rules = make_rules(receivers={"pacs": archive.receiver}, rules=[rule])
+    with running(rules) as node:
+        send(node.node.port, ct_files())
+        [job] = node.wait_for(State.SENT)
+    names = Counter(one.SOPClassUID.name for one in archive.got)
+    assert names == {
+        "MR Image Storage": 5,
+        "Parametric Map Storage": 1,
+        "Enhanced SR Storage": 1,
+    }
+    assert len(set(job.record.results)) == 7
 
 
 def test_a_listed_sender_is_answered_an_echo(make_rules):

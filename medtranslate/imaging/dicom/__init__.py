@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medtranslate.imaging.dicom.derive.instances import repairs
+    from medtranslate.imaging.dicom.derive.measured import write_figures, write_parametric_map
     from medtranslate.imaging.dicom.derive.writer import (
         DicomWriter,
         adopt_template,
@@ -31,6 +32,8 @@ _HOMES = {
     "regrid": "medtranslate.imaging.dicom.read.regrid",
     "repairs": "medtranslate.imaging.dicom.derive.instances",
     "untilt": "medtranslate.imaging.dicom.read.regrid",
+    "write_figures": "medtranslate.imaging.dicom.derive.measured",
+    "write_parametric_map": "medtranslate.imaging.dicom.derive.measured",
     "write_series": "medtranslate.imaging.dicom.derive.writer",
 }
 
@@ -44,6 +47,8 @@ __all__ = [
     "regrid",
     "repairs",
     "untilt",
+    "write_figures",
+    "write_parametric_map",
     "write_series",
 ]
 
