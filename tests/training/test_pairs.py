@@ -135,12 +135,12 @@ def test_what_is_no_folder_of_pairs_is_refused(pairs_folder: Path, tmp_path: Pat
 
 
 def test_volumes_on_different_grids_are_left_out(tmp_path: Path) -> None:
-    volume = np.stack([phantom("CT", 0, 128)] * 3, axis=2).transpose(1, 0, 2)
+    gray = np.stack([phantom("CT", 0, 128)] * 3, axis=2).transpose(1, 0, 2).astype(np.int16)
     for name, step in (("ct", 5.0), ("mri", 4.0)):
         (tmp_path / name).mkdir()
-        hu = np.where(volume == 0, -1000 if name == "ct" else 0, volume).astype(np.int16)
+        values = np.where(gray == 0, -1000, gray - 75) if name == "ct" else gray
         affine = np.diag([-1.8, -1.8, step, 1.0])
-        nib.save(nib.Nifti1Image(hu, affine), tmp_path / name / "head.nii.gz")
+        nib.save(nib.Nifti1Image(values, affine), tmp_path / name / "head.nii.gz")
 
     with pytest.raises(TrainingFailed, match=r"none of its 1 pairs .* mixed sizes or places"):
         prepare_pairs(tmp_path, RecipeBook.read())
