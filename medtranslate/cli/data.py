@@ -130,17 +130,17 @@ def labels(labels: Labels, output: LabelFile, overwrite: options.Overwrite = Fal
     """Read label maps into one file that train --labels takes in their place, on any machine."""
     from rich.console import Console
 
+    from medtranslate.cli.progress import ProgressDisplay
     from medtranslate.errors import OutputFailed
     from medtranslate.files import check_target
     from medtranslate.label_synthesis import LabelMaps
     from medtranslate.label_synthesis.maps import FILE_SUFFIX
-    from medtranslate.training.handlers import Preparing
 
     if output.suffix != FILE_SUFFIX:
         raise OutputFailed(f"label maps go into a {FILE_SUFFIX} file", path=output)
     check_target(output, overwrite)
-    with Preparing(Console(stderr=True)) as progress:
-        maps = LabelMaps.read(labels, progress=progress)
+    with ProgressDisplay() as display:
+        maps = LabelMaps.read(labels, progress=display.counter("reading label maps"))
     maps.save(output, overwrite=overwrite)
     Console().print(f"{len(maps)} label maps: {output}", highlight=False, soft_wrap=True)
 
@@ -156,12 +156,13 @@ def pair(
     """Prepare registered pairs into one file that train --paired takes, on any machine."""
     from rich.console import Console
 
-    from medtranslate.training.handlers import Preparing
+    from medtranslate.cli.progress import ProgressDisplay
     from medtranslate.training.pairs import prepare_pairs
     from medtranslate.training.preparation import RecipeBook, default_cache
 
     _check_output(output, overwrite=overwrite)
-    with Preparing(Console(stderr=True)) as progress:
+    with ProgressDisplay() as display:
+        progress = display.counter("preparing pairs")
         pairs = prepare_pairs(folder, RecipeBook.read(recipes), cache or default_cache(), progress)
     pairs.save(output)
     line = f"{len(pairs.ct.records)} pairs of scans, {len(pairs)} slices: {output}"
@@ -208,15 +209,15 @@ def _slices(
     *,
     trusted: bool,
 ) -> PreparedSet:
-    from rich.console import Console
 
+    from medtranslate.cli.progress import ProgressDisplay
     from medtranslate.imaging.scans import FileList
     from medtranslate.modality import Modality
-    from medtranslate.training.handlers import Preparing
     from medtranslate.training.preparation import Preparation, RecipeBook, default_cache
 
     wanted = FileList.read(include or ())
-    with Preparing(Console(stderr=True)) as progress:
+    with ProgressDisplay() as display:
+        progress = display.counter("preparing scans")
         preparation = Preparation(
             RecipeBook.read(recipes), cache or default_cache(), workers, trusted, progress
         )

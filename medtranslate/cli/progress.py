@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -68,7 +69,6 @@ class ProgressDisplay:
         self._task: tuple[str, TaskID] | None = None
 
     def __enter__(self) -> ProgressDisplay:
-        self._bars.start()
         return self
 
     def __exit__(
@@ -87,14 +87,25 @@ class ProgressDisplay:
             return
         if self._task is None or self._task[0] != name:
             self.end()
+            self._bars.start()
             self._task = name, self._bars.add_task(name, total=None)
         self._bars.update(self._task[1], completed=done, total=total or None)
 
+    def counter(self, name: str) -> Callable[[int, int], None]:
+        """Return a function of done and total that shows one step, and ends it when all is done."""
+
+        def show(done: int, total: int) -> None:
+            self.step(name, done, total)
+            if done == total:
+                self.end()
+
+        return show
+
     def end(self) -> None:
-        """Remove the bar of the current step."""
+        """Remove the bar of the current step: nothing is drawn until the next one."""
         if self._task is not None:
             self._bars.remove_task(self._task[1])
-            self._bars.refresh()  # else the next line is printed above the old bar
+            self._bars.stop()
             self._task = None
 
     def print(self, text: str) -> None:

@@ -159,10 +159,11 @@ def train(
     """
     from rich.console import Console
 
+    from medtranslate.cli.progress import ProgressDisplay
     from medtranslate.evaluation import KidScore
     from medtranslate.packaging import RunPackager
     from medtranslate.training import Training, load_config
-    from medtranslate.training.handlers import Preparing, ProgressBar
+    from medtranslate.training.handlers import ProgressBar
 
     settings, cadence = load_config(
         config,
@@ -176,7 +177,7 @@ def train(
     # Of the processes that torchrun starts, the first one prints.
     quiet = quiet or os.environ.get("RANK", "0") != "0"
     console = Console(stderr=True, quiet=quiet)
-    with Preparing(console) as preparing:
+    with ProgressDisplay(quiet=quiet) as display:
         outcome = Training(
             ct=ct,
             mri=mri,
@@ -198,7 +199,7 @@ def train(
             cadence=cadence,
             score=KidScore.find(inception_weights, device=device) if validate else None,
             handlers=[ProgressBar(console)],
-            preparing=preparing,
+            preparing=display.counter("preparing scans"),
             on_finished=RunPackager(name),
         ).run()
     _report(outcome, Console(quiet=quiet))

@@ -18,9 +18,7 @@ from ignite.engine import Engine, Events
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -244,37 +242,6 @@ class LossRecorder:
             self.board.add_scalar("speed/pairs_per_second", speed, step)
             for name, mean in zip(names, means, strict=True):
                 self.board.add_scalar(f"losses/{name}", mean, step)
-
-
-class Preparing:
-    """Shows how many scans are prepared; a context manager, called with the numbers.
-
-    Parameters
-    ----------
-    console : rich.console.Console
-    """
-
-    def __init__(self, console: Console) -> None:
-        columns = (TextColumn("preparing scans"), BarColumn(), MofNCompleteColumn())
-        self._progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Preparing:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show `done` of `total`; the bar leaves when all are done."""
-        if self._task is None:
-            self._progress.start()
-            self._task = self._progress.add_task("", total=total)
-        self._progress.update(self._task, completed=done)
-        if done == total:
-            self._progress.remove_task(self._task)
-            self._progress.stop()
-            self._task = None
 
 
 class ProgressBar:

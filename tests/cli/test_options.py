@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from medtranslate.cli.app import COMMANDS
-from medtranslate.cli.progress import ProgressLines
+from medtranslate.cli.progress import ProgressDisplay, ProgressLines
 
 DATA = ("check", "prepare", "pair", "render")
 BUNDLE = ("info", "verify", "export", "refresh", "import-cyclegan", "export-network")
@@ -112,3 +112,16 @@ def test_progress_without_a_terminal_is_a_few_lines(
 
     said = capsys.readouterr().err.splitlines()
     assert said == [f"medtranslate: long.nii.gz: {share} %" for share in range(10, 101, 10)]
+
+
+def test_progress_of_one_step_ends_when_all_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with ProgressDisplay() as display:
+        show = display.counter("preparing scans")
+        show(1, 2)
+        assert display._bars.live.is_started
+        show(2, 2)
+        assert not display._bars.live.is_started
+        show(1, 3)  # the next folder
+        assert display._bars.live.is_started
+    assert not display._bars.live.is_started

@@ -15,7 +15,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -319,38 +319,59 @@ def single_frame(parsed: Parsed) -> list[Slice]:
         raise Unsupported(f"BitsAllocated is {encoding.allocated}; {modality} images have 16")
     if encoding.frames != 1:
         raise Unsupported(f"NumberOfFrames is {encoding.frames} in a single-frame image")
-    slope, intercept = rescale(
-        modality,
-        text(dataset, "RescaleSlope"),
-        text(dataset, "RescaleIntercept"),
-        first(dataset, "RescaleType"),
-    )
-    spacing = required_decimals(dataset, "PixelSpacing", 2)
-    field = (encoding.rows * spacing[0], encoding.columns * spacing[1])
+    if "ModalityLUTSequence" in dataset:
+        raise Unsupported("a ModalityLUTSequence, not a rescale, gives the units")
+    telling = {key: text(dataset, key) for key in TELLING_APART if key in dataset}
+    groups = _Groups(dataset, dataset, dataset, dataset)
+    one = _slice(parsed, encoding, modality, 0, groups, slice_attributes(dataset), telling)
+    field = (encoding.rows * one.spacing[0], encoding.columns * one.spacing[1])
     if modality == "MR" and min(field) > WIDEST_MR:
         raise Unsupported(
             f"covers {field[1]:.0f} x {field[0]:.0f} mm, more than any scanner: "
             "a sheet of tiled slices, or a wrong PixelSpacing"
         )
-    if "ModalityLUTSequence" in dataset:
-        raise Unsupported("a ModalityLUTSequence, not a rescale, gives the units")
-    return [
-        Slice(
-            path=parsed.path,
-            frame=0,
-            instance=first(dataset, "SOPInstanceUID"),
-            sop_class=first(dataset, "SOPClassUID"),
-            position=required_decimals(dataset, "ImagePositionPatient", 3),
-            orientation=required_decimals(dataset, "ImageOrientationPatient", 6),
-            spacing=spacing,
-            slope=slope,
-            intercept=intercept,
-            padding=padding(dataset, encoding),
-            attributes=slice_attributes(dataset),
-            telling={key: text(dataset, key) for key in TELLING_APART if key in dataset},
-            encoding=encoding,
-        )
-    ]
+    return [one]
+
+
+class _Groups(NamedTuple):
+    """Where geometry and units of a slice are: functional groups, or the data set itself."""
+
+    position: Dataset
+    orientation: Dataset
+    measures: Dataset
+    units: Dataset
+
+
+def _slice(
+    parsed: Parsed,
+    encoding: Encoding,
+    modality: str,
+    frame: int,
+    groups: _Groups,
+    attributes: dict[str, str],
+    telling: dict[str, str],
+) -> Slice:
+    slope, intercept = rescale(
+        modality,
+        text(groups.units, "RescaleSlope"),
+        text(groups.units, "RescaleIntercept"),
+        first(groups.units, "RescaleType") if modality == "CT" else "",
+    )
+    return Slice(
+        path=parsed.path,
+        frame=frame,
+        instance=first(parsed.dataset, "SOPInstanceUID"),
+        sop_class=first(parsed.dataset, "SOPClassUID"),
+        position=required_decimals(groups.position, "ImagePositionPatient", 3),
+        orientation=required_decimals(groups.orientation, "ImageOrientationPatient", 6),
+        spacing=required_decimals(groups.measures, "PixelSpacing", 2),
+        slope=slope,
+        intercept=intercept,
+        padding=padding(parsed.dataset, encoding),
+        attributes=attributes,
+        telling=telling,
+        encoding=encoding,
+    )
 
 
 def required_decimals(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...]:
@@ -476,36 +497,17 @@ def frames(parsed: Parsed) -> list[Slice]:
     modality = MULTI_FRAME[first(dataset, "SOPClassUID")]
     slices = []
     for number, own in enumerate(per_frame, start=1):
-        measures = _group(own, shared, MEASURES, number)
-        orientation = _group(own, shared, ORIENTATION, number)
-        place = _group(own, shared, POSITION, number)
-        units = _units(own, shared)
-        slope, intercept = rescale(
-            modality,
-            text(units, "RescaleSlope"),
-            text(units, "RescaleIntercept"),
-            first(units, "RescaleType") if modality == "CT" else "",
+        groups = _Groups(
+            _group(own, shared, POSITION, number),
+            _group(own, shared, ORIENTATION, number),
+            _group(own, shared, MEASURES, number),
+            _units(own, shared),
         )
         attributes = slice_attributes(dataset)
-        for group in (measures, orientation, place):
+        for group in groups[:3]:
             attributes |= slice_attributes(group)
-        slices.append(
-            Slice(
-                path=parsed.path,
-                frame=number,
-                instance=first(dataset, "SOPInstanceUID"),
-                sop_class=first(dataset, "SOPClassUID"),
-                position=required_decimals(place, "ImagePositionPatient", 3),
-                orientation=required_decimals(orientation, "ImageOrientationPatient", 6),
-                spacing=required_decimals(measures, "PixelSpacing", 2),
-                slope=slope,
-                intercept=intercept,
-                padding=padding(dataset, encoding),
-                attributes=attributes,
-                telling=_telling(own, shared, modality),
-                encoding=encoding,
-            )
-        )
+        telling = _telling(own, shared, modality)
+        slices.append(_slice(parsed, encoding, modality, number, groups, attributes, telling))
     return slices
 
 
