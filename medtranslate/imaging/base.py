@@ -13,8 +13,11 @@ whatever the type.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -25,9 +28,17 @@ import torch
 from monai.data import ImageReader, ImageWriter, MetaTensor
 from monai.utils import ensure_tuple
 
-from medtranslate.errors import Unsupported
+from medtranslate.errors import (
+    MedTranslateError,
+    Unreadable,
+    Unsupported,
+    UntrustedInput,
+)
 from medtranslate.files import check_present, whole_file
 from medtranslate.imaging.source import Scan, check_modality, check_source
+
+_OF_DAMAGE = (ArithmeticError, EOFError, LookupError, ValueError, struct.error, zlib.error)
+"""What readers of ours and of others raise on values that no regular file has."""
 
 Paths = Sequence[str | PathLike[str]] | str | PathLike[str]
 
@@ -37,6 +48,28 @@ class Refusal:
     """What went wrong in `read`, kept for `get_data`."""
 
     error: Exception
+
+
+@contextmanager
+def unforeseen_named(path: Path) -> Iterator[None]:
+    """Turn what a damaged file may still lead a library to raise into an error that names it.
+
+    Raises
+    ------
+    Unreadable
+        With the exception as its cause.
+    UntrustedInput
+        There is not as much memory as the file asks for.
+    """
+    try:
+        yield
+    except MedTranslateError:
+        raise
+    except MemoryError as error:
+        raise UntrustedInput("asks for more memory than there is", path=path) from error
+    except _OF_DAMAGE as error:
+        reason = str(error) or type(error).__name__
+        raise Unreadable(f"damaged: {reason[:200]}", path=path) from error
 
 
 class RefusingReader(ImageReader):
@@ -72,7 +105,8 @@ class RefusingReader(ImageReader):
             paths = tuple(Path(name) for name in ensure_tuple(data))
             for path in paths:
                 check_present(path)
-            return settled(self.load(paths, **kwargs), self.modality)
+            with unforeseen_named(paths[0]):
+                return settled(self.load(paths, **kwargs), self.modality)
         except Exception as error:
             return Refusal(error)
 

@@ -38,6 +38,7 @@ from medtranslate.imaging.base import (
     to_stored,
 )
 from medtranslate.imaging.guess_modality import guess_volume, labeled
+from medtranslate.imaging.limits import SLACK, check_claim, check_memory, left_over
 from medtranslate.imaging.source import (
     Scan,
     check_affine,
@@ -51,9 +52,6 @@ SUFFIXES = (".nii", ".nii.gz")
 
 GZIP_LEVEL = 1
 """A higher level takes many times as long and saves a few percent on a scan."""
-
-_GREATEST_DEFLATE_RATIO = 1032
-"""Bytes that one byte of a deflate stream can stand for at most (zlib's technical notes)."""
 
 _GEOMETRY_FIELDS = (
     *("dim", "pixdim", "xyzt_units", "dim_info", "qform_code", "sform_code"),
@@ -87,7 +85,8 @@ class NiftiReader(RefusingReader):
         (path,) = paths
         header = read_header(path)
         faults = judge(header, path)
-        stored = _read_stored(path, header)
+        stored, notes = _read_stored(path, header)
+        faults.extend(notes)
         if beyond_float32(stored):
             faults.append("Integers beyond 2^24 are rounded to float32.")
         voxels = to_float32(stored, *scaling(header), path=path)
@@ -140,13 +139,15 @@ class NiftiWriter(ScanWriter):
         _write(temporary, header, stored)
 
 
-def _read_stored(path: Path, header: Header) -> np.ndarray:
-    """Read the numbers of the volume, shape (X, Y, Z), as stored, in Fortran order."""
+def _read_stored(path: Path, header: Header) -> tuple[np.ndarray, list[str]]:
+    """Read the numbers of the volume, shape (X, Y, Z), as stored, in Fortran order; and notes."""
     shape = check_shape(header.get_data_shape(), path)
     dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
     wanted = math.prod(shape) * dtype.itemsize
     with opened(path) as file:
-        _check_length(path, offset + wanted, packed=isinstance(file, gzip.GzipFile))
+        packing = "gzip" if isinstance(file, gzip.GzipFile) else "raw"
+        check_claim(offset + wanted, path.stat().st_size, path, packing=packing)
+        check_memory(wanted + 4 * math.prod(shape), path)
         stored = np.empty(shape, dtype=dtype, order="F")
         target: Any = stored.T.reshape(-1).view(np.uint8)
         file.seek(offset)
@@ -156,15 +157,11 @@ def _read_stored(path: Path, header: Header) -> np.ndarray:
         if got < wanted:
             raise Unreadable(f"truncated: {got} of {wanted} bytes of voxels", path=path)
         # The checksum of a gzip stream is tested only where its end is reached.
-        file.read(1)
-    return stored
-
-
-def _check_length(path: Path, wanted: int, *, packed: bool) -> None:
-    """Refuse, before memory is taken, a file that cannot hold what its header claims."""
-    most = path.stat().st_size * (_GREATEST_DEFLATE_RATIO if packed else 1)
-    if most < wanted:
-        raise Unreadable(f"truncated: at most {most} of {wanted} bytes are there", path=path)
+        extra = 0
+        while extra <= SLACK and (rest := file.read(SLACK)):
+            extra += len(rest)
+        notes = left_over(extra, wanted // shape[2], path)
+    return stored, notes
 
 
 def _plain_header(source: dict[str, Any]) -> Header:
@@ -234,6 +231,8 @@ MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 """Spatial units of ``xyzt_units``; unknown is taken as mm, as every reader does."""
 
 _SMALLEST_VOXEL, _LARGEST_VOXEL = 0.01, 100.0  # mm
+_ROUNDING = 1e-4
+"""How far over 1 the length of a quaternion may be for want of digits."""
 
 _KINDS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
@@ -323,12 +322,13 @@ def judge(header: Header, path: Path) -> list[str]:
     _check_sizes(header, shape, path)
     try:
         dtype = header.get_data_dtype()
-        faults = _repaired(header)
+        _check_offset(header)
+        faults = [*_repaired(header), *_settled_qform(header)]
         header.get_slope_inter()
         affine = header.get_best_affine()
     except KeyError as error:
         raise Unreadable(f"damaged header: no data type {error}", path=path) from error
-    except HeaderDataError as error:
+    except (HeaderDataError, ValueError) as error:
         raise Unreadable(f"damaged header: {error}", path=path) from error
     if dtype.kind not in "iuf":
         name = nib.nifti1.data_type_codes.label[int(header["datatype"])]
@@ -410,6 +410,42 @@ def _repaired(header: Header) -> list[str]:
     log.addHandler(handler)
     header.check_fix(logger=log)
     return said
+
+
+def _check_offset(header: Header) -> None:
+    """Refuse an offset of the voxels that is none, before nibabel makes an integer of it."""
+    offset = float(header["vox_offset"])
+    if not (0 <= offset < 2**62 and offset.is_integer()):
+        raise HeaderDataError(f"vox_offset is {offset:g}")
+
+
+def _settled_qform(header: Header) -> list[str]:
+    """Make the qform of a header usable, or leave it out where the sform says it all.
+
+    A quaternion a hair over unit length is scaled, as NIfTI's own library does it.
+
+    Raises
+    ------
+    ValueError
+        There is no sform either.
+    """
+    if int(header["qform_code"]) <= 0:
+        return []
+    quaternion = np.array([float(header[f"quatern_{part}"]) for part in "bcd"])
+    length = float(np.linalg.norm(quaternion))
+    if 1 < length < 1 + _ROUNDING:
+        for part, value in zip("bcd", quaternion / length, strict=True):
+            header[f"quatern_{part}"] = value
+    try:
+        usable = bool(np.isfinite(header.get_qform()).all())
+    except (ValueError, HeaderDataError):
+        usable = False
+    if usable:
+        return []
+    if int(header["sform_code"]) <= 0:
+        raise ValueError(f"the qform is unusable: its quaternion has length {length:g}")
+    header["qform_code"] = 0
+    return ["The qform is unusable and is left out; the sform is used."]
 
 
 def _placement_faults(header: Header, path: Path) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from medtranslate.errors import MedTranslateError
 from medtranslate.files import check_present
 from medtranslate.imaging import archive, dicom, image2d, itk, nifti
-from medtranslate.imaging.base import Finding
+from medtranslate.imaging.base import Finding, unforeseen_named
 from medtranslate.imaging.dicom.read.files import looks_like_dicom, walk
 from medtranslate.imaging.guess_modality import labeled
 from medtranslate.imaging.image2d import look_at, natural_key
@@ -86,7 +86,8 @@ def _survey_file(path: Path) -> list[Finding]:
             found = dicom.find_series(path)
             return found or [Finding(str(path), error="not a DICOM file")]
         if format in _LOOKS:
-            return [_LOOKS[format](path)]
+            with unforeseen_named(path):
+                return [_LOOKS[format](path)]
     except MedTranslateError as error:
         return [Finding(str(path), error=error.fault)]
     empty = path.stat().st_size == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medtranslate.errors import InputMissing, Unreadable, Unsupported, UntrustedInput
-from medtranslate.imaging import read
+from medtranslate.imaging import read, write
 
 
 def refused(path, kind, fault):
@@ -163,3 +163,63 @@ def test_unreadable_permission(nifti_file, voxels, monkeypatch):
 
     monkeypatch.setattr(type(path), "open", deny)
     refused(path, InputMissing, "no permission to read")
+
+
+@pytest.mark.parametrize("offset", [np.nan, np.inf, -np.inf, -352.0, 352.5, 1e30])
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_an_offset_that_is_none(nifti_file, voxels, name, offset):
+    refused(nifti_file(voxels, name=name, vox_offset=offset), Unreadable, "vox_offset|truncated")
+
+
+FULL_TURN = {"qform_code": 1, "quatern_b": 0, "quatern_c": 0}
+
+
+def test_a_quaternion_a_hair_over_unit_length_is_scaled(nifti_file, voxels):
+    exact = read(nifti_file(voxels, **FULL_TURN, quatern_d=1.0, sform_code=0, name="a.nii"))
+    over = read(nifti_file(voxels, **FULL_TURN, quatern_d=1.0000003, sform_code=0, name="b.nii"))
+    np.testing.assert_allclose(over.affine, exact.affine, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [1.2, np.nan, np.inf])
+def test_a_qform_that_is_none_gives_way_to_the_sform(nifti_file, voxels, oblique, wrong, tmp_path):
+    image = read(nifti_file(voxels, **FULL_TURN, quatern_d=wrong, sform_code=1))
+    np.testing.assert_array_equal(image.affine, oblique)
+    assert "The qform is unusable and is left out" in image.meta["source"]["faults"][0]
+    write(image, tmp_path / "again.nii")
+    np.testing.assert_array_equal(nib.load(tmp_path / "again.nii").affine, oblique)
+
+
+@pytest.mark.parametrize("wrong", [1.2, np.nan, np.inf])
+def test_a_qform_that_is_none_and_no_sform(nifti_file, voxels, wrong):
+    path = nifti_file(voxels, **FULL_TURN, quatern_d=wrong, sform_code=0)
+    refused(path, Unreadable, "the qform is unusable")
+
+
+@pytest.mark.parametrize("extra", [1, 2000])
+def test_a_gzip_stream_that_damage_made_longer(nifti_file, voxels, extra):
+    path = nifti_file(voxels)
+    content = gzip.compress(gzip.decompress(path.read_bytes()) + bytes(extra))
+    path.write_bytes(content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
+    refused(path, Unreadable, "CRC check failed|more than the header describes")
+
+
+def test_bytes_after_the_voxels_are_reported_and_a_slice_more_is_refused(nifti_file, voxels):
+    path = nifti_file(voxels, name="scan.nii")
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(16))
+    image = read(path)
+    np.testing.assert_array_equal(image.numpy()[0], voxels)
+    assert "16 bytes after the voxels are not read." in image.meta["source"]["faults"]
+    path.write_bytes(content + bytes(144))
+    refused(path, Unreadable, "144 bytes of voxels more than the header describes")
+
+
+def test_more_voxels_than_there_is_memory(nifti_file, voxels, monkeypatch):
+    monkeypatch.setattr("medtranslate.imaging.limits.LEAST_CHECKED", 0)
+    monkeypatch.setattr("medtranslate.imaging.limits.free_memory", lambda: 100)
+    refused(nifti_file(voxels), UntrustedInput, "GiB of memory")
+
+
+def test_a_small_file_of_very_many_voxels_is_a_bomb(nifti_file, monkeypatch):
+    monkeypatch.setattr("medtranslate.imaging.limits.FREE_BYTES", 10**6)
+    refused(nifti_file(np.zeros((400, 400, 40), np.uint8)), UntrustedInput, "like a bomb")

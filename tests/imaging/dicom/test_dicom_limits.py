@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import struct
+import time
 import zlib
 
 import pytest
@@ -182,3 +185,47 @@ def test_damaged_dicom_is_a_finding_and_other_files_are_none(tmp_path):
     found = find_series(folder)
     assert [one.error for one in found] == ["", "is truncated: 20 bytes of pixel data are missing"]
     assert found[1].path.endswith("cut.dcm")
+
+
+def deflated(path, body):
+    """Replace the data set of a deflated file."""
+    whole = path.read_bytes()
+    start = 132 + 12 + int.from_bytes(whole[140:144], "little")
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    path.write_bytes(whole[:start] + deflater.compress(body) + deflater.flush())
+
+
+def test_a_small_file_of_very_many_elements_is_refused_soon(tmp_path, read):
+    path = save(series(count=1)[0], tmp_path / "one.dcm", DeflatedExplicitVRLittleEndian)
+    elements = struct.pack("<HH2sH", 0x0009, 0x0010, b"LO", 0) * 400_000
+    deflated(path, b"\x08\x00\x16\x00UI\x02\x001." + elements)
+    assert path.stat().st_size < 20_000
+    begin = time.monotonic()
+    with pytest.raises(UntrustedInput, match="larger than any real one"):
+        read(path)
+    assert time.monotonic() - begin < 30
+
+
+def test_a_deflated_file_without_its_end_is_truncated(tmp_path, read):
+    path = save(series(count=1)[0], tmp_path / "one.dcm", DeflatedExplicitVRLittleEndian)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(Unreadable, match="truncated"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage"),
+    [
+        (b"LO", b"L\x89"),  # a series attribute of a value representation that is none
+        (b"US\x02\x00", b"US\x01\x00"),
+    ],
+)
+def test_what_pydicom_raises_on_damaged_elements_names_the_file(tmp_path, read, pattern, damage):
+    path = save(enhanced(), tmp_path / "e.dcm")
+    content = path.read_bytes()
+    for found in re.finditer(re.escape(pattern), content):
+        path.write_bytes(content[: found.start()] + damage + content[found.end() :])
+        try:
+            read(path)
+        except MedTranslateError as error:
+            assert str(error).startswith(str(tmp_path)) and "\n" not in str(error)

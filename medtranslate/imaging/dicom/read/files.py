@@ -13,6 +13,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,12 @@ class Limits:
 
 LIMITS = Limits()
 
+FREE_READS = 100_000
+"""Reads of a header that a file of any size may take; each element takes two or three."""
+
+FREE_HEADER, INFLATION = 4 * 2**20, 10
+"""Bytes that a deflated header may have at any ratio, and its bytes to those stored beyond them."""
+
 PREFIX_AT = 128
 """Offset of the prefix ``DICM``, PS3.10 7.1."""
 
@@ -91,11 +98,17 @@ class BoundedFile(io.RawIOBase):
         Bytes that may be read in all.
     path : path
         The file, for messages.
+    stored : int
+        Bytes of the file as it is stored, where that is less: a small file may inflate to so many
+        elements that reading them never ends.
     """
 
-    def __init__(self, stream: io.BufferedIOBase, size: int, budget: int, path: Path) -> None:
+    def __init__(
+        self, stream: io.BufferedIOBase, size: int, budget: int, path: Path, stored: int = 0
+    ) -> None:
         super().__init__()
         self._stream, self.size, self._budget, self._path = stream, size, budget, path
+        self._reads = FREE_READS + (stored // 4 if stored else size)
 
     def readable(self) -> bool:
         """Say that this is a file to read."""
@@ -106,7 +119,8 @@ class BoundedFile(io.RawIOBase):
         left = max(self.size - self._stream.tell(), 0)
         size = left if size is None or size < 0 else min(size, left)
         self._budget -= size
-        if self._budget < 0:
+        self._reads -= 1
+        if self._budget < 0 or self._reads < 0:
             raise UntrustedInput("the header is larger than any real one", path=self._path)
         return self._stream.read(size)
 
@@ -243,11 +257,24 @@ def parse(path: Path) -> Parsed:
     UntrustedInput
         It breaks a limit.
     """
-    with open_content(path) as stream, warnings.catch_warnings():
+    with open_content(path) as stream, damage_named(path):
+        return _parse(path, stream)
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turn whatever pydicom raises on a damaged file into an error that names it.
+
+    Raises
+    ------
+    Unreadable, UntrustedInput
+        With the file's path, also those raised without one.
+    """
+    with warnings.catch_warnings():
         # pydicom warns of values that are checked here anyway, on lines of their own.
         warnings.simplefilter("ignore")
         try:
-            return _parse(path, stream)
+            yield
         except MedTranslateError as error:
             raise type(error)(error.fault, path=path, remedy=error.remedy) from error
         except RecursionError:
@@ -371,12 +398,17 @@ def _inflate(path: Path, stream: io.BufferedReader, budget: int) -> BoundedFile:
         raise Unreadable("is damaged: file meta information has no length", path=path)
     meta += stream.read(size)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    packed = stream.read()
     try:
-        content = inflater.decompress(stream.read(), LIMITS.header_bytes)
+        content = inflater.decompress(packed, LIMITS.header_bytes)
     except zlib.error as error:
         raise Unreadable(f"is damaged: {error}", path=path) from error
     if inflater.unconsumed_tail:
         raise UntrustedInput("inflates to more than any real image", path=path)
+    if not inflater.eof:
+        raise Unreadable("is truncated: its deflated data set does not end", path=path)
+    if budget <= LIMITS.header_bytes:
+        budget = min(budget, FREE_HEADER + INFLATION * len(packed))
     plain = meta.replace(b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1\x00\x00\x00")
     whole = bytes(PREFIX_AT) + b"DICM" + plain + content
-    return BoundedFile(io.BytesIO(whole), len(whole), budget, path)
+    return BoundedFile(io.BytesIO(whole), len(whole), budget, path, stored=len(packed))

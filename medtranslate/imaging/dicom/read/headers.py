@@ -30,7 +30,7 @@ from pydicom.uid import (
 from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
 from medtranslate.imaging.dicom.attributes import SLICE_ATTRIBUTES, Kept, kept
 from medtranslate.imaging.dicom.read.encoding import Encoding, check_whole, read_encoding
-from medtranslate.imaging.dicom.read.files import Parsed, parse
+from medtranslate.imaging.dicom.read.files import Parsed, damage_named, parse
 from medtranslate.imaging.dicom.read.values import (
     decimals,
     first,
@@ -104,7 +104,12 @@ def read_header(path: Path) -> Header:
         kept in `Header.error` instead.
     """
     parsed = parse(path)
-    dataset = parsed.dataset
+    with damage_named(path):
+        return _header(parsed)
+
+
+def _header(parsed: Parsed) -> Header:
+    path, dataset = parsed.path, parsed.dataset
     sop_class = first(dataset, "SOPClassUID")
     if not sop_class:
         raise Unreadable("is damaged: it has no SOPClassUID", path=path)
@@ -118,11 +123,12 @@ def read_header(path: Path) -> Header:
     if of_class and not tiled:
         notes += _absent(dataset)
         try:
-            check_identity(parsed, of_class)
-            read = frames if sop_class in MULTI_FRAME else single_frame
-            slices = tuple(read(parsed))
+            with damage_named(path):
+                check_identity(parsed, of_class)
+                read = frames if sop_class in MULTI_FRAME else single_frame
+                slices = tuple(read(parsed))
         except MedTranslateError as refusal:
-            error = type(refusal)(refusal.fault, path=path, remedy=refusal.remedy)
+            error = refusal
     return Header(
         path=path,
         sop_class=sop_class,
