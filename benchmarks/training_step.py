@@ -46,7 +46,7 @@ import torch
 from medtranslate.training import CycleGANTrainer, Settings
 from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.models import Models
-from medtranslate.training.prepared import PreparedSet, Record
+from medtranslate.training.prepared import PreparedSet, ScanRecord
 from medtranslate.training.trainer import CapturedStep
 
 GENERATORS = {"resnet9": "resnet_9blocks", "unet256": "unet_256"}
@@ -189,7 +189,7 @@ def from_file(modality: str) -> PreparedSet:
     head = np.hypot(rows, columns) < 90
     gray = np.random.default_rng(0).integers(1, 256, (64, 256, 256), dtype=np.uint8) * head
     scans = torch.arange(64, dtype=torch.int32)
-    records = tuple(Record(str(n), str(n), 1, 0) for n in range(64))
+    records = tuple(ScanRecord(str(n), str(n), 1, 0) for n in range(64))
     made = PreparedSet(modality, torch.from_numpy(gray.astype(np.uint8)), scans, records)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slices.safetensors"

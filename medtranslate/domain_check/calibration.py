@@ -18,7 +18,7 @@ from medtranslate.domain_check.anomalies import (
     ON_ITS_SIDE,
     AnomalySynthesizer,
 )
-from medtranslate.domain_check.check import LIMITS, SEVERAL, DomainCheck, ModalityCheck, Scale
+from medtranslate.domain_check.check import LIMITS, SEVERAL, DomainCheck, ModalityCheck, ScoreScale
 from medtranslate.domain_check.classifier import (
     AnomalyClassifier,
     AnomalyEnsemble,
@@ -101,7 +101,7 @@ def calibrate(
     return DomainCheck(checks, LIMITS)
 
 
-def anomaly_scale(odds: torch.Tensor, broadened: torch.Tensor) -> Scale:
+def anomaly_scale(odds: torch.Tensor, broadened: torch.Tensor) -> ScoreScale:
     """Measure the scale of each anomaly.
 
     A head as broad as long looks as if it lay on its side, so this anomaly is measured on broadened
@@ -112,10 +112,10 @@ def anomaly_scale(odds: torch.Tensor, broadened: torch.Tensor) -> Scale:
     odds, broadened : float tensors (N, anomalies)
         Log-odds of genuine slices, and of the same broadened (`AnomalySynthesizer.broadened`).
     """
-    plain = Scale.measure(odds).knots
-    with_broadened = Scale.measure(torch.cat([odds, broadened])).knots
+    plain = ScoreScale.measure(odds).knots
+    with_broadened = ScoreScale.measure(torch.cat([odds, broadened])).knots
     side = torch.tensor([anomaly == ON_ITS_SIDE for anomaly in ANOMALIES])
-    return Scale(torch.where(side[:, None], with_broadened, plain))
+    return ScoreScale(torch.where(side[:, None], with_broadened, plain))
 
 
 def _train(
@@ -195,11 +195,11 @@ def _measure(
     odds = torch.cat(plain)
     anomalies = anomaly_scale(odds, torch.cat(broadened))
     scores = anomalies.score(odds)
-    slice_scale = Scale.measure(scores.amax(1, keepdim=True))
+    slice_scale = ScoreScale.measure(scores.amax(1, keepdim=True))
     # Slices of a scan are alike: many of them say no more than a few of different scans do.
     drawn = torch.randint(
         0, len(scores), (_SCANS_PER_SLICE * len(scores), SEVERAL), generator=synthesizer.random
     )
     common = scores[drawn].median(dim=1).values
-    scan_scale = Scale.measure(common.amax(1, keepdim=True))
+    scan_scale = ScoreScale.measure(common.amax(1, keepdim=True))
     return ModalityCheck(ensemble, anomalies, slice_scale, scan_scale)

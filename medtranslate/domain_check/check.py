@@ -55,7 +55,7 @@ _TAIL = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Scale:
+class ScoreScale:
     """Convert values to anomaly scores: one genuine scan in ``10 ** score`` has as high a value.
 
     Attributes
@@ -67,7 +67,7 @@ class Scale:
     knots: torch.Tensor
 
     @classmethod
-    def measure(cls, genuine: torch.Tensor) -> Scale:
+    def measure(cls, genuine: torch.Tensor) -> ScoreScale:
         """Measure the scale on the values (N, K) of genuine scans."""
         shares = 1 - torch.tensor(RATES)
         knots = torch.quantile(genuine.float(), shares, dim=0).T
@@ -82,7 +82,7 @@ class Scale:
 
         Examples
         --------
-        >>> scale = Scale.measure(torch.linspace(0, 1, 1001)[:, None])
+        >>> scale = ScoreScale.measure(torch.linspace(0, 1, 1001)[:, None])
         >>> round(scale.score(torch.tensor([[0.9]])).item(), 2)  # one genuine scan in ten
         1.0
         """
@@ -193,18 +193,18 @@ class ModalityCheck:
     ----------
     classifiers : AnomalyEnsemble
         In evaluation mode.
-    anomalies : Scale
+    anomalies : ScoreScale
         Of the log-odds of each anomaly in a slice.
-    slice : Scale
+    slice : ScoreScale
         Of the highest anomaly score of a slice.
-    scan : Scale
+    scan : ScoreScale
         Of the highest median of an anomaly score over the slices of a scan.
     """
 
     classifiers: AnomalyEnsemble
-    anomalies: Scale
-    slice: Scale
-    scan: Scale
+    anomalies: ScoreScale
+    slice: ScoreScale
+    scan: ScoreScale
 
     def scores(self, halves: torch.Tensor, modality: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scores (N,) of half-resolution slices, and of each anomaly (N, anomalies)."""
@@ -386,7 +386,7 @@ def _part(tensors: dict[str, torch.Tensor], modality: str, count: int) -> Modali
     }
     ensemble = AnomalyEnsemble(AnomalyClassifier() for _ in range(count))
     ensemble.load_state_dict(state)
-    scales = [Scale(tensors[f"{modality}.{stored}"].float()) for stored in _SCALES.values()]
+    scales = [ScoreScale(tensors[f"{modality}.{stored}"].float()) for stored in _SCALES.values()]
     return ModalityCheck(ensemble.eval().requires_grad_(False), *scales)
 
 

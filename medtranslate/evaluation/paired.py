@@ -1,6 +1,6 @@
 """Errors against a paired truth, inside the head, with the range stated.
 
-PSNR and SSIM depend on the range that they are given, so figures compare only where `Scale` agrees.
+PSNR and SSIM depend on the range that they are given: compare figures of one `ValueRange` only.
 SSIM and MS-SSIM are MONAI's maps (Wang et al. 2004 and 2003), averaged inside the head; MONAI's own
 metrics average over the whole image, where the black around a head would count as agreement.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d
 
 from medtranslate.errors import EvaluationFailed
-from medtranslate.evaluation.slices import GrayArray, Scale, SliceSet
+from medtranslate.evaluation.slices import GrayArray, SliceSet, ValueRange
 
 WINDOW = 11
 SIGMA = 1.5
@@ -55,14 +55,14 @@ class PairedSummary:
     psnr: Interval
     ssim: Interval
     ms_ssim: Interval
-    scale: Scale
+    scale: ValueRange
     cases: int
     confidence: float = CONFIDENCE
     resamples: int = RESAMPLES
 
 
 def paired_errors(
-    translated: torch.Tensor, truth: torch.Tensor, head: torch.Tensor, scale: Scale
+    translated: torch.Tensor, truth: torch.Tensor, head: torch.Tensor, scale: ValueRange
 ) -> PairedErrors:
     """Compare one translated slice with the truth inside the head.
 
@@ -71,7 +71,7 @@ def paired_errors(
     translated, truth : float tensor (H, W)
         In the scale's unit; values outside its range are clipped to it.
     head : bool tensor (H, W)
-    scale : Scale
+    scale : ValueRange
 
     Raises
     ------
@@ -97,7 +97,7 @@ def paired_errors(
 
 
 def errors_of_slices(
-    translated: GrayArray, truth: GrayArray, heads: NDArray[np.bool_], scale: Scale
+    translated: GrayArray, truth: GrayArray, heads: NDArray[np.bool_], scale: ValueRange
 ) -> list[PairedErrors]:
     """Compare 8-bit slices (N, 256, 256) one by one, inside the heads of the truth."""
     return [
@@ -142,7 +142,7 @@ def check_pairs(ct: SliceSet, mri: SliceSet) -> None:
 
 
 def summarize(
-    errors: Sequence[PairedErrors], cases: Sequence[str], scale: Scale, *, seed: int
+    errors: Sequence[PairedErrors], cases: Sequence[str], scale: ValueRange, *, seed: int
 ) -> PairedSummary:
     """Return means over cases, each the mean of its slices, with bootstrap intervals."""
     columns = {

@@ -26,8 +26,8 @@ from medtranslate.errors import (
 from medtranslate.evaluation.protocol import Protocol
 from medtranslate.evaluation.slices import (
     GRAY,
-    Scale,
     SliceSet,
+    ValueRange,
     gray_levels,
     read_slices,
     to_eight_bit,
@@ -233,7 +233,7 @@ class _Collected:
             np.concatenate(self.slices),
             folder=str(self.folder),
             cases=tuple(self.cases),
-            scale=Scale("HU", written.low, written.high) if in_hounsfield else GRAY,
+            scale=ValueRange("HU", written.low, written.high) if in_hounsfield else GRAY,
             heads=np.concatenate(self.heads),
             left_out=tuple(self.left_out),
         )

@@ -26,8 +26,8 @@ from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
 
 
 @dataclass(frozen=True)
-class Scale:
-    """What the values of an image mean: ``Scale("HU", -20, 100)``, ``Scale("gray", 0, 255)``."""
+class ValueRange:
+    """What gray 0 and 255 of an image mean, such as ``ValueRange("HU", -20, 100)``."""
 
     unit: str
     low: float
@@ -43,7 +43,7 @@ class Scale:
         return self.low + gray * (self.range / 255)
 
 
-GRAY = Scale("gray", 0.0, 255.0)
+GRAY = ValueRange("gray", 0.0, 255.0)
 
 
 SIDE = 256
@@ -73,7 +73,7 @@ class SliceSet:
     cases : tuple of str
         The scan that each slice belongs to; the slice's own name for images. Intervals are over
         cases: slices of one head are no independent witnesses.
-    scale : Scale
+    scale : ValueRange
         What gray 0 to 255 means.
     heads : bool array (N, 256, 256), optional
         Where the slices show anything: what a model says elsewhere is dropped, as `convert` does.
@@ -95,7 +95,7 @@ class SliceSet:
     sizes: tuple[tuple[int, int], ...] = ()
     folder: str = ""
     cases: tuple[str, ...] = ()
-    scale: Scale = GRAY
+    scale: ValueRange = GRAY
     heads: NDArray[np.bool_] | None = None
     left_out: tuple[str, ...] = ()
     digest: str = field(init=False)

@@ -37,7 +37,7 @@ _HAS_DRIVE = re.compile(".*:" if os.name == "nt" else "[A-Za-z]:(/|$)", re.DOTAL
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """Sizes beyond which a zip is refused rather than unpacked.
 
     Parameters
@@ -61,11 +61,11 @@ class Limits:
     depth: int = 16
 
 
-LIMITS = Limits()
+LIMITS = ArchiveLimits()
 
 
 @contextmanager
-def unpacked(path: str | Path, limits: Limits = LIMITS) -> Iterator[Path]:
+def unpacked(path: str | Path, limits: ArchiveLimits = LIMITS) -> Iterator[Path]:
     """Give a temporary folder that holds what the zip holds; it goes when the block ends.
 
     A `MedTranslateError` raised in the block that names a file of the folder comes out naming the
@@ -75,7 +75,7 @@ def unpacked(path: str | Path, limits: Limits = LIMITS) -> Iterator[Path]:
     ----------
     path : path
         The zip.
-    limits : Limits
+    limits : ArchiveLimits
         What is accepted.
 
     Raises
@@ -107,7 +107,7 @@ def member_name(archive: Path, folder: Path, file: str | Path) -> str:
     return str(archive) if inside == "." else f"{archive}!/{inside}"
 
 
-def _unpack(path: Path, folder: Path, limits: Limits) -> None:
+def _unpack(path: Path, folder: Path, limits: ArchiveLimits) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -127,7 +127,7 @@ def _unpack(path: Path, folder: Path, limits: Limits) -> None:
         raise kind(said, path=path) from error
 
 
-def _check_claims(members: list[zipfile.ZipInfo], path: Path, limits: Limits) -> None:
+def _check_claims(members: list[zipfile.ZipInfo], path: Path, limits: ArchiveLimits) -> None:
     if len(members) > limits.members:
         raise UntrustedInput(f"holds {len(members)} members, over {limits.members}", path=path)
     total = sum(member.file_size for member in members)
@@ -147,7 +147,7 @@ def _name_of(member: zipfile.ZipInfo) -> str:
     return member.orig_filename.replace("\\", "/")
 
 
-def _check_member(member: zipfile.ZipInfo, path: Path, limits: Limits) -> None:
+def _check_member(member: zipfile.ZipInfo, path: Path, limits: ArchiveLimits) -> None:
     name = _name_of(member)
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or _HAS_DRIVE.match(name) or "\0" in name:
@@ -163,7 +163,7 @@ def _check_member(member: zipfile.ZipInfo, path: Path, limits: Limits) -> None:
         raise Unreadable(f"the member {name!r} is encrypted", path=path)
 
 
-def _budget(path: Path, limits: Limits) -> int:
+def _budget(path: Path, limits: ArchiveLimits) -> int:
     by_ratio = max(limits.free_bytes, int(path.stat().st_size * limits.ratio))
     return min(limits.total_bytes, by_ratio)
 

@@ -15,7 +15,7 @@ from medtranslate.imaging.image2d import Image2DReader, Image2DWriter, write_sta
 from medtranslate.imaging.itk import ItkReader, ItkWriter
 from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
 from medtranslate.imaging.source import Scan, check_source
-from medtranslate.imaging.survey import Contents, format_of, is_synthetic, look, survey
+from medtranslate.imaging.survey import FolderContents, format_of, is_synthetic, list_folder, survey
 
 _READERS: dict[str, type[RefusingReader]] = {
     "nifti": NiftiReader,
@@ -113,7 +113,7 @@ class ScanReader(RefusingReader):
         return _READERS[format]().load(paths)
 
     def _load_folder(self, folder: Path) -> Scan:
-        contents = look(folder)
+        contents = list_folder(folder)
         series, volumes = bool(contents.dicom), contents.volumes
         if self.series and series:
             return dicom.DicomReader(series=self.series).load((folder,))
@@ -142,7 +142,7 @@ class ScanReader(RefusingReader):
             return Scan(scan.voxels, {**scan.source, "files": files})
 
 
-def _listing(contents: Contents) -> str:
+def _listing(contents: FolderContents) -> str:
     kinds = {
         "DICOM files": len(contents.dicom),
         "volume files": len(contents.volumes),

@@ -67,7 +67,7 @@ def survey(path: str | PathLike[str]) -> list[Finding]:
 
 
 def _survey_folder(folder: Path) -> list[Finding]:
-    contents = look(folder)
+    contents = list_folder(folder)
     found = dicom.find_series(folder) if contents.dicom else []
     images = [file for files in contents.images.values() for file in files]
     single = [*contents.volumes, *images, *contents.zips, *contents.strangers]
@@ -207,7 +207,7 @@ _MAGICS = {
 
 
 @dataclass
-class Contents:
+class FolderContents:
     """What lies in a folder, by kind of reader.
 
     Parameters
@@ -253,7 +253,7 @@ def format_of(path: Path) -> str:
     return "itk" if start.startswith((b"ObjectType", b"NDims")) else ""
 
 
-def look(folder: Path) -> Contents:
+def list_folder(folder: Path) -> FolderContents:
     """Sort the files of a folder, nested ones included, hidden ones left out.
 
     Raises
@@ -261,7 +261,7 @@ def look(folder: Path) -> Contents:
     UntrustedInput
         Too many files, nested too deep, or a linked folder elsewhere.
     """
-    contents = Contents()
+    contents = FolderContents()
     files = list(walk(folder))
     partners = _companions(files)
     for path in files:

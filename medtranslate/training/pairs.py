@@ -36,7 +36,7 @@ from medtranslate.training.preparation import (
 from medtranslate.training.prepared import (
     SUFFIX,
     PreparedSet,
-    Record,
+    ScanRecord,
     from_gray,
     read_about,
     shows_a_head,
@@ -167,7 +167,7 @@ class PreparedPairs:
                 modality,
                 tensors[name],
                 tensors["scans"],
-                tuple(Record(**record) for record in records),
+                tuple(ScanRecord(**record) for record in records),
                 left_out,
                 recipes,
             )
@@ -290,7 +290,7 @@ def _prepare(
     trusted: bool,
 ) -> PreparedPairs:
     left_out: list[LeftOut] = []
-    records: tuple[list[Record], list[Record]] = ([], [])
+    records: tuple[list[ScanRecord], list[ScanRecord]] = ([], [])
     slices: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for place, (ct, mri) in enumerate(matched):
         result = _gray_pair(ct, mri, book, trusted=trusted)
@@ -300,7 +300,7 @@ def _prepare(
             continue
         both, empty = result
         for side, (scan, gray) in enumerate(zip((ct, mri), both, strict=True)):
-            records[side].append(Record(scan.name, scan.digest(), len(gray), empty))
+            records[side].append(ScanRecord(scan.name, scan.digest(), len(gray), empty))
             slices[side].append(gray)
     if not slices[0]:
         raise TrainingFailed(

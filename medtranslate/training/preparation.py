@@ -30,7 +30,7 @@ from medtranslate.imaging.scans import FileList, FolderScans, FoundScan, LeftOut
 from medtranslate.training.prepared import (
     SUFFIX,
     PreparedSet,
-    Record,
+    ScanRecord,
     shows_a_head,
     to_gray,
 )
@@ -129,7 +129,7 @@ class Preparation:
 
     def _prepare(self, found: ModalityScans, digests: dict[FoundScan, str]) -> PreparedSet:
         left_out = list(found.left_out)
-        records: list[Record] = []
+        records: list[ScanRecord] = []
         slices: list[np.ndarray] = []
         scans = found.scans
         for place, result in enumerate(self._results(found)):
@@ -143,7 +143,9 @@ class Preparation:
                 reason = f"not in HU: {not_hu}" if not_hu else "shows no head in any slice"
                 left_out.append(LeftOut(name, reason))
                 continue
-            records.append(Record(name, digests[scans[place]], len(gray), empty, apparent, not_hu))
+            records.append(
+                ScanRecord(name, digests[scans[place]], len(gray), empty, apparent, not_hu)
+            )
             slices.append(gray)
         if not slices:
             reason = left_out[len(found.left_out)].reason

@@ -50,7 +50,7 @@ def shows_a_head(gray: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Record:
+class ScanRecord:
     """What became of one scan.
 
     Attributes
@@ -85,7 +85,7 @@ class PreparedSet:
         Axial; rows from anterior to posterior, columns from the patient's right to left.
     scans : int32 tensor (N,)
         Place in `records` of the scan that each slice belongs to.
-    records : tuple of Record
+    records : tuple of ScanRecord
         The scans that were prepared.
     left_out : tuple of LeftOut
         The scans that were not.
@@ -96,7 +96,7 @@ class PreparedSet:
     modality: str
     slices: torch.Tensor
     scans: torch.Tensor
-    records: tuple[Record, ...]
+    records: tuple[ScanRecord, ...]
     left_out: tuple[LeftOut, ...] = ()
     recipes: dict[str, str] = field(default_factory=dict)
 
@@ -180,7 +180,7 @@ class PreparedSet:
             about["modality"],
             tensors["slices"],
             tensors["scans"],
-            tuple(Record(**record) for record in about["records"]),
+            tuple(ScanRecord(**record) for record in about["records"]),
             tuple(LeftOut(**each) for each in about["left_out"]),
             about["recipes"],
         )

@@ -15,7 +15,7 @@ from medtranslate.label_synthesis.pairs import RenderedPairs
 from medtranslate.label_synthesis.render import FLUIDS
 from medtranslate.label_synthesis.tissues import RANDOM
 from medtranslate.training.pairs import Pairs
-from medtranslate.training.prepared import PreparedSet, Record, to_gray
+from medtranslate.training.prepared import PreparedSet, ScanRecord, to_gray
 from medtranslate.training.randomness import generator
 from medtranslate.training.settings import Settings
 
@@ -141,7 +141,9 @@ def shown_slices(
         CT and MR.
     """
     pairs = source.pairs(0, _SHOWN)
-    records = tuple(Record(f"rendered/{number}", source.digest(), 1, 0) for number in range(_SHOWN))
+    records = tuple(
+        ScanRecord(f"rendered/{number}", source.digest(), 1, 0) for number in range(_SHOWN)
+    )
     scans = torch.arange(_SHOWN, dtype=torch.int32)
     ct, mri = (
         PreparedSet(modality, to_gray(image, pairs.head[:, 0]).cpu(), scans, records, (), texts)

@@ -16,7 +16,7 @@ from medtranslate.domain_check.check import (
     MAX_SLICES,
     RATES,
     ModalityCheck,
-    Scale,
+    ScoreScale,
     _evenly,
     _median,
 )
@@ -37,9 +37,9 @@ class Told:
         return self.scores[: len(halves)]
 
 
-def plain(values: int) -> Scale:
+def plain(values: int) -> ScoreScale:
     """A scale on which a value is its own score."""
-    return Scale(-torch.tensor(RATES).log10().expand(values, -1))
+    return ScoreScale(-torch.tensor(RATES).log10().expand(values, -1))
 
 
 def told(**faults: list[float]) -> DomainCheck:
@@ -161,7 +161,7 @@ def test_the_median_has_half_the_weight_on_each_side(pairs: list[tuple[float, fl
 # Scale ---------------------------------------------------------------------------------------
 
 GENUINE = torch.linspace(0, 1, 1001)[:, None]
-SCALE = Scale.measure(GENUINE)
+SCALE = ScoreScale.measure(GENUINE)
 
 
 def test_a_score_is_the_order_of_the_false_alarm_rate() -> None:
@@ -190,7 +190,7 @@ def test_the_odder_the_higher(one: float, other: float) -> None:
 
 
 def test_values_that_coincide_still_make_a_scale() -> None:
-    scale = Scale.measure(torch.zeros(50, 2))
+    scale = ScoreScale.measure(torch.zeros(50, 2))
 
     assert scale.knots.shape == (2, len(RATES))
     assert scale.score(torch.tensor([[0.0, 1.0]])).isfinite().all()

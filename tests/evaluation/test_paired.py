@@ -20,9 +20,9 @@ from medtranslate.evaluation.paired import (
     paired_errors,
     summarize,
 )
-from medtranslate.evaluation.slices import GRAY, Scale, SliceSet
+from medtranslate.evaluation.slices import GRAY, SliceSet, ValueRange
 
-WINDOW = Scale("HU", -20.0, 100.0)
+WINDOW = ValueRange("HU", -20.0, 100.0)
 EVERYWHERE = torch.ones(256, 256, dtype=torch.bool)
 
 

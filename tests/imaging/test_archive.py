@@ -17,7 +17,7 @@ from medtranslate.errors import (
     UntrustedInput,
 )
 from medtranslate.imaging import read, survey
-from medtranslate.imaging.archive import Limits, unpacked
+from medtranslate.imaging.archive import ArchiveLimits, unpacked
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def make_zip(tmp_path):
 
 
 def refused(path, temporaries, kind, fault, limits=None):
-    with pytest.raises(kind, match=fault) as caught, unpacked(path, limits or Limits()):
+    with pytest.raises(kind, match=fault) as caught, unpacked(path, limits or ArchiveLimits()):
         pass
     assert str(caught.value).startswith(str(path))
     assert list(temporaries.iterdir()) == []
@@ -107,18 +107,18 @@ def test_a_zip_in_a_zip(make_zip, temporaries):
 
 def test_too_many_members_and_too_deep(make_zip, temporaries):
     path = make_zip({f"{number}.nii": b"" for number in range(4)})
-    refused(path, temporaries, UntrustedInput, "holds 4 members, over 3", Limits(members=3))
+    refused(path, temporaries, UntrustedInput, "holds 4 members, over 3", ArchiveLimits(members=3))
     path = make_zip({"a/b/c.nii": b""})
-    refused(path, temporaries, UntrustedInput, "nested too deep", Limits(depth=2))
+    refused(path, temporaries, UntrustedInput, "nested too deep", ArchiveLimits(depth=2))
 
 
 def test_a_bomb_by_its_claims_and_by_its_deeds(make_zip, temporaries):
     path = make_zip({"a.nii": bytes(2**20)})
-    limits = Limits(total_bytes=2**19)
+    limits = ArchiveLimits(total_bytes=2**19)
     refused(path, temporaries, UntrustedInput, "claims to unpack to 1048576 bytes", limits)
-    limits = Limits(ratio=100.0, free_bytes=1000)
+    limits = ArchiveLimits(ratio=100.0, free_bytes=1000)
     refused(path, temporaries, UntrustedInput, "a bomb", limits)
-    with unpacked(path, Limits(ratio=100.0)) as folder:
+    with unpacked(path, ArchiveLimits(ratio=100.0)) as folder:
         assert (folder / "a.nii").stat().st_size == 2**20
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from medtranslate.training import Settings
-from medtranslate.training.prepared import PreparedSet, Record
+from medtranslate.training.prepared import PreparedSet, ScanRecord
 
 TINY = Settings(
     network="compact",
@@ -59,7 +59,7 @@ def write_phantoms(folder: Path, modality: str, count: int, start: int = 0) -> P
 def prepared(modality: str, count: int, start: int = 0) -> PreparedSet:
     """Give phantoms as prepared slices without the way through files."""
     gray = torch.from_numpy(np.stack([phantom(modality, start + n) for n in range(count)]))
-    records = tuple(Record(f"{modality.lower()}/{n}.png", f"{n}", 1, 0) for n in range(count))
+    records = tuple(ScanRecord(f"{modality.lower()}/{n}.png", f"{n}", 1, 0) for n in range(count))
     return PreparedSet(modality, gray, torch.arange(count, dtype=torch.int32), records)
 
 

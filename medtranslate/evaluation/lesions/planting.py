@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d
 
-from medtranslate.evaluation.slices import GrayArray, Scale
+from medtranslate.evaluation.slices import GrayArray, ValueRange
 from medtranslate.modality import Target
 
 Shape = Literal["disc", "blob"]
@@ -48,7 +48,7 @@ class Contrast:
     def __str__(self) -> str:
         return f"{self.amount:+g} {self.unit}"
 
-    def gray(self, local: float, scale: Scale) -> float:
+    def gray(self, local: float, scale: ValueRange) -> float:
         """Return the contrast in gray levels of 255, at a place of this mean gray level."""
         if self.unit == "%":
             return local * self.amount / 100
@@ -279,7 +279,7 @@ def plant(
     image: GrayArray,
     brain: Mask,
     modality: Target,
-    scale: Scale,
+    scale: ValueRange,
     kinds: Sequence[Kind],
     seeds: Sequence[int],
 ) -> list[Planted]:
@@ -291,7 +291,7 @@ def plant(
     brain : bool array (H, W)
         With room for them (`has_room`).
     modality : {"ct", "mri"}
-    scale : Scale
+    scale : ValueRange
         What gray 0 to 255 means.
     kinds : sequence of Kind
     seeds : sequence of int
@@ -325,7 +325,12 @@ def places(image: GrayArray, brain: Mask, diameter: float, modality: Target) -> 
 
 
 def _planted(
-    image: GrayArray, brain: Mask, allowed: Mask, scale: Scale, kind: Kind, rng: np.random.Generator
+    image: GrayArray,
+    brain: Mask,
+    allowed: Mask,
+    scale: ValueRange,
+    kind: Kind,
+    rng: np.random.Generator,
 ) -> Planted:
     row, column = rng.choice(np.argwhere(allowed))
     shape = weights(kind.shape, kind.pixels, rng)

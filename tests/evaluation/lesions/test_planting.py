@@ -23,7 +23,7 @@ from medtranslate.evaluation.lesions.planting import (
     plant,
     weights,
 )
-from medtranslate.evaluation.slices import GRAY, Scale, head_masks
+from medtranslate.evaluation.slices import GRAY, ValueRange, head_masks
 
 
 @settings(max_examples=30, deadline=None)
@@ -66,8 +66,8 @@ def test_every_kind_is_there_once() -> None:
 
 def test_contrasts_in_gray_levels() -> None:
     assert Contrast(35, "HU").gray(100, GRAY) == pytest.approx(35 * 255 / 120)
-    assert Contrast(12, "HU").gray(100, Scale("HU", -20, 100)) == pytest.approx(25.5)
-    assert Contrast(12, "HU").gray(100, Scale("HU", -60, 180)) == pytest.approx(12.75)
+    assert Contrast(12, "HU").gray(100, ValueRange("HU", -20, 100)) == pytest.approx(25.5)
+    assert Contrast(12, "HU").gray(100, ValueRange("HU", -60, 180)) == pytest.approx(12.75)
     assert Contrast(-40, "%").gray(150, GRAY) == pytest.approx(-60)
     assert str(Contrast(-12, "HU")) == "-12 HU"
 

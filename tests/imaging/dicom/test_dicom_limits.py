@@ -18,7 +18,7 @@ from medtranslate.imaging.dicom import find_series, is_dicom
 from medtranslate.imaging.dicom.read import encoding as encoding_module
 from medtranslate.imaging.dicom.read import files as files_module
 from medtranslate.imaging.dicom.read import grouping as grouping_module
-from medtranslate.imaging.dicom.read.files import Limits
+from medtranslate.imaging.dicom.read.files import DicomLimits
 
 from .compress import compress
 from .factory import dose_report, enhanced, save, series, write
@@ -75,10 +75,10 @@ def test_hidden_folders_are_left_out(tmp_path, read, hidden):
 @pytest.mark.parametrize(
     ("module", "limits", "told"),
     [
-        (files_module, Limits(files=3), "more than 3 files"),
-        (files_module, Limits(folders=0), "nested too deep"),
-        (files_module, Limits(file_bytes=100), "larger than 0 GiB"),
-        (grouping_module, Limits(voxels=100), "more than 100 voxels"),
+        (files_module, DicomLimits(files=3), "more than 3 files"),
+        (files_module, DicomLimits(folders=0), "nested too deep"),
+        (files_module, DicomLimits(file_bytes=100), "larger than 0 GiB"),
+        (grouping_module, DicomLimits(voxels=100), "more than 100 voxels"),
     ],
 )
 def test_each_limit_is_told(tmp_path, read, monkeypatch, module, limits, told):
@@ -105,7 +105,7 @@ def test_absurd_sizes_of_a_compressed_image_are_refused(tmp_path, read, keyword,
 
 
 def test_absurd_count_of_frames_is_refused(tmp_path, read, monkeypatch):
-    monkeypatch.setattr(encoding_module, "LIMITS", Limits(frames=3))
+    monkeypatch.setattr(encoding_module, "LIMITS", DicomLimits(frames=3))
     with pytest.raises(UntrustedInput, match="4 frames are absurd"):
         read(save(enhanced(), tmp_path / "e.dcm"))
 
@@ -149,7 +149,7 @@ def test_a_deflated_bomb_is_refused(tmp_path, read, monkeypatch):
     deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     bomb = deflater.compress(body + bytes(2**22)) + deflater.flush()
     path.write_bytes(whole[:start] + bomb)
-    monkeypatch.setattr(files_module, "LIMITS", Limits(header_bytes=2**20))
+    monkeypatch.setattr(files_module, "LIMITS", DicomLimits(header_bytes=2**20))
     with pytest.raises(UntrustedInput, match="inflates to more"):
         read(path)
 

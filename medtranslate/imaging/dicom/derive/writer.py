@@ -23,7 +23,7 @@ from medtranslate.imaging.base import ScanWriter
 from medtranslate.imaging.dicom.attributes import keep_bytes
 from medtranslate.imaging.dicom.derive.instances import derive, instance
 from medtranslate.imaging.dicom.derive.repair import private_elements
-from medtranslate.imaging.dicom.read.grouping import choose, look, volume
+from medtranslate.imaging.dicom.read.grouping import choose, group_series, volume
 from medtranslate.imaging.dicom.read.reader import source_of
 from medtranslate.imaging.source import SourceRecord, check_source
 
@@ -164,7 +164,7 @@ def adopt_template(image: MetaTensor, template: str | Path, series: str = "") ->
         The template cannot be read.
     """
     template = Path(template)
-    contents = look([template])
+    contents = group_series([template])
     headers = choose(contents, series)
     stacked = volume(headers)
     source = source_of(contents, headers, stacked, None)

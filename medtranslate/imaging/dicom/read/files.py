@@ -35,7 +35,7 @@ from medtranslate.imaging.dicom.read.values import shown
 
 
 @dataclass(frozen=True)
-class Limits:
+class DicomLimits:
     """Sizes beyond which input is refused rather than read.
 
     Parameters
@@ -68,7 +68,7 @@ class Limits:
     voxels: int = 2**30
 
 
-LIMITS = Limits()
+LIMITS = DicomLimits()
 
 FREE_READS = 100_000
 """Reads of a header that a file of any size may take; each element takes two or three."""

@@ -31,7 +31,7 @@ NAMED = 3
 
 
 @dataclass(frozen=True)
-class Contents:
+class DicomContents:
     """What lies in a folder.
 
     Parameters
@@ -55,7 +55,7 @@ class Contents:
     broken: list[MedTranslateError]
 
 
-def look(paths: Sequence[Path]) -> Contents:
+def group_series(paths: Sequence[Path]) -> DicomContents:
     """Read the header of every file, once.
 
     Parameters
@@ -86,7 +86,7 @@ def look(paths: Sequence[Path]) -> Contents:
         else:
             others.append(header)
     copies = [copy for headers in series.values() for copy in _take_copies(headers)]
-    return Contents(place, series, others, copies, broken)
+    return DicomContents(place, series, others, copies, broken)
 
 
 def _take_copies(headers: list[Header]) -> list[Header]:
@@ -112,12 +112,12 @@ def is_localizer(header: Header) -> bool:
     return len(kinds) > 2 and kinds[2].strip() == "LOCALIZER"
 
 
-def choose(contents: Contents, series: str) -> list[Header]:
+def choose(contents: DicomContents, series: str) -> list[Header]:
     """Give the headers of one series.
 
     Parameters
     ----------
-    contents : Contents
+    contents : DicomContents
         What there is.
     series : str
         SeriesInstanceUID; ``""`` where there is only one, or one that is not synthetic.
@@ -149,7 +149,7 @@ def choose(contents: Contents, series: str) -> list[Header]:
     return next(iter(contents.series.values()))
 
 
-def listing(contents: Contents) -> str:
+def listing(contents: DicomContents) -> str:
     """Name the series of a folder in one line."""
     lines = []
     for uid, headers in contents.series.items():
@@ -158,7 +158,7 @@ def listing(contents: Contents) -> str:
     return "; ".join(lines) or "there is none"
 
 
-def nothing(contents: Contents) -> MedTranslateError:
+def nothing(contents: DicomContents) -> MedTranslateError:
     """Say why a folder or file holds no series of slices."""
     if len(contents.broken) == 1 and not contents.others:
         return contents.broken[0]
@@ -183,7 +183,7 @@ def describe(header: Header) -> str:
     return f"an object of another kind ({name[:60]})"
 
 
-def left_out(contents: Contents, chosen: Sequence[Header]) -> list[str]:
+def left_out(contents: DicomContents, chosen: Sequence[Header]) -> list[str]:
     """Give a sentence for each kind of file that is not part of the volume."""
     groups: dict[str, list[str]] = {}
     for header in contents.others:

@@ -14,11 +14,11 @@ from medtranslate.imaging.dicom.attributes import carried, differ, to_text
 from medtranslate.imaging.dicom.read.files import looks_like_dicom, walk
 from medtranslate.imaging.dicom.read.geometry import Stack
 from medtranslate.imaging.dicom.read.grouping import (
-    Contents,
+    DicomContents,
     choose,
     describe,
+    group_series,
     left_out,
-    look,
     names,
     volume,
 )
@@ -67,7 +67,7 @@ class DicomReader(RefusingReader):
         Unreadable, Unsupported, UntrustedInput
             The fault, the files and the remedy are in the message.
         """
-        contents = look(paths)
+        contents = group_series(paths)
         headers = choose(contents, series or self.series)
         stacked = volume(headers)
         voxels = decode(stacked.slices, headers[0].modality)
@@ -75,13 +75,13 @@ class DicomReader(RefusingReader):
 
 
 def source_of(
-    contents: Contents, headers: Sequence[Header], stacked: Stack, voxels: Voxels | None
+    contents: DicomContents, headers: Sequence[Header], stacked: Stack, voxels: Voxels | None
 ) -> dict[str, Any]:
     """Build ``meta["source"]`` of a volume.
 
     Parameters
     ----------
-    contents : Contents
+    contents : DicomContents
         Where it was found, for what was left out.
     headers : sequence of Header
         Its files.
@@ -183,7 +183,7 @@ def find_series(path: str | Path) -> list[Finding]:
         The folder is missing or breaks a limit.
     """
     path = Path(path)
-    contents = look([path])
+    contents = group_series([path])
     found = [_series_finding(contents, headers) for headers in contents.series.values()]
     for header in contents.others:
         found.append(
@@ -202,7 +202,7 @@ def find_series(path: str | Path) -> list[Finding]:
     return found
 
 
-def _series_finding(contents: Contents, headers: list[Header]) -> Finding:
+def _series_finding(contents: DicomContents, headers: list[Header]) -> Finding:
     common: dict[str, Any] = {
         "path": str(contents.place),
         "format": "dicom",
@@ -218,7 +218,7 @@ def _series_finding(contents: Contents, headers: list[Header]) -> Finding:
         return Finding(**common, error=str(error))
     spacing = tuple(float(length) for length in np.linalg.norm(stacked.affine[:3, :3], axis=0))
     copies = [copy for copy in contents.copies if copy.series == headers[0].series]
-    alone = Contents(contents.place, {headers[0].series: headers}, [], copies, [])
+    alone = DicomContents(contents.place, {headers[0].series: headers}, [], copies, [])
     return Finding(
         **common,
         shape=stacked.shape,
