@@ -79,5 +79,21 @@ class Modality(StrEnum):
 
 _CODES = {"CT": Modality.CT, "MR": Modality.MR, "MRI": Modality.MR}
 
+CONTRASTS = ("t1", "t1c", "t2", "flair", "pd")
+"""MR contrasts by their names in options, bundles and reports; t1c is T1 with contrast agent."""
+
 TARGETS = (Modality.MR.target, Modality.CT.target)
 """Every target, in the order in which bundles list their generators."""
+
+
+def check_contrast(contrast: str, to: str) -> None:
+    """Refuse a contrast that is none, or one where no MRI is made.
+
+    Raises
+    ------
+    InvalidOption
+    """
+    if contrast not in CONTRASTS:
+        raise InvalidOption(f"contrast must be one of {', '.join(CONTRASTS)}, got {contrast!r}")
+    if Modality.parse(to, "to") is not Modality.MR:
+        raise InvalidOption("a contrast is of the MRI that is made: give it with --to mri")

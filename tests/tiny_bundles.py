@@ -33,3 +33,16 @@ def tiny_bundle(folder: Path, networks: Networks | None = None) -> Path:
     return save_bundle(
         folder, networks or tiny_networks(), shipped_recipes(), name="tiny", version="0.7"
     )
+
+
+def contrast_networks(contrasts: tuple[str, ...] = ("t1", "flair")) -> Networks:
+    """Return generators of which that of MRI makes several contrasts."""
+    plain = tiny_networks()
+    coded = Compact(width=16, blocks=1, contrasts=contrasts)
+    coded.load_state_dict(plain.generators["mri"].state_dict(), strict=False)
+    with torch.no_grad():
+        for name, weight in coded.named_parameters():
+            if ".contrast." in name:
+                weight[1:].normal_(0, 0.5, generator=torch.Generator().manual_seed(3))
+    specs = {**plain.specs, "mri": {**SPEC, "contrasts": list(contrasts)}}
+    return Networks(specs, {**plain.generators, "mri": coded})

@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from medtranslate.errors import InputMissing, MedTranslateError, ModelUnusable
+from medtranslate.errors import InputMissing, InvalidOption, MedTranslateError, ModelUnusable
 from medtranslate.files import file_hash, shipped
-from medtranslate.modality import TARGETS
-from medtranslate.networks import InvalidSpec
+from medtranslate.modality import TARGETS, Modality
+from medtranslate.networks import InvalidSpec, contrasts_of
 from medtranslate.networks import build_generator as build_network
 from medtranslate.networks.generators import TARGETS as NETWORKS
 from medtranslate.transforms import Recipe, line_of, load_recipe, read_yaml, refuse
@@ -127,6 +127,37 @@ class Bundle:
     def __repr__(self) -> str:
         makes = " and ".join(self.generators)
         return f"{type(self).__name__}({self.name!r}, {self.version!r}, makes {makes})"
+
+    @property
+    def contrasts(self) -> tuple[str, ...]:
+        """The MR contrasts that can be asked for, the default first; most models have none."""
+        made = self.generators.get(Modality.MR.target)
+        return () if made is None else contrasts_of(made.network)
+
+    def contrast_code(self, contrast: str) -> int:
+        """Return the code of a contrast, of the default one for ``""``; 0 in a model without any.
+
+        Raises
+        ------
+        InvalidOption
+            The model does not make this contrast.
+
+        Examples
+        --------
+        >>> Bundle.load().contrast_code("")
+        0
+        >>> Bundle.load().contrast_code("flair")
+        Traceback (most recent call last):
+        medtranslate.errors.InvalidOption: brain_ct_mri 0.4.1 has no choice of MR contrast...
+        """
+        known, model = self.contrasts, f"{self.name} {self.version}"
+        if not known and contrast:
+            raise InvalidOption(f"{model} has no choice of MR contrast: leave out {contrast}")
+        if not known:
+            return 0
+        if contrast and contrast not in known:
+            raise InvalidOption(f"{model} makes no {contrast}; it makes {', '.join(known)}")
+        return known.index(contrast or known[0]) + 1
 
     @property
     def precision(self) -> str:

@@ -131,6 +131,8 @@ def make_metadata(content: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """
     targets = list(content["generators"])
     words = facts.as_metadata()
+    mri = content["generators"].get(Modality.MR.target, {})
+    named = mri.get("network", {}).get("contrasts", [])
     words["changelog"] = {str(content["version"]): "first version", **facts.changelog}
     return {
         "schema": SCHEMA,
@@ -148,6 +150,7 @@ def make_metadata(content: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
         "pred_classes": "; ".join(_UNITS[Modality.parse(to)] for to in targets),
         "network_data_format": data_format(targets[0]),
         **{f"{Modality.parse(to).direction}_data_format": data_format(to) for to in targets},
+        **({"mr_contrasts": list(named)} if named else {}),
     }
 
 

@@ -352,7 +352,7 @@ def _settings(spec: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     name = generator_name(spec)
     if not name:
         return {}
-    implied = ("_target_", "spatial_dims", "in_channels", "out_channels")
+    implied = ("_target_", "spatial_dims", "in_channels", "out_channels", "contrasts")
     arguments = {key: value for key, value in spec.items() if key not in implied}
     known = dict(facts.training.get("settings", {}))
     network = {"network": name, "network_arguments": arguments}

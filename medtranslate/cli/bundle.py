@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medtranslate.cli import options as shared
+from medtranslate.modality import CONTRASTS
 from medtranslate.text import escaped
 
 bundle = typer.Typer(no_args_is_help=True, help="Describe, verify, export and import bundles.")
@@ -23,6 +24,14 @@ Folder = Annotated[
 Existing = Annotated[
     Path,
     typer.Argument(metavar="BUNDLE", parser=shared.given_path, help="Folder of the bundle."),
+]
+Contrast = Annotated[
+    str | None,
+    shared.choice(
+        CONTRASTS,
+        "--contrast",
+        help="Contrast of the MRI to make, where the model has several; by default its first.",
+    ),
 ]
 NewBundle = Annotated[Path, shared.output("Folder to write.", metavar="BUNDLE")]
 Name = Annotated[str, typer.Option("--name", help="Name of the model; by default unchanged.")]
@@ -196,6 +205,7 @@ def export_network(
     to: To,
     output: NetworkFile,
     folder: Folder = None,
+    contrast: Contrast = None,
     overwrite: shared.Overwrite = False,
     verbose: shared.Verbose = False,
 ) -> None:
@@ -207,7 +217,8 @@ def export_network(
     from medtranslate.bundle import Bundle
     from medtranslate.packaging.formats import export_network as write
 
-    found = write(Bundle.load(folder), to, output, overwrite=overwrite)
+    loaded = Bundle.load(folder)
+    found = write(loaded, to, output, overwrite=overwrite, contrast=contrast or "")
     typer.echo(
         f"{output}: differs by at most {found.largest:.4f}, on average {found.mean:.5f} of 255 "
         f"gray levels from float32, over {found.slices} slices of a synthetic head phantom"

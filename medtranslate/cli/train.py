@@ -45,6 +45,14 @@ Labels = Annotated[
         help="Label maps of whole heads to render pairs from: a folder, or a file of data labels.",
     ),
 ]
+Contrasts = Annotated[
+    Path | None,
+    typer.Option(
+        "--contrasts",
+        metavar="FILE",
+        help="Contrasts of MR scans, a NAME,CONTRAST a line, with --set contrasts=[t1,t2,flair].",
+    ),
+]
 Output = Annotated[Path, options.output("Folder for the run and its bundle.", "FOLDER")]
 Config = Annotated[
     Path | None,
@@ -127,6 +135,7 @@ def train(
     mri: Mri = None,
     paired: Paired = None,
     labels: Labels = None,
+    contrasts: Contrasts = None,
     config: Config = None,
     assignments: Assignments = None,
     network: Network = None,
@@ -184,6 +193,7 @@ def train(
             output=output,
             paired=paired,
             labels=labels,
+            contrast_list=contrasts,
             settings=settings,
             include=include or (),
             validate=validate or (),

@@ -13,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from medtranslate.bundle import Bundle
 from medtranslate.conversion.options import ConversionOptions, is_page
 from medtranslate.conversion.plan import (
     Input,
@@ -228,7 +229,11 @@ class Conversions(Iterator[Conversion]):
         self._done: list[Conversion] = []
         self._worst: dict[int, tuple[WorstSlice, ...]] = {}
         self._report: dict[str, Any] | None = None
+        self._model: Bundle | str | None = options.bundle or None
         check_options(options)
+        if options.contrast:
+            self._model = translator.bundle if translator else Bundle.load(self._model)
+            self._model.contrast_code(options.contrast)
         check_reports(options.report_files, overwrite=options.overwrite)
         self.plans, self._refused = self._planned()
         check_apart(options.report_files, self.plans)
@@ -339,12 +344,13 @@ class Conversions(Iterator[Conversion]):
         start, options = time.perf_counter(), self.options
         try:
             translator = self._given_translator or Translator.load(
-                options.bundle or None,
+                self._model,
                 device=options.device,
                 precision=options.precision,
                 batch_size=options.batch_size,
+                contrast=options.contrast,
             )
-            self._translator = _usable(translator, options)
+            self._translator = _usable(translator, options).for_contrast(options.contrast)
         except (ModelUnusable, DeviceUnusable) as error:
             return error
         finally:

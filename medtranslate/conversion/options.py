@@ -10,7 +10,7 @@ from pathlib import Path
 from medtranslate.device import Precision, check_device_name
 from medtranslate.errors import InvalidOption
 from medtranslate.files import FORMATS
-from medtranslate.modality import Modality
+from medtranslate.modality import Modality, check_contrast
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,9 @@ class ConversionOptions:
     ----------
     to : str
         ``"mri"`` or ``"ct"``: the modality to make.
+    contrast : str
+        Contrast of the MRI to make, such as ``"flair"``, where the model has several; by default
+        the model's first.
     output : str or path
         A file, whose suffix is the format, or a folder of results (a trailing slash means a
         folder); ``""`` writes beside the source.
@@ -103,6 +106,7 @@ class ConversionOptions:
     device: str = "auto"
     precision: str = "auto"
     batch_size: int | None = None
+    contrast: str = ""
 
     def __post_init__(self) -> None:
         reports = [self.reports] if isinstance(self.reports, str | Path) else self.reports
@@ -118,7 +122,10 @@ class ConversionOptions:
             bundle=_path(self.bundle),
             device=check_device_name(self.device),
             precision=Precision.parse(self.precision).value,
+            contrast=self.contrast.lower(),
         )
+        if self.contrast:
+            check_contrast(self.contrast, self.to)
         if self.format not in ("", *FORMATS):
             raise InvalidOption(f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
         if self.output == "-":

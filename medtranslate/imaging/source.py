@@ -272,7 +272,8 @@ def short_label(synthesis: dict[str, Any], limit: int) -> str:
     label: str = synthesis["label"].encode("ascii", "replace").decode()
     if len(label) <= limit:
         return label
-    frame = f"SYNTHETIC {synthesis['modality']}, NOT FOR DIAGNOSIS, "
+    contrast = f" {synthesis['contrast'].upper()}" if synthesis.get("contrast") else ""
+    frame = f"SYNTHETIC {synthesis['modality']}{contrast}, NOT FOR DIAGNOSIS, "
     name = str(synthesis["model"]).encode("ascii", "replace").decode()
     whole = f"{frame}{name} {synthesis['version']}"
     return whole if len(whole) <= limit else f"{frame}{name}"[:limit]

@@ -1,6 +1,6 @@
 """Generators (ResNet-9, U-Net-256, compact, any of MONAI's allow-list) and the PatchGAN."""
 
-from medtranslate.networks.blocks import draw_weights
+from medtranslate.networks.blocks import draw_weights, fix_contrast
 from medtranslate.networks.compact import Compact
 from medtranslate.networks.discriminator import PatchGAN
 from medtranslate.networks.generators import (
@@ -9,6 +9,7 @@ from medtranslate.networks.generators import (
     InvalidSpec,
     build_generator,
     complete_spec,
+    contrasts_of,
     generator_name,
     generator_spec,
 )
@@ -27,7 +28,9 @@ __all__ = [
     "UNet256",
     "build_generator",
     "complete_spec",
+    "contrasts_of",
     "draw_weights",
+    "fix_contrast",
     "generator_name",
     "generator_spec",
 ]

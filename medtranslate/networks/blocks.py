@@ -1,6 +1,13 @@
-"""What the generators share: blocks around MONAI's ``Convolution``, and initial weights."""
+"""What the generators share: blocks around MONAI's ``Convolution``, and initial weights.
+
+A contrast code (N,) can go through the blocks beside the features: each normalization then scales
+and shifts by the code. Code planes beside the image would have no effect: a convolution makes them
+a constant, which the next normalization removes.
+"""
 
 from __future__ import annotations
+
+import copy
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +15,35 @@ from monai.networks.blocks import Convolution
 from torch import nn
 
 
-class InstanceNorm(nn.Module):
+class Coded(nn.Module):
+    """A block whose `forward` takes features (N, C, H, W) and a contrast code (N,) or None."""
+
+
+class Blocks(nn.Sequential):
+    """Blocks in a row, of which the coded ones get the contrast code."""
+
+    def forward(self, features: torch.Tensor, code: torch.Tensor | None = None) -> torch.Tensor:
+        """Map ``(N, C, H, W)`` through all blocks."""
+        # A scripted network takes images alone.
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            for block in self:
+                features = block(features)
+            return features
+        return self._coded(features, code)
+
+    @torch.jit.unused
+    def _coded(self, features: torch.Tensor, code: torch.Tensor | None) -> torch.Tensor:
+        for block in self:
+            takes_code = isinstance(block, Coded | Blocks)
+            features = block(features, code) if takes_code else block(features)
+        return features
+
+
+class InstanceNorm(Coded):
     """Instance normalization without affine parameters, by what is fastest where it runs.
+
+    With contrasts it is conditional: each code has a scale and a shift for each channel, which
+    start at 1 and 0. Code 0, an unknown contrast, keeps them: the unconditional path.
 
     On a CPU the group kernel is about four times faster forward and the instance kernel two to
     three times faster backward; with one group a channel both compute the same. Compiled, it is
@@ -19,14 +53,30 @@ class InstanceNorm(nn.Module):
     ----------
     channels : int
         Channels in and out.
+    contrasts : int
+        Codes beside 0; without any, a code changes nothing.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, contrasts: int = 0) -> None:
         super().__init__()
         self.channels = channels
+        self.contrast: nn.Module | None = _Modulation(channels, contrasts) if contrasts else None
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Map ``(N, channels, H, W)`` to zero mean and unit variance per channel and image."""
+    def forward(self, features: torch.Tensor, code: torch.Tensor | None = None) -> torch.Tensor:
+        """Map ``(N, channels, H, W)`` to zero mean and unit variance per channel and image.
+
+        Then they are scaled and shifted by the code (N,), int64, where there is one.
+        """
+        normalized = self._normalized(features)
+        return normalized if self.contrast is None else self.contrast(normalized, code)
+
+    @torch.jit.unused
+    def fix(self, code: int) -> None:
+        """Keep one code's scale and shift, for all images from now on."""
+        if isinstance(self.contrast, _Modulation):
+            self.contrast = _Fixed(self.contrast.weight[code])
+
+    def _normalized(self, features: torch.Tensor) -> torch.Tensor:
         if torch.compiler.is_compiling():
             return standardized(features)
         if torch.is_grad_enabled():
@@ -36,6 +86,46 @@ class InstanceNorm(nn.Module):
     def extra_repr(self) -> str:
         """Show the channels."""
         return str(self.channels)
+
+
+class _Modulation(nn.Embedding):
+    """Scale and shift of each channel by code, as differences from 1 and 0; code 0 has none."""
+
+    def __init__(self, channels: int, contrasts: int) -> None:
+        super().__init__(contrasts + 1, 2 * channels, padding_idx=0)
+        nn.init.zeros_(self.weight)
+
+    def forward(self, features: torch.Tensor, code: torch.Tensor | None) -> torch.Tensor:  # type: ignore[override]
+        if code is None:
+            return features
+        return _modulated(features, F.embedding(code, self.weight, self.padding_idx))
+
+
+class _Fixed(nn.Module):
+    """Scale and shift of one code."""
+
+    def __init__(self, differences: torch.Tensor) -> None:
+        super().__init__()
+        self.differences: torch.Tensor
+        self.register_buffer("differences", differences.detach().clone()[None])
+
+    def forward(self, features: torch.Tensor, code: torch.Tensor | None = None) -> torch.Tensor:
+        return _modulated(features, self.differences)
+
+
+def _modulated(features: torch.Tensor, differences: torch.Tensor) -> torch.Tensor:
+    """Scale and shift (N, C, H, W) by differences (N or 1, 2 C) from 1 and 0."""
+    scale, shift = differences.to(features.dtype)[:, :, None, None].chunk(2, 1)
+    return features * (1 + scale) + shift
+
+
+def fix_contrast(network: nn.Module, code: int) -> nn.Module:
+    """Return a copy of a generator that makes one contrast and takes images alone."""
+    fixed = copy.deepcopy(network)
+    for module in fixed.modules():
+        if isinstance(module, InstanceNorm):
+            module.fix(code)
+    return fixed
 
 
 def standardized(features: torch.Tensor, epsilon: float = 1e-5) -> torch.Tensor:
@@ -57,12 +147,12 @@ def mirrored(in_channels: int, out_channels: int, kernel: int) -> list[nn.Module
     ]
 
 
-def normalized(channels: int) -> list[nn.Module]:
+def normalized(channels: int, contrasts: int = 0) -> list[nn.Module]:
     """Instance normalization and ReLU."""
-    return [InstanceNorm(channels), nn.ReLU(inplace=True)]
+    return [InstanceNorm(channels, contrasts), nn.ReLU(inplace=True)]
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Coded):
     """Two mirrored 3x3 convolutions with instance normalization, added to their input.
 
     No activation after the sum (He et al. 2016, identity mappings; as in CycleGAN).
@@ -71,20 +161,22 @@ class ResidualBlock(nn.Module):
     ----------
     channels : int
         Channels in and out.
+    contrasts : int
+        Contrast codes beside 0.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, contrasts: int = 0) -> None:
         super().__init__()
-        self.residual = nn.Sequential(
+        self.residual = Blocks(
             *mirrored(channels, channels, 3),
-            *normalized(channels),
+            *normalized(channels, contrasts),
             *mirrored(channels, channels, 3),
-            InstanceNorm(channels),
+            InstanceNorm(channels, contrasts),
         )
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, code: torch.Tensor | None = None) -> torch.Tensor:
         """Map ``(N, channels, H, W)`` to the same shape."""
-        out: torch.Tensor = features + self.residual(features)
+        out: torch.Tensor = features + self.residual(features, code)
         return out
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
-from medtranslate.networks.blocks import ResidualBlock, mirrored, normalized
+from medtranslate.networks.blocks import Blocks, ResidualBlock, mirrored, normalized
 
 
 class Compact(nn.Module):
@@ -25,6 +27,9 @@ class Compact(nn.Module):
     blocks : int
         Residual blocks there.
 
+    contrasts : sequence of str
+        MR contrasts that it takes a code for: 1 for the first, 0 for an unknown one.
+
     Examples
     --------
     >>> Compact(width=16, blocks=1)(torch.zeros(2, 1, 256, 256)).shape
@@ -34,31 +39,38 @@ class Compact(nn.Module):
     multiple = 4
 
     def __init__(
-        self, in_channels: int = 1, out_channels: int = 1, width: int = 128, blocks: int = 6
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        width: int = 128,
+        blocks: int = 6,
+        contrasts: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
+        self.contrasts = tuple(contrasts)
         if width % 8:
             raise ValueError(f"width is {width}, not a multiple of 8")
-        half, full = width // 4, width // 8
-        self.fold = nn.Sequential(
-            nn.PixelUnshuffle(4), *mirrored(16 * in_channels, width, 3), *normalized(width)
+        half, full, codes = width // 4, width // 8, len(self.contrasts)
+        self.fold = Blocks(
+            nn.PixelUnshuffle(4), *mirrored(16 * in_channels, width, 3), *normalized(width, codes)
         )
-        self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
-        self.unfold = nn.Sequential(
+        self.body = Blocks(*(ResidualBlock(width, codes) for _ in range(blocks)))
+        self.unfold = Blocks(
             *mirrored(width, half, 3),
             _Double(),
             *mirrored(half, half, 3),
-            *normalized(half),
+            *normalized(half, codes),
             _Double(),
             *mirrored(half, full, 3),
             nn.ReLU(inplace=True),
             *mirrored(full, out_channels, 3),
         )
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, code: torch.Tensor | None = None) -> torch.Tensor:
         """Map ``(N, in, H, W)`` in [-1, 1] to ``(N, out, H, W)`` in (-1, 1); 4 divides H, W."""
-        return torch.tanh(self.unfold(self.body(self.fold(image))).float())
+        features = self.body(self.fold(image, code), code)
+        return torch.tanh(self.unfold(features, code).float())
 
 
 class _Double(nn.Upsample):

@@ -19,6 +19,7 @@ import torch
 from monai.networks import nets
 from torch import nn
 
+from medtranslate.modality import CONTRASTS
 from medtranslate.networks.compact import Compact
 from medtranslate.networks.gray_through_rgb import GrayThroughRGB
 from medtranslate.networks.resnet import ResNet9
@@ -178,6 +179,17 @@ def generator_spec(name: str, arguments: Mapping[str, Any] | None = None) -> dic
     return complete_spec({"_target_": target, **(arguments or {})})
 
 
+def contrasts_of(network: nn.Module) -> tuple[str, ...]:
+    """Return the MR contrasts that a generator takes codes for; most have none.
+
+    Examples
+    --------
+    >>> contrasts_of(Compact(width=16, blocks=1, contrasts=["t1", "t2"]))
+    ('t1', 't2')
+    """
+    return tuple(getattr(network, "contrasts", ()))
+
+
 def generator_name(spec: Mapping[str, Any]) -> str:
     """Return the short name that a spec's generator has in `GENERATOR_NAMES`; ``""`` if none.
 
@@ -206,10 +218,13 @@ def complete_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     """
     kind, fixed = _kind_of(spec, ""), _fixed_of(spec)
     parameters = inspect.signature(kind).parameters.values()
+    # An empty tuple is what a network without contrasts has: specs need not say it.
     defaults = {
         each.name: each.default
         for each in parameters
-        if each.default is not each.empty and not isinstance(each.default, type)
+        if each.default is not each.empty
+        and not isinstance(each.default, type)
+        and not (each.default == () and kind.__module__.startswith(__package__))
     }
     return {"_target_": spec["_target_"]} | {
         name: complete_spec(value) if _is_spec(value) else _builtin(value)
@@ -304,7 +319,9 @@ def _check_arguments(kind: type[nn.Module], given: Mapping[str, Any], where: str
             raise InvalidSpec(f"{kind.__name__} has no such argument", _below(where, name))
         default, place = parameters[name].default, _below(where, name)
         _check_no_expression(value, place)
-        if kind.__module__.startswith("medtranslate") and not isinstance(value, nn.Module):
+        if name == "contrasts" and kind.__module__.startswith(__package__):
+            _check_contrasts(value, place)
+        elif kind.__module__.startswith("medtranslate") and not isinstance(value, nn.Module):
             if not _is_whole(value, 1, largest):
                 raise InvalidSpec(f"{value!r} is not a whole number from 1 to {largest}", place)
         else:
@@ -314,6 +331,13 @@ def _check_arguments(kind: type[nn.Module], given: Mapping[str, Any], where: str
     for each in required:
         if each.name not in {**given, **_FIXED}:
             raise InvalidSpec("is missing", _below(where, each.name))
+
+
+def _check_contrasts(value: Any, where: str) -> None:
+    """Refuse what is no list of different contrasts."""
+    known = isinstance(value, list | tuple) and all(each in CONTRASTS for each in value)
+    if not known or len(set(value)) < len(value):
+        raise InvalidSpec(f"{value!r} is no list of {', '.join(CONTRASTS)}", where)
 
 
 def _check_value(value: Any, where: str, largest: int, depth: int = 0) -> None:

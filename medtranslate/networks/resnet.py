@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from monai.networks.blocks import Convolution
 from torch import nn
 
-from medtranslate.networks.blocks import ResidualBlock, mirrored, normalized
+from medtranslate.networks.blocks import Blocks, ResidualBlock, mirrored, normalized
 
 
 class ResNet9(nn.Module):
@@ -24,6 +26,9 @@ class ResNet9(nn.Module):
     blocks : int
         Residual blocks (9 in the paper).
 
+    contrasts : sequence of str
+        MR contrasts that it takes a code for: 1 for the first, 0 for an unknown one.
+
     Examples
     --------
     >>> ResNet9(width=8, blocks=1)(torch.zeros(2, 1, 256, 256)).shape
@@ -33,38 +38,46 @@ class ResNet9(nn.Module):
     multiple = 4
 
     def __init__(
-        self, in_channels: int = 1, out_channels: int = 1, width: int = 64, blocks: int = 9
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        width: int = 64,
+        blocks: int = 9,
+        contrasts: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.encoder = nn.Sequential(
+        self.contrasts = tuple(contrasts)
+        codes = len(self.contrasts)
+        self.encoder = Blocks(
             *mirrored(in_channels, width, 7),
-            *normalized(width),
-            _halve(width, 2 * width),
-            _halve(2 * width, 4 * width),
+            *normalized(width, codes),
+            _halve(width, 2 * width, codes),
+            _halve(2 * width, 4 * width, codes),
         )
-        self.body = nn.Sequential(*(ResidualBlock(4 * width) for _ in range(blocks)))
-        self.decoder = nn.Sequential(
-            _double(4 * width, 2 * width),
-            _double(2 * width, width),
+        self.body = Blocks(*(ResidualBlock(4 * width, codes) for _ in range(blocks)))
+        self.decoder = Blocks(
+            _double(4 * width, 2 * width, codes),
+            _double(2 * width, width, codes),
             *mirrored(width, out_channels, 7),
         )
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, code: torch.Tensor | None = None) -> torch.Tensor:
         """Map ``(N, in, H, W)`` in [-1, 1] to ``(N, out, H, W)`` in (-1, 1); 4 divides H, W."""
-        return torch.tanh(self.decoder(self.body(self.encoder(image))).float())
+        features = self.body(self.encoder(image, code), code)
+        return torch.tanh(self.decoder(features, code).float())
 
 
-def _halve(in_channels: int, out_channels: int) -> nn.Module:
+def _halve(in_channels: int, out_channels: int, contrasts: int) -> nn.Module:
     halve = Convolution(
         2, in_channels, out_channels, strides=2, kernel_size=3, padding=1, conv_only=True
     )
-    return nn.Sequential(halve, *normalized(out_channels))
+    return Blocks(halve, *normalized(out_channels, contrasts))
 
 
-def _double(in_channels: int, out_channels: int) -> nn.Module:
+def _double(in_channels: int, out_channels: int, contrasts: int) -> nn.Module:
     double = Convolution(
         2, in_channels, out_channels, strides=2, kernel_size=3, padding=1, output_padding=1,
         is_transposed=True, conv_only=True,
     )  # fmt: skip
-    return nn.Sequential(double, *normalized(out_channels))
+    return Blocks(double, *normalized(out_channels, contrasts))

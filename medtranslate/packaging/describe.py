@@ -29,6 +29,7 @@ def describe(bundle: Bundle) -> Iterator[tuple[str, str]]:
         work = f"{parameters / 1e6:.2f} M parameters, {gigaflops(network):.1f} GFLOP a slice"
         yield Modality.parse(to).direction, f"{_kind(spec['network'])}, {work}"
         yield "", f"{spec['weights']}, SHA-256 {bundle.generator(to).sha256}"
+    yield "MR contrasts", ", ".join(bundle.contrasts) or "no choice"
     for key, recipe in bundle.recipes.items():
         yield f"recipe {key}", ", ".join(type(each).__name__ for each in recipe.transforms)
     yield "domain check", "yes" if bundle.domain else "no"

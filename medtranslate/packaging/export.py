@@ -29,7 +29,7 @@ from medtranslate.packaging.reference import write_reference
 from medtranslate.packaging.zoo import LICENSE_FILE, add_zoo_files
 from medtranslate.training.checkpoints import Checkpoint, load_weights
 from medtranslate.training.data import Data
-from medtranslate.training.models import Models, generator_config
+from medtranslate.training.models import Models
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.settings import Settings
 
@@ -150,7 +150,7 @@ def export_checkpoint(
     result = "averages" if settings.ema_decay else "generators"
     load_weights(models.averages, checkpoint.part(result), path)
     load_weights(models.discriminators, checkpoint.part("discriminators"), path)
-    specs = {side: generator_config(settings) for side in models.averages}
+    specs = {side: settings.generator(side) for side in models.averages}
     networks = Networks(specs, dict(models.averages.items()), dict(models.discriminators.items()))
 
     def finish(whole: Path) -> None:

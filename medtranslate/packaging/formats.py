@@ -22,13 +22,14 @@ from torch import nn
 from medtranslate.bundle import Bundle
 from medtranslate.errors import OutputFailed
 from medtranslate.files import whole_file
-from medtranslate.modality import Modality
+from medtranslate.modality import Modality, check_contrast
 from medtranslate.packaging.reference import (
     GRAY_LEVELS,
     phantom_kind,
     phantom_scan,
     reference_translator,
 )
+from medtranslate.translation.translator import generator_of
 
 _MOST = 1.0  # gray levels: beyond that it is another image
 
@@ -56,7 +57,7 @@ class Difference:
 
 
 def export_network(
-    bundle: Bundle, to: str, path: str | Path, *, overwrite: bool = False
+    bundle: Bundle, to: str, path: str | Path, *, overwrite: bool = False, contrast: str = ""
 ) -> Difference:
     """Write one generator as TorchScript (``.ts``), ``torch.export`` (``.pt2``) or ONNX; compare.
 
@@ -71,6 +72,8 @@ def export_network(
         float32.
     overwrite : bool
         Replace an existing file.
+    contrast : str
+        Of the MRI that it makes, where the model has several; by default the model's first.
 
     Returns
     -------
@@ -88,10 +91,12 @@ def export_network(
     """
     path = Path(path)
     form = exchange_format(path)
-    network = bundle.generator(to).network
+    if contrast:
+        check_contrast(contrast, to)
+    network = generator_of(bundle, to, contrast)
     slices = _phantom_slices(bundle, to)
     with whole_file(path, overwrite=overwrite) as temporary:
-        form.write(network, slices[:2], temporary, exchange_words(bundle, to))
+        form.write(network, slices[:2], temporary, exchange_words(bundle, to, contrast))
         made = torch.cat([form.run(temporary, each[None]) for each in slices])
         with torch.inference_mode():
             levels = (made - network(slices)).abs() * (GRAY_LEVELS / 2)
@@ -155,24 +160,26 @@ def exchange_format(path: Path) -> ExchangeFormat:
     return FORMATS[path.suffix]
 
 
-def exchange_words(bundle: Bundle, to: str) -> dict[str, str]:
+def exchange_words(bundle: Bundle, to: str, contrast: str = "") -> dict[str, str]:
     """Describe a generator for the metadata of its file.
 
     Returns
     -------
     dict of str to str
         ``model``, ``version``, ``weights_sha256``, ``source`` and ``target`` (``"CT"`` or
-        ``"MR"``), ``label``, ``input``, ``output``, and ``recipes``: JSON of the recipes that
-        prepare its source and restore its target.
+        ``"MR"``), ``contrast`` where the model has several, ``label``, ``input``, ``output``,
+        and ``recipes``: JSON of the recipes that prepare its source and restore its target.
     """
     target = Modality.parse(to)
     source = target.other
+    made = contrast or "".join(bundle.contrasts[:1]) if target is Modality.MR else ""
     return {
         "model": bundle.name,
         "version": bundle.version,
         "weights_sha256": bundle.generator(to).sha256,
         "source": source.value,
         "target": target.value,
+        **({"contrast": made} if made else {}),
         "label": (
             f"SYNTHETIC {target} from {source}, {bundle.name} {bundle.version}, NOT FOR DIAGNOSIS"
         ),

@@ -119,7 +119,8 @@ def reconstruct(translator: Translator, pair: Pair, chosen: Indices) -> torch.Te
     """
     slices, head = pair.result_slices(chosen), pair.prepared.head[chosen][:, None]
     slices.add_(_noise(chosen, slices.shape[2:]) * head).clamp_(-1, 1)
-    reconstruction = translator.translate_slices(slices, to=pair.back).clamp_(-1, 1)
+    back = translator.translate_slices(slices, to=pair.back, reconstruct=True)
+    reconstruction = back.clamp_(-1, 1)
     reconstruction[~head] = -1
     return reconstruction
 

@@ -66,6 +66,8 @@ class ModelRecord(_Part):
     """Where the bundle lies."""
     weights_sha256: dict[Literal["mri", "ct"], Sha256]
     """SHA-256 of each generator's weights, by target."""
+    contrasts: list[str] = []
+    """MR contrasts that can be asked for; empty where there is no choice."""
 
 
 class CallSeconds(_Part):
@@ -144,6 +146,8 @@ class SynthesisRecord(_Part):
     """SHA-256 of the generator's weights."""
     label: str
     """The label that the result carries: synthetic, by which model, not for diagnosis."""
+    contrast: str = ""
+    """Contrast of a synthetic MRI, such as ``flair``; empty where the model has no choice."""
     dtype: str
     """Type of the values written."""
     background: float

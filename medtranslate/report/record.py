@@ -294,6 +294,7 @@ def _model(translator: Translator | None) -> dict[str, Any]:
         "version": bundle.version,
         "folder": str(bundle.folder),
         "weights_sha256": {to: one.sha256 for to, one in bundle.generators.items()},
+        "contrasts": list(bundle.contrasts),
     }
 
 

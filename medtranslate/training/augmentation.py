@@ -26,10 +26,13 @@ class Images:
     image : float32 tensor (B, 1, H, W)
         In [-1, 1]; -1 outside the head.
     head : bool tensor (B, 1, H, W)
+    contrast : int64 tensor (B,), optional
+        Codes of MRI, 0 where unknown; where the generator takes any.
     """
 
     image: torch.Tensor
     head: torch.Tensor
+    contrast: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image)

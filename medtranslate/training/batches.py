@@ -53,8 +53,8 @@ class Order:
 class UnpairedBatches:
     """Endless batches of slices from both sets, on the device, starting at any step.
 
-    Iterating gives ``{"ct": uint8 (B, 256, 256), "mri": uint8 (B, 256, 256)}``; `len` is the number
-    of steps an epoch.
+    Iterating gives ``{"ct": uint8 (B, 256, 256), "mri": uint8 (B, 256, 256)}``, and ``"mri
+    contrast"``: int64 (B,) where the MR slices have codes; `len` is the number of steps an epoch.
 
     Parameters
     ----------
@@ -104,13 +104,18 @@ class UnpairedBatches:
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         step = self.step
         while True:
-            yield {name: self._take(name, step) for name in self._slices}
+            batch = {name: self._take(name, step) for name in self._slices}
+            if self.mri.codes is not None:
+                batch["mri contrast"] = self.mri.codes[self._places("mri", step)].to(self.device)
+            yield batch
             step += 1
 
-    def _take(self, name: str, step: int) -> torch.Tensor:
+    def _places(self, name: str, step: int) -> torch.Tensor:
         start = (step * self.processes + self.rank) * self.batch_size
-        slices = self._slices[name]
-        places = self._orders[name].places(start, self.batch_size)
+        return self._orders[name].places(start, self.batch_size)
+
+    def _take(self, name: str, step: int) -> torch.Tensor:
+        slices, places = self._slices[name], self._places(name, step)
         if slices.device == self.device:
             return slices[places.to(self.device, non_blocking=True)]
         return slices[places].pin_memory().to(self.device, non_blocking=True)

@@ -189,6 +189,7 @@ def _shape(tensor: torch.Tensor | None) -> str:
     return "absent" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
 
 
+_CODES = ".contrast."
 _FILES = {"mri": "ct_to_mri.safetensors", "ct": "mri_to_ct.safetensors"}
 
 
@@ -228,8 +229,9 @@ def start_from(models: Models, path: Path) -> str:
 def _from_checkpoint(models: Models, path: Path) -> str:
     checkpoint = Checkpoint.load(path)
     generators = checkpoint.part("averages") or checkpoint.part("generators")
-    load_weights(models.generators, generators, path)
-    load_weights(models.discriminators, checkpoint.part("discriminators"), path)
+    judges = checkpoint.part("discriminators")
+    load_weights(models.generators, with_new_contrasts(models.generators, generators), path)
+    load_weights(models.discriminators, with_new_contrasts(models.discriminators, judges), path)
     models.start_here()
     return f"generators and discriminators of step {checkpoint.step}"
 
@@ -237,14 +239,24 @@ def _from_checkpoint(models: Models, path: Path) -> str:
 def _from_bundle(models: Models, bundle: Path) -> str:
     for side in SIDES:
         path = bundle / "models" / _FILES[side]
-        load_weights(models.generators[side], _weights(path), path)
+        _start(models.generators[side], path)
     models.start_here()
     judges = {side: bundle / "discriminators" / f"{side}.safetensors" for side in SIDES}
     if not all(path.is_file() for path in judges.values()):
         return "generators; the bundle has no discriminators, so those start fresh"
     for side, path in judges.items():
-        load_weights(models.discriminators[side], _weights(path), path)
+        _start(models.discriminators[side], path)
     return "generators and discriminators"
+
+
+def with_new_contrasts(network: nn.Module, weights: Tensors) -> Tensors:
+    """Return weights of a network without contrasts with those that the codes start from."""
+    new = {n: w for n, w in network.state_dict().items() if _CODES in f".{n}" and n not in weights}
+    return {**new, **weights}
+
+
+def _start(network: nn.Module, path: Path) -> None:
+    load_weights(network, with_new_contrasts(network, _weights(path)), path)
 
 
 def _weights(path: Path) -> Tensors:

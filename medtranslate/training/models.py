@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
 
 from medtranslate.device import choose_layout
-from medtranslate.networks import PatchGAN, build_generator, draw_weights, generator_spec
+from medtranslate.networks import PatchGAN, build_generator, draw_weights
 from medtranslate.training.settings import WHICH, Settings
 
 SIDES = WHICH["both"]
@@ -49,18 +48,18 @@ class Models:
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             self.generators = self._placed(
-                {n: draw_weights(make_generator(settings)) for n in SIDES}
+                {n: draw_weights(make_generator(settings, n)) for n in SIDES}
             )
             self.discriminators = self._placed(
-                {n: draw_weights(make_discriminator(settings)) for n in SIDES}
+                {n: draw_weights(make_discriminator(settings, n)) for n in SIDES}
             )
         for name in SIDES:
             self.generators[name].requires_grad_(name in WHICH[settings.trained_generators])
         self.averages = self.generators
         if settings.ema_decay:
-            self.averages = self._placed({n: make_generator(settings) for n in SIDES})
+            self.averages = self._placed({n: make_generator(settings, n) for n in SIDES})
             self.average = MovingAverage(self.averages, self.generators, settings.ema_decay)
-        self.anchors = self._placed({n: make_generator(settings) for n in settings.anchored})
+        self.anchors = self._placed({n: make_generator(settings, n) for n in settings.anchored})
         self.anchors.requires_grad_(False)
         self.optimizers = {
             "generators": self._adam(self.generators, settings.learning_rate),
@@ -122,19 +121,18 @@ class Models:
         )
 
 
-def make_generator(settings: Settings) -> nn.Module:
-    """Build a generator as the settings say, its weights not yet drawn."""
-    return build_generator(generator_config(settings))
+def make_generator(settings: Settings, side: str) -> nn.Module:
+    """Build the generator of ``"mri"`` or ``"ct"``, its weights not yet drawn."""
+    return build_generator(settings.generator(side))
 
 
-def make_discriminator(settings: Settings) -> nn.Module:
-    """Build a discriminator as the settings say, its weights not yet drawn."""
-    return PatchGAN(width=settings.discriminator_width, layers=settings.discriminator_layers)
-
-
-def generator_config(settings: Settings) -> dict[str, Any]:
-    """Return the generator as a bundle's config names it."""
-    return generator_spec(settings.network, settings.network_arguments)
+def make_discriminator(settings: Settings, side: str) -> nn.Module:
+    """Build the discriminator of ``"mri"`` or ``"ct"``, its weights not yet drawn."""
+    return PatchGAN(
+        width=settings.discriminator_width,
+        layers=settings.discriminator_layers,
+        contrasts=len(settings.contrasts) if side == "mri" else 0,
+    )
 
 
 class ImagePool:

@@ -110,17 +110,19 @@ class GeneratorObjective(nn.Module):
         G, D, s = self.generators, discriminators, self.settings
         adversarial = ADVERSARIAL[s.adversarial_loss]
 
+        code = mri.contrast
         fake_mri, same_mri = self._translate("mri", ct, mri)
         fake_ct, same_ct = self._translate("ct", mri, ct)
         # Equation 1: L_GAN(G, D_Y) and L_GAN(F, D_X), the generators' side.
         terms = {
-            "adversarial_mri": adversarial(D["mri"](fake_mri), REAL),
+            "adversarial_mri": adversarial(coded(D["mri"], fake_mri, code), REAL),
             "adversarial_ct": adversarial(D["ct"](fake_ct), REAL),
         }
         total = s.adversarial_weight * (terms["adversarial_mri"] + terms["adversarial_ct"])
         if s.cycle_weight:
             cycled_ct = in_head(G["ct"](self._noisy(fake_mri, ct.head, noise)), ct.head)
-            cycled_mri = in_head(G["mri"](self._noisy(fake_ct, mri.head, noise)), mri.head)
+            noisy_ct = self._noisy(fake_ct, mri.head, noise)
+            cycled_mri = in_head(coded(G["mri"], noisy_ct, code), mri.head)
             # Equation 2: L_cyc = |F(G(x)) - x|_1 + |G(F(y)) - y|_1.
             terms["cycle_ct"] = F.l1_loss(cycled_ct, ct.image)
             terms["cycle_mri"] = F.l1_loss(cycled_mri, mri.image)
@@ -135,7 +137,9 @@ class GeneratorObjective(nn.Module):
         # Not in the paper: stay close to the initial generators' output at low resolution.
         for name, fake, source in (("mri", fake_mri, ct), ("ct", fake_ct, mri)):
             if name in self.anchors:
-                terms[f"anchor_{name}"] = self._distance(name, fake, source)
+                terms[f"anchor_{name}"] = self._distance(
+                    name, fake, source, code if name == "mri" else None
+                )
                 total = total + s.anchor_weight * terms[f"anchor_{name}"]
         return total, terms, {"mri": fake_mri, "ct": fake_ct}
 
@@ -151,7 +155,8 @@ class GeneratorObjective(nn.Module):
         for name, source, truth in (("mri", source_ct, pairs.mri), ("ct", pairs.mri, pairs.ct)):
             if name not in WHICH[s.trained_generators]:
                 continue
-            fake = in_head(self.generators[name](source), pairs.head)
+            code = pairs.contrast if name == "mri" and s.contrasts else None
+            fake = in_head(coded(self.generators[name], source, code), pairs.head)
             if name == "mri" and pairs.mri_follows is not None:
                 # What cannot be told from the source is left as it is made: no distance there.
                 follows = pairs.mri_follows[:, None, None, None]
@@ -167,17 +172,21 @@ class GeneratorObjective(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the synthetic image, and the identity term's output for the own image, if any."""
         generate, s = self.generators[to], self.settings
+        code = own.contrast if to == "mri" else None
         if not s.identity_share or to not in WHICH[s.identity_generators]:
-            return in_head(generate(source.image), source.head), None
+            return in_head(coded(generate, source.image, code), source.head), None
         # One call for both: instance normalization keeps images apart.
-        made = generate(torch.cat([source.image, own.image]))
+        both = None if code is None else torch.cat([code, code])
+        made = coded(generate, torch.cat([source.image, own.image]), both)
         made = in_head(made, torch.cat([source.head, own.head]))
         return made[: len(source)], made[len(source) :]
 
-    def _distance(self, name: str, fake: torch.Tensor, source: Images) -> torch.Tensor:
+    def _distance(
+        self, name: str, fake: torch.Tensor, source: Images, code: torch.Tensor | None
+    ) -> torch.Tensor:
         """Return the L1 distance to the initial generator's output, both averaged over blocks."""
         with torch.no_grad():
-            initial = in_head(self.anchors[name](source.image), source.head)
+            initial = in_head(coded(self.anchors[name], source.image, code), source.head)
         return F.l1_loss(F.avg_pool2d(fake, COARSE), F.avg_pool2d(initial, COARSE))
 
     def _noisy(
@@ -227,19 +236,32 @@ class DiscriminatorObjective(nn.Module):
         self.adversarial = ADVERSARIAL[settings.adversarial_loss]
 
     def forward(
-        self, real: dict[str, torch.Tensor], fake: dict[str, torch.Tensor]
+        self,
+        real: dict[str, torch.Tensor],
+        fake: dict[str, torch.Tensor],
+        codes: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Losses]:
-        """Return the loss and its terms; `fake` comes from the image pool."""
+        """Return the loss and its terms; `fake` comes from the image pool.
+
+        `codes` are the contrasts of all MRI, the real ones first.
+        """
         terms = {}
         for name in ("mri", "ct"):
             # One call for both: instance normalization keeps images apart.
-            scores = self.discriminators[name](torch.cat([real[name], fake[name]]))
+            both = torch.cat([real[name], fake[name]])
+            scores = coded(self.discriminators[name], both, codes if name == "mri" else None)
             on_real, on_fake = scores.split([len(real[name]), len(fake[name])])
             # Equation 1, halved, which slows the discriminator down (appendix 7.1).
             terms[f"discriminator_{name}"] = 0.5 * (
                 self.adversarial(on_real, REAL) + self.adversarial(on_fake, FAKE)
             )
         return terms["discriminator_mri"] + terms["discriminator_ct"], _detached(terms)
+
+
+def coded(network: nn.Module, image: torch.Tensor, code: torch.Tensor | None) -> torch.Tensor:
+    """Return what a network gives for an image and its contrast code, where it takes any."""
+    given: torch.Tensor = network(image) if code is None else network(image, code)
+    return given
 
 
 def in_head(image: torch.Tensor, head: torch.Tensor) -> torch.Tensor:

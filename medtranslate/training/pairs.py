@@ -213,8 +213,9 @@ class ShuffledPairs:
         places = self._order.places(first, count)
         ct, mri = (side[places.to(side.device)].to(self.device) for side in self._slices)
         ct_image, head = from_gray(ct)
-        unknown = torch.zeros(count, dtype=torch.int64, device=self.device)
-        return Pairs(ct_image, from_gray(mri)[0], head, unknown)
+        codes = self.prepared.mri.codes
+        known = torch.zeros(count, dtype=torch.int64) if codes is None else codes[places]
+        return Pairs(ct_image, from_gray(mri)[0], head, known.to(self.device))
 
     def digest(self) -> str:
         """Identify the sequence."""

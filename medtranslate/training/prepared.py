@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,8 @@ class PreparedSet:
         The scans that were not.
     recipes : dict of str to str
         The recipes' texts, by name.
+    codes : int64 tensor (N,), optional
+        Code of each slice's contrast, 0 where it is unknown; not kept in files.
     """
 
     modality: str
@@ -99,6 +101,7 @@ class PreparedSet:
     records: tuple[ScanRecord, ...]
     left_out: tuple[LeftOut, ...] = ()
     recipes: dict[str, str] = field(default_factory=dict)
+    codes: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -122,6 +125,11 @@ class PreparedSet:
         kept = self.only({r.name for r in self.records} - {each.name for each in foreign})
         return replace(kept, left_out=(*self.left_out, *foreign))
 
+    def coded(self, codes: Mapping[str, int]) -> PreparedSet:
+        """Return the set with the contrast codes of scans by name; 0 for all others."""
+        of_scans = torch.tensor([codes.get(record.name, 0) for record in self.records])
+        return replace(self, codes=of_scans[self.scans.long()])
+
     def only(self, names: Iterable[str]) -> PreparedSet:
         """Return the slices of the named scans."""
         wanted = set(names)
@@ -136,12 +144,14 @@ class PreparedSet:
             tuple(self.records[place] for place in places),
             self.left_out,
             self.recipes,
+            None if self.codes is None else self.codes[kept],
         )
 
     def digest(self) -> str:
         """Identify what is trained on: scans, their order, and recipes."""
         records = [{k: v for k, v in asdict(r).items() if k != "not_hu"} for r in self.records]
-        text = json.dumps([records, sorted(self.recipes.items())])
+        known = [] if self.codes is None else [self.codes.tolist()]
+        text = json.dumps([records, sorted(self.recipes.items()), *known])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, path: Path) -> None:

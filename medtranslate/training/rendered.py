@@ -14,6 +14,7 @@ from medtranslate.label_synthesis import LabelMaps, MRSettings, PairRenderer, Pa
 from medtranslate.label_synthesis.pairs import RenderedPairs
 from medtranslate.label_synthesis.render import FLUIDS
 from medtranslate.label_synthesis.tissues import RANDOM
+from medtranslate.training.contrasts import contrast_codes
 from medtranslate.training.pairs import Pairs
 from medtranslate.training.prepared import PreparedSet, ScanRecord, to_gray
 from medtranslate.training.randomness import generator
@@ -85,11 +86,16 @@ class RenderedSource:
         noisy = replace(made, ct=self._with_grain(made.ct, block)).network_slices()[0]
         fluid = self.maps.table.is_any(made.classes, *FLUIDS)
         weight = torch.where(fluid, self.settings.fluid_weight, 1.0)
-        drawn = torch.tensor([name == RANDOM for name in made.contrasts], device=self.device)
-        return Pairs(ct, mri, made.head, self._codes(made), noisy, weight, ~drawn)
+        code = self._codes(made)
+        follows = torch.tensor([name != RANDOM for name in made.contrasts], device=self.device)
+        if self.settings.contrasts:
+            follows = code > 0
+        return Pairs(ct, mri, made.head, code, noisy, weight, follows)
 
     def _codes(self, made: RenderedPairs) -> torch.Tensor:
-        return torch.zeros(len(made), dtype=torch.int64, device=self.device)
+        codes = contrast_codes(self.settings.contrasts)
+        known = [codes.get(name.lower(), 0) for name in made.contrasts]
+        return torch.tensor(known, device=self.device)
 
     def _with_grain(self, hu: torch.Tensor, block: int) -> torch.Tensor:
         """Add noise to soft tissue (N, 1, H, W), of another strength in each slice."""

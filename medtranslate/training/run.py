@@ -17,10 +17,11 @@ from medtranslate.imaging.scans import FileList
 from medtranslate.label_synthesis import LabelMaps
 from medtranslate.text import as_json
 from medtranslate.training.checkpoints import Checkpoint, restore, start_from
+from medtranslate.training.contrasts import ContrastList
 from medtranslate.training.data import Data
 from medtranslate.training.distributed import World, joined
 from medtranslate.training.models import Models
-from medtranslate.training.pairs import prepare_pairs
+from medtranslate.training.pairs import PreparedPairs, prepare_pairs
 from medtranslate.training.preparation import Preparation, Progress, RecipeBook, default_cache
 from medtranslate.training.prepared import PreparedSet
 from medtranslate.training.rendered import RenderedSource, shown_slices
@@ -51,6 +52,9 @@ class Training:
     labels : path, optional
         Label maps of whole heads, as `LabelMaps.read` takes them, of which pairs for the supervised
         terms are rendered.
+    contrast_list : path, optional
+        Which MR scan has which contrast (`ContrastList`), where `settings.contrasts` names any; the
+        contrast of scans that it does not name is unknown.
     include : sequence of path
         Lists of the files to take; a folder of which they name none is taken whole.
     validate : sequence of path
@@ -92,6 +96,7 @@ class Training:
     settings: Settings = field(default_factory=Settings)
     paired: Path | None = None
     labels: Path | None = None
+    contrast_list: Path | None = None
     include: Sequence[Path] = ()
     validate: Sequence[Path] = ()
     recipes: Path | None = None
@@ -116,6 +121,7 @@ class Training:
             "output",
             "paired",
             "labels",
+            "contrast_list",
             "recipes",
             "cache",
             "init_from",
@@ -135,6 +141,11 @@ class Training:
             )
         if self._labels_alone:
             self._check_labels_alone()
+        if self.contrast_list is not None and not self.settings.contrasts:
+            raise TrainingFailed(
+                "a list of contrasts is given, but the run has none",
+                remedy="--set contrasts=[t1,t2,flair]",
+            )
         if self.validate and self.score is None:
             raise TrainingFailed("validation lists are given, but nothing to score by")
         if self.init_from is None:
@@ -205,12 +216,27 @@ class Training:
         every += pairs.names if pairs is not None else []
         included.check_all_found(every)
         held_out.check_all_found(every)
+        if self.settings.contrasts:
+            mri, pairs = self._coded(mri, pairs)
         if not held_out.lines:
             return Data(ct, mri, pairs=pairs, labels=labels)
         (ct, ct_held_out), (mri, mri_held_out) = (_split(each, held_out) for each in (ct, mri))
         if pairs is not None:
             pairs = pairs.without(held_out.named(pairs.names))
         return Data(ct, mri, ct_held_out, mri_held_out, pairs, labels)
+
+    def _coded(
+        self, mri: PreparedSet, pairs: PreparedPairs | None
+    ) -> tuple[PreparedSet, PreparedPairs | None]:
+        """Give MR slices the contrast codes of the list."""
+        names = [*_names(mri), *(_names(pairs.mri) if pairs is not None else [])]
+        codes: dict[str, int] = {}
+        if self.contrast_list is not None:
+            contrasts = self.settings.contrasts
+            codes = ContrastList.read(self.contrast_list, contrasts).codes(names, contrasts)
+        if pairs is not None:
+            pairs = replace(pairs, mri=pairs.mri.coded(codes))
+        return mri.coded(codes), pairs
 
     def _session(self, run: RunFolder, world: World, data: Data, models: Models) -> Session:
         checkpoint = None

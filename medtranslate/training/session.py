@@ -187,6 +187,7 @@ class Session:
             data.mri_held_out or data.mri,
             settings.seed,
             about["precision"],
+            len(settings.contrasts),
         )
         self.stopped = ""
 

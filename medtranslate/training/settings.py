@@ -67,6 +67,9 @@ class Settings(_Explained):
         network of `monai.networks.nets` such as ``"BasicUNet"`` (`networks.GENERATOR_NAMES`).
     network_arguments : dict
         Arguments of its class, such as ``{"width": 96, "blocks": 6}``; its defaults elsewhere.
+    contrasts : tuple of str
+        MR contrasts (``t1``, ``t1c``, ``t2``, ``flair``, ``pd``) that the generator of MRI takes as
+        an input and its discriminator judges by; none by default. Not in the paper.
     discriminator_width, discriminator_layers : int
         Channels and layers of the PatchGAN; 64 and 3 give the paper's 70x70.
     epochs : int
@@ -174,6 +177,7 @@ class Settings(_Explained):
 
     network: str = "resnet9"
     network_arguments: dict[str, Any] = field(default_factory=dict)
+    contrasts: tuple[Literal["t1", "t1c", "t2", "flair", "pd"], ...] = ()
     discriminator_width: Count = 64
     discriminator_layers: Count = 3
     epochs: Count = 200
@@ -221,6 +225,10 @@ class Settings(_Explained):
             raise TrainingFailed(
                 f"network must be one of {', '.join(GENERATOR_NAMES)}, not {self.network!r}"
             )
+        if "contrasts" in self.network_arguments:
+            raise TrainingFailed(
+                "contrasts are a setting of their own", remedy="--set contrasts=[t1,t2]"
+            )
         if self.anchor_weight and not self.anchored:
             raise TrainingFailed(
                 f"anchored_generators is {self.anchored_generators}, but only "
@@ -254,10 +262,15 @@ class Settings(_Explained):
         """Return the number that must divide the sides of the generators' input."""
         try:
             with torch.device("meta"):
-                network = build_generator(generator_spec(self.network, self.network_arguments))
+                network = build_generator(self.generator("mri"))
         except InvalidSpec as error:
             raise TrainingFailed(f"network {self.network}: {error}") from error
         return int(network.multiple)  # type: ignore[arg-type]
+
+    def generator(self, side: str) -> dict[str, Any]:
+        """Return the spec of the generator of ``"mri"`` or ``"ct"``, as bundles have it."""
+        coded = {"contrasts": list(self.contrasts)} if side == "mri" and self.contrasts else {}
+        return generator_spec(self.network, {**self.network_arguments, **coded})
 
     @property
     def anchored(self) -> tuple[str, ...]:

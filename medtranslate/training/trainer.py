@@ -86,6 +86,7 @@ class CycleGANTrainer(Trainer):
         changes = {
             f"{name} changes": self._changes(name, len(slices), step)
             for name, slices in batchdata.items()
+            if name in SIDES
         }
         for purpose, draws in self._draws.items():
             reseed(draws, settings.seed, purpose, step, self.world.rank)
@@ -117,8 +118,11 @@ class CycleGANTrainer(Trainer):
             return step
 
         def pools_full() -> bool:
-            shape = (1, *settings.image_size)
-            return not step.judged or all(pool.full(shape) for pool in models.pools.values())
+            size = settings.image_size
+            shapes = {"mri": (1 + bool(settings.contrasts), *size), "ct": (1, *size)}
+            return not step.judged or all(
+                pool.full(shapes[name]) for name, pool in models.pools.items()
+            )
 
         return CapturedStep(step, pools_full, draws.values(), models.device)
 
@@ -147,6 +151,7 @@ KINDS = ("paired", "rendered")
 Given = dict[str, torch.Tensor]
 """``"ct"``, ``"mri"``: uint8 (B, 256, 256); ``"ct changes"``, ``"mri changes"``: float32 (B, 5).
 
+``"mri contrast"``: int64 (B,), where MR slices have contrast codes.
 Where there are pairs also the tensors of `Pairs` under their names: ``"paired ct"``, ``"rendered
 head"``; and ``"paired changes"``: float32 (P, 5).
 """
@@ -192,6 +197,8 @@ class Step:
         """Take the step; return its losses, on the device."""
         models, optimizers = self.models, self.models.optimizers
         ct, mri = (self.augment(given[name], given[f"{name} changes"]) for name in ("ct", "mri"))
+        if self.augment.settings.contrasts:
+            mri = replace(mri, contrast=_codes(given, len(mri), models.device))
         pairs = {kind: self._pairs(kind, given) for kind in KINDS if f"{kind} ct" in given}
 
         models.discriminators.requires_grad_(False)
@@ -207,11 +214,17 @@ class Step:
             return dict(losses)
         models.discriminators.requires_grad_(True)
         optimizers["discriminators"].zero_grad(set_to_none=True)
+        codes = None
+        if mri.contrast is not None:  # a fake of an earlier step keeps its code
+            fakes["mri"] = with_code(fakes["mri"], mri.contrast)
         shown = {
             name: models.pools[name].exchange(fakes[name], self.draws["pool"]) for name in SIDES
         }
+        if mri.contrast is not None:
+            shown["mri"], earlier = without_code(shown["mri"])
+            codes = torch.cat([mri.contrast, earlier])
         with autocast(self.precision, models.device):
-            total, judged = self.judge({"mri": mri.image, "ct": ct.image}, shown)
+            total, judged = self.judge({"mri": mri.image, "ct": ct.image}, shown, codes)
         total.backward()
         optimizers["discriminators"].step()
         return {**losses, **judged}
@@ -226,6 +239,22 @@ class Step:
         changed = self.augment.change(both, pairs.head, given[f"{kind} changes"])
         ct, mri = changed.image[:, :1], changed.image[:, 1:]
         return replace(pairs, ct=ct, mri=mri, head=changed.head)
+
+
+def with_code(fakes: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """Return fakes (B, 1, H, W) with their codes (B,) as a second channel, for an image pool."""
+    plane = codes.to(fakes.dtype)[:, None, None, None].expand_as(fakes)
+    return torch.cat([fakes, plane], dim=1)
+
+
+def without_code(fakes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the fakes and the codes that `with_code` put together."""
+    return fakes[:, :1], fakes[:, 1, 0, 0].round().long()
+
+
+def _codes(given: Given, count: int, device: torch.device) -> torch.Tensor:
+    codes = given.get("mri contrast")
+    return torch.zeros(count, dtype=torch.int64, device=device) if codes is None else codes
 
 
 class CapturedStep:

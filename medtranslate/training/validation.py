@@ -13,7 +13,7 @@ from torch import nn
 
 from medtranslate.device import autocast
 from medtranslate.files import whole_file
-from medtranslate.training.objective import in_head
+from medtranslate.training.objective import coded, in_head
 from medtranslate.training.prepared import PreparedSet, from_gray
 from medtranslate.training.randomness import generator
 
@@ -28,26 +28,35 @@ class SampleGrid:
     ----------
     ct, mri : uint8 tensor (n, 256, 256)
     precision : {"float32", "bf16"}
+    contrasts : int
+        Contrast codes of the run: the rows' synthetic MRI have one after the other. An MRI is
+        reconstructed by the unconditional path.
     """
 
     ct: torch.Tensor
     mri: torch.Tensor
     precision: str = "float32"
+    contrasts: int = 0
 
     @classmethod
-    def choose(cls, ct: PreparedSet, mri: PreparedSet, seed: int, precision: str) -> SampleGrid:
+    def choose(
+        cls, ct: PreparedSet, mri: PreparedSet, seed: int, precision: str, contrasts: int = 0
+    ) -> SampleGrid:
         """Draw a few slices of each set."""
         chosen = []
         for prepared in (ct, mri):
             draws = generator(seed, f"grid of {prepared.modality}")
             places = torch.randperm(len(prepared), generator=draws)[:ROWS]
             chosen.append(prepared.slices[places])
-        return cls(chosen[0], chosen[1], precision)
+        return cls(chosen[0], chosen[1], precision, contrasts)
 
     @torch.inference_mode()
     def grid(self, generators: nn.ModuleDict, device: torch.device) -> np.ndarray:
         """Return uint8 (H, W): a row has CT, MRI from it, CT again; MRI, CT from it, MRI again."""
-        left = self._cycle(self.ct, generators["mri"], generators["ct"], device)
+        code = None
+        if self.contrasts:
+            code = torch.arange(len(self.ct), device=device) % self.contrasts + 1
+        left = self._cycle(self.ct, generators["mri"], generators["ct"], device, code)
         right = self._cycle(self.mri, generators["ct"], generators["mri"], device)
         columns = [np.concatenate(list(images)) for images in (*left, *right)]
         fewest = min(map(len, columns))
@@ -61,11 +70,16 @@ class SampleGrid:
         return grid
 
     def _cycle(
-        self, gray: torch.Tensor, there: nn.Module, back: nn.Module, device: torch.device
+        self,
+        gray: torch.Tensor,
+        there: nn.Module,
+        back: nn.Module,
+        device: torch.device,
+        code: torch.Tensor | None = None,
     ) -> list[np.ndarray]:
         image, head = from_gray(gray.to(device))
         with autocast(self.precision, device):
-            translated = in_head(there(image), head)
+            translated = in_head(coded(there, image, code), head)
             again = in_head(back(translated), head)
         return [shown(each) for each in (image, translated, again)]
 
@@ -103,18 +117,27 @@ class Validation:
     def measure(self, generators: nn.ModuleDict, device: torch.device) -> dict[str, float]:
         """Return the scores by the modality made, and their mean under ``"mean"``."""
         scores = {}
+        # MRI are made in the contrasts that the real ones have, in turn.
+        known = self.mri.codes
+        codes = None if known is None else known[torch.arange(len(self.ct)) % len(known)]
         for made, source, real in (("mri", self.ct, self.mri), ("ct", self.mri, self.ct)):
-            judged = self._translated(generators[made], source, device)
+            asked = codes if made == "mri" else None
+            judged = self._translated(generators[made], source, device, asked)
             scores[made] = self.score(judged, shown(from_gray(real.slices)[0]))
         return {**scores, "mean": (scores["mri"] + scores["ct"]) / 2}
 
     @torch.inference_mode()
     def _translated(
-        self, generator: nn.Module, source: PreparedSet, device: torch.device
+        self,
+        generator: nn.Module,
+        source: PreparedSet,
+        device: torch.device,
+        codes: torch.Tensor | None,
     ) -> np.ndarray:
         made = []
-        for gray in source.slices.split(_BATCH):
-            image, head = from_gray(gray.to(device))
+        for start in range(0, len(source), _BATCH):
+            image, head = from_gray(source.slices[start : start + _BATCH].to(device))
+            code = None if codes is None else codes[start : start + _BATCH].to(device)
             with autocast(self.precision, device):
-                made.append(shown(in_head(generator(image), head)))
+                made.append(shown(in_head(coded(generator, image, code), head)))
         return np.concatenate(made)

@@ -27,6 +27,8 @@ class TranslateModality(Transform):
         Run the domain check.
     force : bool
         Translate what the domain check refuses.
+    contrast : str
+        Of the MRI that is made, such as ``"flair"``; by default the translator's.
 
     Examples
     --------
@@ -44,8 +46,9 @@ class TranslateModality(Transform):
         modality: str = "",
         check: bool = True,
         force: bool = False,
+        contrast: str = "",
     ) -> None:
-        self.to, self.modality = to, modality
+        self.to, self.modality, self.contrast = to, modality, contrast
         self.check, self.force = check, force
         self._translator = translator
 
@@ -70,7 +73,12 @@ class TranslateModality(Transform):
             As `Translator.translate`.
         """
         translated = self.translator.translate(
-            img, to=self.to, modality=self.modality, check=self.check, force=self.force
+            img,
+            to=self.to,
+            modality=self.modality,
+            check=self.check,
+            force=self.force,
+            contrast=self.contrast,
         )
         moved: MetaTensor = translated.to(img.device)  # type: ignore[assignment]
         return moved
@@ -83,7 +91,7 @@ class TranslateModalityd(MapTransform):
     ----------
     keys : str or sequence of str
         Entries to translate: MetaTensors (1, X, Y, Z) in physical units, affine in RAS mm.
-    to, translator, modality, check, force
+    to, translator, modality, check, force, contrast
         As `TranslateModality`.
     allow_missing_keys : bool
         Skip entries that are missing.
@@ -103,9 +111,10 @@ class TranslateModalityd(MapTransform):
         allow_missing_keys: bool = False,
         check: bool = True,
         force: bool = False,
+        contrast: str = "",
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.transform = TranslateModality(to, translator, modality, check, force)
+        self.transform = TranslateModality(to, translator, modality, check, force, contrast)
 
     @property
     def translator(self) -> Translator:
@@ -131,7 +140,7 @@ class RandTranslateModalityd(RandomizableTransform, TranslateModalityd):
 
     Parameters
     ----------
-    keys, to, translator, modality, allow_missing_keys, check, force
+    keys, to, translator, modality, allow_missing_keys, check, force, contrast
         As `TranslateModalityd`.
     prob : float
         In [0, 1].
@@ -152,9 +161,10 @@ class RandTranslateModalityd(RandomizableTransform, TranslateModalityd):
         allow_missing_keys: bool = False,
         check: bool = True,
         force: bool = False,
+        contrast: str = "",
     ) -> None:
         TranslateModalityd.__init__(
-            self, keys, to, translator, modality, allow_missing_keys, check, force
+            self, keys, to, translator, modality, allow_missing_keys, check, force, contrast
         )
         RandomizableTransform.__init__(self, prob)
 

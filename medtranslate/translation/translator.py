@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,7 +21,8 @@ from medtranslate.errors import OutOfDomain, Unsupported, WrongModality
 from medtranslate.imaging.guess_modality import guess_volume
 from medtranslate.imaging.memory import ScanLike, TensorScan, as_image, to_nibabel
 from medtranslate.imaging.source import SourceRecord, array_source, check_modality, first_file
-from medtranslate.modality import Modality
+from medtranslate.modality import Modality, check_contrast
+from medtranslate.networks import fix_contrast
 from medtranslate.transforms import Prepared, Recipe
 from medtranslate.transforms.head import full_white
 
@@ -39,6 +41,9 @@ class Translator:
         By target, the generators as settled on the device.
     domain_check : DomainCheck, optional
         The check of what is translated; None where the bundle carries none.
+    contrast : str
+        The contrast of the MRI that is made, such as ``"flair"``; ``""`` where the model has no
+        choice.
 
     Examples
     --------
@@ -50,11 +55,13 @@ class Translator:
     device: Device
     networks: Mapping[str, nn.Module]
     domain_check: DomainCheck | None = None
+    contrast: str = ""
 
     def __repr__(self) -> str:
         model = f"{self.bundle.name} {self.bundle.version}"
         where = f"on {self.device.processor} in {self.device.precision}"
-        return f"Translator({model}, to {' or '.join(self.networks)}, {where})"
+        contrast = f", in {self.contrast}" if self.contrast else ""
+        return f"Translator({model}, to {' or '.join(self.networks)}{contrast}, {where})"
 
     @classmethod
     def load(
@@ -64,11 +71,14 @@ class Translator:
         device: str = "auto",
         precision: str = "auto",
         batch_size: int | None = None,
+        contrast: str = "",
     ) -> Translator:
         """Load a model: the shipped one, or a bundle's folder.
 
         Raises
         ------
+        InvalidOption
+            If the model does not make an MRI of this contrast.
         ModelUnusable
             If there is no such bundle or it is damaged.
         DeviceUnusable
@@ -77,8 +87,23 @@ class Translator:
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         wanted = loaded.precision if precision == "auto" else precision
         where = Device.pick(device, wanted, batch_size)
-        settled = {to: where.settle(each.network) for to, each in loaded.generators.items()}
-        return cls(loaded, where, settled, load_domain(loaded))
+        settled = {to: where.settle(generator_of(loaded, to, contrast)) for to in loaded.generators}
+        made = contrast or "".join(loaded.contrasts[:1])
+        return cls(loaded, where, settled, load_domain(loaded), made)
+
+    def for_contrast(self, contrast: str) -> Translator:
+        """Return the same translator making MRI of a contrast; itself for ``""``.
+
+        Raises
+        ------
+        InvalidOption
+            If the model does not make an MRI of this contrast.
+        """
+        if contrast in ("", self.contrast):
+            return self
+        made = Modality.MR.target
+        network = self.device.settle(generator_of(self.bundle, made, contrast))
+        return replace(self, networks={**self.networks, made: network}, contrast=contrast)
 
     @overload
     def translate(
@@ -90,6 +115,7 @@ class Translator:
         check: bool = ...,
         force: bool = ...,
         progress: Progress = ...,
+        contrast: str = ...,
     ) -> nib.Nifti1Image: ...
 
     @overload
@@ -103,6 +129,7 @@ class Translator:
         check: bool = ...,
         force: bool = ...,
         progress: Progress = ...,
+        contrast: str = ...,
     ) -> MetaTensor: ...
 
     def translate(
@@ -115,6 +142,7 @@ class Translator:
         check: bool = True,
         force: bool = False,
         progress: Progress = lambda done, of: None,
+        contrast: str = "",
     ) -> MetaTensor | nib.Nifti1Image:
         """Translate a scan.
 
@@ -135,6 +163,8 @@ class Translator:
             Translate what the domain check refuses; the refusal is recorded all the same.
         progress : function
             Called with the slices done and the slices in all.
+        contrast : str
+            Of the MRI that is made, where the model has several; by default the translator's.
 
         Returns
         -------
@@ -156,14 +186,19 @@ class Translator:
             If the geometry cannot be cut into axial slices, or voxels are not finite.
         ModelUnusable
             If the model makes no such target.
+        InvalidOption
+            If the model does not make an MRI of this contrast.
         """
+        if contrast:
+            check_contrast(contrast, to)
+        chosen = self.for_contrast(contrast)
         scan = as_image(image, affine=affine, modality=modality)
         source = source_of(scan, modality)
         _, prepared = self.prepare(scan, source, to)
         judgment = self.judge(prepared, source) if check else None
         if judgment is not None and not force:
             judgment.raise_if_refused(source)
-        result = self.translate_prepared(scan, source, prepared, to=to, progress=progress)
+        result = chosen.translate_prepared(scan, source, prepared, to=to, progress=progress)
         result.meta["quality"] = {"domain": quality_record(judgment)}
         return to_nibabel(result) if isinstance(image, nib.Nifti1Image) else result
 
@@ -331,15 +366,33 @@ class Translator:
             raise WrongModality(f"is {wanted} already ({basis})", path=path, remedy=remedy)
 
     def translate_slices(
-        self, slices: torch.Tensor, *, to: str, progress: Progress = lambda done, of: None
+        self,
+        slices: torch.Tensor,
+        *,
+        to: str,
+        progress: Progress = lambda done, of: None,
+        reconstruct: bool = False,
     ) -> torch.Tensor:
-        """Send network slices (N, 1, 256, 256) in [-1, 1] through a generator; the same back."""
-        return self.device.run(self.networks[self._made(to).target], slices, progress)
+        """Send network slices (N, 1, 256, 256) in [-1, 1] through a generator; the same back.
+
+        To reconstruct an MRI, whose contrast is not known, it goes the generator's unconditional
+        path.
+        """
+        made = self._made(to)
+        unconditional = reconstruct and made is Modality.MR and self.contrast
+        network = self._unconditional if unconditional else self.networks[made.target]
+        return self.device.run(network, slices, progress)
+
+    @cached_property
+    def _unconditional(self) -> nn.Module:
+        return self.device.settle(self.bundle.generator(Modality.MR.target).network)
 
     def synthesis(self, source: Mapping[str, Any], to: str, target: Recipe) -> dict[str, Any]:
         """Say in builtins which model makes what (``docs/architecture.md``)."""
         bundle, made = self.bundle, Modality.parse(to)
         model = f"{bundle.name} {bundle.version}"
+        contrast = self.contrast if made is Modality.MR else ""
+        shown = f"{made} {contrast.upper()}" if contrast else made.value
         volume = source["kind"] == "volume"
         limits = target.written
         return {
@@ -347,7 +400,8 @@ class Translator:
             "model": bundle.name,
             "version": bundle.version,
             "weights_sha256": bundle.generator(made.target).sha256,
-            "label": f"SYNTHETIC {made} from {source['modality']}, {model}, NOT FOR DIAGNOSIS",
+            "label": f"SYNTHETIC {shown} from {source['modality']}, {model}, NOT FOR DIAGNOSIS",
+            "contrast": contrast,
             "dtype": "int16" if volume else "uint8",
             "background": target.background,
             "window": [limits.low, limits.high] if volume and made is Modality.CT else [],
@@ -382,6 +436,15 @@ def _finite(image: MetaTensor) -> bool:
     """Tell whether all voxels are finite; a finite sum says so forty times sooner."""
     voxels = image.as_tensor().detach()
     return bool(torch.isfinite(voxels.sum()) or torch.isfinite(voxels).all())
+
+
+def generator_of(bundle: Bundle, to: str, contrast: str) -> nn.Module:
+    """Return a bundle's generator; that of MRI with its contrast fixed, where it has any."""
+    network = bundle.generator(to).network
+    if to != Modality.MR.target:
+        return network
+    code = bundle.contrast_code(contrast)
+    return fix_contrast(network, code) if code else network
 
 
 def source_of(image: MetaTensor, modality: str = "") -> dict[str, Any]:

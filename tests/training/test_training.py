@@ -242,7 +242,7 @@ def test_an_anchored_generator_stays_nearer_to_its_initial_output(
         last = Checkpoint.load(RunFolder(tmp_path / f"hold-{hold}").last).part("generators.ct")
         made = []
         for weights in (first, last):
-            network = make_generator(settings)
+            network = make_generator(settings, "ct")
             network.load_state_dict(weights)
             made.append(network(shown).detach())
         return float((made[0] - made[1]).abs().mean())

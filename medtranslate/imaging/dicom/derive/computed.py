@@ -158,7 +158,12 @@ def _series_description(series: Series) -> str:
     label = ascii_text(series.synthesis["label"], 1024)
     if len(label) <= 64:
         return label
-    return f"SYNTHETIC {series.target}, NOT FOR DIAGNOSIS"
+    contrast = f" {made}" if (made := _contrast(series)) else ""
+    return f"SYNTHETIC {series.target}{contrast}, NOT FOR DIAGNOSIS"
+
+
+def _contrast(series: Series) -> str:
+    return str(series.synthesis.get("contrast", "")).upper()
 
 
 def _derivation(series: Series) -> str:
@@ -169,6 +174,8 @@ def _derivation(series: Series) -> str:
     )
     if series.target == "MR":
         text += "Values are in arbitrary units, no acquisition parameters apply. "
+        if contrast := _contrast(series):
+            text += f"The model was asked for the contrast {contrast}. "
     elif made.get("window"):
         low, high = made["window"]
         text += (
