@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ def check_device_name(name: str) -> str:
     """
     if not _NAMES.fullmatch(name.lower()):
         raise DeviceUnusable(f"no device {name!r}", remedy=_KNOWN)
+    if name.lower() == "mps" and sys.platform != "darwin":
+        raise DeviceUnusable("no device 'mps': only Apple's computers have it", remedy=_KNOWN)
     return name.lower()
 
 

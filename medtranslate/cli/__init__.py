@@ -11,6 +11,10 @@ import sys
 
 def main() -> None:
     """Run ``medtranslate`` with the arguments of this process, and exit with its code."""
+    from medtranslate.cli.lean import COMMANDS, lean_imports
+
+    if COMMANDS.intersection(sys.argv[1:2]):
+        lean_imports()
     from medtranslate.cli.app import app
     from medtranslate.cli.endings import run
 

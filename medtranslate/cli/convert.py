@@ -153,7 +153,6 @@ def convert(
         check_present(Path(inputs[0]))  # before what takes seconds to import
     from medtranslate.cli.console import ConversionConsole
     from medtranslate.conversion import ConversionOptions, convert_many
-    from medtranslate.text import as_json
 
     options = ConversionOptions(
         to=to,
@@ -187,5 +186,7 @@ def convert(
             console.show(one)
         console.close(len(inputs))
     if to_stdout:
+        from medtranslate.text import as_json
+
         sys.stdout.write(as_json(conversions.report))
     raise typer.Exit(conversions.exit_code)

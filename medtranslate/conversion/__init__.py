@@ -7,10 +7,22 @@ model, and the report).
 ``inspection`` looks at an input without converting it; ``demo`` converts a synthetic head phantom.
 """
 
-from medtranslate.conversion.conversions import Conversions, Observer, convert, convert_many
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from medtranslate.conversion.options import ConversionOptions
-from medtranslate.conversion.scan import Conversion
 from medtranslate.files import FORMATS
+
+if TYPE_CHECKING:
+    from medtranslate.conversion.conversions import Conversions, Observer, convert, convert_many
+    from medtranslate.conversion.outcome import Conversion
+
+_HOMES = {
+    **dict.fromkeys(("Conversions", "Observer", "convert", "convert_many"), "conversions"),
+    "Conversion": "outcome",
+}
 
 __all__ = [
     "FORMATS",
@@ -21,3 +33,13 @@ __all__ = [
     "convert",
     "convert_many",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,7 @@
 """Convert scans from file to file: one with `convert`, any number with `convert_many`.
 
-The model is loaded once, and only if there is something to convert. A scan that fails does not stop
-the others.
+The model is loaded once, and only if there is something to convert: until then neither torch nor
+MONAI is imported, so that a refusal is immediate. A scan that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medtranslate.bundle import Bundle
 from medtranslate.conversion.options import ConversionOptions, is_page
+from medtranslate.conversion.outcome import UNKNOWN, Conversion, ModalityBasis, Trace
 from medtranslate.conversion.plan import (
     Input,
     Job,
@@ -30,14 +31,6 @@ from medtranslate.conversion.plan import (
     parents_apart,
     place,
 )
-from medtranslate.conversion.scan import (
-    UNKNOWN,
-    Conversion,
-    Converted,
-    ModalityBasis,
-    Trace,
-    convert_scan,
-)
 from medtranslate.errors import (
     AmbiguousInput,
     DeviceUnusable,
@@ -49,10 +42,12 @@ from medtranslate.errors import (
 from medtranslate.files import remove_leftovers
 from medtranslate.imaging.scans import vote
 from medtranslate.modality import TARGETS, Modality
-from medtranslate.quality.cycle import WorstSlice
-from medtranslate.report.preview import Panel, save_preview
-from medtranslate.report.record import anonymous, report, write_report
-from medtranslate.translation import Translator
+
+if TYPE_CHECKING:
+    from medtranslate.conversion.scan import Converted
+    from medtranslate.quality.cycle import WorstSlice
+    from medtranslate.report.preview import Panel
+    from medtranslate.translation import Translator
 
 _ON_A_SHEET = _ON_A_PAGE = 24
 
@@ -256,6 +251,8 @@ class Conversions(Iterator[Conversion]):
         """Report of what was converted so far, in builtins (`medtranslate.report`)."""
         if self._report is not None:
             return self._report
+        from medtranslate.report.record import anonymous, report
+
         options = {**asdict(self.options), "inputs": [str(path) for path in self._given]}
         content = report(
             [one.as_builtins() for one in self._done],
@@ -343,6 +340,8 @@ class Conversions(Iterator[Conversion]):
         """Load the model; return why it cannot be used, which is how each scan ends."""
         start, options = time.perf_counter(), self.options
         try:
+            from medtranslate.translation import Translator
+
             translator = self._given_translator or Translator.load(
                 self._model,
                 device=options.device,
@@ -376,6 +375,8 @@ class Conversions(Iterator[Conversion]):
                     label = str(converted.synthesis["label"])
             yield self._recorded(done, converted.worst if converted else ())
         if plan.sheet is not None and panels:
+            from medtranslate.report.preview import save_preview
+
             try:
                 save_preview(panels, plan.sheet, label, overwrite=self.options.overwrite)
             except Exception as error:
@@ -401,6 +402,8 @@ class Conversions(Iterator[Conversion]):
         def progress(done: int, total: int) -> None:
             if not together:
                 self._observer.progress(name, done, total)
+
+        from medtranslate.conversion.scan import convert_scan
 
         progress(0, 0)
         try:
@@ -435,6 +438,8 @@ class Conversions(Iterator[Conversion]):
     def _write_reports(self) -> None:
         if not self.options.reports:
             return
+        from medtranslate.report.record import write_report
+
         self._report = self.report
         for path in self.options.report_files:
             if is_page(path.name):

@@ -6,8 +6,9 @@ from os import PathLike
 from pathlib import Path
 
 from medtranslate.conversion.options import ConversionOptions
+from medtranslate.conversion.outcome import Trace
 from medtranslate.conversion.plan import Job, check_path, find, place
-from medtranslate.conversion.scan import Trace, convert_scan
+from medtranslate.conversion.scan import convert_scan
 from medtranslate.errors import OutputExists
 from medtranslate.files import whole_folder
 from medtranslate.imaging import write

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from medtranslate.errors import MedTranslateError
-from medtranslate.imaging import Finding, read, survey
+from medtranslate.imaging import Finding, survey
+from medtranslate.imaging.io import read_scan
 from medtranslate.imaging.scans import vote
-from medtranslate.report.record import orientation
+from medtranslate.imaging.source import orientation
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,10 @@ def inspect(path: str | PathLike[str]) -> Inspection:
     # One scan among files that cannot be read is shown beside them.
     alone = scans[0] if scans and path.is_dir() and len(found) > 1 else None
     try:
-        image = read(path) if alone is None else read(alone.path, series=alone.series)
+        read = read_scan(path) if alone is None else read_scan(alone.path, series=alone.series)
     except MedTranslateError as error:
         return Inspection(path, _refused(found, error), refusal=error)
-    source = image.meta["source"]
-    voxels = image.as_tensor().numpy()
+    source, voxels = read.source, read.voxels
     values = Values(
         orientation(source["affine"]) if source["kind"] == "volume" else "",
         float(np.min(voxels)),

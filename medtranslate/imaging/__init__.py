@@ -4,7 +4,8 @@
 readers and writers share `base`, and sees into a zip through `archive`; `guess_modality` guesses
 where no header tells. `source` is the record that an image carries from file to file. `survey` says
 what lies in a place without reading voxels, and `scans` which of it are scans to convert or train
-on. `memory` takes images of other libraries. `dicom` loads on first use.
+on. `memory` takes images of other libraries. Nothing here imports torch or MONAI until an image is
+asked for as a `MetaTensor`; `dicom` and the names below load on first use.
 """
 
 from __future__ import annotations
@@ -13,18 +14,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from medtranslate.imaging.base import Finding
-from medtranslate.imaging.image2d import Image2DReader, Image2DWriter
-from medtranslate.imaging.io import WRITABLE, ScanReader, read, write
-from medtranslate.imaging.itk import ItkReader, ItkWriter
-from medtranslate.imaging.memory import as_image, from_nibabel, to_nibabel
-from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
-from medtranslate.imaging.source import array_source, make_source
 from medtranslate.imaging.survey import survey
 
 if TYPE_CHECKING:
     from medtranslate.imaging.dicom import DicomReader, DicomWriter
+    from medtranslate.imaging.image2d import Image2DReader, Image2DWriter
+    from medtranslate.imaging.io import WRITABLE, ScanReader, read, read_scan, write
+    from medtranslate.imaging.itk import ItkReader, ItkWriter
+    from medtranslate.imaging.memory import as_image, from_nibabel, to_nibabel
+    from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
+    from medtranslate.imaging.source import array_source, make_source
 
-_HOMES = dict.fromkeys(("DicomReader", "DicomWriter"), "medtranslate.imaging.dicom")
+_NAMES = {
+    "dicom": ("DicomReader", "DicomWriter"),
+    "image2d": ("Image2DReader", "Image2DWriter"),
+    "io": ("WRITABLE", "ScanReader", "read", "read_scan", "write"),
+    "itk": ("ItkReader", "ItkWriter"),
+    "memory": ("as_image", "from_nibabel", "to_nibabel"),
+    "nifti": ("NiftiReader", "NiftiWriter"),
+    "source": ("array_source", "make_source"),
+}
+_HOMES = {name: f"{__name__}.{home}" for home, names in _NAMES.items() for name in names}
 
 __all__ = [
     "WRITABLE",
@@ -43,6 +53,7 @@ __all__ = [
     "from_nibabel",
     "make_source",
     "read",
+    "read_scan",
     "survey",
     "to_nibabel",
     "write",
@@ -52,6 +63,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name.endswith("Reader"):  # asked for to be given to MONAI
+        importlib.import_module(f"{__name__}.base").register_with_monai()
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -13,20 +13,18 @@ whatever the type.
 
 from __future__ import annotations
 
+import logging
 import struct
+import sys
 import zlib
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from monai.data import ImageReader, ImageWriter, MetaTensor
-from monai.utils import ensure_tuple
 
 from medtranslate.errors import (
     MedTranslateError,
@@ -36,6 +34,9 @@ from medtranslate.errors import (
 )
 from medtranslate.files import check_present, whole_file
 from medtranslate.imaging.source import Scan, check_modality, check_source
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
 
 _OF_DAMAGE = (ArithmeticError, EOFError, LookupError, ValueError, struct.error, zlib.error)
 """What readers of ours and of others raise on values that no regular file has."""
@@ -72,8 +73,10 @@ def unforeseen_named(path: Path) -> Iterator[None]:
         raise Unreadable(f"damaged: {reason[:200]}", path=path) from error
 
 
-class RefusingReader(ImageReader):
+class RefusingReader:
     """A MONAI reader of one scan: subclasses say how to `load` it and what its files are called.
+
+    It is an ``ImageReader`` wherever MONAI looks, without importing MONAI, or torch, to read.
 
     Parameters
     ----------
@@ -84,12 +87,13 @@ class RefusingReader(ImageReader):
     suffixes: tuple[str, ...] = ()
 
     def __init__(self, modality: str = "") -> None:
-        super().__init__()
+        if "monai.data" in sys.modules:
+            register_with_monai()
         self.modality = check_modality(modality)
 
     def verify_suffix(self, filename: Paths) -> bool:
         """Say whether every name ends like a file of this format."""
-        return all(str(name).lower().endswith(self.suffixes) for name in ensure_tuple(filename))
+        return all(str(name).lower().endswith(self.suffixes) for name in _each(filename))
 
     def read(self, data: Paths, **kwargs: Any) -> Scan | Refusal:
         """Read one scan; never raises (see the module's docstring).
@@ -102,7 +106,7 @@ class RefusingReader(ImageReader):
             Passed to `load`.
         """
         try:
-            paths = tuple(Path(name) for name in ensure_tuple(data))
+            paths = tuple(Path(name) for name in _each(data))
             for path in paths:
                 check_present(path)
             with unforeseen_named(paths[0]):
@@ -116,9 +120,21 @@ class RefusingReader(ImageReader):
             raise img.error
         return img.voxels, img.meta()
 
-    @abstractmethod
     def load(self, paths: tuple[Path, ...]) -> Scan:
         """Read the scan that lies in `paths`, or raise a `MedTranslateError`."""
+        raise NotImplementedError
+
+
+def register_with_monai() -> None:
+    """Make our readers instances of MONAI's ``ImageReader``, which ``LoadImage`` asks for."""
+    from monai.data import ImageReader
+
+    if not issubclass(RefusingReader, ImageReader):
+        ImageReader.register(RefusingReader)
+
+
+def _each(names: Paths) -> Sequence[str | PathLike[str]]:
+    return (names,) if isinstance(names, str | PathLike) else tuple(names)
 
 
 def settled(scan: Scan, modality: str) -> Scan:
@@ -133,8 +149,10 @@ def settled(scan: Scan, modality: str) -> Scan:
     return Scan(scan.voxels, source)
 
 
-class ScanWriter(ImageWriter):
+class ScanWriter:
     """A MONAI writer of one scan into one file: subclasses say how to `encode` it.
+
+    It has the methods of MONAI's ``ImageWriter`` that ``SaveImage`` calls.
 
     Type and grid of what is written are fixed by ``meta["source"]`` and ``meta["synthesis"]``;
     ``output_dtype`` and the resampling options that ``SaveImage`` always passes are not used.
@@ -148,13 +166,15 @@ class ScanWriter(ImageWriter):
     """
 
     def __init__(self, output_dtype: Any = None, scale: int | None = None) -> None:
-        super().__init__()
         if scale is not None:
             raise Unsupported("values are physical: they are not rescaled when written")
         self.meta: dict[str, Any] = {}
 
     def set_data_array(self, data_array: Any, channel_dim: int | None = 0, **kwargs: Any) -> None:
         """Take voxels of shape (1, X, Y, Z), or (X, Y, Z) where `channel_dim` is None."""
+        import torch
+        from monai.data import MetaTensor
+
         data = torch.as_tensor(data_array)
         if isinstance(data, MetaTensor):
             data = data.as_tensor()
@@ -166,7 +186,10 @@ class ScanWriter(ImageWriter):
 
     def write(self, filename: str | PathLike[str], verbose: bool = True, **kwargs: Any) -> None:
         """Write what was set, replacing an existing file as MONAI's writers do."""
-        super().write(filename, verbose=verbose)
+        from monai.data import MetaTensor
+
+        if verbose:
+            logging.getLogger(__name__).info("writing: %s", filename)
         self.save(MetaTensor(self.data_obj, meta=self.meta), Path(filename), overwrite=True)
 
     def save(self, image: MetaTensor, path: Path, *, overwrite: bool = False) -> None:

@@ -14,10 +14,9 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from monai.data import MetaTensor
 from PIL import Image, PngImagePlugin
 
 from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
@@ -34,6 +33,9 @@ from medtranslate.imaging.source import (
     short_label,
     synthesis_of,
 )
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 

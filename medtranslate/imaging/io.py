@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-
-from monai.data import MetaTensor
+from typing import TYPE_CHECKING
 
 from medtranslate.errors import AmbiguousInput, Unreadable, Unsupported
 from medtranslate.files import check_present
@@ -16,6 +15,9 @@ from medtranslate.imaging.itk import ItkReader, ItkWriter
 from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
 from medtranslate.imaging.source import Scan, check_source
 from medtranslate.imaging.survey import FolderContents, format_of, is_synthetic, list_folder, survey
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
 
 _READERS: dict[str, type[RefusingReader]] = {
     "nifti": NiftiReader,
@@ -60,10 +62,15 @@ def read(path: str | PathLike[str], *, modality: str = "", series: str = "") -> 
     ...     tuple(read(path).shape)
     (1, 64, 64, 2)
     """
+    return read_scan(path, modality=modality, series=series).image()
+
+
+def read_scan(path: str | PathLike[str], *, modality: str = "", series: str = "") -> Scan:
+    """Read one scan as numpy voxels with its source record, without torch; see `read`."""
     scan = ScanReader(modality=modality, series=series).read(path)
     if isinstance(scan, Refusal):
         raise scan.error
-    return scan.image()
+    return scan
 
 
 class ScanReader(RefusingReader):

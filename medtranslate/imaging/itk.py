@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import SimpleITK as sitk
-from monai.data import MetaTensor
 
 from medtranslate.errors import MedTranslateError, OutputFailed, Unsupported
 from medtranslate.imaging.base import (
@@ -35,6 +33,10 @@ from medtranslate.imaging.source import (
     synthesis_of,
 )
 from medtranslate.imaging.text_headers import TextHeader, read_stored, read_text_header
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+    from monai.data import MetaTensor
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 
@@ -107,6 +109,8 @@ class ItkWriter(ScanWriter):
         self, image: MetaTensor, source: dict[str, Any], temporary: Path, path: Path
     ) -> None:
         """Write header and voxels."""
+        import SimpleITK as sitk
+
         check_even(source, path)
         voxels = image.as_tensor()[0].detach().cpu().numpy()
         synthesis = synthesis_of(image)

@@ -6,15 +6,14 @@ Each is read as if it came from a file: the same checks, the same voxels and the
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import nibabel as nib
 import numpy as np
-import pydicom
-import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 from numpy.typing import ArrayLike
@@ -38,18 +37,17 @@ from medtranslate.imaging.source import (
 )
 from medtranslate.imaging.text_headers import affine_ras
 
+if TYPE_CHECKING:
+    import pydicom
+    import SimpleITK as sitk
+
 TensorScan: TypeAlias = (
-    str
-    | PathLike[str]
-    | MetaTensor
-    | sitk.Image
-    | np.ndarray
-    | torch.Tensor
-    | Sequence[pydicom.Dataset]
+    "str | PathLike[str] | MetaTensor | sitk.Image | np.ndarray | torch.Tensor"
+    " | Sequence[pydicom.Dataset]"
 )
 """What `as_image` takes beside nibabel's images."""
 
-ScanLike: TypeAlias = TensorScan | nib.Nifti1Image
+ScanLike: TypeAlias = "TensorScan | nib.Nifti1Image"
 """What `as_image` takes."""
 
 _NIBABEL = Path("nibabel image")
@@ -104,13 +102,19 @@ def as_image(image: ScanLike, *, affine: ArrayLike | None = None, modality: str 
         return image
     if isinstance(image, nib.Nifti1Image):
         return from_nibabel(image, modality=modality)
-    if isinstance(image, sitk.Image):
-        return _from_sitk(image, modality)
+    if _is_of(image, "SimpleITK", "Image"):
+        return _from_sitk(cast("sitk.Image", image), modality)
     datasets = isinstance(image, Sequence) and len(image) > 0
-    if datasets and all(isinstance(one, pydicom.Dataset) for one in image):
-        return _from_datasets(image, modality)
+    if datasets and all(_is_of(one, "pydicom", "Dataset") for one in image):
+        return _from_datasets(cast("Sequence[pydicom.Dataset]", image), modality)
     held = "a path, MetaTensor, nibabel or SimpleITK image, array or list of pydicom datasets"
     raise TypeError(f"{type(image).__name__} is no scan; give {held}")
+
+
+def _is_of(candidate: Any, library: str, name: str) -> bool:
+    """Say whether an object is of a library's class, which only an imported library can make."""
+    module = sys.modules.get(library)
+    return module is not None and isinstance(candidate, getattr(module, name))
 
 
 def _from_array(array: np.ndarray | torch.Tensor, affine: ArrayLike, modality: str) -> MetaTensor:
@@ -124,6 +128,8 @@ def _from_array(array: np.ndarray | torch.Tensor, affine: ArrayLike, modality: s
 
 
 def _from_sitk(image: sitk.Image, modality: str) -> MetaTensor:
+    import SimpleITK as sitk
+
     path = Path("SimpleITK image")
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise Unsupported("voxels with several or complex components are no scan", path=path)
@@ -176,6 +182,8 @@ def _from_datasets(datasets: Sequence[pydicom.Dataset], modality: str) -> MetaTe
 
 
 def _write_dataset(dataset: pydicom.Dataset, path: Path, number: int) -> None:
+    import pydicom
+
     whole = copy.copy(dataset)
     if "TransferSyntaxUID" not in getattr(whole, "file_meta", {}):
         whole.file_meta = pydicom.dataset.FileMetaDataset()

@@ -20,11 +20,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
-from monai.data import MetaTensor
 from nibabel.spatialimages import HeaderDataError
 
 from medtranslate.errors import Unreadable, Unsupported
@@ -47,6 +46,9 @@ from medtranslate.imaging.source import (
     short_label,
     synthesis_of,
 )
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
 
 SUFFIXES = (".nii", ".nii.gz")
 

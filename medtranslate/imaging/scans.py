@@ -30,8 +30,8 @@ from medtranslate.errors import (
     WrongModality,
 )
 from medtranslate.imaging.base import Finding
-from medtranslate.imaging.dicom.read.files import walk
-from medtranslate.imaging.io import read
+from medtranslate.imaging.folder import walk
+from medtranslate.imaging.io import read_scan
 from medtranslate.imaging.survey import SUFFIXES, survey
 from medtranslate.imaging.text_headers import companion
 
@@ -372,6 +372,6 @@ def vote(folder: Path, images: Sequence[Path]) -> tuple[str, str]:
 
 def _look(path: Path) -> str:
     try:
-        return str(read(path).meta["source"]["modality"])
+        return str(read_scan(path).source["modality"])
     except MedTranslateError:
         return ""

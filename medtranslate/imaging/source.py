@@ -14,14 +14,16 @@ import zlib
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
+from nibabel import orientations
 
 from medtranslate.errors import Unsupported, UntrustedInput
 from medtranslate.modality import Modality
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -137,6 +139,9 @@ class Scan:
 
     def image(self) -> MetaTensor:
         """Give the image of the contract: float32 `MetaTensor` of shape (1, X, Y, Z)."""
+        import torch
+        from monai.data import MetaTensor
+
         meta = self.meta()
         meta["original_channel_dim"] = 0
         meta["filename_or_obj"] = first_file(self.source) or ""
@@ -255,6 +260,18 @@ def check_source(image: MetaTensor, path: str | Path | None = None) -> dict[str,
 def affine_of(image: MetaTensor) -> np.ndarray:
     """Give the 4x4 float64 affine (RAS mm) that an image carries."""
     return image.affine.detach().cpu().numpy().astype(np.float64)
+
+
+def orientation(affine: Any) -> str:
+    """Return the directions of the axes of a 4x4 RAS affine.
+
+    Examples
+    --------
+    >>> orientation(np.diag([-1.0, -1.0, 1.0, 1.0]))
+    'LPS'
+    """
+    codes = orientations.aff2axcodes(np.asarray(affine, dtype=np.float64))
+    return "".join(code or "?" for code in codes)
 
 
 def first_file(source: Mapping[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ from medtranslate.errors import MedTranslateError
 from medtranslate.files import check_present
 from medtranslate.imaging import archive, dicom, image2d, itk, nifti
 from medtranslate.imaging.base import Finding, unforeseen_named
-from medtranslate.imaging.dicom.read.files import looks_like_dicom, walk
+from medtranslate.imaging.folder import looks_like_dicom, walk
 from medtranslate.imaging.guess_modality import labeled
 from medtranslate.imaging.image2d import look_at, natural_key
 from medtranslate.imaging.itk import label_of, tagged_modality

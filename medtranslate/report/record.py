@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from nibabel import orientations
 
 from medtranslate import errors
 from medtranslate.errors import InputMissing, Unreadable
 from medtranslate.files import file_hash, whole_file
-from medtranslate.report.model import SCHEMA, ConversionReport
+from medtranslate.imaging.source import orientation
 from medtranslate.text import as_json, plain
 from medtranslate.transforms import Recipe
 from medtranslate.translation import Translator
@@ -57,6 +56,8 @@ def report(
     seconds : mapping of str to float
         ``"load"`` and ``"total"``.
     """
+    from medtranslate.report.model import SCHEMA, ConversionReport  # takes a while to define
+
     content = {
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -233,18 +234,6 @@ def peak_memory(translator: Translator | None) -> dict[str, int]:
     if translator is not None and translator.device.processor.type == "cuda":
         peak["device"] = torch.cuda.max_memory_allocated(translator.device.processor)
     return peak
-
-
-def orientation(affine: Any) -> str:
-    """Return the directions of the axes of a 4x4 RAS affine.
-
-    Examples
-    --------
-    >>> orientation(np.diag([-1.0, -1.0, 1.0, 1.0]))
-    'LPS'
-    """
-    codes = orientations.aff2axcodes(np.asarray(affine, dtype=np.float64))
-    return "".join(code or "?" for code in codes)
 
 
 def _file(path: Path | None) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from medtranslate import files
 from medtranslate.errors import OutputExists, OutputFailed, Unsupported
 from medtranslate.files import is_temporary, whole_file, whole_folder
 from medtranslate.imaging import WRITABLE, read, write
-from medtranslate.imaging.dicom.read.files import walk
+from medtranslate.imaging.folder import walk
 
 VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")
 IMAGES = (".png", ".jpg", ".tif")

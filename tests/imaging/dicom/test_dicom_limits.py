@@ -13,6 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 import medtranslate
 from medtranslate.errors import InputMissing, MedTranslateError, Unreadable, UntrustedInput
+from medtranslate.imaging import folder as folder_module
 from medtranslate.imaging import survey
 from medtranslate.imaging.dicom import find_series, is_dicom
 from medtranslate.imaging.dicom.read import encoding as encoding_module
@@ -75,8 +76,8 @@ def test_hidden_folders_are_left_out(tmp_path, read, hidden):
 @pytest.mark.parametrize(
     ("module", "limits", "told"),
     [
-        (files_module, DicomLimits(files=3), "more than 3 files"),
-        (files_module, DicomLimits(folders=0), "nested too deep"),
+        (folder_module, 3, "more than 3 files"),
+        (folder_module, 0, "nested too deep"),
         (files_module, DicomLimits(file_bytes=100), "larger than 0 GiB"),
         (grouping_module, DicomLimits(voxels=100), "more than 100 voxels"),
     ],
@@ -84,7 +85,8 @@ def test_hidden_folders_are_left_out(tmp_path, read, hidden):
 def test_each_limit_is_told(tmp_path, read, monkeypatch, module, limits, told):
     folder = tmp_path / "in"
     write(folder / "deeper", series())
-    monkeypatch.setattr(module, "LIMITS", limits)
+    name = {3: "MOST_FILES", 0: "DEEPEST"}.get(limits, "LIMITS")
+    monkeypatch.setattr(module, name, limits)
     with pytest.raises(MedTranslateError, match=told):
         read(folder)
 

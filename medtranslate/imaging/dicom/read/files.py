@@ -1,4 +1,4 @@
-"""From a path to parsed data sets: walking folders, and reading headers within limits.
+"""From a path to parsed data sets: reading headers within limits.
 
 pydicom raises whatever a damaged file leads it to; here is the one place where that becomes a
 named error. Beyond `LIMITS` a file from a stranger is refused by name.
@@ -32,6 +32,7 @@ from pydicom.uid import (
 from medtranslate.errors import InputMissing, MedTranslateError, Unreadable, UntrustedInput
 from medtranslate.files import DANGLING
 from medtranslate.imaging.dicom.read.values import shown
+from medtranslate.imaging.folder import PREFIX_AT, bare_start
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,6 @@ class DicomLimits:
 
     Parameters
     ----------
-    files : int
-        Files below one folder.
-    folders : int
-        Depth of folders below the one given.
     file_bytes : int
         Bytes of one file, and of one inflated file.
     header_bytes : int
@@ -58,8 +55,6 @@ class DicomLimits:
         Voxels of one volume; 4 bytes each.
     """
 
-    files: int = 50_000
-    folders: int = 16
     file_bytes: int = 8 * 2**30
     header_bytes: int = 256 * 2**20
     sequence_depth: int = 16
@@ -75,9 +70,6 @@ FREE_READS = 100_000
 
 FREE_HEADER, INFLATION = 4 * 2**20, 10
 """Bytes that a deflated header may have at any ratio, and its bytes to those stored beyond them."""
-
-PREFIX_AT = 128
-"""Offset of the prefix ``DICM``, PS3.10 7.1."""
 
 _UNDEFINED = 0xFFFFFFFF
 _PIXEL_DATA = 0x7FE00010
@@ -180,69 +172,6 @@ class Parsed:
     transfer_syntax: UID
     pixels: PixelElement | None
     note: str
-
-
-def walk(folder: Path) -> Iterator[Path]:
-    """Give every regular file below a folder, in a fixed order, hidden files and folders left out.
-
-    Links to files are followed, as DataLad and git-annex keep every file behind one; a link to a
-    file that is not there is given as well, so that it is reported and not missed. Linked folders
-    are not entered.
-
-    Raises
-    ------
-    InputMissing
-        There is no such folder.
-    UntrustedInput
-        Too many files, folders nested too deep, or a linked folder outside this one.
-    """
-    root, count = folder.resolve(), 0
-    if not root.is_dir():
-        raise InputMissing("no such folder", path=folder)
-    for where, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        here = Path(where)
-        if len(here.relative_to(root).parts) > LIMITS.folders:
-            raise UntrustedInput("folders are nested too deep", path=here)
-        for name in folders:
-            if (here / name).is_symlink() and not (here / name).resolve().is_relative_to(root):
-                raise UntrustedInput(
-                    "a link leads to a folder elsewhere",
-                    path=here / name,
-                    remedy="give that folder itself",
-                )
-        for name in sorted(name for name in names if not _is_hidden(name)):
-            path = here / name
-            if path.is_file() or (path.is_symlink() and not path.exists()):
-                count += 1
-                if count > LIMITS.files:
-                    raise UntrustedInput(f"more than {LIMITS.files} files", path=folder)
-                yield folder / path.relative_to(root)
-
-
-def _is_hidden(name: str) -> bool:
-    """Say whether a file or folder is an operating system's or a version control's own."""
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db")
-
-
-def looks_like_dicom(path: Path) -> bool:
-    """Say whether a file begins like DICOM, with or without the 128-byte preamble."""
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(PREFIX_AT + 4)
-    except OSError:
-        return False
-    return start[PREFIX_AT:] == b"DICM" or _bare_start(start)
-
-
-def _bare_start(start: bytes) -> bool:
-    """Say whether bytes begin with an element of group 2 or 8, as a file without preamble does."""
-    if len(start) < 16:
-        return False
-    group, element, vr, _ = struct.unpack("<HH2sH", start[:8])
-    explicit = vr in (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO")
-    implicit = int.from_bytes(start[4:8], "little") <= 128
-    return group in (0x0002, 0x0008) and element <= 0x0018 and (explicit or implicit)
 
 
 def parse(path: Path) -> Parsed:
@@ -379,7 +308,7 @@ def open_content(path: Path, budget: int = LIMITS.header_bytes) -> BoundedFile:
     except OSError as error:
         raise InputMissing(f"cannot be opened: {error.strerror}", path=path) from error
     start = stream.read(1024)
-    if start[PREFIX_AT : PREFIX_AT + 4] != b"DICM" and not _bare_start(start):
+    if start[PREFIX_AT : PREFIX_AT + 4] != b"DICM" and not bare_start(start):
         stream.close()
         raise Unreadable("is not DICOM", path=path)
     if DeflatedExplicitVRLittleEndian.encode() in start:

@@ -22,9 +22,10 @@ from medtranslate.errors import (
     UntrustedInput,
 )
 from medtranslate.files import file_hash
-from medtranslate.imaging.dicom.read.files import LIMITS, walk
+from medtranslate.imaging.dicom.read.files import LIMITS
 from medtranslate.imaging.dicom.read.geometry import Stack, label, stack
 from medtranslate.imaging.dicom.read.headers import Header, read_header
+from medtranslate.imaging.folder import walk
 
 NAMED = 3
 """How many files or series a sentence names before it only counts the rest."""

@@ -11,7 +11,6 @@ import numpy as np
 from medtranslate.errors import MedTranslateError
 from medtranslate.imaging.base import Finding, RefusingReader
 from medtranslate.imaging.dicom.attributes import carried, differ, to_text
-from medtranslate.imaging.dicom.read.files import looks_like_dicom, walk
 from medtranslate.imaging.dicom.read.geometry import Stack
 from medtranslate.imaging.dicom.read.grouping import (
     DicomContents,
@@ -24,6 +23,7 @@ from medtranslate.imaging.dicom.read.grouping import (
 )
 from medtranslate.imaging.dicom.read.headers import Header, Slice
 from medtranslate.imaging.dicom.read.pixels import Voxels, decode
+from medtranslate.imaging.folder import looks_like_dicom, walk
 from medtranslate.imaging.source import Scan, make_source, pack_bits
 
 MODALITY_BASIS = "DICOM (0008,0060)"
