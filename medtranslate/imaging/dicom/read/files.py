@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pydicom.dataelem import RawDataElement
@@ -187,7 +188,7 @@ def parse(path: Path) -> Parsed:
         It breaks a limit.
     """
     with open_content(path) as stream, damage_named(path):
-        return _parse(path, stream)
+        return _parse_start(path, stream) or _parse(path, stream, stream.size)
 
 
 @contextmanager
@@ -213,10 +214,25 @@ def damage_named(path: Path) -> Iterator[None]:
             raise Unreadable(f"is damaged: {reason}", path=path) from error
 
 
-def _parse(path: Path, stream: BoundedFile) -> Parsed:
+_START = 2**16
+"""Bytes that hold all of most headers, and are read at once: element by element takes longer."""
+
+
+def _parse_start(path: Path, stream: BoundedFile) -> Parsed | None:
+    """Parse the first bytes of a file; None where they do not hold its whole header."""
+    start = stream.read(_START)
+    stream.seek(0)
+    try:
+        parsed = _parse(path, io.BytesIO(start), stream.size)
+    except Exception:
+        return None  # cut off, or damaged: the file itself tells
+    return parsed if parsed.pixels else None
+
+
+def _parse(path: Path, stream: Any, size: int) -> Parsed:
     dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
     implicit, little = _encoding_found(dataset)
-    pixels = _pixel_element(stream, implicit, little)
+    pixels = _pixel_element(stream, size, implicit, little)
     syntax, note = _transfer_syntax(dataset, implicit, little, pixels)
     # The inflated stream of a deflated file is plain explicit VR little endian.
     return Parsed(path, dataset, UID(syntax), pixels, note)
@@ -262,7 +278,7 @@ def _transfer_syntax(
 _UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
-def _pixel_element(stream: BoundedFile, implicit: bool, little: bool) -> PixelElement | None:
+def _pixel_element(stream: Any, size: int, implicit: bool, little: bool) -> PixelElement | None:
     order = "<" if little else ">"
     start = stream.read(8)
     if len(start) < 8:
@@ -275,7 +291,7 @@ def _pixel_element(stream: BoundedFile, implicit: bool, little: bool) -> PixelEl
         return None
     (length,) = struct.unpack(f"{order}I", length_field)
     offset = stream.tell()
-    return PixelElement(offset, -1 if length == _UNDEFINED else length, stream.size - offset)
+    return PixelElement(offset, -1 if length == _UNDEFINED else length, size - offset)
 
 
 def open_content(path: Path, budget: int = LIMITS.header_bytes) -> BoundedFile:

@@ -168,7 +168,13 @@ def is_tiled(dataset: Dataset, sop_class: str) -> bool:
         return False
     if "MOSAIC" in text(dataset, "ImageType").split("\\"):
         return True
-    creators = [tag for tag in dataset.keys() if tag.group in _TILES and 0x10 <= tag.elem <= 0xFF]  # noqa: SIM118
+    if sop_class != MRImageStorage:
+        return False
+    creators = [
+        tag
+        for tag in dataset.keys()  # noqa: SIM118
+        if tag >> 16 in _TILES and 0x10 <= tag & 0xFFFF <= 0xFF
+    ]
     for tag in creators:
         for name, element, search in _TILES[tag.group]:
             value = dataset.get_item(tag.group << 16 | tag.elem << 8 | element)
@@ -398,7 +404,7 @@ def required_decimals(dataset: Dataset, keyword: str, count: int) -> tuple[float
 
 def slice_attributes(dataset: Dataset) -> dict[str, str]:
     """Give the per-slice attributes that a data set has, as the strings it holds."""
-    return {key: text(dataset, key) for key in SLICE_ATTRIBUTES if text(dataset, key)}
+    return {key: value for key in SLICE_ATTRIBUTES if (value := text(dataset, key))}
 
 
 def rescale(modality: str, slope: str, intercept: str, kind: str) -> tuple[float, float]:

@@ -6,25 +6,28 @@ warn on stderr nor raise an error that names no file.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 from pydicom.valuerep import VR
 
 from medtranslate.errors import Unreadable
 
 
-def _tag(keyword: str) -> int:
+@functools.cache
+def _tag(keyword: str) -> BaseTag:
     tag = tag_for_keyword(keyword)
     if tag is None:
         raise KeyError(keyword)
-    return tag
+    return BaseTag(tag)
 
 
-def _element(dataset: Dataset, tag: int, keyword: str) -> Any:
+def _element(dataset: Dataset, tag: BaseTag, keyword: str) -> Any:
     """Give an element as it was read, if its value representation is one."""
     element: Any = dataset.get_item(tag)
     if element.VR is not None and element.VR not in VR.__members__:
