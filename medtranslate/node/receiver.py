@@ -212,17 +212,26 @@ class Server:
     def _requested(self, event: evt.Event) -> None:
         association = event.assoc
         association.network_timeout_response = "A-RELEASE"
-        called, calling, address = _titles(association.requestor)
+        try:
+            answer = self._answer(*_titles(association.requestor))
+        except Exception as error:  # or pynetdicom would log it and let the association in
+            logger.error("rejected: a request that cannot be read: %s", error)
+            answer = _REJECT_CALLING
+        if answer:
+            self._counted.rejected()
+            association.acse.send_reject(*answer)
+            association.kill()
+
+    def _answer(self, called: str, calling: str, address: str) -> tuple[int, int, int] | None:
+        """Return how to reject an association, None to let it in."""
         if not any(sender.admits(calling, address) for sender in self._rules.senders):
             reason, answer = "is not listed among the senders", _REJECT_CALLING
         elif called not in self._rules.listen.ae_titles:
             reason, answer = f"calls the node {called!r}, which it is not", _REJECT_CALLED
         else:
-            return
+            return None
         logger.warning("rejected: %r from %s %s", calling, address, reason)
-        self._counted.rejected()
-        association.acse.send_reject(*answer)
-        association.kill()
+        return answer
 
     def _stored(self, event: evt.Event) -> int:
         status, outcome, fault = self._store(event)

@@ -97,7 +97,12 @@ class Node:
                 stack.callback(thread.join)
                 stack.callback(self._stop.set)
             while not self._stop.is_set():
-                if not self.work():
+                try:
+                    busy = self.work()
+                except Exception as error:  # a full disk, say: what is received is safe
+                    logger.exception("unexpected error: %s", error)
+                    busy = self._stop.wait(rules.retry.first_seconds)
+                if not busy:
                     self._stop.wait(_TICK)
 
     def run_once(self) -> int:
@@ -168,6 +173,10 @@ class Node:
 
     def _settle(self, job: Job) -> None:
         """Make a received job quiet, unless its instances were converted before."""
+        with self.spool.lock:  # nothing more of it is stored meanwhile
+            self._settle_locked(job)
+
+    def _settle_locked(self, job: Job) -> None:
         instances = set(instance_uids(job))
         if not instances:
             self.spool.remove(job)
@@ -239,10 +248,12 @@ class Node:
             for job in self.spool.jobs(State.SENDING):
                 if self._stop.is_set() or time.time() < paused:
                     break
-                if not self._due(job, receiver):
-                    continue
                 try:
+                    if not self._due(job, receiver):
+                        continue
                     reached = self._deliver(job, receiver)
+                except InputMissing:  # another receiver's thread has put it aside
+                    continue
                 except Exception as error:  # a thread that ended would never send again
                     logger.exception("to %s: unexpected error: %s", receiver, error)
                     reached = False

@@ -297,8 +297,9 @@ class Spool:
             Another node uses the spool, or it cannot be created.
         """
         try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in (*State, "tmp"):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
+                (self.folder / name).mkdir(exist_ok=True)
             self._process.acquire(timeout=0)
         except Timeout:
             raise NodeFailed("is in use by another node", path=self.folder) from None
@@ -662,7 +663,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     with whole_file(path, overwrite=True) as temporary:
-        _write(temporary, json.dumps(values, indent=1).encode())
+        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
 
 
 def _sync(folder: Path) -> None:

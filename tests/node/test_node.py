@@ -13,7 +13,7 @@ import pytest
 from node.conftest import associate, running, send
 
 from medtranslate.errors import NodeFailed
-from medtranslate.node import Node, State
+from medtranslate.node import Node, Spool, State
 from medtranslate.node.receiver import Server
 
 REFUSED = 0xA700
@@ -78,6 +78,36 @@ def test_an_association_is_rejected(make_rules, caplog, titles, source, diagnost
         assert association.acceptor.primitive.diagnostic == diagnostic
         assert not any(node.node.spool.counts().values())
     assert [one.message for one in caplog.records if one.message.startswith("rejected: ")]
+
+
+def test_a_request_that_cannot_be_judged_is_rejected(make_rules, monkeypatch):
+    def broken(*_):
+        raise ValueError("no address")
+
+    monkeypatch.setattr("medtranslate.node.rules.Sender.admits", broken)
+    with running(make_rules()) as node:
+        assert associate(node.node.port).is_rejected
+
+
+def test_a_node_survives_what_it_did_not_expect(make_rules, ct_files, monkeypatch, caplog):
+    moved, broken = Spool.move, []
+
+    def move(self, job, state, **changes):
+        if len(broken) < 2:
+            broken.append(job)
+            raise OSError("No space left on device")
+        return moved(self, job, state, **changes)
+
+    monkeypatch.setattr(Spool, "move", move)
+    with running(make_rules()) as node:
+        send(node.node.port, ct_files())
+        node.wait_for(State.SENT)
+    assert "No space left on device" in caplog.text
+
+
+def test_nobody_else_reads_the_spool(make_rules):
+    with Node(make_rules()) as node:
+        assert node.spool.folder.stat().st_mode & 0o077 == 0
 
 
 def test_the_same_series_sent_again_is_converted_and_sent_once(make_rules, ct_files, archive):

@@ -136,7 +136,7 @@ def test_a_power_cut_at_any_step_loses_nothing_and_delivers_nothing_twice(
     make_rules, ct_files, monkeypatch, tmp_path
 ):
     """Convert and deliver with a cut at every n-th step, restart, and count."""
-    files = ct_files()[:2]
+    files = ct_files()[:1]
     source = {pydicom.dcmread(one).SOPInstanceUID for one in files}
     receivers = {
         "pacs": {"kind": "dicom", "host": "127.0.0.1", "port": 1, "ae_title": "PACS"},
@@ -166,7 +166,7 @@ def test_a_power_cut_at_any_step_loses_nothing_and_delivers_nothing_twice(
     received = tmp_path / "received"
     with Node(rules) as node:
         server = Server(rules, node.spool)
-        assert send(server.port, files) == [0, 0]
+        assert send(server.port, files) == [0]
         server.close()
     shutil.copytree(tmp_path / "spool", received)
 
