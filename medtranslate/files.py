@@ -176,11 +176,11 @@ def whole_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         with _workspace(path.parent) as workspace:
             temporary = workspace / path.name
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             check_target(path, overwrite)
             if overwrite or not _renamed(temporary, path, _NO_REPLACE):
                 temporary.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except FileExistsError as error:  # it came into being a moment ago
         raise _exists(path) from error
     except OSError as error:
@@ -223,10 +223,10 @@ def whole_folder(
             temporary = workspace / path.name
             temporary.mkdir()
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             check_target_folder(path, overwrite)
             _exchange(temporary, path, workspace / _ASIDE)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except OSError as error:
         raise _failed(error, path) from error
 
@@ -334,7 +334,7 @@ def _exchange(new: Path, path: Path, aside: Path) -> None:
             path.rmdir()
         new.rename(path)
     elif _renamed(new, path, _SWAP):
-        _sync_folder(new.parent)
+        sync_folder(new.parent)
     else:
         aside.mkdir()
         path.rename(aside / path.name)
@@ -372,12 +372,12 @@ def _lock(folder: Path) -> int | None:
     return number
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Bring a file, or a folder with all that is in it, to the disk."""
     if path.is_dir():
         for inside in path.iterdir():
-            _sync(inside)
-        _sync_folder(path)
+            sync(inside)
+        sync_folder(path)
         return
     number = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
@@ -386,7 +386,7 @@ def _sync(path: Path) -> None:
         os.close(number)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk, where the system can."""
     if os.name == "nt":
         return

@@ -16,9 +16,10 @@ from medtranslate.errors import (
     OutputFailed,
     exit_code,
 )
+from medtranslate.node.jobs import Job, State
 from medtranslate.node.rules import HoldIf, NodeRules, Rule
 from medtranslate.node.sender import uids
-from medtranslate.node.spool import Job, Spool, State
+from medtranslate.node.spool import Spool
 from medtranslate.translation import Translator
 
 INSTALLATION = (ModelUnusable, DeviceUnusable, OutputFailed)

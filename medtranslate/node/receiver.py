@@ -43,8 +43,9 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from medtranslate.errors import NodeFailed
+from medtranslate.node.jobs import Header
 from medtranslate.node.rules import NodeRules, Tls
-from medtranslate.node.spool import Header, NotStored, Spool, SpoolFull
+from medtranslate.node.spool import NotStored, Spool, SpoolFull
 
 STORAGE = (
     CTImageStorage,

@@ -14,10 +14,11 @@ from contextlib import ExitStack
 
 from medtranslate.errors import InputMissing, OutputFailed, common_exit_code
 from medtranslate.node.converter import INSTALLATION, Converter
+from medtranslate.node.jobs import Attempts, Job, State, instance_uids
 from medtranslate.node.receiver import Counted, Server
 from medtranslate.node.rules import NodeRules
 from medtranslate.node.sender import DeliveryFailed, deliver, uids
-from medtranslate.node.spool import Attempts, Job, Spool, State, instance_uids
+from medtranslate.node.spool import Spool
 from medtranslate.node.status import Figures, StatusServer
 
 logger = logging.getLogger("medtranslate.node")

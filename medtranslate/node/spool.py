@@ -10,10 +10,6 @@ every job in exactly one state::
 
 A job that was being converted when the node died is quiet again at the next start. From quarantine
 a person sends a job back: `retry` makes it quiet, `release` makes a held result converted.
-
-What lies in a job: ``record.json``, ``source/`` (an instance a file, named by its UID), ``open``
-(an association that touched it has not ended in order), ``results/``, ``report.json``, and for each
-receiver ``to-NAME.json`` (attempts) and ``to-NAME.log`` (UIDs that it took).
 """
 
 from __future__ import annotations
@@ -24,222 +20,38 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
-from enum import StrEnum
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
 from medtranslate.errors import InputMissing, InvalidOption, NodeFailed
-from medtranslate.files import whole_file
+from medtranslate.files import remove_leftovers, sync, sync_folder, whole_file
+from medtranslate.node.jobs import (
+    OPEN,
+    REASON,
+    RECORD,
+    STEPS,
+    WAITING,
+    Attempts,
+    Header,
+    Job,
+    Record,
+    State,
+    entries,
+    key_of,
+    names,
+    number_of,
+    remove,
+    size_of,
+    write_json,
+)
 from medtranslate.node.rules import Limits
 
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
-_RECORD, _OPEN, _REASON = "record.json", "open", "reason.txt"
-
-
-class State(StrEnum):
-    """Where a job is on its way; the name of a folder of the spool."""
-
-    RECEIVED = "received"
-    QUIET = "quiet"
-    CONVERTING = "converting"
-    CONVERTED = "converted"
-    SENDING = "sending"
-    SENT = "sent"
-    QUARANTINE = "quarantine"
-
-
-STEPS: Mapping[State, frozenset[State]] = MappingProxyType(
-    {
-        State.RECEIVED: frozenset({State.QUIET, State.QUARANTINE}),
-        State.QUIET: frozenset({State.CONVERTING, State.QUARANTINE}),
-        State.CONVERTING: frozenset({State.CONVERTED, State.QUIET, State.QUARANTINE}),
-        State.CONVERTED: frozenset({State.SENDING, State.QUARANTINE}),
-        State.SENDING: frozenset({State.SENT, State.QUARANTINE}),
-        State.SENT: frozenset(),
-        State.QUARANTINE: frozenset({State.QUIET, State.CONVERTED}),
-    }
-)
-"""The steps that a job may take."""
-
-WAITING = (State.RECEIVED, State.QUIET, State.CONVERTING, State.CONVERTED, State.SENDING)
-"""The states of jobs that are on their way."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the node needs to know of an instance.
-
-    Parameters
-    ----------
-    instance, series, study : str
-        UIDs.
-    modality, body_part, description : str
-        Modality, BodyPartExamined and SeriesDescription.
-    called, calling, host : str
-        The association: AE titles, and the address of the sender.
-    """
-
-    instance: str
-    series: str
-    study: str
-    modality: str
-    body_part: str
-    description: str
-    called: str
-    calling: str
-    host: str
-
-    @property
-    def key(self) -> str:
-        """The series as received by one AE title, fit for a file name."""
-        return f"{self.series}@{quote(self.called, safe='')}"
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is remembered of a job.
-
-    Parameters
-    ----------
-    series, study, modality, body_part, description, called, calling, host : str
-        Of its first instance; see `Header`.
-    rule : str
-        Name of the rule that takes it.
-    received : float
-        When its first instance came, seconds since 1970.
-    changed : float
-        When it came into its state.
-    attempts : int
-        How often its conversion was begun.
-    send_to : tuple of str
-        Names of its receivers.
-    instances : tuple of str
-        SOPInstanceUIDs of the source, known once it is quiet.
-    results : tuple of str
-        SOPInstanceUIDs of what is sent.
-    reason : str
-        Why it is in quarantine.
-    exit_code : int
-        Exit code of that reason.
-    held : bool
-        Whether it is in quarantine with a result, which a verdict of the checks holds back.
-    """
-
-    series: str
-    study: str
-    modality: str
-    body_part: str
-    description: str
-    called: str
-    calling: str
-    host: str
-    rule: str
-    received: float
-    changed: float
-    attempts: int = 0
-    send_to: tuple[str, ...] = ()
-    instances: tuple[str, ...] = ()
-    results: tuple[str, ...] = ()
-    reason: str = ""
-    exit_code: int = 0
-    held: bool = False
-
-    @classmethod
-    def read(cls, path: Path) -> Record:
-        """Read a record; InputMissing if the job has gone on meanwhile."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InputMissing("no such job", path=path.parent) from error
-        known = {each.name for each in fields(cls)}
-        kept: dict[str, Any] = {name: value for name, value in values.items() if name in known}
-        for name in ("send_to", "instances", "results"):
-            kept[name] = tuple(kept.get(name, ()))
-        return cls(**kept)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One series on its way.
-
-    Parameters
-    ----------
-    folder : Path
-        Where it lies.
-    record : Record
-        What is remembered of it.
-    """
-
-    folder: Path
-    record: Record
-
-    @property
-    def name(self) -> str:
-        """Its name, the same in every state."""
-        return self.folder.name
-
-    @property
-    def state(self) -> State:
-        """Its state."""
-        return State(self.folder.parent.name)
-
-    @property
-    def source(self) -> Path:
-        """The folder of its instances."""
-        return self.folder / "source"
-
-    @property
-    def results(self) -> Path:
-        """The folder of what is sent."""
-        return self.folder / "results"
-
-    @property
-    def result_files(self) -> list[Path]:
-        """The instances to send."""
-        return sorted(self.results.rglob("*.dcm"))
-
-    @property
-    def half_sent(self) -> bool:
-        """Whether an association that sent some of it has not ended in order."""
-        return (self.folder / _OPEN).exists()
-
-    @property
-    def last_arrival(self) -> float:
-        """When its last new instance came, seconds since 1970."""
-        try:
-            return self.source.stat().st_mtime
-        except FileNotFoundError:
-            return self.record.received
-
-
-@dataclass(frozen=True)
-class Attempts:
-    """How the delivery of one job to one receiver stands.
-
-    Parameters
-    ----------
-    failures, refusals : int
-        Attempts that failed, and those of them in which the receiver refused an instance.
-    next_try : float
-        Not before this time, seconds since 1970.
-    error : str
-        Why the last one failed.
-    done : bool
-        Whether the receiver has everything.
-    """
-
-    failures: int = 0
-    refusals: int = 0
-    next_try: float = 0.0
-    error: str = ""
-    done: bool = False
 
 
 class SpoolFull(Exception):
@@ -307,13 +119,15 @@ class Spool:
             fault = f"cannot be created: {error.strerror}"
             raise NodeFailed(fault, path=self.folder) from error
         for left in (self.folder / "tmp").iterdir():
-            _remove(left)
+            remove(left)
         interrupted = [self.move(job, State.QUIET) for job in self.jobs(State.CONVERTING)]
-        for job in self.jobs(State.SENT):
-            self._clear(job)
+        for job in self.jobs():
+            remove_leftovers(job.folder)
+            if job.state is State.SENT:
+                self._clear(job)
         for job in self.jobs(State.RECEIVED):
-            self._contents.receiving[_key(job.name)] = job
-            self._contents.instances[job.name] = len(_names(job.source))
+            self._contents.receiving[key_of(job.name)] = job
+            self._contents.instances[job.name] = len(names(job.source))
         self.measure()
         return interrupted
 
@@ -325,14 +139,14 @@ class Spool:
         """Return the jobs in some states, the first received first."""
         found = []
         for state in states or tuple(State):
-            for folder in _entries(self.folder / state):
+            for folder in entries(self.folder / state):
                 with suppress(InputMissing):
                     found.append(self._job(folder))
         return sorted(found, key=lambda job: (job.record.received, job.name))
 
     def _job(self, folder: Path) -> Job:
         """Return the job in a folder; its record is read again only if it has changed."""
-        path = folder / _RECORD
+        path = folder / RECORD
         try:
             written = path.stat().st_mtime_ns
         except FileNotFoundError as error:
@@ -359,7 +173,7 @@ class Spool:
 
     def counts(self) -> dict[State, int]:
         """Return the number of jobs in each state."""
-        return {state: len(_entries(self.folder / state)) for state in State}
+        return {state: len(entries(self.folder / state)) for state in State}
 
     @property
     def size(self) -> int:
@@ -368,7 +182,7 @@ class Spool:
 
     def measure(self) -> int:
         """Add up the bytes of everything in the spool."""
-        self._size = sum(_size(path) for path in self.folder.rglob("*"))
+        self._size = sum(size_of(path) for path in self.folder.rglob("*"))
         return self._size
 
     def store(self, header: Header, content: bytes, rule: str) -> bool:
@@ -399,7 +213,8 @@ class Spool:
         self._check_room(header, len(content))
         temporary = self.folder / "tmp" / f"{threading.get_ident()}-{header.instance}"
         try:
-            _write(temporary, content)
+            temporary.write_bytes(content)
+            sync(temporary)
             with self.lock:
                 return self._place(header, temporary, content, rule)
         except OSError as error:
@@ -415,27 +230,27 @@ class Spool:
                 raise NotStored("another instance with its UID is there")
             return False
         temporary.replace(target)
-        _sync(job.source)
+        sync_folder(job.source)
         self._contents.instances[job.name] = self._contents.instances.get(job.name, 0) + 1
         self._size += len(content)
         return True
 
     def _new_job(self, header: Header, rule: str) -> Job:
         """Start a job; it appears with its record, marked as half-sent."""
-        number = 1 + max((_number(one.name) for one in self.of_series(header.key)), default=0)
+        number = 1 + max((number_of(one.name) for one in self.of_series(header.key)), default=0)
         name, now = f"{header.key}.{number}", time.time()
         values = asdict(header)
         del values["instance"]
         record = Record(**values, rule=rule, received=now, changed=now)
         making = self.folder / "tmp" / name
-        _remove(making)
+        remove(making)
         (making / "source").mkdir(parents=True)
-        (making / _OPEN).touch()
-        _write_json(making / _RECORD, asdict(record))
-        _sync(making)
+        (making / OPEN).touch()
+        write_json(making / RECORD, asdict(record))
+        sync_folder(making)
         folder = self.folder / State.RECEIVED / name
         making.rename(folder)
-        _sync(folder.parent)
+        sync_folder(folder.parent)
         job = Job(folder, record)
         self._contents.receiving[header.key] = job
         return job
@@ -462,19 +277,19 @@ class Spool:
             for key in keys:
                 job = self._contents.receiving.get(key)
                 if job is not None and is_open:
-                    (job.folder / _OPEN).touch()
+                    (job.folder / OPEN).touch()
                 elif job is not None:
-                    (job.folder / _OPEN).unlink(missing_ok=True)
+                    (job.folder / OPEN).unlink(missing_ok=True)
 
     def of_series(self, key: str) -> list[Job]:
         """Return the jobs of a series, received by one AE title, oldest first."""
         found = []
         for state in State:
             for folder in (self.folder / state).glob(f"{key}.*"):
-                if _key(folder.name) == key:
+                if key_of(folder.name) == key:
                     with suppress(InputMissing):
                         found.append(self._job(folder))
-        return sorted(found, key=lambda job: _number(job.name))
+        return sorted(found, key=lambda job: number_of(job.name))
 
     def move(self, job: Job, state: State, **changes: Any) -> Job:
         """Take a job one step further.
@@ -497,17 +312,17 @@ class Spool:
         with self.lock:
             record = replace(job.record, changed=time.time(), **changes)
             if job.state is State.RECEIVED:
-                self._contents.receiving.pop(_key(job.name), None)
+                self._contents.receiving.pop(key_of(job.name), None)
                 self._contents.instances.pop(job.name, None)
             if record.reason:
-                with whole_file(job.folder / _REASON, overwrite=True) as path:
+                with whole_file(job.folder / REASON, overwrite=True) as path:
                     path.write_text(f"{record.reason}\n", encoding="utf-8")
-            _write_json(job.folder / _RECORD, asdict(record))
+            write_json(job.folder / RECORD, asdict(record))
             target = self.folder / state / job.name
             job.folder.rename(target)
-            _sync(target.parent)
-            _sync(job.folder.parent)
-            self._contents.records.pop(job.folder / _RECORD, None)
+            sync_folder(target.parent)
+            sync_folder(job.folder.parent)
+            self._contents.records.pop(job.folder / RECORD, None)
             return Job(target, record)
 
     def quarantine(self, job: Job, reason: str, exit_code: int, *, held: bool = False) -> Job:
@@ -517,7 +332,7 @@ class Spool:
     def begin(self, job: Job) -> Job:
         """Take a quiet job into conversion; what an earlier attempt left is removed first."""
         for name in ("results", "report.json"):
-            _remove(job.folder / name)
+            remove(job.folder / name)
         return self.move(job, State.CONVERTING, attempts=job.record.attempts + 1)
 
     def finish(self, job: Job) -> Job:
@@ -529,9 +344,9 @@ class Spool:
     def retry(self, name: str) -> Job:
         """Send a job in quarantine back to be converted again."""
         job = self._in_quarantine(name)
-        if not job.source.is_dir() or not _names(job.source):
+        if not job.source.is_dir() or not names(job.source):
             raise InputMissing("has no instances any more", path=job.folder)
-        _remove(job.folder / _OPEN)
+        remove(job.folder / OPEN)
         fresh = {"reason": "", "exit_code": 0, "held": False, "attempts": 0}
         return self._without_reason(self.move(job, State.QUIET, **fresh))
 
@@ -541,7 +356,7 @@ class Spool:
         if not job.result_files or not job.record.results:
             raise InvalidOption("has no result to send", path=job.folder, remedy="retry it")
         for attempts in job.folder.glob("to-*.json"):
-            _remove(attempts)
+            remove(attempts)
         fresh = {"reason": "", "exit_code": 0, "held": False}
         return self._without_reason(self.move(job, State.CONVERTED, **fresh))
 
@@ -552,19 +367,19 @@ class Spool:
         return job
 
     def _without_reason(self, job: Job) -> Job:
-        _remove(job.folder / _REASON)
+        remove(job.folder / REASON)
         return job
 
     def remove(self, job: Job) -> None:
         """Forget a job."""
         with self.lock:
             if job.state is State.RECEIVED:
-                self._contents.receiving.pop(_key(job.name), None)
+                self._contents.receiving.pop(key_of(job.name), None)
                 self._contents.instances.pop(job.name, None)
             gone = self.folder / "tmp" / f"gone-{job.name}"
-            _remove(gone)
+            remove(gone)
             job.folder.rename(gone)
-            self._size -= _remove(gone)
+            self._size -= remove(gone)
 
     def forget_sent(self) -> None:
         """Forget the jobs that were sent longer ago than the limit says."""
@@ -583,7 +398,7 @@ class Spool:
 
     def note_attempts(self, job: Job, receiver: str, attempts: Attempts) -> None:
         """Record how the delivery of a job to a receiver stands."""
-        _write_json(self._folder(job) / f"to-{receiver}.json", asdict(attempts))
+        write_json(self._folder(job) / f"to-{receiver}.json", asdict(attempts))
 
     def taken(self, job: Job, receiver: str) -> set[str]:
         """Return the SOPInstanceUIDs of a job that a receiver has taken."""
@@ -609,67 +424,4 @@ class Spool:
 
     def _clear(self, job: Job) -> None:
         for name in ("source", "results"):
-            self._size -= _remove(job.folder / name)
-
-
-def instance_uids(job: Job) -> tuple[str, ...]:
-    """Return the SOPInstanceUIDs of the instances that a job holds."""
-    return tuple(name.removesuffix(".dcm") for name in _names(job.source))
-
-
-def _key(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def _number(name: str) -> int:
-    return int(name.rpartition(".")[2])
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return [one for one in folder.iterdir() if not one.name.startswith(".")]
-    except FileNotFoundError:
-        return []
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(one.name for one in _entries(folder))
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size if path.is_file() else 0
-    except FileNotFoundError:
-        return 0
-
-
-def _remove(path: Path) -> int:
-    """Remove a file or a folder, if it is there, and return its bytes."""
-    if not path.is_dir():
-        size = _size(path)
-        path.unlink(missing_ok=True)
-        return size
-    size = sum(_size(one) for one in path.rglob("*"))
-    shutil.rmtree(path, ignore_errors=True)
-    return size
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    with whole_file(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
-
-
-def _sync(folder: Path) -> None:
-    """Make renamings within a folder last through a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            self._size -= remove(job.folder / name)

@@ -19,8 +19,9 @@ from prometheus_client.registry import Collector
 
 from medtranslate.errors import NodeFailed
 from medtranslate.html import render
+from medtranslate.node.jobs import WAITING, Job, State
 from medtranslate.node.rules import Status
-from medtranslate.node.spool import WAITING, Job, Spool, State
+from medtranslate.node.spool import Spool
 
 _SHOWN = 200
 """Jobs on the page."""

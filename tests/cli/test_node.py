@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from medtranslate.node import NodeRules, Spool, State, load_rules
-from medtranslate.node.spool import Header
+from medtranslate.node.jobs import Header
 
 HEADER = Header("1.2.3.1", "1.2.3", "1.2", "CT", "HEAD", "head", "SYNTH", "CT1", "127.0.0.1")
 

@@ -16,8 +16,9 @@ from node.conftest import send
 
 from medtranslate.errors import InputMissing, InvalidOption
 from medtranslate.node import Node, Spool, State, converter
+from medtranslate.node.jobs import STEPS, Header
 from medtranslate.node.receiver import Server
-from medtranslate.node.spool import STEPS, Header, NotStored
+from medtranslate.node.spool import NotStored
 
 HEADER = Header("1.2.3.1", "1.2.3", "1.2", "CT", "HEAD", "head", "A.B", "CT1", "127.0.0.1")
 
