@@ -29,9 +29,16 @@ def test_examples_run(name: str) -> None:
     assert runner.failures == 0, f"{name}: {runner.failures} examples fail"
 
 
-@pytest.mark.parametrize("name", sorted(set(medtranslate.__all__) - {"__version__"}))
-def test_every_public_name_has_an_example(name: str) -> None:
-    public = getattr(medtranslate, name)
+PUBLIC = [
+    (package, name)
+    for package in ("medtranslate", "medtranslate.packaging")
+    for name in sorted(set(importlib.import_module(package).__all__) - {"__version__"})
+]
+
+
+@pytest.mark.parametrize(("package", "name"), PUBLIC)
+def test_every_public_name_has_an_example(package: str, name: str) -> None:
+    public = getattr(importlib.import_module(package), name)
     if inspect.ismodule(public):
         texts = [public.__doc__ or "", *(each.__doc__ or "" for each in vars(public).values())]
     else:

@@ -411,6 +411,22 @@ def attach_domain(folder: Path, numbers: bytes) -> None:
     ------
     OSError
         If it cannot be written; attach it again, or the bundle may not load.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from medtranslate.bundle import Bundle
+    >>> from medtranslate.files import shipped
+    >>> from medtranslate.networks import build_generator, generator_spec
+    >>> spec = generator_spec("compact", {"width": 16, "blocks": 1})
+    >>> networks = Networks({"mri": spec}, {"mri": build_generator(spec)})
+    >>> recipes = [shipped(f"transforms/{name}-volume.yaml") for name in ("ct", "mr")]
+    >>> numbers = (shipped("bundles/brain_ct_mri") / DOMAIN_FILE).read_bytes()
+    >>> with tempfile.TemporaryDirectory() as made:
+    ...     folder = save_bundle(f"{made}/mine", networks, recipes, name="mine", version="1")
+    ...     attach_domain(folder, numbers)
+    ...     Bundle.load(folder).domain.name
+    'domain.safetensors'
     """
     path, model = folder / DOMAIN_FILE, folder / MODEL_FILE
     content = read_yaml(model)

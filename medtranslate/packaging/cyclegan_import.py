@@ -64,6 +64,21 @@ def import_cyclegan(
         As `read_cyclegan`.
     OutputExists, OutputFailed
         As `save_bundle`; nothing is left behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from medtranslate.bundle import Bundle
+    >>> network, names = ResNet9(1, 1, width=8, blocks=2), resnet_names(2)
+    >>> theirs = {}
+    >>> for name, tensor in network.state_dict().items():
+    ...     convolution, end = name.rsplit(".", 1)
+    ...     theirs[f"{names[convolution]}.{end}"] = tensor
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save(theirs, f"{folder}/latest_net_G_A.pth")
+    ...     files = {"mri": Path(folder) / "latest_net_G_A.pth"}
+    ...     Bundle.load(import_cyclegan(files, f"{folder}/foreign"))
+    Bundle('foreign', '1.0.0', makes mri)
     """
     folder = Path(folder)
     read = {to: read_cyclegan(file) for to, file in files.items()}

@@ -103,6 +103,27 @@ def export(
         The run has saved nothing yet.
     OutputExists, OutputFailed
         See `save_bundle`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> from medtranslate.files import shipped
+    >>> from medtranslate.training.checkpoints import network_state
+    >>> settings = Settings(
+    ...     network="compact", network_arguments={"width": 16, "blocks": 1}, discriminator_width=8
+    ... )
+    >>> models = Models(settings, torch.device("cpu"))
+    >>> recipes = {f"{of}-volume": shipped(f"transforms/{of}-volume.yaml") for of in ("ct", "mr")}
+    >>> about = {"step": 1, "seconds": 1.0, "processes": 1, "precision": "float32"}
+    >>> about |= {"versions": {}, "data": "", "settings": settings.as_dict()}
+    >>> about["recipes"] = {name: path.read_text("utf-8") for name, path in recipes.items()}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = RunFolder(Path(folder))
+    ...     run.last.parent.mkdir()
+    ...     Checkpoint(network_state(models), about).save(run.last)
+    ...     Bundle.load(export(run, run.bundle, "mine", "1"))
+    Bundle('mine', '1', makes mri and ct)
     """
     path = run.best if run.best.is_file() else run.last
     if not path.is_file():

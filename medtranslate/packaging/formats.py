@@ -88,6 +88,21 @@ def export_network(
     OutputExists, OutputFailed
         If the file exists, cannot be written, has another suffix, or gives another image than
         the network by more than a gray level; nothing is left behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from medtranslate.bundle import Networks, save_bundle
+    >>> from medtranslate.files import shipped
+    >>> from medtranslate.networks import build_generator, generator_spec
+    >>> spec = generator_spec("compact", {"width": 16, "blocks": 1})
+    >>> networks = Networks({"mri": spec}, {"mri": build_generator(spec)})
+    >>> recipes = [shipped(f"transforms/{name}-image.yaml") for name in ("ct", "mr")]
+    >>> with tempfile.TemporaryDirectory() as made:
+    ...     folder = save_bundle(f"{made}/mine", networks, recipes, name="mine", version="1")
+    ...     difference = export_network(Bundle.load(folder), "mri", f"{made}/ct_to_mri.ts")
+    >>> difference.largest < 0.01
+    True
     """
     path = Path(path)
     form = exchange_format(path)
