@@ -42,6 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests/faults: let each file operation fail with every error (minutes, not seconds)",
     )
+    parser.addoption(
+        "--fuzz-seconds",
+        type=float,
+        default=10.0,
+        help="tests/fuzz: read damaged files for so long",
+    )
 
 
 @pytest.fixture(scope="session")
