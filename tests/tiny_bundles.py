@@ -43,6 +43,6 @@ def contrast_networks(contrasts: tuple[str, ...] = ("t1", "flair")) -> Networks:
     with torch.no_grad():
         for name, weight in coded.named_parameters():
             if ".contrast." in name:
-                weight[1:].normal_(0, 0.5, generator=torch.Generator().manual_seed(3))
+                weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(3))
     specs = {**plain.specs, "mri": {**SPEC, "contrasts": list(contrasts)}}
     return Networks(specs, {**plain.generators, "mri": coded})

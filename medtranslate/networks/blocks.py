@@ -74,7 +74,7 @@ class InstanceNorm(Coded):
     def fix(self, code: int) -> None:
         """Keep one code's scale and shift, for all images from now on."""
         if isinstance(self.contrast, _Modulation):
-            self.contrast = _Fixed(self.contrast.weight[code])
+            self.contrast = _Fixed(self.contrast.differences(torch.tensor([code])))
 
     def _normalized(self, features: torch.Tensor) -> torch.Tensor:
         if torch.compiler.is_compiling():
@@ -88,17 +88,42 @@ class InstanceNorm(Coded):
         return str(self.channels)
 
 
-class _Modulation(nn.Embedding):
-    """Scale and shift of each channel by code, as differences from 1 and 0; code 0 has none."""
+class ByCode(nn.Module):
+    """A vector for each contrast code, zero at first; always zero for code 0.
+
+    What `torch.nn.Embedding` with a padding index does, by sums alone: its gradient is the same in
+    every run on a GPU, and a CUDA graph can hold it.
+
+    Parameters
+    ----------
+    contrasts : int
+        Codes beside 0.
+    length : int
+        Of a vector.
+    """
+
+    def __init__(self, contrasts: int, length: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(contrasts, length))
+
+    def forward(self, code: torch.Tensor) -> torch.Tensor:
+        """Map codes (N,), int64, to vectors (N, length)."""
+        known = torch.arange(1, len(self.weight) + 1, device=code.device)
+        chosen = (code[:, None] == known).to(self.weight.dtype)
+        return (chosen[:, :, None] * self.weight).sum(1)
+
+
+class _Modulation(nn.Module):
+    """Scale and shift of each channel by code, as differences from 1 and 0."""
 
     def __init__(self, channels: int, contrasts: int) -> None:
-        super().__init__(contrasts + 1, 2 * channels, padding_idx=0)
-        nn.init.zeros_(self.weight)
+        super().__init__()
+        self.differences = ByCode(contrasts, 2 * channels)
 
-    def forward(self, features: torch.Tensor, code: torch.Tensor | None) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, features: torch.Tensor, code: torch.Tensor | None) -> torch.Tensor:
         if code is None:
             return features
-        return _modulated(features, F.embedding(code, self.weight, self.padding_idx))
+        return _modulated(features, self.differences(code))
 
 
 class _Fixed(nn.Module):
@@ -107,7 +132,7 @@ class _Fixed(nn.Module):
     def __init__(self, differences: torch.Tensor) -> None:
         super().__init__()
         self.differences: torch.Tensor
-        self.register_buffer("differences", differences.detach().clone()[None])
+        self.register_buffer("differences", differences.detach())
 
     def forward(self, features: torch.Tensor, code: torch.Tensor | None = None) -> torch.Tensor:
         return _modulated(features, self.differences)

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from monai.networks.nets import PatchDiscriminator
 from torch import nn
 
+from medtranslate.networks.blocks import ByCode
+
 
 class PatchGAN(nn.Module):
     """Score how real each 70x70 patch is (Zhu et al. 2017, section 7.2: C64-C128-C256-C512).
@@ -41,10 +43,7 @@ class PatchGAN(nn.Module):
             spatial_dims=2, in_channels=in_channels, channels=width, num_layers_d=layers,
             norm="INSTANCE",
         )  # fmt: skip
-        self.contrast: nn.Embedding | None = None
-        if contrasts:
-            self.contrast = nn.Embedding(contrasts + 1, width << layers, padding_idx=0)
-            nn.init.zeros_(self.contrast.weight)
+        self.contrast = ByCode(contrasts, width << layers) if contrasts else None
 
     @staticmethod
     def least_side(layers: int = 3) -> int:
