@@ -287,8 +287,17 @@ def _check_alike(missing: Iterable[str], others: Iterable[str]) -> None:
     names = list(missing)
     for other in others:
         alike = difflib.get_close_matches(other[:64], names, 1, _ALIKE)
+        alike = alike or [name for name in names if _is_torn(name, other)]
         if alike:
             raise Unreadable(f"damaged header: {other[:64]!r} looks like {alike[0]!r}")
+
+
+def _is_torn(name: str, other: str) -> bool:
+    """Say whether a key is a name with other characters put into it, or after it."""
+    return len(other) > len(name) and any(
+        other.startswith(name[:cut]) and other.endswith(name[cut:])
+        for cut in range(1, len(name) + 1)
+    )
 
 
 _ORIGINS = ("Offset", "Position", "Origin")

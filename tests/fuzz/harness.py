@@ -22,6 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medtranslate.bundle import Bundle
+from medtranslate.errors import MedTranslateError
+from medtranslate.imaging import read, survey
+from medtranslate.training.checkpoints import Checkpoint
+
 from .mutations import Edit, apply, is_blind, mutate
 from .seeds import Seed, seeds
 
@@ -31,7 +36,7 @@ PATIENCE = 40.0
 MEMORY = 2**30
 """Bytes that reading a small file may take."""
 
-CODES = {3, 4, 5, 6, 12, 13}
+CODES = {3, 4, 5, 6, 10, 12, 13}
 """Exit codes of what may be wrong with an input."""
 
 
@@ -46,21 +51,31 @@ class Outcome:
     seconds: float = 0.0
 
 
+def held_by(path: Path) -> tuple[bytes, int]:
+    """Give what a scan, a bundle or a checkpoint holds, and how much was noticed about it."""
+    if path.is_dir():
+        bundle = Bundle.load(path)
+        states = [one.network.state_dict() for one in bundle.generators.values()]
+        return b"".join(bytes(t.numpy()) for state in states for t in state.values()), 0
+    if path.suffix == ".ckpt":
+        loaded = Checkpoint.load(path)
+        return b"".join(bytes(t.numpy()) for t in loaded.tensors.values()), 0
+    for finding in survey(path):
+        assert "\n" not in finding.error
+    image = read(path)
+    affine = image.affine.numpy().round(3) + 0.0
+    held = image.numpy().tobytes() + affine.tobytes() + bytes(str(image.shape), "ascii")
+    return held, len(image.meta["source"]["faults"])
+
+
 def look(path: Path) -> Outcome:
     """Read a file as `read` and `survey` do."""
-    from medtranslate.errors import MedTranslateError
-    from medtranslate.imaging import read, survey
-
     begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     digest, notes = "", 0
     try:
-        for finding in survey(path):
-            assert "\n" not in finding.error
-        image = read(path)
-        affine = image.affine.numpy().round(3) + 0.0
-        content = image.numpy().tobytes() + affine.tobytes() + bytes(str(image.shape), "ascii")
-        digest = hashlib.sha256(content).hexdigest()
-        end, detail, notes = "read", "", len(image.meta["source"]["faults"])
+        held, notes = held_by(path)
+        digest = hashlib.sha256(held).hexdigest()
+        end, detail = "read", ""
     except MedTranslateError as error:
         end, detail = "named", f"{error.exit_code} {error.fault}"
         if error.exit_code not in CODES or "\n" in str(error) or str(path.parent) not in str(error):
@@ -138,9 +153,18 @@ class Fuzzer:
         return Outcome("silent", "another volume without a word", seconds=seen.seconds)
 
     def _read(self, seed: Seed, content: bytes) -> Outcome:
+        for name, other in seed.beside.items():
+            path = self.folder / name
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(other)
         path = self.folder / seed.name
         path.write_bytes(seed.pack(content))
-        return self.reader.read(path)
+        try:
+            return self.reader.read(self.folder / "bundle" if seed.beside else path)
+        finally:
+            if seed.beside:
+                path.unlink()
 
     def least(self, seed: Seed, edits: list[Edit], end: str) -> list[Edit]:
         """Give the fewest of the edits that still end so."""

@@ -45,6 +45,7 @@ WORDS = [
         b"gzip",
         b"MSB",
     ),
+    *(b"$__import__('os')._exit(3)", b"$0", b"_target_: os._exit", b"{", b"[", b"!!python/name:os"),
     *(b"(nan,0,0)", b"none", b"MET_LONG_LONG", b"double", b"big", b"\xff\xfe", b"1 2 3", b"0 0 0"),
 ]
 VRS = [b"SQ", b"UN", b"OB", b"US", b"LO", b"PN", b"FD", b"AT", b"\0\0", b"ZZ", b"L\x89"]
@@ -88,7 +89,7 @@ def _edit(seed: Seed, chance: random.Random) -> Edit:
     at = chance.randrange(size if chance.random() < 0.3 else min(size, 700))
     if seed.fields and chance.random() < 0.5:
         start, end = chance.choice(seed.fields)
-        if seed.name.endswith((".mha", ".nrrd")):
+        if seed.name.endswith((".mha", ".nrrd", ".yaml")):
             return start + 2, max(end - start - 3, 0), chance.choice(WORDS)
         number = chance.choice(NUMBERS)[: end - start]
         if seed.name.endswith(".dcm") and chance.random() < 0.3:

@@ -15,17 +15,23 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import SimpleITK as sitk
+import torch
 from imaging.dicom.compress import SYNTAXES, compress
 from imaging.dicom.factory import enhanced, save, series
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from medtranslate.bundle import Bundle, Networks, save_bundle
+from medtranslate.files import shipped
+from medtranslate.networks import Compact
+from medtranslate.training.checkpoints import Checkpoint
 
 Span = tuple[int, int]
 
@@ -50,6 +56,8 @@ class Seed:
         Where numbers of its structure lie.
     pack : callable
         Makes the file of the damaged content: packs it, for damage below a checksum.
+    beside : dict
+        The other files of a bundle, by name.
     """
 
     name: str
@@ -57,6 +65,7 @@ class Seed:
     blind: tuple[Span, ...] = ()
     fields: tuple[Span, ...] = ()
     pack: Callable[[bytes], bytes] = as_it_is
+    beside: dict[str, bytes] = field(default_factory=dict)
 
 
 RNG = np.random.default_rng(7)
@@ -68,7 +77,8 @@ def seeds() -> list[Seed]:
     """Make one seed of each kind."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        return [*niftis(), *text_headers(folder), *images(folder), *dicoms(folder)]
+        scans = [*niftis(), *text_headers(folder), *images(folder), *dicoms(folder)]
+        return [*scans, *bundles(folder), checkpoint(folder)]
 
 
 def niftis() -> list[Seed]:
@@ -167,6 +177,44 @@ def dicoms(folder: Path) -> list[Seed]:
         return whole[:start] + deflater.compress(content) + deflater.flush()
 
     return [*made, Seed("inner-deflated.dcm", body, ((0, len(body)),), pack=deflated)]
+
+
+def bundles(folder: Path) -> list[Seed]:
+    """Make a seed of each kind of file in a bundle; only weights have a checksum."""
+    spec = {"_target_": "medtranslate.networks.Compact", "width": 16, "blocks": 1}
+    generators = {to: Compact(width=16, blocks=1) for to in ("mri", "ct")}
+    recipes = sorted(shipped("transforms").glob("*.yaml"))
+    networks = Networks(dict.fromkeys(generators, spec), generators)
+    bundle = save_bundle(folder / "bundle", networks, recipes, name="tiny", version="0.0")
+    files = {
+        f"bundle/{path.relative_to(bundle)}": path.read_bytes()
+        for path in sorted(bundle.rglob("*"))
+        if path.is_file()
+    }
+    loaded = Bundle.load(bundle)
+    first = {}
+    for name, content in files.items():
+        if name.endswith((".yaml", ".safetensors", ".pt")):
+            first.setdefault(name.rsplit("/", 2)[-2] + Path(name).suffix, (name, content))
+    assert loaded.generators
+    return [
+        Seed(
+            name,
+            content,
+            ((0, len(content)),) if name.endswith(".yaml") else (),
+            tuple((one.start(), one.end()) for one in re.finditer(rb":[^\n]*\n", content[:20_000])),
+            beside=files,
+        )
+        for name, content in first.values()
+    ]
+
+
+def checkpoint(folder: Path) -> Seed:
+    """Make a checkpoint, which has no checksum."""
+    tensors = {"generators.mri.weight": torch.arange(12.0).reshape(3, 4)}
+    Checkpoint(tensors, {"step": 3}).save(folder / "last.ckpt")
+    content = (folder / "last.ckpt").read_bytes()
+    return Seed("last.ckpt", content, ((0, len(content)),), ((0, 8), (8, 60)))
 
 
 def dicom_seed(path: Path) -> Seed:
