@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import nibabel as nib
 import numpy as np
 
 
@@ -66,3 +67,23 @@ def test_a_missing_file_is_coded(command, tmp_path) -> None:
     done = command("inspect", tmp_path / "gone.nii")
 
     assert done.code == 3 and done.err.count("\n") == 1 and done.out == ""
+
+
+def test_one_good_scan_among_damaged_files_is_shown_and_is_no_failure(command, ct) -> None:
+    (ct.parent / "bad.nii.gz").write_bytes(b"x" * 99)
+
+    done = command("inspect", ct.parent)
+
+    assert done.code == 0 and done.err == ""
+    assert ct.name in done.out and "bad.nii.gz" in done.out and "not a NIfTI file" in done.out
+
+
+def test_a_header_writes_nothing_on_the_terminal(command, ct) -> None:
+    image = nib.load(ct)
+    image.header["descrip"] = b"head\x1b[2J\x1b]0;owned\x07"
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header), ct)
+
+    done = command("inspect", ct)
+
+    assert "\x1b" not in done.out + done.err and "\x07" not in done.out + done.err
+    assert r"head\x1b[2J\x1b]0;owned\x07" in done.out

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import fields
 
 import pytest
 
 from medtranslate.conversion import ConversionOptions
-from medtranslate.errors import OutputExists
+from medtranslate.errors import OutputExists, OutputFailed
 
 
 @pytest.fixture
@@ -87,3 +89,38 @@ def test_a_report_has_every_option(convert, ct, tmp_path) -> None:
     options = json.loads((tmp_path / "r.json").read_text())["options"]
     assert set(options) == {"inputs", *(one.name for one in fields(ConversionOptions))}
     assert options["inputs"] == [str(ct)] and options["force"] is True
+
+
+def test_a_name_in_latin_1_is_converted_and_its_reports_are_utf_8(convert, ct, tmp_path) -> None:
+    odd = tmp_path / os.fsdecode(b"M\xfcller.nii.gz")
+    ct.rename(odd)
+    reports = ("--report", tmp_path / "r.json", "--report", tmp_path / "r.html")
+
+    done = convert(odd, "--to", "mri", "--no-cycle", *reports)
+
+    assert done.code == 0 and r"M\xfcller.nii.gz" in done.out
+    (scan,) = json.loads((tmp_path / "r.json").read_bytes().decode("utf-8"))["conversions"]
+    assert scan["input"]["path"].endswith(r"M\xfcller.nii.gz")
+    assert r"M\xfcller" in (tmp_path / "r.html").read_bytes().decode("utf-8")
+
+
+def test_a_preview_whose_name_would_be_too_long_is_refused_before_any_work(
+    convert, ct, no_work
+) -> None:
+    long = ct.rename(ct.with_name("a" * 240 + ".nii.gz"))
+
+    done = convert(long, "--to", "mri")
+
+    assert done.code == OutputFailed.exit_code and "its name would be too long" in done.err
+
+
+def test_what_a_killed_process_left_is_removed_and_never_read(convert, ct_series) -> None:
+    left = ct_series / ".medtranslate-abcdefgh.part" / "old"
+    shutil.copytree(ct_series, left)
+    beside = ct_series.parent / ".medtranslate-12345678.part"
+    beside.mkdir()
+
+    done = convert(ct_series, "--to", "mri", "--no-cycle", "--no-preview")
+
+    assert done.code == 0, done.err
+    assert not beside.exists()

@@ -223,3 +223,27 @@ def test_more_voxels_than_there_is_memory(nifti_file, voxels, monkeypatch):
 def test_a_small_file_of_very_many_voxels_is_a_bomb(nifti_file, monkeypatch):
     monkeypatch.setattr("medtranslate.imaging.limits.FREE_BYTES", 10**6)
     refused(nifti_file(np.zeros((400, 400, 40), np.uint8)), UntrustedInput, "like a bomb")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"\0\0\0\1\0\0\0\100" + bytes(600), "a volume of FreeSurfer"),
+        (bytes(128) + b"DICM" + bytes(500), "a gzipped DICOM file"),
+        (b"head.nii".ljust(257, b"\0") + b"ustar\0" + bytes(400), "a tar archive"),
+        (gzip.compress(bytes(range(256)) * 9), "gzipped twice"),
+    ],
+)
+def test_what_a_gzip_holds_instead_is_named(tmp_path, content, fault):
+    (tmp_path / "scan.mgz").write_bytes(gzip.compress(content))
+    refused(tmp_path / "scan.mgz", Unreadable, f"{fault}.*not read")
+
+
+@pytest.mark.parametrize(("unit", "fault"), [(1, "3500 mm.*meters"), (3, "0.0035 mm.*microns")])
+def test_a_unit_that_makes_voxels_of_no_scanner(nifti_file, voxels, unit, fault):
+    path = nifti_file(voxels)
+    image = nib.load(path)
+    placed = nib.Nifti1Image(np.asarray(image.dataobj), np.diag([3.5, 3.5, 3.5, 1]))
+    placed.header["xyzt_units"] = unit
+    nib.save(placed, path)
+    refused(path, Unsupported, f"voxels of {fault}")

@@ -284,3 +284,11 @@ def test_nothing_is_left_of_what_is_refused(saved, tmp_path):
 def test_an_existing_folder_is_left_alone(bundle, saved):
     with pytest.raises(OutputExists):
         import_cyclegan({"mri": saved(foreign(resnet()))}, bundle)
+
+
+def test_a_flipped_bit_among_the_weights_is_noticed(saved):
+    path = saved(unet())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert "the checksum of" in refusal(path)

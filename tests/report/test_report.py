@@ -11,7 +11,9 @@ import pytest
 
 from medtranslate.errors import OutputExists, Unreadable
 from medtranslate.imaging import make_source
+from medtranslate.report.model import ConversionReport
 from medtranslate.report.record import (
+    anonymous,
     conversion,
     hashes,
     orientation,
@@ -97,3 +99,29 @@ def test_a_folder_is_hashed_by_its_files(tmp_path) -> None:
 def test_orientation_is_where_the_axes_run() -> None:
     assert orientation(np.eye(4)) == "RAS"
     assert orientation(np.diag([-1.0, -1.0, 1.0, 1.0])) == "LPS"
+
+
+def test_an_anonymous_report_names_no_file_folder_series_or_hash(tmp_path: Path) -> None:
+    patient = tmp_path / "Smith^John"
+    patient.mkdir()
+    failure = Unreadable("series 'Smith head' is damaged", path=patient / "in.nii")
+    told = {"unseen": None, "warnings": [f"{patient / 'in.nii'}: turned", "in.nii: upright"]}
+    scans = [described(patient) | told, described(patient, failure) | {"unseen": None}]
+    options = {"to": "mri", "output": str(patient), "inputs": [str(patient / "in.nii")]}
+    seconds = {"load": 0.0, "total": 1.0}
+    content = report(scans, options, None, exit_code=4, seconds=seconds)
+
+    made = anonymous(content)
+
+    text = json.dumps(made)
+    assert "Smith" not in text and "in.nii" not in text and "out.nii" not in text
+    assert sha256(b"in").hexdigest() not in text and sha256(b"out").hexdigest() not in text
+    assert made["options"] == {"to": "mri"}
+    assert made["conversions"][0]["warnings"] == ["scan 1: turned", "scan 1: upright"]
+    assert made["conversions"][1]["input"]["path"] == "scan 2"
+    assert made["conversions"][1]["error"] == {
+        "kind": "Unreadable",
+        "exit_code": 4,
+        "message": "The input exists but is damaged, truncated, empty or of no known format.",
+    }
+    ConversionReport.model_validate(made)

@@ -13,10 +13,10 @@ import torch
 from ignite.engine import Engine, Events
 from training.phantoms import TINY, prepared, same_tensors
 
-from medtranslate.errors import OutputExists, TrainingFailed
+from medtranslate.errors import OutputExists, OutputFailed, TrainingFailed
 from medtranslate.training import Cadence, Outcome, Settings, Training
 from medtranslate.training.checkpoints import Checkpoint
-from medtranslate.training.handlers import Rows
+from medtranslate.training.handlers import Board, Rows
 from medtranslate.training.run_folder import RunFolder
 
 EVERYTHING = replace(
@@ -254,3 +254,17 @@ def test_a_stop_at_an_epochs_end_comes_after_its_validation(train: Any, tmp_path
     assert len(through.validation.read_text().splitlines()) == 3
     assert through.validation.read_text() == resumed.validation.read_text()
     same_tensors(Checkpoint.load(through.best).tensors, Checkpoint.load(resumed.best).tensors)
+
+
+def test_a_full_disk_that_tensorboard_meets_is_named(tmp_path: Path) -> None:
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            def fail(*_: object, **__: object) -> None:
+                raise OSError(28, "No space left on device")
+
+            return fail
+
+    board = Board(Full(), tmp_path / "tensorboard")  # type: ignore[arg-type]
+    for use in (lambda: board.add_scalar("loss", 1.0, 1), board.close):
+        with pytest.raises(OutputFailed, match="tensorboard: cannot be written: No space left"):
+            use()

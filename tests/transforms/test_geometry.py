@@ -192,3 +192,9 @@ def test_what_no_grid_can_have(wrong):
 def test_what_no_frame_can_have(wrong):
     with pytest.raises(ValueError):
         ImageFrame(**wrong)
+
+
+def test_axial_slices_closer_together_than_their_pixels_are_wide_are_taken():
+    assert place((96, 96, 120), np.diag([2.3, 2.3, 1.25])).axes[0] == 2
+    with pytest.raises(Unsupported, match=r"another plane, 2\.30 mm apart"):
+        place((60, 128, 128), np.diag([2.3, 1.25, 1.25]))
