@@ -15,13 +15,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from medtranslate.errors import (
     InputMissing,
     MedTranslateError,
     TrainingFailed,
-    Unreadable,
 )
 from medtranslate.imaging import read
 from medtranslate.imaging.scans import FoundScan, LeftOut, without_suffix
@@ -38,7 +36,7 @@ from medtranslate.training.prepared import (
     PreparedSet,
     ScanRecord,
     from_gray,
-    read_about,
+    map_slices,
     shows_a_head,
     to_gray,
     write_slices,
@@ -155,12 +153,7 @@ class PreparedPairs:
         InputMissing, Unreadable
             No such file, or no file of prepared pairs.
         """
-        if not path.is_file():
-            raise InputMissing("no such file of prepared pairs", path=path)
-        about, names = read_about(path, "not a file of prepared pairs")
-        if about.get("format") != FORMAT or names != {"ct", "mri", "scans"}:
-            raise Unreadable("not a file of prepared pairs of this version", path=path)
-        tensors = load_file(path)
+        about, tensors = map_slices(path, "prepared pairs", FORMAT, {"ct", "mri", "scans"})
         left_out = tuple(LeftOut(**each) for each in about["left_out"])
         ct, mri = (
             PreparedSet(

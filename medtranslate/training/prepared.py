@@ -180,12 +180,7 @@ class PreparedSet:
         InputMissing, Unreadable
             No such file, or no file of prepared slices.
         """
-        if not path.is_file():
-            raise InputMissing("no such file of prepared slices", path=path)
-        about, names = read_about(path, "not a file of prepared slices")
-        if about.get("format") != FORMAT or names != {"slices", "scans"}:
-            raise Unreadable("prepared slices of another version of medtranslate", path=path)
-        tensors = load_file(path)
+        about, tensors = map_slices(path, "prepared slices", FORMAT, {"slices", "scans"})
         return cls(
             about["modality"],
             tensors["slices"],
@@ -227,18 +222,38 @@ def write_slices(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, 
             raise OutputFailed(f"cannot be written: {error}", path=path) from error
 
 
-def read_about(path: Path, fault: str) -> tuple[dict[str, Any], set[str]]:
-    """Return the metadata of a file of slices, and the names of its tensors.
+def map_slices(
+    path: Path, what: str, version: int | str, names: set[str]
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return the metadata of a file that `write_slices` wrote, and its tensors, mapped into memory.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    what : str
+        What it holds, for messages.
+    version : int or str
+        The ``format`` that its metadata must name.
+    names : set of str
+        Of the tensors that it must hold.
 
     Raises
     ------
-    Unreadable
-        It is no such file; the message is `fault`.
+    InputMissing, Unreadable
+        No such file, another file, or one of another version.
     """
+    if not path.is_file():
+        raise InputMissing(f"no such file of {what}", path=path)
     try:
         with safe_open(path, framework="pt") as opened:
             text = (opened.metadata() or {})[_KEY]
-            tensors = set(opened.keys())
-        return dict(json.loads(text)), tensors
+            found = set(opened.keys())
+        about = dict(json.loads(text))
     except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise Unreadable(fault, path=path) from error
+        raise Unreadable(f"not a file of {what}", path=path) from error
+    if found != names:
+        raise Unreadable(f"not a file of {what}", path=path)
+    if about.get("format") != version:
+        raise Unreadable(f"{what} of another version of medtranslate", path=path)
+    return about, load_file(path)
