@@ -3,7 +3,8 @@
 ``python benchmarks/node_kills.py [--series 200] [--kills 20] [--seed 0]``: sends small CT series to
 ``medtranslate node`` on loopback with narrow, untrained networks, ends the node with SIGKILL again
 and again while it receives, converts and sends, and starts it anew. Prints a table; exits with 1 if
-a series is missing or two results of one source instance exist.
+a series is missing or two results of one source instance exist. With ``--kills 0`` it measures the
+delay and the memory of the node.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from medtranslate.phantom import Phantom
 
 SHAPE, SPACING = (48, 52, 5), (4.5, 4.25, 26.0)
 ROOT = "1.2.826.0.1.3680043.8.498.77."
+QUIET = 0.3
 WORK = 8.0
 """Longest time between the start of the node, or its listening, and a kill, seconds."""
 
@@ -48,6 +50,7 @@ class Archive:
     """A receiver that counts what it gets."""
 
     answers: Counter[str] = field(default_factory=Counter)
+    first: dict[str, float] = field(default_factory=dict)
     sources: dict[str, set[str]] = field(default_factory=dict)
     series: dict[str, set[str]] = field(default_factory=dict)
 
@@ -65,6 +68,7 @@ class Archive:
         source = derived.SourceImageSequence[0].ReferencedSOPInstanceUID
         referenced = derived.ReferencedSeriesSequence[0].SeriesInstanceUID
         self.answers[derived.SOPInstanceUID] += 1
+        self.first.setdefault(referenced, time.monotonic())
         self.sources.setdefault(source, set()).add(derived.SOPInstanceUID)
         self.series.setdefault(referenced, set()).add(derived.SeriesInstanceUID)
         return 0
@@ -123,6 +127,7 @@ class Sender(threading.Thread):
         self._port, self._series = port, series
         self._allowed = threading.Semaphore(0)
         self.associations = 0
+        self.last: dict[str, float] = {}
 
     def allow(self, count: int) -> None:
         """Let so many more series go."""
@@ -147,6 +152,7 @@ class Sender(threading.Thread):
             answers = [association.send_c_store(one) for one in instances]
         except (RuntimeError, ValueError):
             return False
+        self.last[instances[0].SeriesInstanceUID] = time.monotonic()
         if association.is_established:
             association.release()
         return association.is_released and all(
@@ -179,6 +185,13 @@ class Child:
             time.sleep(0.05)
         raise RuntimeError(self.log.read_text()[-2000:])
 
+    @property
+    def resident(self) -> float:
+        """Resident memory, MB."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1e3
+
     def kill(self) -> None:
         """End it with SIGKILL."""
         self._process.send_signal(signal.SIGKILL)
@@ -207,7 +220,7 @@ def run(series: int, kills: int, seed: int, folder: Path) -> dict[str, object]:
             }
         },
         "rules": [{"name": "heads", "to": "mri", "send_to": ["archive"]}],
-        "quiet": {"seconds": 0.3},
+        "quiet": {"seconds": QUIET},
         "retry": {"first_seconds": 0.5},
         "model": {"bundle": str(tiny_bundle(folder / "tiny")), "device": "cpu"},
     }
@@ -228,6 +241,8 @@ def run(series: int, kills: int, seed: int, folder: Path) -> dict[str, object]:
         hit.update(state for state in states if counts[state])
         print(f"kill {number + 1}: {counts[State.SENT]} sent", file=sys.stderr, flush=True)
     child.start()
+    if not kills:
+        return undisturbed(series, spool, child, sender, archive)
     until = time.monotonic() + 1800
     while time.monotonic() < until and (
         sender.is_alive() or spool.counts()[State.SENT] + spool.counts()[State.QUARANTINE] < series
@@ -256,6 +271,33 @@ def run(series: int, kills: int, seed: int, folder: Path) -> dict[str, object]:
     }
 
 
+def undisturbed(
+    series: int, spool: Spool, child: Child, sender: Sender, archive: Archive
+) -> dict[str, object]:
+    """Send one series after the other to a node that nobody kills; return the rows."""
+    child.wait_until_it_listens()
+    resident, start = {}, time.monotonic()
+    for number in range(1, series + 1):
+        sender.allow(1)
+        while spool.counts()[State.SENT] < number:
+            time.sleep(0.02)
+        if number in (20, series // 2, series):
+            resident[f"resident memory after {number} series, MB"] = round(child.resident)
+    seconds = time.monotonic() - start
+    child.stop()
+    delays = sorted(archive.first[one] - sender.last[one] for one in archive.first)
+    return {
+        "series converted and sent": len(archive.series),
+        "seconds from the last C-STORE in to the first one out, median": (
+            f"{delays[len(delays) // 2]:.2f}"
+        ),
+        "the same, 95 % of the series below": f"{delays[int(len(delays) * 0.95)]:.2f}",
+        "of these, the quiet time that the rules ask for": QUIET,
+        **resident,
+        "seconds": round(seconds),
+    }
+
+
 def main() -> int:
     """Run the test and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -270,7 +312,7 @@ def main() -> int:
     for what, count in table.items():
         print(f"| {what} | {count} |")
     complete = table["series converted and sent"] == given.series
-    once = not table["source instances with two results"]
+    once = not table.get("source instances with two results")
     if not (complete and once):
         print(log[-5000:], file=sys.stderr)
     return 0 if complete and once else 1

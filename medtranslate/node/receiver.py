@@ -46,6 +46,7 @@ from medtranslate.errors import NodeFailed
 from medtranslate.node.jobs import Header
 from medtranslate.node.rules import NodeRules, Tls
 from medtranslate.node.spool import NotStored, Spool, SpoolFull
+from medtranslate.text import escaped
 
 STORAGE = (
     CTImageStorage,
@@ -240,7 +241,8 @@ class Server:
         if fault:
             calling = event.assoc.requestor.ae_title
             uid = _instance(event)
-            logger.warning("%s: instance %s from %s: %s", outcome, uid, calling, fault)
+            told = escaped(f"instance {uid} from {calling}: {fault}")
+            logger.warning("%s: %s", outcome, told)
         return status
 
     def _store(self, event: evt.Event) -> tuple[int, str, str]:

@@ -20,6 +20,7 @@ from medtranslate.node.rules import NodeRules
 from medtranslate.node.sender import DeliveryFailed, deliver, uids
 from medtranslate.node.spool import Spool
 from medtranslate.node.status import Figures, StatusServer
+from medtranslate.text import escaped
 
 logger = logging.getLogger("medtranslate.node")
 
@@ -336,4 +337,4 @@ def _pause(failures: int, rules: NodeRules) -> float:
 
 
 def _log(job: Job, message: str, level: int = logging.INFO) -> None:
-    logger.log(level, "%s: %s", job.name, message)
+    logger.log(level, "%s: %s", job.name, escaped(message))

@@ -50,6 +50,7 @@ from medtranslate.node.jobs import (
     write_json,
 )
 from medtranslate.node.rules import Limits
+from medtranslate.text import escaped
 
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
 
@@ -311,6 +312,7 @@ class Spool:
             raise InvalidOption(f"a job that is {job.state} cannot become {state}", path=job.folder)
         with self.lock:
             record = replace(job.record, changed=time.time(), **changes)
+            record = replace(record, reason=escaped(record.reason))
             if job.state is State.RECEIVED:
                 self._contents.receiving.pop(key_of(job.name), None)
                 self._contents.instances.pop(job.name, None)
