@@ -2,6 +2,7 @@
 
 from medtranslate.transforms.dictionary import (
     AxialSlicesd,
+    CompressHUd,
     FindTissued,
     HeadMaskd,
     ImageFramed,
@@ -15,6 +16,7 @@ from medtranslate.transforms.dictionary import (
 from medtranslate.transforms.geometry import AxialSlices, ImageFrame
 from medtranslate.transforms.head import FindTissue, HeadMask
 from medtranslate.transforms.intensity import (
+    CompressHU,
     Limits,
     N4BiasCorrection,
     ScaleGray,
@@ -31,6 +33,8 @@ from medtranslate.transforms.untilt import Untilt
 __all__ = [
     "AxialSlices",
     "AxialSlicesd",
+    "CompressHU",
+    "CompressHUd",
     "FindTissue",
     "FindTissued",
     "HeadMask",

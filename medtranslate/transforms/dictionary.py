@@ -12,6 +12,7 @@ from monai.config import KeysCollection
 from medtranslate.transforms.geometry import AxialSlices, ImageFrame
 from medtranslate.transforms.head import FindTissue, HeadMask
 from medtranslate.transforms.intensity import (
+    CompressHU,
     N4BiasCorrection,
     ScaleGray,
     ScaleHeadPercentiles,
@@ -111,6 +112,19 @@ class ScaleWindowd(KeyedTransform):
         self, keys: KeysCollection, level: float, width: float, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, ScaleWindow(level, width), allow_missing_keys)
+
+
+class CompressHUd(KeyedTransform):
+    """Dictionary form of `CompressHU`."""
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        hu: Sequence[float] = (-1024.0, -20.0, 100.0, 2000.0),
+        unit: Sequence[float] = (-1.0, -0.75, 0.75, 1.0),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, CompressHU(hu, unit), allow_missing_keys)
 
 
 class ScaleHeadPercentilesd(KeyedTransform):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import SimpleITK as sitk
@@ -151,6 +152,91 @@ class ScaleGray(Scale):
     def measure(self, values: NDArray[np.floating], white: float) -> Limits:
         """Return black and full white of the image's own depth (255 or 65535)."""
         return Limits(0.0, white)
+
+
+class CompressHU(ImageTransform):
+    """Map the whole range of a CT to [-1, 1], most of it on the brain window.
+
+    Linear between knots, so that it is monotone and its inverse exact to rounding. By default -20
+    to 100 HU take three quarters of [-1, 1], and air and bone an eighth each. For training and
+    inference of your own: a recipe's range is linear in HU, so recipes do not take it.
+
+    Parameters
+    ----------
+    hu, unit : sequence of float
+        Knots: ascending HU, and the value in [-1, 1] that each becomes, from -1 to 1. What lies
+        beyond the ends is clipped.
+
+    Examples
+    --------
+    >>> compress = CompressHU()
+    >>> hu = torch.tensor([-2000.0, -20, 40, 100, 2000]).reshape(1, 5, 1, 1)
+    >>> scaled = compress(MetaTensor(hu))
+    >>> scaled.flatten().tolist()
+    [-1.0, -0.75, 0.0, 0.75, 1.0]
+    >>> compress.inverse(scaled).flatten().round().tolist()
+    [-1024.0, -20.0, 40.0, 100.0, 2000.0]
+    """
+
+    def __init__(
+        self,
+        hu: Sequence[float] = (-1024.0, -20.0, 100.0, 2000.0),
+        unit: Sequence[float] = (-1.0, -0.75, 0.75, 1.0),
+    ) -> None:
+        self.hu, self.unit = tuple(map(float, hu)), tuple(map(float, unit))
+        if len(self.hu) != len(self.unit) or len(self.hu) < 2:
+            raise ValueError(f"{len(self.hu)} HU for {len(self.unit)} values: two knots or more")
+        if any(
+            later <= earlier for knots in (self.hu, self.unit) for earlier, later in pairwise(knots)
+        ):
+            raise ValueError("the knots do not ascend")
+        if (self.unit[0], self.unit[-1]) != (-1.0, 1.0):
+            raise ValueError(
+                f"the ends become {self.unit[0]:g} and {self.unit[-1]:g}, not -1 and 1"
+            )
+
+    def __call__(self, image: torch.Tensor) -> MetaTensor:
+        """Map HU (1, X, Y, Z) to [-1, 1]; -1 outside ``meta["head"]``, where there is one."""
+        image = as_image(image)
+        scaled, head = self.to_unit(image.as_tensor()), head_of(image)
+        if head is not None:
+            scaled = scaled.where(head.to(scaled.device), -1.0)
+        return self.note(like(scaled, image), image)
+
+    def inverse(self, image: torch.Tensor) -> MetaTensor:
+        """Return values in [-1, 1] as HU."""
+        image = as_image(image)
+        self.noted(image)
+        return like(self.from_unit(image.as_tensor()), image)
+
+    def to_unit(self, hu: torch.Tensor) -> torch.Tensor:
+        """Map HU of any shape to [-1, 1]; gradients pass."""
+        return _between_knots(hu, self.hu, self.unit)
+
+    def from_unit(self, unit: torch.Tensor) -> torch.Tensor:
+        """Map [-1, 1] of any shape to HU; gradients pass."""
+        return _between_knots(unit, self.unit, self.hu)
+
+    def in_window(
+        self, unit: torch.Tensor, level: float = 40.0, width: float = 120.0
+    ) -> torch.Tensor:
+        """Show values in [-1, 1] through a window in HU, itself as [-1, 1]; gradients pass.
+
+        What a discriminator sees whose real CT end at the window.
+        """
+        return Limits(level - width / 2, level + width / 2).to_unit(self.from_unit(unit))
+
+
+def _between_knots(
+    values: torch.Tensor, knots: Sequence[float], images: Sequence[float]
+) -> torch.Tensor:
+    """Map values linearly from each interval of knots to that of their images, ends clipped."""
+    ends = values.clamp(knots[0], knots[-1])
+    mapped = torch.full_like(ends, images[0])
+    for (low, high), (first, last) in zip(pairwise(knots), pairwise(images), strict=True):
+        share = ((ends - low) / (high - low)).clamp(0, 1)
+        mapped = torch.where(ends >= low, first + (last - first) * share, mapped)
+    return mapped
 
 
 class ToUnits(ImageTransform):

@@ -6,8 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
+from monai.transforms import Compose
 
 from medtranslate.transforms import (
+    CompressHU,
+    CompressHUd,
     Limits,
     ScaleGray,
     ScaleHeadPercentiles,
@@ -115,3 +118,55 @@ def test_outside_the_head_is_background_and_minus_one():
 def test_what_is_no_scale(wrong):
     with pytest.raises(ValueError):
         wrong()
+
+
+@given(hu=st.floats(-1024, 2000), other=st.floats(-1024, 2000))
+def test_compressed_hu_keep_their_order_and_are_undone_to_rounding(hu, other):
+    compress, both = CompressHU(), torch.tensor([hu, other])
+    unit = compress.to_unit(both)
+    assert unit.abs().max() <= 1
+    assert (unit[0] <= unit[1]) if hu <= other else (unit[0] >= unit[1])
+    torch.testing.assert_close(compress.from_unit(unit), both, rtol=1e-5, atol=0.01)
+
+
+def test_whole_hu_survive_compression_and_the_brain_takes_most_of_the_range():
+    compress = CompressHUd("image")
+    whole = torch.arange(-1024.0, 2001.0).reshape(1, -1, 1, 1)
+    pipeline = Compose([compress])
+    scaled = pipeline({"image": MetaTensor(whole)})
+    back = pipeline.inverse(scaled)["image"]
+
+    assert torch.equal(back.as_tensor().round(), whole)
+    of_brain = compress.transform.to_unit(torch.tensor([100.0])) - compress.transform.to_unit(
+        torch.tensor([-20.0])
+    )
+    assert float(of_brain) == pytest.approx(1.5)
+
+
+def test_the_brain_window_of_compressed_hu_is_that_of_a_ct_and_passes_gradients():
+    compress, hu = CompressHU(), torch.tensor([-1000.0, -20, 10, 100, 900])
+    unit = compress.to_unit(hu).requires_grad_()
+    shown = compress.in_window(unit)
+
+    torch.testing.assert_close(shown.detach(), Limits(-20, 100).to_unit(hu), atol=1e-5, rtol=0)
+    shown.sum().backward()
+    assert unit.grad[2] > 0 and unit.grad[0] == unit.grad[4] == 0
+
+
+def test_compressed_hu_are_background_outside_the_head():
+    image = MetaTensor(torch.full((1, 2, 2, 1), 40.0))
+    image.meta["head"] = pack_mask(torch.tensor([[[True], [False]], [[False], [False]]]))
+    assert CompressHU()(image).flatten().tolist() == [0, -1, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("hu", "unit", "fault"),
+    [
+        ((0, 1), (-1,), "2 HU for 1 values"),
+        ((0, 1, 1), (-1, 0, 1), "do not ascend"),
+        ((0, 1), (-1, 0.5), "the ends become -1 and 0.5"),
+    ],
+)
+def test_wrong_knots_are_refused(hu, unit, fault):
+    with pytest.raises(ValueError, match=fault):
+        CompressHU(hu, unit)
