@@ -14,6 +14,7 @@ import functools
 import json
 import os
 import queue
+import signal
 import struct
 import subprocess
 import sys
@@ -29,7 +30,11 @@ from medtranslate.errors import MedTranslateError, Unreadable, Unsupported, Untr
 WORKER = Path(__file__).with_name("child_worker.py")
 
 PATIENCE = 60.0
-"""Seconds after which a child that still has not answered is ended."""
+"""Seconds of computing after which a task is given up; a busy machine gets `SLOWEST` times that."""
+
+SLOWEST = 3.0
+
+_OUT_OF_TIME = getattr(signal, "SIGXCPU", 0)
 
 _REFUSALS: dict[str, type[MedTranslateError]] = {
     kind.__name__: kind for kind in (Unreadable, Unsupported, UntrustedInput)
@@ -89,7 +94,7 @@ class Children:
         failed : str
             How the message begins where the decoder fails: ``"damaged image"``.
         patience : float
-            Seconds for the whole answer.
+            Seconds of computing for the whole answer.
 
         Raises
         ------
@@ -100,12 +105,16 @@ class Children:
         while True:
             child = self._take()
             late = threading.Event()
-            timer = threading.Timer(patience, _end, (child, late))
+            timer = threading.Timer(SLOWEST * patience, _end, (child, late))
             timer.daemon = True
             timer.start()
             begun = complete = False
             try:
-                _send(child, json.dumps({"task": task, **request}).encode(), content)
+                _send(
+                    child,
+                    json.dumps({"task": task, "patience": patience, **request}).encode(),
+                    content,
+                )
                 while not complete:
                     answer = _answer(child, failed)
                     begun, complete = True, answer.head.pop("last", False)
@@ -115,11 +124,11 @@ class Children:
                 complete = True
                 raise refused.error from None
             except (OSError, _ChildEnded):
-                if late.is_set():
+                if late.is_set() or _ended_by(child) == -_OUT_OF_TIME:
                     raise Unreadable(
                         f"{failed}: it is not decoded after {patience:.0f} s"
                     ) from None
-                if begun or not _ended_idle(child):
+                if begun or _ended_by(child) != 0:
                     raise Unreadable(f"{failed}: its decoder crashed") from None
                 # It ended by itself for want of tasks: another does this one.
             finally:
@@ -198,12 +207,12 @@ def _block(child: subprocess.Popen[bytes]) -> bytes:
     return content
 
 
-def _ended_idle(child: subprocess.Popen[bytes]) -> bool:
-    """Say whether a child ended of its own accord, not in a decoder."""
+def _ended_by(child: subprocess.Popen[bytes]) -> int | None:
+    """Return the exit status of a child that ended: 0 of its own accord, less by a signal."""
     try:
-        return child.wait(timeout=5) == 0
+        return child.wait(timeout=5)
     except subprocess.TimeoutExpired:
-        return False
+        return None
 
 
 def _end(child: subprocess.Popen[bytes], late: threading.Event) -> None:

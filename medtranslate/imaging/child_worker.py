@@ -21,9 +21,6 @@ from typing import Any, BinaryIO
 MEMORY = 6 * 2**30
 """Address space that a damaged file may make a decoder ask for, bytes."""
 
-PATIENCE = 600
-"""Seconds of computing for one task: the parent ends this process sooner, if it lives."""
-
 IDLE = 120.0
 """Seconds without a task after which this process ends."""
 
@@ -260,13 +257,13 @@ def limit_memory() -> None:
         pass
 
 
-def limit_time() -> None:
-    """Let the next task compute for `PATIENCE`, even where no parent is left to end it."""
+def limit_time(seconds: float) -> None:
+    """Let the next task compute for so long, even where no parent is left to end it."""
     try:
         import resource
 
         used = resource.getrusage(resource.RUSAGE_SELF)
-        soft = int(used.ru_utime + used.ru_stime) + PATIENCE
+        soft = int(used.ru_utime + used.ru_stime + seconds) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     except (ImportError, ValueError, OSError):
         pass
@@ -276,6 +273,7 @@ def answer(head: bytes, content: bytes) -> None:
     """Do one task, and say how it ended."""
     try:
         request = json.loads(head)
+        limit_time(request.pop("patience"))
         parts = TASKS[request.pop("task")](request, content)
         part = next(parts)
         for following in parts:
@@ -294,7 +292,6 @@ def main() -> None:
     """Answer requests until stdin ends, as it does when the parent is gone, or none comes."""
     limit_memory()
     while True:
-        limit_time()
         timer = threading.Timer(IDLE, os._exit, (0,))
         timer.daemon = True
         timer.start()

@@ -54,7 +54,8 @@ def test_a_child_that_ended_for_want_of_tasks_is_replaced(png):
     assert only_child(pool) is not first
 
 
-def test_a_crash_and_a_hang_are_errors_and_the_next_file_is_read(png, tmp_path, monkeypatch):
+@pytest.mark.parametrize("hang", ['__import__("time").sleep(60)', "[0 for _ in iter(int, 1)]"])
+def test_a_crash_and_a_hang_are_errors_and_the_next_file_is_read(png, tmp_path, monkeypatch, hang):
     worker = Path(child_worker.__file__).read_text(encoding="utf-8")
     crashing = worker.replace(
         '    """Say what a PNG',

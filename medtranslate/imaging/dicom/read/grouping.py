@@ -25,6 +25,7 @@ from medtranslate.files import file_hash
 from medtranslate.imaging.dicom.read.files import LIMITS
 from medtranslate.imaging.dicom.read.geometry import Stack, label, stack
 from medtranslate.imaging.dicom.read.headers import Header, read_header
+from medtranslate.imaging.dicom.read.values import shown
 from medtranslate.imaging.folder import walk
 
 NAMED = 3
@@ -181,7 +182,7 @@ def describe(header: Header) -> str:
         return "a localizer"
     if "Secondary Capture" in name:
         return "a secondary capture: an image without geometry or units"
-    return f"an object of another kind ({name[:60]})"
+    return f"an object of another kind ({shown(name)[:60]})"
 
 
 def left_out(contents: DicomContents, chosen: Sequence[Header]) -> list[str]:
