@@ -470,9 +470,9 @@ def _check_unit(header: Header, unit: str, path: Path) -> None:
     """Refuse voxels that no scanner makes, where the header's unit is not the usual one."""
     sizes = np.linalg.norm(affine_mm(header)[:3, :3], axis=0)
     if sizes.max() > _LARGEST_VOXEL or sizes.min() < _SMALLEST_VOXEL:
-        size = sizes.max() if sizes.max() > _LARGEST_VOXEL else sizes.min()
+        size = " x ".join(f"{side:g}" for side in sizes)
         raise Unsupported(
-            f"voxels of {size:g} mm: the header says {unit}s",
+            f"voxels of {size} mm: the header says {unit}s",
             path=path,
             remedy="set its unit (xyzt_units) to mm, if that is what its numbers are",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 import typer
+from faults.injection import KINDS, Faults, injected
+from faults.test_files import check_order
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -23,8 +26,9 @@ from medtranslate.errors import (
     OutputFailed,
     WrongModality,
 )
-from medtranslate.evaluation import folders
+from medtranslate.evaluation import folders, report
 from medtranslate.evaluation.folders import FolderEvaluation
+from medtranslate.evaluation.report import write_report
 from medtranslate.evaluation.scans import read_scans
 from medtranslate.files import shipped
 from medtranslate.phantom import Phantom
@@ -408,3 +412,25 @@ def test_ct_volumes_that_are_not_in_hu_are_left_out_unless_trusted(data: Path) -
     given = (data / "testA", "ct", PAPER_CT_VOLUME)
     assert "shifted.nii.gz: not in HU" in read_scans(*given).left_out[0]
     assert "shifted" in read_scans(*given, trusted=True).cases
+
+
+def test_whichever_operation_fails_the_old_or_the_new_evaluation_is_there_whole(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, out = plan(data).run(), data / "out"
+    monkeypatch.setattr(report, "page", lambda evaluation: "<html>a page</html>")
+
+    def written() -> set[str]:
+        write_report(found, out, overwrite=True)
+        return {path.name for path in out.iterdir()}
+
+    with injected(Faults(data), monkeypatch) as counted:
+        names = written()
+    check_order(counted.seen)
+    old = {name: (out / name).read_bytes() for name in names}
+    for nth, operation in enumerate(counted.seen):
+        error = list(KINDS)[nth % len(KINDS)]
+        with injected(Faults(data, nth, error), monkeypatch), suppress(OutputFailed):
+            written()
+        assert {path.name for path in out.iterdir()} == names, operation
+        assert all((out / name).read_bytes() == old[name] for name in names), operation
