@@ -13,7 +13,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtranslate.bundle import Bundle
 from medtranslate.conversion.options import ConversionOptions, is_page
 from medtranslate.conversion.outcome import UNKNOWN, Conversion, ModalityBasis, Trace
 from medtranslate.conversion.plan import (
@@ -44,6 +43,7 @@ from medtranslate.imaging.scans import vote
 from medtranslate.modality import TARGETS, Modality
 
 if TYPE_CHECKING:
+    from medtranslate.bundle import Bundle
     from medtranslate.conversion.scan import Converted
     from medtranslate.quality.cycle import WorstSlice
     from medtranslate.report.preview import Panel
@@ -227,6 +227,8 @@ class Conversions(Iterator[Conversion]):
         self._model: Bundle | str | None = options.bundle or None
         check_options(options)
         if options.contrast:
+            from medtranslate.bundle import Bundle
+
             self._model = translator.bundle if translator else Bundle.load(self._model)
             self._model.contrast_code(options.contrast)
         check_reports(options.report_files, overwrite=options.overwrite)
