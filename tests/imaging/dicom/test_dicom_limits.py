@@ -14,6 +14,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 import medtranslate
 from medtranslate.errors import InputMissing, MedTranslateError, Unreadable, UntrustedInput
 from medtranslate.imaging import folder as folder_module
+from medtranslate.imaging import limits as limits_module
 from medtranslate.imaging import survey
 from medtranslate.imaging.dicom import find_series, is_dicom
 from medtranslate.imaging.dicom.read import encoding as encoding_module
@@ -231,3 +232,16 @@ def test_what_pydicom_raises_on_damaged_elements_names_the_file(tmp_path, read, 
             read(path)
         except MedTranslateError as error:
             assert str(error).startswith(str(tmp_path)) and "\n" not in str(error)
+
+
+def test_pixels_that_unpack_like_a_bomb_or_do_not_fit_into_memory(tmp_path, read, monkeypatch):
+    path = save(enhanced(), tmp_path / "e.dcm")
+    compress(path, "rle")
+    monkeypatch.setattr(limits_module, "LEAST_CHECKED", 0)
+    monkeypatch.setattr(limits_module, "free_memory", lambda: 100)
+    with pytest.raises(UntrustedInput, match="GiB of memory"):
+        read(path)
+    monkeypatch.setattr(limits_module, "FREE_BYTES", 10)
+    monkeypatch.setattr(limits_module, "LARGEST_RATIO", 0)
+    with pytest.raises(UntrustedInput, match="like a bomb"):
+        read(path)

@@ -18,6 +18,7 @@ from medtranslate.imaging.dicom.read.files import LIMITS, BoundedFile, open_cont
 from medtranslate.imaging.dicom.read.geometry import label
 from medtranslate.imaging.dicom.read.headers import Slice
 from medtranslate.imaging.dicom.read.values import shown
+from medtranslate.imaging.limits import check_claim, check_memory
 
 AIR = -1000.0
 """HU of air, which padding is taken for."""
@@ -59,8 +60,11 @@ def decode(slices: Sequence[Slice], modality: str) -> Voxels:
         A slice cannot be decoded.
     Unsupported
         Its padding value lies among tissue.
+    UntrustedInput
+        The pixels unpack like a bomb, or do not fit into free memory.
     """
     encoding = slices[0].encoding
+    _check_sizes(slices)
     # Stored slice by slice and given as a view, so that a slice is one run of memory.
     values = np.empty((len(slices), encoding.rows, encoding.columns), dtype=np.float32)
 
@@ -71,6 +75,14 @@ def decode(slices: Sequence[Slice], modality: str) -> Voxels:
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         masks = tuple(pool.map(fill, range(len(slices))))
     return Voxels(values.transpose(2, 1, 0), masks)
+
+
+def _check_sizes(slices: Sequence[Slice]) -> None:
+    """Refuse pixels that no scan would pack so tightly, or that do not fit into memory."""
+    path = slices[0].path
+    stored = sum(one.encoding.frame_bytes for one in slices)
+    check_claim(stored, sum(file.stat().st_size for file in {one.path for one in slices}), path)
+    check_memory(4 * sum(one.encoding.rows * one.encoding.columns for one in slices), path)
 
 
 def physical(one: Slice, modality: str) -> tuple[np.ndarray, np.ndarray | None]:
