@@ -223,6 +223,8 @@ def whole_folder(
             temporary = workspace / path.name
             temporary.mkdir()
             yield temporary
+            for left in list(temporary.rglob(".medtranslate-*.part")):
+                shutil.rmtree(left)  # of a file inside; published, it would stay for ever
             sync(temporary)
             check_target_folder(path, overwrite)
             _exchange(temporary, path, workspace / _ASIDE)

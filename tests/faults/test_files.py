@@ -143,6 +143,14 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(
     assert check_order(operations(tmp_path, monkeypatch, writer).seen) == 1
 
 
+def test_what_could_not_be_cleared_up_inside_a_folder_is_not_published(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "out") as temporary:
+        (temporary / "1.dcm").write_text("slice")
+        (temporary / ".medtranslate-abcdefgh.part").mkdir()
+        (temporary / ".medtranslate-abcdefgh.part" / "1.dcm").write_text("half a slice")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["1.dcm"]
+
+
 WRITES_ON = """
 import itertools, sys
 from pathlib import Path
