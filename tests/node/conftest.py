@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,8 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the spool often, and let no idle association hold a test up."""
     monkeypatch.setattr(service, "_TICK", 0.01)
     monkeypatch.setattr(receiver, "_IDLE", 5.0)
+    # Servers look every half second whether they are to end.
+    monkeypatch.setattr(socketserver.BaseServer.serve_forever, "__defaults__", (0.02,))
 
 
 _LOADED: dict[Any, Translator] = {}
@@ -121,7 +124,7 @@ class Running:
 
     node: Node
 
-    def wait_for(self, state: State, count: int = 1, seconds: float = 20.0) -> list[Job]:
+    def wait_for(self, state: State, count: int = 1, seconds: float = 60.0) -> list[Job]:
         """Wait until so many jobs are in a state."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:

@@ -335,9 +335,11 @@ def test_a_model_that_cannot_be_used_keeps_series_waiting(make_rules, ct_files, 
     rules = make_rules(model={"bundle": tmp_path / "gone", "device": "cpu"})
     with running(rules) as node:
         send(node.node.port, ct_files())
-        [job] = node.wait_for(State.QUIET)
-        time.sleep(0.1)
-        assert node.node.spool.find(job.name).record.attempts == 0
+        node.wait_for(State.QUIET)
+        while not node.node._unusable:
+            time.sleep(0.005)
+    [job] = node.node.spool.jobs()
+    assert (job.state, job.record.attempts) == (State.QUIET, 0)
     with Node(make_rules()) as node:
         assert node.run_once() == 0
 
