@@ -10,16 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from medtranslate.errors import (
     EvaluationFailed,
     InputMissing,
-    Unreadable,
-    Unsupported,
     WrongModality,
 )
-from medtranslate.imaging.image2d import SUFFIXES
+from medtranslate.imaging.image2d import SUFFIXES, read_gray
 from medtranslate.imaging.scans import FolderScans, find_scans
 from medtranslate.modality import Target
 from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
@@ -50,7 +48,6 @@ SIDE = 256
 FEWEST = 2
 FEW = 500
 FULL_WHITE = 0.05
-EIGHT_BIT_MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}
 
 GrayArray = NDArray[np.uint8]
 
@@ -202,13 +199,7 @@ def read_image(path: Path) -> Image.Image:
     """Read one image as 8-bit gray."""
     if not path.is_file():
         raise InputMissing("no such image", path=path)
-    try:
-        with Image.open(path) as image:
-            if image.mode not in EIGHT_BIT_MODES:
-                raise Unsupported(f"not an 8-bit image (Pillow mode {image.mode})", path=path)
-            return image.convert("L")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise Unreadable("damaged, truncated or not an image", path=path) from error
+    return Image.fromarray(read_gray(path))
 
 
 def fit_to_grid(image: Image.Image) -> GrayArray:

@@ -77,6 +77,17 @@ def pages(request: dict[str, Any], content: bytes) -> Iterator[Part]:
             yield {**layout, "mode": image.mode}, np.ascontiguousarray(pixels).tobytes()
 
 
+def gray(request: dict[str, Any], content: bytes) -> Iterator[Part]:
+    """Decode the first page of an 8-bit image to gray levels, whatever its colors."""
+    import numpy as np
+
+    with opened(request) as image:
+        if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+            raise Refused("Unsupported", f"not an 8-bit image (Pillow mode {image.mode})")
+        pixels = np.asarray(image.convert("L"))
+        yield {"shape": pixels.shape}, pixels.tobytes()
+
+
 def page(image: Any, path: str, count: int) -> tuple[Any, bool]:
     """Decode one page upright: (Y, X) or (Y, X, C) integers, and whether it had to be turned."""
     import numpy as np
@@ -228,6 +239,7 @@ TASKS: dict[str, Callable[[dict[str, Any], bytes], Iterator[Part]]] = {
     "frame": frame,
     "look": look,
     "pages": pages,
+    "gray": gray,
 }
 
 

@@ -207,6 +207,21 @@ def look_at(path: Path) -> ImageFile:
         return _image_file(next(answers))
 
 
+def read_gray(path: Path) -> np.ndarray:
+    """Read the first page of an 8-bit image as uint8 gray levels (Y, X), whatever its colors.
+
+    Raises
+    ------
+    Unreadable, UntrustedInput
+        As `look_at`.
+    Unsupported
+        It has other than 8 bits.
+    """
+    with closing(_asked("gray", path)) as answers:
+        answer = next(answers)
+    return np.frombuffer(answer.content, dtype=np.uint8).reshape(answer.head["shape"])
+
+
 def _image_file(answer: Answer) -> ImageFile:
     head = answer.head
     return ImageFile((head["size"][0], head["size"][1]), head["count"], head["description"])
