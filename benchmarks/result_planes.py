@@ -24,7 +24,7 @@ from medtranslate import Translator, read
 from medtranslate.modality import Modality
 from medtranslate.translation.translator import source_of
 
-MILLIMETRES = 240  # a panel's side
+MILLIMETERS = 240  # a panel's side
 AXIAL = (0.35, 0.5, 0.65)  # of the slices that show a head, from below
 
 Plane = NDArray[np.float32]
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def row(translator: Translator, path: Path) -> NDArray[np.uint8]:
-    """Translate a volume and draw it: uint8 (MILLIMETRES, 5 MILLIMETRES)."""
+    """Translate a volume and draw it: uint8 (MILLIMETERS, 5 MILLIMETERS)."""
     scan = read(path)
     to = Modality(source_of(scan)["modality"]).other.target
     made = translator.translate(scan, to=to, check=False)
@@ -72,8 +72,8 @@ def panel(plane: NDArray[np.uint8], high: float, wide: float) -> NDArray[np.uint
     """Lay a plane (rows, columns) of pixels `high` x `wide` mm on the middle of a panel."""
     rows, columns = round(plane.shape[0] * high), round(plane.shape[1] * wide)
     sized = Image.fromarray(np.ascontiguousarray(plane)).resize((columns, rows), Image.BILINEAR)
-    whole = Image.new("L", (MILLIMETRES, MILLIMETRES))
-    whole.paste(sized, ((MILLIMETRES - columns) // 2, (MILLIMETRES - rows) // 2))
+    whole = Image.new("L", (MILLIMETERS, MILLIMETERS))
+    whole.paste(sized, ((MILLIMETERS - columns) // 2, (MILLIMETERS - rows) // 2))
     return np.asarray(whole)
 
 

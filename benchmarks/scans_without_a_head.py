@@ -29,7 +29,7 @@ _STEP = 1.6  # mm
 
 @dataclass(frozen=True)
 class Canvas:
-    """Millimetres to the left and to the back of the middle of a slice."""
+    """Millimeters to the left and to the back of the middle of a slice."""
 
     left: Field
     back: Field

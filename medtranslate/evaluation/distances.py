@@ -29,7 +29,7 @@ from medtranslate.errors import EvaluationFailed
 KID_SUBSETS = 100
 KID_LARGEST_SUBSET = 1000
 KID_LARGEST_KERNEL = 10_000  # images of both sets: 0.4 GB
-NEIGHBOUR = 3
+NEIGHBOR = 3
 
 
 @dataclass(frozen=True)
@@ -173,10 +173,10 @@ def kid_subset_size(judged: int, real: int) -> int:
 
 
 def _precision_recall(judged: torch.Tensor, real: torch.Tensor) -> dict[str, Any]:
-    if min(len(judged), len(real)) <= NEIGHBOUR:
+    if min(len(judged), len(real)) <= NEIGHBOR:
         return {}
     found: dict[str, Any] = fidelity("metric_prc").prc_features_to_metric(
-        judged, real, prc_neighborhood=NEIGHBOUR, verbose=False
+        judged, real, prc_neighborhood=NEIGHBOR, verbose=False
     )
     return found
 
