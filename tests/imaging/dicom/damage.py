@@ -14,6 +14,7 @@ import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.uid import ExplicitVRLittleEndian
 
 Damage = Callable[[bytes, random.Random], bytes]
 
@@ -187,6 +188,15 @@ def expected(dataset: Dataset, frame: int) -> tuple[dict[str, np.ndarray], np.nd
     """Give geometry and physical values of a slice, by pydicom alone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if dataset.get("SamplesPerPixel") is None:
+            dataset.SamplesPerPixel = 1
+        if not dataset["PixelData"].is_undefined_length:
+            # Not compressed, whatever the file meta information says or leaves out.
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            # Where its VR is damaged, pydicom takes the length field for pixels.
+            frames = int(dataset.get("NumberOfFrames") or 1)
+            size = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8 * frames
+            dataset["PixelData"].value = bytes(dataset.PixelData)[-size:]
         pixels = dataset.pixel_array
         if frame:
             pixels = pixels[frame - 1] if pixels.ndim == 3 else pixels
