@@ -179,7 +179,8 @@ def check_runs_nothing(value: Any, where: str, starts: tuple[str, ...] = _RUN_BY
     elif isinstance(value, list | tuple):
         for inside in value:
             check_runs_nothing(inside, where, starts)
-    elif isinstance(value, str) and value.lstrip().startswith(starts):
+    elif isinstance(value, str) and len(value.strip()) > 1 and value.lstrip().startswith(starts):
+        # a sign alone, as in "unit": "%", says nothing to run
         shown = value if len(value) < 40 else f"{value[:37]}..."
         raise ModelUnusable(f"{where}: MONAI would run {shown!r} as code")
 
@@ -303,8 +304,20 @@ def foreign_workflows(folder: Path) -> tuple[list[str], list[str]]:
         if place.suffix.lower() in _MAY_RUN
         and place not in data
         and _text(folder / place) != expected.get(place)
+        and not _is_data(folder / place)
     ]
     return missing, own
+
+
+def _is_data(path: Path) -> bool:
+    """Tell whether a file is JSON or YAML without an expression, a reference or an object."""
+    if path.suffix.lower() not in (".json", ".yaml", ".yml"):
+        return False
+    try:
+        check_runs_nothing(read_yaml(path), path.name, (*_RUN_BY_MONAI, "_target_"))
+    except ModelUnusable:
+        return False
+    return True
 
 
 def _text(path: Path) -> str:

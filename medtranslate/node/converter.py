@@ -96,6 +96,7 @@ class Converter:
         return convert(
             job.source,
             to=rule.to,
+            contrast=rule.contrast,
             output=job.results / "series",
             format="dicom",
             uid_seed=self._rules.uid_seed,

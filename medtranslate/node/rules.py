@@ -27,7 +27,7 @@ from pydantic import (
 from medtranslate.device import Precision, check_device_name
 from medtranslate.errors import InvalidOption, ModelUnusable
 from medtranslate.files import check_present
-from medtranslate.modality import Modality
+from medtranslate.modality import Modality, check_contrast
 from medtranslate.transforms import read_yaml
 
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -225,6 +225,8 @@ class Rule(_Part):
     """Which series."""
     to: Annotated[str, AfterValidator(_target)]
     """``mri`` or ``ct``: the modality to make."""
+    contrast: Annotated[str, AfterValidator(str.lower)] = ""
+    """Contrast of the MRI to make, of those that the model has; by default its first."""
     send_to: Annotated[list[Name], Field(min_length=1)]
     """Names of receivers; each gets every result."""
     hold_if: HoldIf = HoldIf()
@@ -243,6 +245,8 @@ class Rule(_Part):
     def _convertible(self) -> Rule:
         if self.when.modality and Modality.parse(self.when.modality).value != self.modality:
             raise ValueError(f"when.modality {self.when.modality} cannot be converted to {self.to}")
+        if self.contrast:
+            check_contrast(self.contrast, self.to)
         return self
 
 

@@ -77,10 +77,15 @@ def test_foreign_code_is_named_and_not_run(replaced, tmp_path) -> None:
     folder = replaced("configs/inference.yaml", "run:\n", f"initialize:\n{code}run:\n")
     (folder / "scripts").mkdir()
     (folder / "scripts/extra.py").write_text("raise SystemExit\n")
+    (folder / "docs").mkdir(exist_ok=True)
+    (folder / "docs/figures.json").write_text('{"fid": [70.7], "unit": "%"}')
+    (folder / "docs/object.json").write_text('{"a": [{"_target_": "os.abort"}]}')
 
     said = detail(folder, "workflows")
     assert results(folder)["workflows"] == "not checked"
-    assert said.startswith("configs/inference.yaml, scripts/extra.py: not as medtranslate writes")
+    assert said.startswith(
+        "configs/inference.yaml, docs/object.json, scripts/extra.py: not as medtranslate writes"
+    )
     assert not mark.exists()
 
     assert results(folder, trust_code=True)["inference.yaml, run by MONAI"] == "ok"
