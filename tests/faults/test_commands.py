@@ -262,5 +262,6 @@ def test_bundle_export(
 
         codes = OUTPUT if met.changes else OUTPUT | MODEL | INPUT
         assert ended.code in codes | {0}, (met, ended)
-        assert content(folder / "out") == (expected if ended.code == 0 else {}), met
+        made = content(folder / "out")  # whole also where its name could not be synced
+        assert made == expected or (ended.code and made == {}), met
         assert content(tiny_bundle) == before
