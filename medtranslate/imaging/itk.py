@@ -32,7 +32,8 @@ from medtranslate.imaging.source import (
     make_source,
     synthesis_of,
 )
-from medtranslate.imaging.text_headers import TextHeader, read_stored, read_text_header
+from medtranslate.imaging.text_fields import TextHeader
+from medtranslate.imaging.text_headers import read_stored, read_text_header
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -35,7 +35,7 @@ from medtranslate.imaging.source import (
     make_source,
     synthesis_of,
 )
-from medtranslate.imaging.text_headers import affine_ras
+from medtranslate.imaging.text_fields import affine_ras
 
 if TYPE_CHECKING:
     import pydicom
