@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -122,21 +123,22 @@ main()
     assert len(left) == 2 and all(is_temporary(name.split("/")[0]) for name in left)
 
 
-@pytest.fixture
+@contextmanager
 def little_space() -> Iterator[None]:
     """Let this process write no file of more than 2000 bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_leaves_nothing(convert, ct, listed, request) -> None:
-    request.getfixturevalue("little_space")  # after the scan was written
-
-    done = convert(ct, "--to", "mri")
+def test_a_full_disk_leaves_nothing(convert, ct, listed) -> None:
+    with little_space():
+        done = convert(ct, "--to", "mri")
 
     assert done.code == 9
     assert done.err == (
