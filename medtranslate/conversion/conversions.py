@@ -13,10 +13,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medtranslate.conversion.inputs import Input, find
 from medtranslate.conversion.options import ConversionOptions, is_page
 from medtranslate.conversion.outcome import UNKNOWN, Conversion, ModalityBasis, Trace
 from medtranslate.conversion.plan import (
-    Input,
     Job,
     Plan,
     check_apart,
@@ -26,7 +26,6 @@ from medtranslate.conversion.plan import (
     check_reports,
     check_sheet,
     files_apart,
-    find,
     parents_apart,
     place,
 )

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from medtranslate.conversion.inputs import Input, Item
 from medtranslate.conversion.options import ConversionOptions
 from medtranslate.conversion.plan import (
-    Input,
-    Item,
     check_collisions,
     files_apart,
     parents_apart,

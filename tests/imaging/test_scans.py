@@ -12,7 +12,7 @@ import pytest
 from imaging.dicom import factory
 from PIL import Image
 
-from medtranslate.conversion.plan import find
+from medtranslate.conversion.inputs import find
 from medtranslate.errors import AmbiguousInput, InputMissing, InvalidOption, WrongModality
 from medtranslate.evaluation.scans import scans_of
 from medtranslate.evaluation.slices import images_in
