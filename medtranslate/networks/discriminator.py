@@ -55,7 +55,8 @@ class PatchGAN(nn.Module):
 
         `code` (N,), int64, says of which contrast each image is.
         """
-        *_, features, scores = self.patches(image)
+        maps = self.patches(image)  # a list of unknown length to TorchScript: no unpacking
+        features, scores = maps[-2], maps[-1]
         if self.contrast is not None and code is not None:
             fitting = (features * self.contrast(code)[:, :, None, None]).sum(1, keepdim=True)
             scores = scores + F.avg_pool2d(fitting, 2, 1)  # the last convolution loses a row

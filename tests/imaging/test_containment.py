@@ -91,7 +91,7 @@ def test_reading_opens_nothing_outside_the_folder(scans, tmp_path):
     }
     files = sorted(map(str, scans.iterdir()))
     subprocess.run(
-        [sys.executable, "-c", READ, str(scans), *files],
+        [sys.executable, "-P", "-c", READ, str(scans), *files],
         env=environment,
         check=True,
         stdin=subprocess.DEVNULL,

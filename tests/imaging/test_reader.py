@@ -65,12 +65,17 @@ def test_every_reader_keeps_its_refusal(tmp_path, kind):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_bug_survives_too(nifti_file, voxels, monkeypatch):
-    def bug(self, paths):
-        raise ZeroDivisionError
+@pytest.mark.parametrize(
+    ("raised", "seen"), [(AttributeError, AttributeError), (ZeroDivisionError, Unreadable)]
+)
+def test_a_bug_survives_too_and_what_damage_raises_is_named(
+    nifti_file, voxels, monkeypatch, raised, seen
+):
+    def fail(self, paths):
+        raise raised
 
-    monkeypatch.setattr(NiftiReader, "load", bug)
-    with pytest.raises(ZeroDivisionError):
+    monkeypatch.setattr(NiftiReader, "load", fail)
+    with pytest.raises(seen):
         LoadImage(reader=NiftiReader)(nifti_file(voxels))
 
 
