@@ -25,12 +25,15 @@ HIDDEN = frozenset(
         *("ignite", "tensorboard", "tensorboardX", "mlflow", "clearml"),
         *("matplotlib", "skimage", "sklearn", "pandas", "IPython"),
         *("cupy", "cucim", "itk", "nrrd", "openslide", "tifffile", "imagecodecs", "zarr", "h5py"),
-        *("einops", "torchvision", "transformers", "huggingface_hub", "onnx", "onnxscript"),
+        *("torchvision", "transformers", "huggingface_hub", "onnx", "onnxscript"),
         *("onnxruntime", "tensorrt", "nvidia.nvimgcodec", "nni", "optuna", "lmdb", "gdown", "fire"),
         *("requests", "tqdm", "psutil", "pynvml"),
     }
 )
-"""Packages that MONAI and pydicom use where they are installed, and no command here needs."""
+"""Packages that MONAI and pydicom use where they are installed, and no command here needs.
+
+Not among them: einops, which some of MONAI's networks compute with.
+"""
 
 
 class _Hiding(MetaPathFinder):

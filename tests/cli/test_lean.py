@@ -11,6 +11,9 @@ import pytest
 from imaging.dicom import factory
 from PIL import Image
 
+from medtranslate.cli import lean
+from medtranslate.networks import generators
+
 TORCH = {"torch", "monai"}
 NEVER = {
     *("ignite", "matplotlib", "tensorboard", "tensorboardX", "pandas", "sklearn", "skimage"),
@@ -76,6 +79,13 @@ def test_a_conversion_imports_no_engines_and_no_plots(tmp_path: Path) -> None:
 
     assert modules & NEVER == set() and modules > TORCH
     assert (tmp_path / "head_mri.png").is_file()
+
+
+def test_what_a_network_of_a_bundle_computes_with_is_not_hidden() -> None:
+    needed = {allowed.needs for allowed in generators._ALLOWED.values()} - {""}
+
+    assert "einops" in needed
+    assert needed & lean.HIDDEN == set()
 
 
 def test_readers_are_monais_wherever_they_come_from() -> None:
