@@ -36,6 +36,10 @@ Not among them: einops, which some of MONAI's networks compute with.
 """
 
 
+IMPORTERS = frozenset({"monai", "nibabel", "pydicom", "torch"})
+"""From what they are hidden; whoever else imports them, as the page of a report, gets them."""
+
+
 class _Hiding(MetaPathFinder):
     """Make packages look as if they were not installed; pydicom until there is DICOM to read."""
 
@@ -49,9 +53,17 @@ class _Hiding(MetaPathFinder):
             self._dicom = True
         if name == "pydicom" and not self._dicom:  # nibabel tries it
             raise ModuleNotFoundError(f"{name} is not needed yet", name=name)
-        if name in HIDDEN or name.partition(".")[0] in HIDDEN:
+        if (name in HIDDEN or name.partition(".")[0] in HIDDEN) and _importing():
             raise ModuleNotFoundError(f"{name} is not used here", name=name)
         return None
+
+
+def _importing() -> bool:
+    """Tell whether a module of `IMPORTERS` is being imported."""
+    loaded = [m for name, m in sys.modules.items() if name.partition(".")[0] in IMPORTERS]
+    specs = (getattr(module, "__spec__", None) for module in loaded)
+    # as importlib itself tells a module that is half imported
+    return any(getattr(spec, "_initializing", False) for spec in specs)
 
 
 def lean_imports() -> None:

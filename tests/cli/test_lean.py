@@ -81,6 +81,15 @@ def test_a_conversion_imports_no_engines_and_no_plots(tmp_path: Path) -> None:
     assert (tmp_path / "head_mri.png").is_file()
 
 
+def test_a_page_is_drawn_with_what_is_hidden_from_monai(ct: Path) -> None:
+    page = ct.parent / "page.html"
+
+    modules = imported("convert", ct, "--to", "mri", "--force", "--map", "--report", page)
+
+    assert {"matplotlib"} == modules & NEVER
+    assert page.is_file()
+
+
 def test_what_a_network_of_a_bundle_computes_with_is_not_hidden() -> None:
     needed = {allowed.needs for allowed in generators._ALLOWED.values()} - {""}
 
