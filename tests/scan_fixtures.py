@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -73,26 +74,29 @@ def mr(save: Callable[..., Path], mr_voxels: np.ndarray) -> Path:
 @pytest.fixture
 def ct_series(tmp_path: Path, ct_voxels: np.ndarray) -> Path:
     """A CT series that shows the head."""
-    return _series(tmp_path / "series", "CT", ct_voxels)
+    return write_head(tmp_path / "series", "CT", ct_voxels)
 
 
 @pytest.fixture
 def two_series(tmp_path: Path, ct_voxels: np.ndarray, mr_voxels: np.ndarray) -> Path:
     """A folder with a CT series and an MR series, numbered so."""
-    _series(tmp_path / "both" / "a", "CT", ct_voxels)
-    _series(tmp_path / "both" / "b", "MR", mr_voxels, number=2)
+    write_head(tmp_path / "both" / "a", "CT", ct_voxels)
+    write_head(tmp_path / "both" / "b", "MR", mr_voxels, number=2)
     return tmp_path / "both"
 
 
 @pytest.fixture
 def uneven_series(tmp_path: Path, ct_voxels: np.ndarray) -> Path:
     """A CT series with a slice missing."""
-    folder = _series(tmp_path / "uneven", "CT", ct_voxels)
+    folder = write_head(tmp_path / "uneven", "CT", ct_voxels)
     sorted(folder.iterdir())[2].unlink()  # neither the first nor the last along the axis
     return folder
 
 
-def _series(folder: Path, modality: str, voxels: np.ndarray, number: int = 1) -> Path:
+def write_head(
+    folder: Path, modality: str, voxels: np.ndarray, number: int = 1, **attributes: Any
+) -> Path:
+    """Write a series of voxels of shape `SHAPE`, an instance a slice, and set attributes."""
     columns, rows, count = voxels.shape
     instances = factory.series(
         modality,
@@ -106,6 +110,8 @@ def _series(folder: Path, modality: str, voxels: np.ndarray, number: int = 1) ->
     for index, one in enumerate(instances):
         kind = "<i2" if modality == "CT" else "<u2"
         factory.put_pixels(one, np.ascontiguousarray(voxels[..., index].T.astype(kind)))
+        for keyword, value in attributes.items():
+            setattr(one, keyword, value)
     return factory.write(folder, instances)
 
 

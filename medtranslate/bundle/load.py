@@ -134,6 +134,11 @@ class Bundle:
         made = self.generators.get(Modality.MR.target)
         return () if made is None else contrasts_of(made.network)
 
+    @property
+    def default_contrast(self) -> str:
+        """The MR contrast that is made unless another is asked for; ``""`` in a model without."""
+        return "".join(self.contrasts[:1])
+
     def contrast_code(self, contrast: str) -> int:
         """Return the code of a contrast, of the default one for ``""``; 0 in a model without any.
 
@@ -157,7 +162,7 @@ class Bundle:
             return 0
         if contrast and contrast not in known:
             raise InvalidOption(f"{model} makes no {contrast}; it makes {', '.join(known)}")
-        return known.index(contrast or known[0]) + 1
+        return known.index(contrast or self.default_contrast) + 1
 
     @property
     def precision(self) -> str:

@@ -291,12 +291,12 @@ def foreign_workflows(folder: Path) -> tuple[list[str], list[str]]:
     content, facts = content_of(folder), facts_of(folder)
     expected = workflow_files(content, facts)
     missing = [str(place) for place in expected if not (folder / place).is_file()]
-    for place in (MODEL_FILE, METADATA_FILE, REFERENCE_FILE):
+    ours = (MODEL_FILE, METADATA_FILE, REFERENCE_FILE)
+    for place in ours:
         if (folder / place).is_file():
             starts = _RUN_ANYWHERE if place == METADATA_FILE else _RUN_BY_MONAI
             check_runs_nothing(read_yaml(folder / place), place.name, starts)
-    data = {MODEL_FILE, METADATA_FILE, REFERENCE_FILE}
-    data |= {MODEL_FILE.parent / str(file) for file in content["recipes"].values()}
+    data = {*ours, *(MODEL_FILE.parent / str(file) for file in content["recipes"].values())}
     found = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     own = [
         str(place)

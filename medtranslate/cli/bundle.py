@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from medtranslate.cli import options as shared
-from medtranslate.modality import CONTRASTS
 from medtranslate.text import escaped
 
 bundle = typer.Typer(no_args_is_help=True, help="Describe, verify, export and import bundles.")
@@ -24,14 +23,6 @@ Folder = Annotated[
 Existing = Annotated[
     Path,
     typer.Argument(metavar="BUNDLE", parser=shared.given_path, help="Folder of the bundle."),
-]
-Contrast = Annotated[
-    str | None,
-    shared.choice(
-        CONTRASTS,
-        "--contrast",
-        help="Contrast of the MRI to make, where the model has several; by default its first.",
-    ),
 ]
 NewBundle = Annotated[Path, shared.output("Folder to write.", metavar="BUNDLE")]
 Name = Annotated[str, typer.Option("--name", help="Name of the model; by default unchanged.")]
@@ -205,7 +196,7 @@ def export_network(
     to: To,
     output: NetworkFile,
     folder: Folder = None,
-    contrast: Contrast = None,
+    contrast: shared.Contrast = None,
     overwrite: shared.Overwrite = False,
     verbose: shared.Verbose = False,
 ) -> None:

@@ -10,7 +10,6 @@ import typer
 
 from medtranslate.cli import options as shared
 from medtranslate.files import FORMATS, check_present
-from medtranslate.modality import CONTRASTS
 
 STDOUT = "-"
 
@@ -23,14 +22,6 @@ Inputs = Annotated[
     ),
 ]
 To = Annotated[str, shared.modality("--to", help="Modality to make.")]
-Contrast = Annotated[
-    str | None,
-    shared.choice(
-        CONTRASTS,
-        "--contrast",
-        help="Contrast of the MRI to make, where the model has several; by default its first.",
-    ),
-]
 From = Annotated[
     str | None,
     shared.modality("--from", help="Modality of the source; by default its DICOM tag, or a guess."),
@@ -118,7 +109,7 @@ def convert(
     inputs: Inputs,
     to: To,
     output: Output = "",
-    contrast: Contrast = None,
+    contrast: shared.Contrast = None,
     source: From = None,
     format: Format = None,
     bundle: shared.Bundle = "",

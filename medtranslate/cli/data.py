@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medtranslate.cli import options
+from medtranslate.modality import CONTRASTS
 from medtranslate.text import as_json, escaped, one_line
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ LabelFile = Annotated[Path, options.output("The .npz file to write.", "FILE")]
 RenderedPairs = Annotated[Path, options.output("Folder to write.", "FOLDER")]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="How many pairs.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed renders the same pairs.")]
-_CONTRASTS = {name.lower(): name for name in ("T1", "T1C", "T2", "FLAIR", "PD", "random")}
+_CONTRASTS = {**{name: name.upper() for name in CONTRASTS}, "random": "random"}
 Contrast = Annotated[
     str | None,
     options.choice(

@@ -15,7 +15,7 @@ import typer
 
 from medtranslate.device import ALIASES, check_device_name
 from medtranslate.device import Precision as Precisions
-from medtranslate.modality import TARGETS, Modality
+from medtranslate.modality import CONTRASTS, TARGETS, Modality
 
 PRECISIONS = tuple(precision.value for precision in Precisions)
 
@@ -111,6 +111,14 @@ BatchSize = Annotated[
     int | None,
     typer.Option(
         "--batch-size", min=1, help="Slices per pass; by default 4 on a CPU, 32 on a GPU."
+    ),
+]
+Contrast = Annotated[
+    str | None,
+    choice(
+        CONTRASTS,
+        "--contrast",
+        help="Contrast of the MRI to make, where the model has several; by default its first.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -131,7 +132,7 @@ def deep_color(path: str, image: Any) -> Any:
         raise Refused("Unsupported", f"16-bit color in {image.format} is not read")
     orientation = image.getexif().get(ORIENTATION, 1)
     content = Path(path).read_bytes()
-    with tempfile.TemporaryDirectory(prefix="medtranslate-") as folder:
+    with temporary_folder() as folder:
         copy = Path(folder, f"page.{image.format.lower()}")
         copy.write_bytes(upright_tag(content) if image.format == "TIFF" else content)
         try:
@@ -150,6 +151,22 @@ def deep_color(path: str, image: Any) -> Any:
         8: lambda a: a.swapaxes(0, 1)[::-1],
     }
     return flips.get(orientation, lambda a: a)(pixels)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[str]:
+    """Do as `medtranslate.files.temporary_folder`: if this process is killed, the next one cleans.
+
+    The folder has the name that is looked for there, and the lock that says whose it is.
+    """
+    with ExitStack() as stack, tempfile.TemporaryDirectory(".part", ".medtranslate-") as folder:
+        with suppress(ImportError, OSError):  # Windows has no such lock, and opens no folders
+            import fcntl
+
+            lock = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
 
 
 def upright_tag(content: bytes) -> bytes:

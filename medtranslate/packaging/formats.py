@@ -187,7 +187,7 @@ def exchange_words(bundle: Bundle, to: str, contrast: str = "") -> dict[str, str
     """
     target = Modality.parse(to)
     source = target.other
-    made = contrast or "".join(bundle.contrasts[:1]) if target is Modality.MR else ""
+    made = contrast or bundle.default_contrast if target is Modality.MR else ""
     return {
         "model": bundle.name,
         "version": bundle.version,

@@ -88,7 +88,7 @@ class Translator:
         wanted = loaded.precision if precision == "auto" else precision
         where = Device.pick(device, wanted, batch_size)
         settled = {to: where.settle(generator_of(loaded, to, contrast)) for to in loaded.generators}
-        made = contrast or "".join(loaded.contrasts[:1])
+        made = contrast or loaded.default_contrast
         return cls(loaded, where, settled, load_domain(loaded), made)
 
     def for_contrast(self, contrast: str) -> Translator:

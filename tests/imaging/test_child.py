@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import struct
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from medtranslate.errors import Unreadable, Unsupported, UntrustedInput
+from medtranslate.files import remove_leftovers
 from medtranslate.imaging import child, child_worker, image2d, read, survey
 from medtranslate.imaging.child import Children
 
@@ -172,3 +174,12 @@ def test_what_a_color_image_is_refused_for_does_not_cost_its_child(tmp_path):
             read(tmp_path / "a.png")
         seen.append({process.pid for process in child.children()._idle.queue})
     assert seen[1] <= seen[0]
+
+
+def test_what_a_killed_child_leaves_is_known_and_its_living_folder_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with child_worker.temporary_folder() as living:
+        (tmp_path / ".medtranslate-killed.part").mkdir()
+        remove_leftovers(tmp_path)
+        assert [one.name for one in tmp_path.iterdir()] == [Path(living).name]
+    assert list(tmp_path.iterdir()) == []

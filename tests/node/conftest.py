@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from imaging.dicom import factory
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (
@@ -26,7 +25,7 @@ from pynetdicom.sop_class import (
     ParametricMapStorage,
     Verification,
 )
-from scan_fixtures import SHAPE, SPACING
+from scan_fixtures import SHAPE, SPACING, write_head
 
 from medtranslate.node import Job, Node, NodeRules, State, converter, receiver, service
 from medtranslate.phantom import Phantom
@@ -74,23 +73,11 @@ def one_model(monkeypatch: pytest.MonkeyPatch) -> None:
 def ct_files(tmp_path: Path) -> Callable[..., list[Path]]:
     """Write a CT series that shows a head, numbered as asked; five instances."""
 
+    voxels = Phantom(SHAPE, SPACING).volume().as_tensor()[0].numpy().astype(np.int16)
+
     def write(number: int = 1, **attributes: Any) -> list[Path]:
-        ct_voxels = Phantom(SHAPE, SPACING).volume().as_tensor()[0].numpy().astype(np.int16)
-        columns, rows, count = SHAPE
-        instances = factory.series(
-            "CT",
-            count=count,
-            rows=rows,
-            columns=columns,
-            number=number,
-            step=(0.0, 0.0, SPACING[2]),
-            spacing=(SPACING[1], SPACING[0]),
-        )
-        for index, one in enumerate(instances):
-            factory.put_pixels(one, np.ascontiguousarray(ct_voxels[..., index].T.astype("<i2")))
-            for keyword, value in attributes.items():
-                setattr(one, keyword, value)
-        return sorted(factory.write(tmp_path / f"series{number}", instances).iterdir())
+        folder = tmp_path / f"series{number}"
+        return sorted(write_head(folder, "CT", voxels, number, **attributes).iterdir())
 
     return write
 

@@ -141,14 +141,20 @@ def test_instances_that_come_too_late_are_put_aside_until_the_whole_series_comes
     assert sorted(len(list(one.iterdir())) for one in (tmp_path / "out").iterdir()) == [4, 5]
 
 
+def cut_off(node, files):
+    """Send some of a series, and break the association off; return its job."""
+    association = associate(node.node.port)
+    for one in files:
+        association.send_c_store(pydicom.dcmread(one))
+    association.abort()
+    [job] = node.node.spool.jobs(State.RECEIVED)
+    return job
+
+
 def test_a_series_whose_association_is_cut_off_waits_to_be_sent_again(make_rules, ct_files):
     files = ct_files()
     with running(make_rules(quiet={"seconds": 0, "half_sent_seconds": 60})) as node:
-        association = associate(node.node.port)
-        for one in files[:2]:
-            association.send_c_store(pydicom.dcmread(one))
-        association.abort()
-        [job] = node.node.spool.jobs(State.RECEIVED)
+        job = cut_off(node, files[:2])
         assert job.half_sent
         assert send(node.node.port, files) == [0] * 5
         [sent] = node.wait_for(State.SENT)
@@ -158,11 +164,7 @@ def test_a_series_whose_association_is_cut_off_waits_to_be_sent_again(make_rules
 def test_a_series_that_stays_half_sent_goes_into_quarantine(make_rules, ct_files):
     files = ct_files()
     with running(make_rules(quiet={"seconds": 0, "half_sent_seconds": 60})) as node:
-        association = associate(node.node.port)
-        for one in files[:2]:
-            association.send_c_store(pydicom.dcmread(one))
-        association.abort()
-        [job] = node.node.spool.jobs(State.RECEIVED)
+        job = cut_off(node, files[:2])
         while node.node._sending(job):
             time.sleep(0.005)
         os.utime(job.source, (0, 0))

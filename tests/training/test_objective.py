@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from monai.losses import PatchAdversarialLoss
 from torch import nn
 from training.phantoms import TINY
+from training.scaled import Scaled
 
 from medtranslate.training.augmentation import Images
 from medtranslate.training.objective import (
@@ -21,17 +22,6 @@ from medtranslate.training.objective import (
     log_likelihood,
 )
 from medtranslate.training.randomness import generator
-
-
-class Scaled(nn.Module):
-    """A generator that multiplies by one weight."""
-
-    def __init__(self, weight: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(weight))
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.weight * image
 
 
 def images(value: float) -> Images:

@@ -16,6 +16,7 @@ from ignite.engine import Events
 from PIL import Image
 from torch import nn
 from training.phantoms import TINY, phantom, prepared, same_tensors
+from training.scaled import Scaled
 from typer.testing import CliRunner
 
 from medtranslate.cli.app import app
@@ -68,15 +69,6 @@ def test_the_command_prepares_pairs_into_one_file(
     assert done.exit_code == 0, done.output
     assert f"4 pairs of scans, {len(pairs)} slices" in done.output
     assert PreparedPairs.load(file).digest() == pairs.digest()
-
-
-class Scaled(nn.Module):
-    def __init__(self, weight: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(weight))
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.weight * image
 
 
 def test_both_sides_have_the_cts_place_and_head(pairs: PreparedPairs) -> None:

@@ -15,6 +15,7 @@ from ignite.engine import Events
 from label_maps import write_labels
 from torch import nn
 from training.phantoms import TINY, same_tensors
+from training.scaled import Scaled
 from typer.testing import CliRunner
 
 from medtranslate.bundle import Bundle
@@ -88,15 +89,6 @@ def test_only_the_contrasts_asked_for_are_rendered(maps: LabelMaps) -> None:
     for wrong, match in (({"t9": 1.0}, "no contrast 't9'"), ({"t1": 0.0}, "all weights are 0")):
         with pytest.raises(TrainingFailed, match=match):
             RenderedSource(maps, replace(RENDERED, rendered_contrasts=wrong), CPU)
-
-
-class Scaled(nn.Module):
-    def __init__(self, weight: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(weight))
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.weight * image
 
 
 def test_the_rendered_terms_by_hand() -> None:
