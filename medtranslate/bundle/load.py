@@ -22,7 +22,8 @@ from medtranslate.modality import TARGETS, Modality
 from medtranslate.networks import InvalidSpec, contrasts_of
 from medtranslate.networks import build_generator as build_network
 from medtranslate.networks.generators import TARGETS as NETWORKS
-from medtranslate.transforms import Recipe, line_of, load_recipe, read_yaml, refuse
+from medtranslate.transforms import Recipe, load_recipe
+from medtranslate.transforms.load import line_of, read_yaml, refuse
 
 FORMAT = 2
 MODEL_FILE = Path("configs/model.yaml")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medtranslate.modality import Modality
-from medtranslate.transforms import read_yaml, refuse
+from medtranslate.transforms.load import read_yaml, refuse
 
 METADATA_FILE = Path("configs/metadata.json")
 

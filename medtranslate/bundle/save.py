@@ -25,7 +25,8 @@ from medtranslate.errors import InvalidOption, ModelUnusable
 from medtranslate.files import file_hash, whole_file, whole_folder
 from medtranslate.modality import TARGETS, Modality
 from medtranslate.networks import complete_spec, generator_name
-from medtranslate.transforms import load_recipe, read_yaml
+from medtranslate.transforms import load_recipe
+from medtranslate.transforms.load import read_yaml
 
 DOMAIN_FILE = Path("configs/domain.safetensors")
 REFERENCE_FILE = Path("configs/reference.json")

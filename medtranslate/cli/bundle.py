@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medtranslate.cli import options as shared
-from medtranslate.text import escaped
+from medtranslate.cli.endings import say
 
 bundle = typer.Typer(no_args_is_help=True, help="Describe, verify, export and import bundles.")
 
@@ -66,7 +66,7 @@ def info(folder: Folder = None, verbose: shared.Verbose = False) -> None:
     from medtranslate.packaging.describe import describe
 
     for name, value in describe(Bundle.load(folder)):
-        typer.echo(escaped(f"{name:<18}{value}"))
+        say(f"{name:<18}{value}")
 
 
 @bundle.command()
@@ -84,7 +84,7 @@ def verify(
     checked = folder or default_bundle()
     faults = 0
     for check in checks(checked, trust_code=trust_code):
-        typer.echo(escaped(f"{check.result:<13}{check.name}: {check.detail}"))
+        say(f"{check.result:<13}{check.name}: {check.detail}")
         faults += check.result == "fault"
     if faults:
         raise ModelUnusable(f"{faults} of its checks failed", path=checked)
@@ -106,10 +106,10 @@ def export(
 
     options = ExportOptions(name, version, to or "", license, model_zoo)
     large = export_bundle(source, output, options)
-    typer.echo(f"{output}: written")
+    say(f"{output}: written")
     if model_zoo:
         for path in large:
-            typer.echo(f"note: {path} is over 25 MB: the Zoo wants a link in large_files.yml")
+            say(f"note: {path} is over 25 MB: the Zoo wants a link in large_files.yml")
 
 
 @bundle.command()
@@ -128,8 +128,8 @@ def refresh(
     from medtranslate.packaging.export import refresh_bundle
 
     for gone in refresh_bundle(folder, weights, version=version, note=note):
-        typer.echo(f"removed: {gone}")
-    typer.echo(f"{folder}: regenerated")
+        say(f"removed: {gone}")
+    say(f"{folder}: regenerated")
 
 
 CtToMri = Annotated[
@@ -176,7 +176,7 @@ def import_cyclegan(
 
     own = None if recipes is None else recipes_in(recipes)
     make(files, output, name=name, version=version, recipes=own, finish=write_reference)
-    typer.echo(f"{output}: makes {' and '.join(files)}")
+    say(f"{output}: makes {' and '.join(files)}")
 
 
 To = Annotated[str, shared.modality("--to", help="Generator to export, by what it makes.")]
@@ -210,7 +210,7 @@ def export_network(
 
     loaded = Bundle.load(folder)
     found = write(loaded, to, output, overwrite=overwrite, contrast=contrast or "")
-    typer.echo(
+    say(
         f"{output}: differs by at most {found.largest:.4f}, on average {found.mean:.5f} of 255 "
         f"gray levels from float32, over {found.slices} slices of a synthetic head phantom"
     )

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medtranslate.cli import options
+from medtranslate.cli.endings import say
 from medtranslate.modality import CONTRASTS
-from medtranslate.text import as_json, escaped, one_line
+from medtranslate.text import as_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from medtranslate.training.data_check import Findings
     from medtranslate.training.prepared import PreparedSet
 
@@ -86,8 +85,6 @@ def check(
     workers: Workers = 2,
 ) -> None:
     """Find unreadable scans, the wrong modality and near copies before a day is lost on them."""
-    from rich.console import Console
-
     from medtranslate.files import whole_file
     from medtranslate.training.data_check import check as look
 
@@ -96,7 +93,7 @@ def check(
 
     others = None if against is None else slices(against, None)
     findings = look(slices(folder, include), others)
-    _show(findings, Console())
+    _show(findings)
     if list_out is not None:
         findings.write_list(list_out, overwrite=overwrite)
     if report is not None:
@@ -117,20 +114,15 @@ def prepare(
     force: Force = False,
 ) -> None:
     """Prepare a folder into one file that train takes in its place, on any machine."""
-    from rich.console import Console
-
     _check_output(output, overwrite=overwrite)
     prepared = _slices(folder, modality, include, recipes, cache, workers, trusted=force)
     prepared.save(output)
-    line = f"{len(prepared.records)} scans, {len(prepared)} slices: {output}"
-    Console().print(escaped(line), highlight=False, soft_wrap=True, markup=False)
+    say(f"{len(prepared.records)} scans, {len(prepared)} slices: {output}")
 
 
 @data.command()
 def labels(labels: Labels, output: LabelFile, overwrite: options.Overwrite = False) -> None:
     """Read label maps into one file that train --labels takes in their place, on any machine."""
-    from rich.console import Console
-
     from medtranslate.cli.progress import ProgressDisplay
     from medtranslate.errors import OutputFailed
     from medtranslate.files import check_target
@@ -143,7 +135,7 @@ def labels(labels: Labels, output: LabelFile, overwrite: options.Overwrite = Fal
     with ProgressDisplay() as display:
         maps = LabelMaps.read(labels, progress=display.counter("reading label maps"))
     maps.save(output, overwrite=overwrite)
-    Console().print(f"{len(maps)} label maps: {output}", highlight=False, soft_wrap=True)
+    say(f"{len(maps)} label maps: {output}")
 
 
 @data.command()
@@ -155,8 +147,6 @@ def pair(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Prepare registered pairs into one file that train --paired takes, on any machine."""
-    from rich.console import Console
-
     from medtranslate.cli.progress import ProgressDisplay
     from medtranslate.training.pairs import prepare_pairs
     from medtranslate.training.preparation import RecipeBook, default_cache
@@ -166,8 +156,7 @@ def pair(
         progress = display.counter("preparing pairs")
         pairs = prepare_pairs(folder, RecipeBook.read(recipes), cache or default_cache(), progress)
     pairs.save(output)
-    line = f"{len(pairs.ct.records)} pairs of scans, {len(pairs)} slices: {output}"
-    Console().print(escaped(line), highlight=False, soft_wrap=True, markup=False)
+    say(f"{len(pairs.ct.records)} pairs of scans, {len(pairs)} slices: {output}")
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:
@@ -190,14 +179,11 @@ def render(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Render pairs of CT and MR from label maps of whole heads, to look at."""
-    from rich.console import Console
-
     from medtranslate.label_synthesis import render_pairs
 
     wanted = _CONTRASTS[contrast] if contrast else None
     render_pairs(labels, output, count, seed, contrast=wanted, overwrite=overwrite)
-    line = f"{count} pairs: {output}"
-    Console().print(escaped(line), highlight=False, soft_wrap=True, markup=False)
+    say(f"{count} pairs: {output}")
 
 
 def _slices(
@@ -225,12 +211,8 @@ def _slices(
         return preparation.slices(folder, Modality.parse(modality).value, wanted)
 
 
-def _show(findings: Findings, console: Console) -> None:
+def _show(findings: Findings) -> None:
     prepared = findings.prepared
-
-    def say(text: str) -> None:
-        console.print(one_line(text), highlight=False, soft_wrap=True, markup=False)
-
     empty = sum(record.empty for record in prepared.records)
     say(f"{prepared.modality}: {len(prepared.records)} scans, {len(prepared)} slices to train on")
     if empty:

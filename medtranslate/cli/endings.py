@@ -1,4 +1,4 @@
-"""How a command ends: what went wrong as one line on stderr, and the exit code.
+"""How a command ends: a result as a line on stdout, a fault as one on stderr, and an exit code.
 
 Refusals (`MedTranslateError`) carry their code; a wrong command line is 2, an interrupt 130, a
 SIGTERM 143, anything else, which is a bug, 1.
@@ -88,6 +88,12 @@ def headed(text: str) -> str:
     """Put the program's name before the last line of what went wrong."""
     *before, last = text.splitlines() or [""]
     return "\n".join([*before, f"medtranslate: error: {last}"])
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """Print a result on stdout as one line, whatever its names and paths hold."""
+    if not quiet:
+        typer.echo(escaped(text))
 
 
 def complain(text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medtranslate.cli import options
-from medtranslate.text import escaped
+from medtranslate.cli.endings import say
 
 
 def _path(name: str, help: str, metavar: str = "FOLDER") -> object:
@@ -111,8 +111,7 @@ def evaluate(
     )
     with ProgressDisplay(quiet=quiet) as display:
         evaluation = plan.run(display.step)
-    console = Console(quiet=quiet)
-    show(evaluation, console)
+    show(evaluation, Console(quiet=quiet))
     if output is not None:
         for path in write_report(evaluation, output, overwrite=overwrite):
-            console.print(escaped(f"wrote {path}"), highlight=False, soft_wrap=True, markup=False)
+            say(f"wrote {path}", quiet=quiet)

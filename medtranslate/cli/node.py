@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medtranslate.cli import options as shared
+from medtranslate.cli.endings import say
 from medtranslate.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -56,12 +57,12 @@ def check(rules: Rules) -> None:
     """Check a rules file, and print what it says."""
     loaded = _load(rules)
     listen = loaded.listen
-    typer.echo(f"listens as {', '.join(listen.ae_titles)} on {listen.host}:{listen.port}")
+    say(f"listens as {', '.join(listen.ae_titles)} on {listen.host}:{listen.port}")
     for sender in loaded.senders:
-        typer.echo(f"takes from {sender.ae_title} at {', '.join(sender.hosts)}")
+        say(f"takes from {sender.ae_title} at {', '.join(sender.hosts)}")
     for rule in loaded.rules:
         receivers = ", ".join(rule.send_to)
-        typer.echo(f"rule {rule.name!r}: {rule.modality} to {rule.to}, sent to {receivers}")
+        say(f"rule {rule.name!r}: {rule.modality} to {rule.to}, sent to {receivers}")
 
 
 @node.command("list")
@@ -73,21 +74,21 @@ def list_jobs(rules: Rules, all: All = False) -> None:
     states = [state for state in State if all or state is not State.SENT]
     for job in spool.jobs(*states):
         reason = f": {job.record.reason}" if job.record.reason else ""
-        typer.echo(f"{job.folder.parent.name:10} {job.name}{reason}")
+        say(f"{job.folder.parent.name:10} {job.name}{reason}")
 
 
 @node.command("retry")
 def retry(rules: Rules, job: Name) -> None:
     """Convert a series in quarantine again."""
     done = _spool(rules).retry(job)
-    typer.echo(f"{done.name} is to be converted again")
+    say(f"{done.name} is to be converted again")
 
 
 @node.command("release")
 def release(rules: Rules, job: Name) -> None:
     """Send a result in quarantine on, although a verdict holds it back."""
     done = _spool(rules).release(job)
-    typer.echo(f"{done.name} is to be sent")
+    say(f"{done.name} is to be sent")
 
 
 def _load(rules: Path) -> NodeRules:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medtranslate.cli import options
+from medtranslate.cli.endings import say
 from medtranslate.device import ALIASES
-from medtranslate.text import escaped
+
+if TYPE_CHECKING:
+    from medtranslate.training import Outcome
 
 
 def _print_config(wanted: bool) -> None:
@@ -212,15 +215,13 @@ def train(
             preparing=display.counter("preparing scans"),
             on_finished=RunPackager(name),
         ).run()
-    _report(outcome, Console(quiet=quiet))
+    say(_summary(outcome), quiet=quiet)
 
 
-def _report(outcome: Any, console: Any) -> None:
+def _summary(outcome: Outcome) -> str:
     if outcome.finished:
-        line = f"finished after {outcome.step} steps: {outcome.folder / 'bundle'}"
-    else:
-        line = (
-            f"stopped at step {outcome.step} of {outcome.steps} ({outcome.stopped}); "
-            "the same command with --resume goes on"
-        )
-    console.print(escaped(line), highlight=False, soft_wrap=True, markup=False)
+        return f"finished after {outcome.step} steps: {outcome.folder / 'bundle'}"
+    return (
+        f"stopped at step {outcome.step} of {outcome.steps} ({outcome.stopped}); "
+        "the same command with --resume goes on"
+    )

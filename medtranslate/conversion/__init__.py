@@ -1,9 +1,9 @@
 """Convert scans from file to file, with checks, report and preview.
 
-``options`` (what is asked for) -> ``inputs`` (the scans of each input) -> ``outputs`` (where
-results go; what cannot be written is refused before any work) -> ``scan`` (one scan from file to
-file, with its ``checks``) -> ``conversions`` (`convert` and `convert_many`: all scans with one
-model, and the report).
+``interface`` (what is asked for, and what is given back) -> ``inputs`` (the scans of each input) ->
+``plan`` (where results go; what cannot be written is refused before any work) -> ``scan`` (one scan
+from file to file, with its checks) -> ``conversions`` (`convert` and `convert_many`: all scans with
+one model, and the report).
 ``inspection`` looks at an input without converting it; ``demo`` converts a synthetic head phantom.
 """
 
@@ -12,17 +12,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from medtranslate.conversion.options import ConversionOptions
+from medtranslate.conversion.interface import Conversion, ConversionOptions
 from medtranslate.files import FORMATS
 
 if TYPE_CHECKING:
     from medtranslate.conversion.conversions import Conversions, Observer, convert, convert_many
-    from medtranslate.conversion.outcome import Conversion
 
-_HOMES = {
-    **dict.fromkeys(("Conversions", "Observer", "convert", "convert_many"), "conversions"),
-    "Conversion": "outcome",
-}
+_HOMES = dict.fromkeys(("Conversions", "Observer", "convert", "convert_many"), "conversions")
 
 __all__ = [
     "FORMATS",

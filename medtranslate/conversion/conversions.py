@@ -14,11 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medtranslate.conversion.inputs import Input, find
-from medtranslate.conversion.options import ConversionOptions, is_page
-from medtranslate.conversion.outcome import UNKNOWN, Conversion, ModalityBasis, Trace
+from medtranslate.conversion.interface import (
+    UNKNOWN,
+    Conversion,
+    ConversionOptions,
+    ModalityBasis,
+    Trace,
+    is_page,
+)
 from medtranslate.conversion.plan import (
-    Job,
     Plan,
+    PlannedScan,
     check_apart,
     check_collisions,
     check_free,
@@ -291,7 +297,7 @@ class Conversions(Iterator[Conversion]):
     def _converted(self) -> Iterator[Conversion]:
         for one in self._refused:
             yield self._recorded(one)
-        ready: list[tuple[Plan, list[Job]]] = []
+        ready: list[tuple[Plan, list[PlannedScan]]] = []
         for plan, jobs, refused in self._checked():
             for one in refused:
                 yield self._recorded(one)
@@ -307,19 +313,19 @@ class Conversions(Iterator[Conversion]):
                     yield self._recorded(_outcome(plan, job, error))
         self._write_reports()
 
-    def _clear(self, jobs: Iterable[Job]) -> None:
+    def _clear(self, jobs: Iterable[PlannedScan]) -> None:
         """Remove what killed processes left where results and reports are to go."""
         targets = [path for job in jobs for path in job.targets]
         for folder in {path.absolute().parent for path in (*targets, *self.options.report_files)}:
             remove_leftovers(folder)
 
-    def _checked(self) -> Iterator[tuple[Plan, list[Job], list[Conversion]]]:
+    def _checked(self) -> Iterator[tuple[Plan, list[PlannedScan], list[Conversion]]]:
         """Yield for each plan the jobs whose results can be written, and those refused."""
         options = self.options
         clashes = check_collisions(self.plans)
         sources = {job.item.path.resolve() for plan in self.plans for job in plan.jobs}
         for plan in self.plans:
-            jobs: list[Job] = []
+            jobs: list[PlannedScan] = []
             refused: list[Conversion] = []
             try:
                 check_sheet(plan, overwrite=options.overwrite)
@@ -357,7 +363,7 @@ class Conversions(Iterator[Conversion]):
             self._loading = time.perf_counter() - start
         return None
 
-    def _of_plan(self, plan: Plan, jobs: Sequence[Job]) -> Iterator[Conversion]:
+    def _of_plan(self, plan: Plan, jobs: Sequence[PlannedScan]) -> Iterator[Conversion]:
         together, name = plan.source.together, plan.source.given.name
         try:
             modality = self._folder_modality(plan, jobs)
@@ -383,7 +389,7 @@ class Conversions(Iterator[Conversion]):
             except Exception as error:
                 yield self._recorded(_outcome(plan, None, error))
 
-    def _folder_modality(self, plan: Plan, jobs: Sequence[Job]) -> ModalityBasis:
+    def _folder_modality(self, plan: Plan, jobs: Sequence[PlannedScan]) -> ModalityBasis:
         """Return what a folder of 2D images shows, for all of them."""
         if not plan.source.together or self.options.modality:
             return UNKNOWN
@@ -395,7 +401,7 @@ class Conversions(Iterator[Conversion]):
         return modality, basis
 
     def _of_job(
-        self, plan: Plan, job: Job, modality: ModalityBasis
+        self, plan: Plan, job: PlannedScan, modality: ModalityBasis
     ) -> tuple[Conversion, Converted | None]:
         assert self._translator is not None
         trace, name, together = Trace(), job.item.path.name, plan.source.together
@@ -464,7 +470,7 @@ def _usable(translator: Translator, options: ConversionOptions) -> Translator:
 
 
 def _outcome(
-    plan: Plan, job: Job | None, error: Exception | None, trace: Trace | None = None
+    plan: Plan, job: PlannedScan | None, error: Exception | None, trace: Trace | None = None
 ) -> Conversion:
     trace = trace or Trace()
     source = {key: value for key, value in trace.source.items() if key != "header"}  # is large

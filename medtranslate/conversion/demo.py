@@ -6,9 +6,8 @@ from os import PathLike
 from pathlib import Path
 
 from medtranslate.conversion.inputs import find
-from medtranslate.conversion.options import ConversionOptions
-from medtranslate.conversion.outcome import Trace
-from medtranslate.conversion.plan import Job, check_path, place
+from medtranslate.conversion.interface import ConversionOptions, Trace
+from medtranslate.conversion.plan import PlannedScan, check_path, place
 from medtranslate.conversion.scan import convert_scan
 from medtranslate.errors import OutputExists
 from medtranslate.files import whole_folder
@@ -67,7 +66,7 @@ def demo(
     return files
 
 
-def _convert(source: Path, translator: Translator) -> Job:
+def _convert(source: Path, translator: Translator) -> PlannedScan:
     # A phantom need not look like a head to the domain check.
     options = ConversionOptions(to="mri", modality="CT", force=True)
     (job,) = place(find(source), options, alone=True).jobs

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medtranslate.conversion.inputs import Input, Item
-from medtranslate.conversion.options import ConversionOptions
+from medtranslate.conversion.interface import ConversionOptions
 from medtranslate.errors import (
     InvalidOption,
     MedTranslateError,
@@ -42,7 +42,7 @@ _REPORT_STARTS = (b"{", b"<", b"")
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedScan:
     """One scan to convert, where its result goes and what is written beside it.
 
     Parameters
@@ -101,7 +101,7 @@ class Plan:
     ----------
     source : Input
         The input.
-    jobs : tuple of Job
+    jobs : tuple of PlannedScan
         Its scans.
     home : Path or None
         For a folder of 2D images, the folder of results.
@@ -110,7 +110,7 @@ class Plan:
     """
 
     source: Input
-    jobs: tuple[Job, ...]
+    jobs: tuple[PlannedScan, ...]
     home: Path | None = None
     sheet: Path | None = None
 
@@ -197,7 +197,7 @@ def files_apart(plans: Sequence[Plan]) -> list[Plan]:
     ]
 
 
-def _beside_apart(job: Job, taken: set[Path]) -> Job:
+def _beside_apart(job: PlannedScan, taken: set[Path]) -> PlannedScan:
     clash = taken.intersection(path.resolve() for path in job.targets[1:])
     if clash and job.output.resolve() not in taken:
         stem = _beside(job.output, "", "").name
@@ -262,7 +262,9 @@ def _home(source: Input, options: ConversionOptions, alone: bool, below: Path) -
     return given.parent if one_scan else given
 
 
-def _job(item: Item, source: Input, options: ConversionOptions, home: Path, *, single: bool) -> Job:
+def _job(
+    item: Item, source: Input, options: ConversionOptions, home: Path, *, single: bool
+) -> PlannedScan:
     format = _format(item, options)
     check_pair(item, format, options)
     series_itself = format in FOLDERS
@@ -277,7 +279,7 @@ def _job(item: Item, source: Input, options: ConversionOptions, home: Path, *, s
     preview = None if together else _preview(output)
     error, variation = (_map(output, format, what, together) for what in ("error", "variation"))
     figures = _beside(output, "figures", ".dcm") if format == "dicom" else None
-    return Job(
+    return PlannedScan(
         item,
         output,
         format,
@@ -344,12 +346,12 @@ def _beside(output: Path, what: str, ending: str) -> Path:
     return output.with_name(f"{output.name[: len(output.name) - len(suffix)]}_{what}{ending}")
 
 
-def check_free(job: Job, *, overwrite: bool, sources: Set[Path]) -> None:
+def check_free(job: PlannedScan, *, overwrite: bool, sources: Set[Path]) -> None:
     """Refuse, before any work, an output that is in the way or cannot be written.
 
     Parameters
     ----------
-    job : Job
+    job : PlannedScan
         What is to be written.
     overwrite : bool
         Whether existing outputs are replaced.
@@ -451,10 +453,10 @@ def will_be_made(folder: Path) -> bool:
     return not folder.exists()
 
 
-def check_collisions(plans: Sequence[Plan]) -> dict[Job, MedTranslateError]:
+def check_collisions(plans: Sequence[Plan]) -> dict[PlannedScan, MedTranslateError]:
     """Find the jobs that would write where an earlier job writes."""
-    taken: dict[Path, Job] = {}
-    clashes: dict[Job, MedTranslateError] = {}
+    taken: dict[Path, PlannedScan] = {}
+    clashes: dict[PlannedScan, MedTranslateError] = {}
     for job in (job for plan in plans for job in plan.jobs):
         for path in job.targets:
             first = taken.setdefault(path.resolve(), job)

@@ -13,9 +13,8 @@ from typing import Any
 
 from monai.data import MetaTensor
 
-from medtranslate.conversion.options import ConversionOptions
-from medtranslate.conversion.outcome import UNKNOWN, ModalityBasis, Trace
-from medtranslate.conversion.plan import FOLDERS, Job
+from medtranslate.conversion.interface import UNKNOWN, ConversionOptions, ModalityBasis, Trace
+from medtranslate.conversion.plan import FOLDERS, PlannedScan
 from medtranslate.device import Progress
 from medtranslate.domain_check import Judgment
 from medtranslate.errors import OutputFailed, Unsupported, WrongModality
@@ -34,7 +33,6 @@ from medtranslate.quality.error_map import (
 )
 from medtranslate.quality.variation import Variation, variation
 from medtranslate.report.preview import Panel, panels, save_preview
-from medtranslate.report.record import recipe_record
 from medtranslate.transforms import Prepared
 from medtranslate.translation import Translator
 
@@ -63,7 +61,7 @@ class Converted:
 
 
 def convert_scan(
-    job: Job,
+    job: PlannedScan,
     translator: Translator,
     options: ConversionOptions,
     trace: Trace,
@@ -74,7 +72,7 @@ def convert_scan(
 
     Parameters
     ----------
-    job : Job
+    job : PlannedScan
         Where the scan is and where the result goes.
     translator : Translator
         The model.
@@ -172,7 +170,9 @@ class _Passes:
         return lambda done, total: self._progress(before * total + done, self._count * total)
 
 
-def _read(job: Job, options: ConversionOptions, folder_modality: ModalityBasis) -> MetaTensor:
+def _read(
+    job: PlannedScan, options: ConversionOptions, folder_modality: ModalityBasis
+) -> MetaTensor:
     """Read a scan as it will be translated, and refuse now what could not be written."""
     image = read(job.item.path, series=job.item.series)
     source = dict(image.meta["source"])
@@ -190,7 +190,7 @@ def _read(job: Job, options: ConversionOptions, folder_modality: ModalityBasis) 
     return image
 
 
-def _check_even(job: Job) -> None:
+def _check_even(job: PlannedScan) -> None:
     fault = "its slices are not evenly spaced, which {} cannot express"
     if job.format != "dicom":
         remedy = "write --format dicom, or an even grid with --regrid"
@@ -219,7 +219,7 @@ def _settle_modality(
         source |= {"modality": expected, "modality_basis": folder_basis}
 
 
-def _write(result: MetaTensor, job: Job, options: ConversionOptions) -> None:
+def _write(result: MetaTensor, job: PlannedScan, options: ConversionOptions) -> None:
     if job.format == "dicom":
         dicom.write_series(
             result,
@@ -242,7 +242,12 @@ def _repaired(result: MetaTensor, options: ConversionOptions) -> list[str]:
 
 
 def _write_map(
-    measure: ErrorMap, path: Path, job: Job, checks: Checks, unseen: Coverage, result: MetaTensor
+    measure: ErrorMap,
+    path: Path,
+    job: PlannedScan,
+    checks: Checks,
+    unseen: Coverage,
+    result: MetaTensor,
 ) -> None:
     options, synthesis = checks.options, result.meta["synthesis"]
     if checks.source["kind"] == "volume":
@@ -266,7 +271,7 @@ def _write_map(
 
 
 def _write_figures(
-    job: Job, path: Path, result: MetaTensor, options: ConversionOptions, trace: Trace
+    job: PlannedScan, path: Path, result: MetaTensor, options: ConversionOptions, trace: Trace
 ) -> None:
     found = trace.found
     measures = [found[name] for name in ("cycle_error", "variation") if name in found]
@@ -282,7 +287,11 @@ def _write_figures(
 
 
 def _preview(
-    image: MetaTensor, result: MetaTensor, job: Job, options: ConversionOptions, trace: Trace
+    image: MetaTensor,
+    result: MetaTensor,
+    job: PlannedScan,
+    options: ConversionOptions,
+    trace: Trace,
 ) -> tuple[Panel, ...]:
     if not options.preview:
         return ()
@@ -349,8 +358,8 @@ class Checks:
         recipe = bundle.recipe(source["modality"], source["kind"])
         target = bundle.recipe(Modality.parse(self.options.to), source["kind"])
         self.trace.found["recipes"] = {
-            "source": recipe_record(recipe),
-            "target": recipe_record(target),
+            "source": recipe.record(),
+            "target": target.record(),
         }
         judgment, notes = self._judged()
         unseen = measure_coverage(self.prepared, self.image, recipe, _unlike(judgment))

@@ -36,7 +36,8 @@ from medtranslate.imaging import read
 from medtranslate.imaging.guess_modality import not_hounsfield
 from medtranslate.imaging.scans import FileList, FoundScan, find_scans, without_suffix
 from medtranslate.modality import Target
-from medtranslate.transforms import ImageFrame, Prepared, Recipe, prepare_pair
+from medtranslate.transforms import ImageFrame, Prepared, Recipe
+from medtranslate.transforms.recipe import prepare_pair
 
 TAGS: dict[Target, str] = {"ct": "CT", "mri": "MR"}
 

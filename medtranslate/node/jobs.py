@@ -52,13 +52,13 @@ WAITING = (State.RECEIVED, State.QUIET, State.CONVERTING, State.CONVERTED, State
 """The states of jobs that are on their way."""
 
 
-@dataclass(frozen=True)
-class Header:
-    """What the node needs to know of an instance.
+@dataclass(frozen=True, kw_only=True)
+class SeriesInfo:
+    """What the node needs to know of a series.
 
     Parameters
     ----------
-    instance, series, study : str
+    series, study : str
         UIDs.
     modality, body_part, description : str
         Modality, BodyPartExamined and SeriesDescription.
@@ -66,7 +66,6 @@ class Header:
         The association: AE titles, and the address of the sender.
     """
 
-    instance: str
     series: str
     study: str
     modality: str
@@ -82,14 +81,25 @@ class Header:
         return f"{self.series}@{quote(self.called, safe='')}"
 
 
-@dataclass(frozen=True)
-class Record:
+@dataclass(frozen=True, kw_only=True)
+class InstanceInfo(SeriesInfo):
+    """What the node needs to know of an instance.
+
+    Parameters
+    ----------
+    instance : str
+        SOPInstanceUID.
+    """
+
+    instance: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord(SeriesInfo):
     """What is remembered of a job.
 
     Parameters
     ----------
-    series, study, modality, body_part, description, called, calling, host : str
-        Of its first instance; see `Header`.
     rule : str
         Name of the rule that takes it.
     received : float
@@ -112,14 +122,6 @@ class Record:
         Whether it is in quarantine with a result, which a verdict of the checks holds back.
     """
 
-    series: str
-    study: str
-    modality: str
-    body_part: str
-    description: str
-    called: str
-    calling: str
-    host: str
     rule: str
     received: float
     changed: float
@@ -132,7 +134,7 @@ class Record:
     held: bool = False
 
     @classmethod
-    def read(cls, path: Path) -> Record:
+    def read(cls, path: Path) -> JobRecord:
         """Read a record; InputMissing if the job has gone on meanwhile."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -153,12 +155,12 @@ class Job:
     ----------
     folder : Path
         Where it lies.
-    record : Record
+    record : JobRecord
         What is remembered of it.
     """
 
     folder: Path
-    record: Record
+    record: JobRecord
 
     @property
     def name(self) -> str:
@@ -228,7 +230,7 @@ def instance_uids(job: Job) -> tuple[str, ...]:
 
 
 def key_of(name: str) -> str:
-    """Return the key of the series (`Header.key`) that a job of some name holds."""
+    """Return the key of the series (`SeriesInfo.key`) that a job of some name holds."""
     return name.rpartition(".")[0]
 
 

@@ -43,7 +43,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from medtranslate.errors import NodeFailed
-from medtranslate.node.jobs import Header
+from medtranslate.node.jobs import InstanceInfo
 from medtranslate.node.rules import NodeRules, Tls
 from medtranslate.node.spool import NotStored, Spool, SpoolFull
 from medtranslate.text import escaped
@@ -249,40 +249,40 @@ class Server:
         """Keep an instance; return the status, the outcome for the figures, and the fault."""
         try:
             content = event.encoded_dataset()
-            header, synthetic = self._header(event, content)
+            info, synthetic = self._info(event, content)
         except Exception as error:  # pydicom raises what it will on a damaged data set
             return CANNOT_UNDERSTAND, "refused", f"is damaged: {error}"
-        if header.instance != _instance(event):
-            return MISMATCH, "refused", f"holds another SOPInstanceUID, {header.instance}"
+        if info.instance != _instance(event):
+            return MISMATCH, "refused", f"holds another SOPInstanceUID, {info.instance}"
         if synthetic:
             return SYNTHETIC, "refused", "is synthetic itself"
         rule = self._rules.match(
-            modality=header.modality,
-            body_part=header.body_part,
-            description=header.description,
-            called=header.called,
-            calling=header.calling,
+            modality=info.modality,
+            body_part=info.body_part,
+            description=info.description,
+            called=info.called,
+            calling=info.calling,
         )
         if rule is None:
             discarded = self._rules.unmatched == "discard"
             outcome = "discarded" if discarded else "refused"
             return SUCCESS if discarded else NO_RULE, outcome, "no rule takes its series"
         try:
-            new = self._spool.store(header, content, rule.name)
+            new = self._spool.store(info, content, rule.name)
         except SpoolFull as error:
             return OUT_OF_RESOURCES, "refused", str(error)
         except NotStored as error:
             return CANNOT_UNDERSTAND, "refused", str(error)
-        if self._open.touch(event.assoc, header.key):
-            self._spool.mark_open([header.key], True)
+        if self._open.touch(event.assoc, info.key):
+            self._spool.mark_open([info.key], True)
         return SUCCESS, "stored" if new else "repeated", ""
 
-    def _header(self, event: evt.Event, content: bytes) -> tuple[Header, bool]:
+    def _info(self, event: evt.Event, content: bytes) -> tuple[InstanceInfo, bool]:
         dataset = pydicom.dcmread(
             BytesIO(content), stop_before_pixels=True, specific_tags=list(_TAGS)
         )
         called, calling, address = _titles(event.assoc.requestor)
-        header = Header(
+        info = InstanceInfo(
             instance=str(dataset.SOPInstanceUID),
             series=str(dataset.SeriesInstanceUID),
             study=str(dataset.StudyInstanceUID),
@@ -293,7 +293,7 @@ class Server:
             calling=calling,
             host=address,
         )
-        return header, dataset.get("SyntheticData") == "YES"
+        return info, dataset.get("SyntheticData") == "YES"
 
     def _released(self, event: evt.Event) -> None:
         self._spool.mark_open(self._open.end(event.assoc), False)

@@ -28,7 +28,7 @@ from medtranslate.device import Precision, check_device_name
 from medtranslate.errors import InvalidOption, ModelUnusable
 from medtranslate.files import check_present
 from medtranslate.modality import Modality, check_contrast
-from medtranslate.transforms import read_yaml
+from medtranslate.transforms.load import read_yaml
 
 _LOOPBACK = ("127.0.0.1", "::1")
 
@@ -277,7 +277,7 @@ class Retry(_Part):
     """A result that could not be delivered for so long goes into quarantine."""
 
 
-class Limits(_Part):
+class NodeLimits(_Part):
     """What the node takes at most; beyond it a sender is told that the node is out of resources."""
 
     instance_mb: PositiveFloat = 512.0
@@ -353,7 +353,7 @@ class NodeRules(_Part):
     """When a series counts as received."""
     retry: Retry = Retry()
     """How failed deliveries are repeated."""
-    limits: Limits = Limits()
+    limits: NodeLimits = NodeLimits()
     """What the node takes at most."""
     status: Status | None = None
     """Serve a status page; by default there is none."""

@@ -37,9 +37,9 @@ from medtranslate.node.jobs import (
     STEPS,
     WAITING,
     Attempts,
-    Header,
+    InstanceInfo,
     Job,
-    Record,
+    JobRecord,
     State,
     entries,
     key_of,
@@ -49,7 +49,7 @@ from medtranslate.node.jobs import (
     size_of,
     write_json,
 )
-from medtranslate.node.rules import Limits
+from medtranslate.node.rules import NodeLimits
 from medtranslate.text import escaped
 
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
@@ -69,7 +69,7 @@ class _Contents:
 
     receiving: dict[str, Job] = field(default_factory=dict)
     instances: dict[str, int] = field(default_factory=dict)
-    records: dict[Path, tuple[int, Record]] = field(default_factory=dict)
+    records: dict[Path, tuple[int, JobRecord]] = field(default_factory=dict)
 
 
 class Spool:
@@ -82,12 +82,12 @@ class Spool:
     ----------
     folder : Path
         The spool.
-    limits : Limits
+    limits : NodeLimits
         What is taken at most.
     """
 
-    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
-        self.folder, self.limits = folder, limits or Limits()
+    def __init__(self, folder: Path, limits: NodeLimits | None = None) -> None:
+        self.folder, self.limits = folder, limits or NodeLimits()
         self.lock = threading.RLock()
         self._contents = _Contents()
         self._process = FileLock(str(folder / "lock"))
@@ -155,7 +155,7 @@ class Spool:
             raise InputMissing("no such job", path=folder) from error
         known = self._contents.records.get(path)
         if known is None or known[0] != written:
-            known = self._contents.records[path] = (written, Record.read(path))
+            known = self._contents.records[path] = (written, JobRecord.read(path))
         return Job(folder, known[1])
 
     def find(self, name: str) -> Job:
@@ -186,12 +186,12 @@ class Spool:
         self._size = sum(size_of(path) for path in self.folder.rglob("*"))
         return self._size
 
-    def store(self, header: Header, content: bytes, rule: str) -> bool:
+    def store(self, info: InstanceInfo, content: bytes, rule: str) -> bool:
         """Keep an instance; once this returns, it is on disk for good.
 
         Parameters
         ----------
-        header : Header
+        info : InstanceInfo
         content : bytes
             The instance as a DICOM file.
         rule : str
@@ -209,23 +209,23 @@ class Spool:
         NotStored
             A UID is none, or another instance with the UID is there.
         """
-        if not all(_UID.fullmatch(one) for one in (header.instance, header.series, header.study)):
+        if not all(_UID.fullmatch(one) for one in (info.instance, info.series, info.study)):
             raise NotStored("a UID of the instance is none")
-        self._check_room(header, len(content))
-        temporary = self.folder / "tmp" / f"{threading.get_ident()}-{header.instance}"
+        self._check_room(info, len(content))
+        temporary = self.folder / "tmp" / f"{threading.get_ident()}-{info.instance}"
         try:
             temporary.write_bytes(content)
             sync(temporary)
             with self.lock:
-                return self._place(header, temporary, content, rule)
+                return self._place(info, temporary, content, rule)
         except OSError as error:
             raise SpoolFull(f"cannot be written: {error.strerror}") from error
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _place(self, header: Header, temporary: Path, content: bytes, rule: str) -> bool:
-        job = self._contents.receiving.get(header.key) or self._new_job(header, rule)
-        target = job.source / f"{header.instance}.dcm"
+    def _place(self, info: InstanceInfo, temporary: Path, content: bytes, rule: str) -> bool:
+        job = self._contents.receiving.get(info.key) or self._new_job(info, rule)
+        target = job.source / f"{info.instance}.dcm"
         if target.exists():
             if target.read_bytes() != content:
                 raise NotStored("another instance with its UID is there")
@@ -236,13 +236,13 @@ class Spool:
         self._size += len(content)
         return True
 
-    def _new_job(self, header: Header, rule: str) -> Job:
+    def _new_job(self, info: InstanceInfo, rule: str) -> Job:
         """Start a job; it appears with its record, marked as half-sent."""
-        number = 1 + max((number_of(one.name) for one in self.of_series(header.key)), default=0)
-        name, now = f"{header.key}.{number}", time.time()
-        values = asdict(header)
+        number = 1 + max((number_of(one.name) for one in self.of_series(info.key)), default=0)
+        name, now = f"{info.key}.{number}", time.time()
+        values = asdict(info)
         del values["instance"]
-        record = Record(**values, rule=rule, received=now, changed=now)
+        record = JobRecord(**values, rule=rule, received=now, changed=now)
         making = self.folder / "tmp" / name
         remove(making)
         (making / "source").mkdir(parents=True)
@@ -253,10 +253,10 @@ class Spool:
         making.rename(folder)
         sync_folder(folder.parent)
         job = Job(folder, record)
-        self._contents.receiving[header.key] = job
+        self._contents.receiving[info.key] = job
         return job
 
-    def _check_room(self, header: Header, size: int) -> None:
+    def _check_room(self, info: InstanceInfo, size: int) -> None:
         limits = self.limits
         if size > limits.instance_mb * 1e6:
             raise SpoolFull(f"the instance has more than {limits.instance_mb:g} MB")
@@ -264,7 +264,7 @@ class Spool:
             raise SpoolFull(f"the spool holds {limits.spool_gb:g} GB")
         if shutil.disk_usage(self.folder).free - size < limits.free_gb * 1e9:
             raise SpoolFull(f"less than {limits.free_gb:g} GB are free on the spool's disk")
-        job = self._contents.receiving.get(header.key)
+        job = self._contents.receiving.get(info.key)
         if job is None:
             counts = self.counts()
             if sum(counts[state] for state in WAITING) >= limits.spool_series:

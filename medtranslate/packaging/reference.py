@@ -24,7 +24,7 @@ from medtranslate.errors import MedTranslateError, ModelUnusable
 from medtranslate.imaging.source import SourceRecord
 from medtranslate.modality import Modality
 from medtranslate.phantom import Phantom
-from medtranslate.transforms import read_yaml, refuse
+from medtranslate.transforms.load import read_yaml, refuse
 from medtranslate.translation import Translator
 
 FORMAT = 1

@@ -108,7 +108,7 @@ class WrittenRecord(_Part):
     """The file, or every file directly in the folder."""
 
 
-class SourceRecord(_Part):
+class ReportedSource(_Part):
     """The scan as it was read."""
 
     format: str
@@ -287,7 +287,7 @@ class ScanReport(_Part):
     """The variation, voxel by voxel; below 0 where the model could not see."""
     figures: WrittenRecord | None = None
     """The figures of the checks as a DICOM structured report, beside maps of a DICOM result."""
-    source: SourceRecord | Empty
+    source: ReportedSource | Empty
     """The scan; empty where the conversion failed before it was read."""
     synthesis: SynthesisRecord | Empty
     """What the result is; empty where the conversion failed."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import sys
 from collections.abc import Iterable, Mapping
@@ -21,7 +19,6 @@ from medtranslate.errors import InputMissing, Unreadable
 from medtranslate.files import file_hash, whole_file
 from medtranslate.imaging.source import orientation
 from medtranslate.text import as_json, plain
-from medtranslate.transforms import Recipe
 from medtranslate.translation import Translator
 
 OUTPUTS = ("output", "preview", "error_map", "variation_map", "figures")
@@ -175,17 +172,6 @@ def conversion(
         "warnings": list(notes),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "error": None if error is None else _error(error),
-    }
-
-
-def recipe_record(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe's name, its content, and the hash of the content."""
-    content = dict(recipe.content)
-    text = json.dumps(content, sort_keys=True)
-    return {
-        "name": f"{recipe.modality}-{recipe.kind}",
-        "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "content": content,
     }
 
 

@@ -41,7 +41,7 @@ from medtranslate.training.prepared import (
     to_gray,
     write_slices,
 )
-from medtranslate.transforms import prepare_pair
+from medtranslate.transforms.recipe import prepare_pair
 
 FORMAT = "pairs 2"
 FOLDERS = {"CT": "ct", "MR": "mri"}

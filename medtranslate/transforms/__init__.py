@@ -1,34 +1,26 @@
 """Preprocessing as MONAI transforms, each with its inverse, and recipes made of them in YAML."""
 
-from medtranslate.transforms.dictionary import (
-    AxialSlicesd,
-    CompressHUd,
-    FindTissued,
-    HeadMaskd,
-    ImageFramed,
-    N4BiasCorrectiond,
-    ScaleGrayd,
-    ScaleHeadPercentilesd,
-    ScaleWindowd,
-    ToUnitsd,
-    Untiltd,
-)
-from medtranslate.transforms.geometry import AxialSlices, ImageFrame
-from medtranslate.transforms.head import FindTissue, HeadMask
+from medtranslate.transforms.geometry import AxialSlices, AxialSlicesd, ImageFrame, ImageFramed
+from medtranslate.transforms.head import FindTissue, FindTissued, HeadMask, HeadMaskd
 from medtranslate.transforms.intensity import (
     CompressHU,
+    CompressHUd,
     Limits,
     N4BiasCorrection,
+    N4BiasCorrectiond,
     ScaleGray,
+    ScaleGrayd,
     ScaleHeadPercentiles,
+    ScaleHeadPercentilesd,
     ScaleWindow,
+    ScaleWindowd,
     ToUnits,
+    ToUnitsd,
 )
-from medtranslate.transforms.load import build, line_of, load_recipe, read_yaml, refuse
+from medtranslate.transforms.load import load_recipe
 from medtranslate.transforms.placement import Placement
-from medtranslate.transforms.recipe import Prepared, Recipe, prepare_pair
-from medtranslate.transforms.traced import head_of
-from medtranslate.transforms.untilt import Untilt
+from medtranslate.transforms.recipe import Prepared, Recipe
+from medtranslate.transforms.untilt import Untilt, Untiltd
 
 __all__ = [
     "AxialSlices",
@@ -57,11 +49,5 @@ __all__ = [
     "ToUnitsd",
     "Untilt",
     "Untiltd",
-    "build",
-    "head_of",
-    "line_of",
     "load_recipe",
-    "prepare_pair",
-    "read_yaml",
-    "refuse",
 ]

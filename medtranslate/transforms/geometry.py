@@ -8,20 +8,22 @@ from collections.abc import Sequence
 import nibabel.orientations as orientations
 import numpy as np
 import torch
+from monai.config import KeysCollection
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from medtranslate.errors import Unsupported
-from medtranslate.transforms.placement import Affine, Field, Layout, Placement, Shape
-from medtranslate.transforms.traced import (
+from medtranslate.transforms.base import (
     HEAD,
     TISSUE,
     ImageTransform,
+    KeyedTransform,
     as_image,
     head_of,
     like,
     pack_mask,
 )
+from medtranslate.transforms.placement import Affine, Field, Layout, Placement, Shape
 
 Point = Sequence[float]
 
@@ -221,6 +223,33 @@ class AxialSlices(SliceGeometry):
             raise Unsupported(f"rows and columns are {skew:.1f} degrees from a right angle")
 
 
+class AxialSlicesd(KeyedTransform):
+    """Dictionary form of `AxialSlices`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from monai.data import MetaTensor
+    >>> from monai.transforms import Compose, Invertd
+    >>> cut = Compose([AxialSlicesd("image", pixel=2.0, size=64)])
+    >>> data = cut({"image": MetaTensor(torch.rand(1, 50, 60, 3))})
+    >>> data["pred"] = torch.tanh(data["image"])
+    >>> Invertd("pred", cut, orig_keys="image")(data)["pred"].shape
+    torch.Size([1, 50, 60, 3])
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        pixel: float = 0.9,
+        size: int = 256,
+        recut: float = 1.5,
+        clip: Sequence[float] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, AxialSlices(pixel, size, recut, clip), allow_missing_keys)
+
+
 def _through_plane(spacing: Affine) -> int:
     """Return the axis along which slices follow one another.
 
@@ -271,6 +300,27 @@ class ImageFrame(SliceGeometry):
             Field(n, self.size, step, (n - 1) / 2, False) for n in (shape[1], shape[0])
         )
         return Layout(shape, (2, 1, 0), False, rows, columns)
+
+
+class ImageFramed(KeyedTransform):
+    """Dictionary form of `ImageFrame`.
+
+    Examples
+    --------
+    >>> framed = ImageFramed("image", size=64)({"image": MetaTensor(torch.rand(1, 50, 60, 1))})
+    >>> framed["image"].shape
+    torch.Size([1, 64, 64, 1])
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        fill: float = 1.0,
+        size: int = 256,
+        clip: Sequence[float] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, ImageFrame(fill, size, clip), allow_missing_keys)
 
 
 def _upright(affine: Affine) -> NDArray[np.float64]:

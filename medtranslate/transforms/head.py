@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
+from monai.config import KeysCollection
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from medtranslate.transforms.traced import (
+from medtranslate.transforms.base import (
     HEAD,
     TISSUE,
     ImageTransform,
+    KeyedTransform,
     as_image,
     like,
     pack_mask,
@@ -123,6 +125,27 @@ class FindTissue(ImageTransform):
         return self.threshold.level(volume[tuple(_coarse(n) for n in volume.shape)].numpy())
 
 
+class FindTissued(KeyedTransform):
+    """Dictionary form of `FindTissue`.
+
+    Examples
+    --------
+    >>> found = FindTissued("image", above=-300.0)({"image": MetaTensor(torch.zeros(1, 8, 8, 3))})
+    >>> found["image"].meta["tissue"]["level"]
+    -300.0
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        above: float | None = None,
+        otsu: float | None = None,
+        of_white: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, FindTissue(above, otsu, of_white), allow_missing_keys)
+
+
 class HeadMask(ImageTransform):
     """Find the head in axial slices: solid, without head rest, tubes and printed frames.
 
@@ -134,7 +157,7 @@ class HeadMask(ImageTransform):
     >>> slices = MetaTensor(torch.zeros(1, 64, 64, 2))
     >>> slices[0, 16:48, 20:44] = 500.0
     >>> masked = HeadMask()(FindTissue(otsu=0.45)(slices))
-    >>> from medtranslate.transforms import head_of
+    >>> from medtranslate.transforms.base import head_of
     >>> head_of(masked).shape, int(head_of(masked)[32].sum())
     (torch.Size([64, 64, 2]), 48)
     """
@@ -160,6 +183,22 @@ class HeadMask(ImageTransform):
         del out.meta[TISSUE]
         out.meta[HEAD] = pack_mask(masks.permute(1, 2, 0))
         return self.note(out, image)
+
+
+class HeadMaskd(KeyedTransform):
+    """Dictionary form of `HeadMask`.
+
+    Examples
+    --------
+    >>> from medtranslate.phantom import Phantom
+    >>> steps = Compose([FindTissued("ct", above=-300.0), AxialSlicesd("ct"), HeadMaskd("ct")])
+    >>> masked = steps({"ct": Phantom((64, 64, 1), (3.0, 3.0, 5.0)).volume()})["ct"]
+    >>> bool(0.2 < head_of(masked).float().mean() < 0.5)
+    True
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, HeadMask(), allow_missing_keys)
 
 
 def full_white(image: MetaTensor) -> float:

@@ -15,12 +15,20 @@ from itertools import pairwise
 import numpy as np
 import SimpleITK as sitk
 import torch
+from monai.config import KeysCollection
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
+from medtranslate.transforms.base import (
+    HEAD,
+    ImageTransform,
+    KeyedTransform,
+    as_image,
+    head_of,
+    like,
+)
 from medtranslate.transforms.head import full_white, without_rim
 from medtranslate.transforms.placement import Affine
-from medtranslate.transforms.traced import HEAD, ImageTransform, as_image, head_of, like
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,22 @@ class ScaleWindow(Scale):
         return Limits(self.level - self.width / 2, self.level + self.width / 2)
 
 
+class ScaleWindowd(KeyedTransform):
+    """Dictionary form of `ScaleWindow`.
+
+    Examples
+    --------
+    >>> slices = MetaTensor(torch.tensor([-1000.0, -20, 40, 100]).reshape(1, 2, 2, 1))
+    >>> ScaleWindowd("image", 40, 120)({"image": slices})["image"].flatten().tolist()
+    [-1.0, -1.0, 0.0, 1.0]
+    """
+
+    def __init__(
+        self, keys: KeysCollection, level: float, width: float, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, ScaleWindow(level, width), allow_missing_keys)
+
+
 class ScaleHeadPercentiles(Scale):
     """Scale MR by percentiles over the head: scanner units mean nothing alone.
 
@@ -140,6 +164,23 @@ class ScaleHeadPercentiles(Scale):
         return Limits(low, high if high > low else low + 1.0)
 
 
+class ScaleHeadPercentilesd(KeyedTransform):
+    """Dictionary form of `ScaleHeadPercentiles`.
+
+    Examples
+    --------
+    >>> slices = MetaTensor(torch.arange(101.0).reshape(1, 101, 1, 1))
+    >>> scaled = ScaleHeadPercentilesd("image", 5, 95)({"image": slices})["image"]
+    >>> scaled[0, [5, 50, 95]].flatten().tolist()
+    [-1.0, 0.0, 1.0]
+    """
+
+    def __init__(
+        self, keys: KeysCollection, lower: float, upper: float, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, ScaleHeadPercentiles(lower, upper), allow_missing_keys)
+
+
 class ScaleGray(Scale):
     """Scale a 2D image's gray levels, taken as already windowed, from black to full white.
 
@@ -152,6 +193,20 @@ class ScaleGray(Scale):
     def measure(self, values: NDArray[np.floating], white: float) -> Limits:
         """Return black and full white of the image's own depth (255 or 65535)."""
         return Limits(0.0, white)
+
+
+class ScaleGrayd(KeyedTransform):
+    """Dictionary form of `ScaleGray`.
+
+    Examples
+    --------
+    >>> gray = MetaTensor(torch.tensor([0.0, 255.0]).reshape(1, 2, 1, 1))
+    >>> ScaleGrayd("image")({"image": gray})["image"].flatten().tolist()
+    [-1.0, 1.0]
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, ScaleGray(), allow_missing_keys)
 
 
 class CompressHU(ImageTransform):
@@ -227,6 +282,26 @@ class CompressHU(ImageTransform):
         return Limits(level - width / 2, level + width / 2).to_unit(self.from_unit(unit))
 
 
+class CompressHUd(KeyedTransform):
+    """Dictionary form of `CompressHU`.
+
+    Examples
+    --------
+    >>> slices = MetaTensor(torch.tensor([-2000.0, -20, 40, 100]).reshape(1, 4, 1, 1))
+    >>> CompressHUd("image")({"image": slices})["image"].flatten().tolist()
+    [-1.0, -0.75, 0.0, 0.75]
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        hu: Sequence[float] = (-1024.0, -20.0, 100.0, 2000.0),
+        unit: Sequence[float] = (-1.0, -0.75, 0.75, 1.0),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, CompressHU(hu, unit), allow_missing_keys)
+
+
 def _between_knots(
     values: torch.Tensor, knots: Sequence[float], images: Sequence[float]
 ) -> torch.Tensor:
@@ -282,6 +357,27 @@ class ToUnits(ImageTransform):
         """Return values of any shape as they are written; `inside` is where the head is."""
         values = self.limits.from_unit(unit).round_()
         return values if inside is None else values.where(inside.to(unit.device), self.background)
+
+
+class ToUnitsd(KeyedTransform):
+    """Dictionary form of `ToUnits`.
+
+    Examples
+    --------
+    >>> data = {"pred": MetaTensor(torch.tensor([-1.2, 0.0, 1.0]).reshape(1, 3, 1, 1))}
+    >>> ToUnitsd("pred", -20, 100, background=-1000)(data)["pred"].flatten().tolist()
+    [-20.0, 40.0, 100.0]
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        low: float,
+        high: float,
+        background: float,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, ToUnits(low, high, background), allow_missing_keys)
 
 
 def _inside(slices: torch.Tensor, head: torch.Tensor | None) -> torch.Tensor:
@@ -344,3 +440,24 @@ class N4BiasCorrection(ImageTransform):
         field = sitk.Exp(estimator.GetLogBiasFieldAsImage(image))
         corrected = sitk.Cast(image / sitk.Cast(field, sitk.sitkFloat32), sitk.sitkFloat32)
         return torch.from_numpy(sitk.GetArrayFromImage(corrected).T).reshape(volume.shape)
+
+
+class N4BiasCorrectiond(KeyedTransform):
+    """Dictionary form of `N4BiasCorrection`.
+
+    Examples
+    --------
+    >>> flat = {"image": MetaTensor(torch.full((1, 16, 16, 4), 300.0))}
+    >>> even = N4BiasCorrectiond("image", iterations=[5])(flat)["image"]
+    >>> bool(((even - 300).abs() < 1).all())
+    True
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        shrink: int = 4,
+        iterations: Sequence[int] = (50, 50, 30),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, N4BiasCorrection(shrink, iterations), allow_missing_keys)

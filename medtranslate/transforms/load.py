@@ -17,23 +17,32 @@ import yaml
 from monai.transforms import Compose, MapTransform
 
 from medtranslate.errors import ModelUnusable
-from medtranslate.transforms import dictionary
-from medtranslate.transforms.geometry import SliceGeometry
-from medtranslate.transforms.head import FindTissue, HeadMask
-from medtranslate.transforms.intensity import Scale
-from medtranslate.transforms.recipe import IMAGE, Recipe
-from medtranslate.transforms.traced import KeyedTransform
-
-OURS = (
-    "AxialSlicesd",
-    "FindTissued",
-    "HeadMaskd",
-    "ImageFramed",
-    "N4BiasCorrectiond",
-    "ScaleGrayd",
-    "ScaleHeadPercentilesd",
-    "ScaleWindowd",
+from medtranslate.transforms.base import KeyedTransform
+from medtranslate.transforms.geometry import AxialSlicesd, ImageFramed, SliceGeometry
+from medtranslate.transforms.head import FindTissue, FindTissued, HeadMask, HeadMaskd
+from medtranslate.transforms.intensity import (
+    N4BiasCorrectiond,
+    Scale,
+    ScaleGrayd,
+    ScaleHeadPercentilesd,
+    ScaleWindowd,
+    ToUnitsd,
 )
+from medtranslate.transforms.recipe import IMAGE, Recipe
+
+OURS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        AxialSlicesd,
+        FindTissued,
+        HeadMaskd,
+        ImageFramed,
+        N4BiasCorrectiond,
+        ScaleGrayd,
+        ScaleHeadPercentilesd,
+        ScaleWindowd,
+    )
+}
 """Our transforms that prepare an image."""
 
 MONAIS = (
@@ -62,11 +71,11 @@ MONAIS = (
 
 _FROM_MONAI = {name: getattr(monai.transforms, name) for name in ("Compose", *MONAIS)}
 _PREPARING: dict[str, type] = {
-    **{f"medtranslate.transforms.{name}": getattr(dictionary, name) for name in OURS},
+    **{f"medtranslate.transforms.{name}": kind for name, kind in OURS.items()},
     **_FROM_MONAI,
     **{f"monai.transforms.{name}": kind for name, kind in _FROM_MONAI.items()},
 }
-_UNITS: dict[str, type] = {"medtranslate.transforms.ToUnitsd": dictionary.ToUnitsd}
+_UNITS: dict[str, type] = {"medtranslate.transforms.ToUnitsd": ToUnitsd}
 _PREPROCESSING = {"_target_": "Compose", "transforms": ["@geometry", "@intensity"]}
 _FIRST = ("medtranslate.transforms.AxialSlices", "medtranslate.transforms.PictureFrame")
 _SECTIONS = ("modality", "kind", "geometry", "intensity", "preprocessing", "units")

@@ -6,6 +6,8 @@ them, and runs those same objects. `medtranslate.transforms.load` reads the file
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +18,11 @@ from monai.transforms import Compose, MapTransform, Transform
 from monai.utils import TraceKeys
 
 from medtranslate.errors import Unsupported
+from medtranslate.transforms.base import KeyedTransform, as_image, head_of
 from medtranslate.transforms.geometry import AxialSlices, ImageFrame
 from medtranslate.transforms.head import FindTissue, HeadMask
 from medtranslate.transforms.intensity import Limits, Scale, ToUnits
 from medtranslate.transforms.placement import Layout, Placement
-from medtranslate.transforms.traced import KeyedTransform, as_image, head_of
 
 IMAGE = "image"
 """Key of the image in recipes."""
@@ -159,6 +161,24 @@ class Recipe:
     def background(self) -> float:
         """What is written outside the head."""
         return self._to_units.background
+
+    def record(self) -> dict[str, Any]:
+        """Return the recipe's name, its content, and the hash of the content, as reports have it.
+
+        Examples
+        --------
+        >>> from medtranslate.files import shipped
+        >>> from medtranslate.transforms import load_recipe
+        >>> load_recipe(shipped("transforms/mr-image.yaml")).record()["name"]
+        'MR-image'
+        """
+        content = dict(self.content)
+        text = json.dumps(content, sort_keys=True)
+        return {
+            "name": f"{self.modality}-{self.kind}",
+            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "content": content,
+        }
 
     @property
     def _to_units(self) -> ToUnits:

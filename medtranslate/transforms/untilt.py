@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from monai.config import KeysCollection
 from monai.data import MetaTensor
 
 from medtranslate.imaging.dicom.read.regrid import shift_slices, tilt_shifts, untilt
 from medtranslate.imaging.source import SourceRecord
-from medtranslate.transforms.traced import ImageTransform, as_image, like
+from medtranslate.transforms.base import ImageTransform, KeyedTransform, as_image, like
 
 
 class Untilt(ImageTransform):
@@ -63,3 +64,10 @@ class Untilt(ImageTransform):
         out.affine = torch.tensor(kept["affine"], dtype=torch.float64)
         out.meta["source"] = SourceRecord(kept["source"])
         return out
+
+
+class Untiltd(KeyedTransform):
+    """Dictionary form of `Untilt`."""
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, Untilt(), allow_missing_keys)

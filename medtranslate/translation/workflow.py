@@ -23,7 +23,8 @@ from medtranslate.imaging.base import ScanWriter
 from medtranslate.imaging.scans import find_scans
 from medtranslate.imaging.source import SourceRecord, first_file
 from medtranslate.modality import Modality
-from medtranslate.transforms import Recipe, head_of
+from medtranslate.transforms import Recipe
+from medtranslate.transforms.base import head_of
 from medtranslate.translation.translator import Translator, source_of
 
 

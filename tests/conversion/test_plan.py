@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medtranslate.conversion.inputs import Input, Item
-from medtranslate.conversion.options import ConversionOptions
+from medtranslate.conversion.interface import ConversionOptions
 from medtranslate.conversion.plan import (
     check_collisions,
     files_apart,

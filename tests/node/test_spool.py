@@ -16,11 +16,21 @@ from node.conftest import send
 
 from medtranslate.errors import InputMissing, InvalidOption
 from medtranslate.node import Node, Spool, State, converter
-from medtranslate.node.jobs import STEPS, Header
+from medtranslate.node.jobs import STEPS, InstanceInfo
 from medtranslate.node.receiver import Server
 from medtranslate.node.spool import NotStored
 
-HEADER = Header("1.2.3.1", "1.2.3", "1.2", "CT", "HEAD", "head", "A.B", "CT1", "127.0.0.1")
+INFO = InstanceInfo(
+    instance="1.2.3.1",
+    series="1.2.3",
+    study="1.2",
+    modality="CT",
+    body_part="HEAD",
+    description="head",
+    called="A.B",
+    calling="CT1",
+    host="127.0.0.1",
+)
 
 
 @pytest.fixture
@@ -32,7 +42,7 @@ def spool(tmp_path: Path) -> Spool:
 
 
 def test_a_job_takes_only_the_steps_of_the_table(spool: Spool) -> None:
-    spool.store(HEADER, b"x", "rule")
+    spool.store(INFO, b"x", "rule")
     for state in State:
         for target in State:
             job = spool.jobs()[0]
@@ -53,8 +63,8 @@ def test_every_state_but_sent_leads_on() -> None:
 
 
 def test_titles_with_a_dot_are_told_apart(spool: Spool) -> None:
-    spool.store(HEADER, b"x", "rule")
-    other = Header(**{**vars(HEADER), "called": "A"})
+    spool.store(INFO, b"x", "rule")
+    other = InstanceInfo(**{**vars(INFO), "called": "A"})
     spool.store(other, b"x", "rule")
 
     assert {job.record.called for job in spool.jobs()} == {"A.B", "A"}
@@ -65,12 +75,12 @@ def test_titles_with_a_dot_are_told_apart(spool: Spool) -> None:
 @pytest.mark.parametrize("uid", ["", "..", ".1", "../../etc", "1/2", "1" * 65, "1.2\n"])
 def test_a_uid_that_is_none_names_no_file(spool: Spool, uid: str, name: str) -> None:
     with pytest.raises(NotStored):
-        spool.store(Header(**{**vars(HEADER), name: uid}), b"x", "rule")
+        spool.store(InstanceInfo(**{**vars(INFO), name: uid}), b"x", "rule")
     assert spool.jobs() == []
 
 
 def test_a_line_that_a_kill_cut_short_does_not_count(spool: Spool) -> None:
-    spool.store(HEADER, b"x", "rule")
+    spool.store(INFO, b"x", "rule")
     job = spool.jobs()[0]
     spool.note_taken(job, "pacs", ["1.2"])
     with (job.folder / "to-pacs.log").open("ab") as log:
@@ -81,7 +91,7 @@ def test_a_line_that_a_kill_cut_short_does_not_count(spool: Spool) -> None:
 
 
 def test_what_is_not_in_quarantine_is_neither_retried_nor_released(spool: Spool) -> None:
-    spool.store(HEADER, b"x", "rule")
+    spool.store(INFO, b"x", "rule")
     [job] = spool.jobs()
     for act in (spool.retry, spool.release):
         with pytest.raises(InvalidOption, match="is received, not in quarantine"):
@@ -91,7 +101,7 @@ def test_what_is_not_in_quarantine_is_neither_retried_nor_released(spool: Spool)
 
 
 def test_sent_series_are_forgotten_after_their_time(spool: Spool) -> None:
-    spool.store(HEADER, b"x", "rule")
+    spool.store(INFO, b"x", "rule")
     [job] = spool.jobs()
     for state in (State.QUIET, State.CONVERTING, State.CONVERTED, State.SENDING):
         job = spool.move(job, state)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from PIL import Image, ImageDraw
 
-from medtranslate.transforms import FindTissue, HeadMask, head_of
+from medtranslate.transforms import FindTissue, HeadMask
+from medtranslate.transforms.base import head_of
 from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
 
 ROWS, COLUMNS = np.mgrid[:256, :256]

@@ -16,9 +16,8 @@ from medtranslate.transforms import (
     ScaleHeadPercentiles,
     ScaleWindow,
     ToUnits,
-    head_of,
 )
-from medtranslate.transforms.traced import pack_mask
+from medtranslate.transforms.base import head_of, pack_mask
 
 numbers = st.floats(-5000, 5000)
 

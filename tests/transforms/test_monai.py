@@ -14,8 +14,8 @@ from monai.transforms import Compose, Invertd
 
 from medtranslate.files import shipped
 from medtranslate.imaging.source import SourceRecord
-from medtranslate.transforms import Prepared, ToUnits, head_of, load_recipe
-from medtranslate.transforms.traced import pack_mask, unpack_mask
+from medtranslate.transforms import Prepared, ToUnits, load_recipe
+from medtranslate.transforms.base import head_of, pack_mask, unpack_mask
 
 LPS = np.diag([-1.0, -1.0, 1.0])
 SHEARED = np.array([[1.0, 0, 0], [0, 1, 0.4], [0, 0, 1]])

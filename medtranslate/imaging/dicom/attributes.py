@@ -33,7 +33,7 @@ BOTH = ("CT", "MR")
 
 
 @dataclass(frozen=True)
-class Rule:
+class AttributeRule:
     """How one attribute of the derived instance comes about.
 
     Parameters
@@ -66,15 +66,15 @@ class Rule:
 
 def _rows(
     origin: Origin, section: str, kinds: str, *, when: tuple[str, str] = ("", "")
-) -> list[Rule]:
+) -> list[AttributeRule]:
     """Give rules for ``Keyword/kind`` pairs that share origin and section."""
     pairs = (word.split("/") for word in kinds.split())
-    return [Rule(keyword, kind, section, origin, when=when) for keyword, kind in pairs]
+    return [AttributeRule(keyword, kind, section, origin, when=when) for keyword, kind in pairs]
 
 
 _TRIAL = ("ClinicalTrialSponsorName", "*")
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[AttributeRule, ...] = (
     # Patient
     *_rows("copied", "C.12.1.1.2", "SpecificCharacterSet/1C TimezoneOffsetFromUTC/3"),
     *_rows(
@@ -87,7 +87,7 @@ RULES: tuple[Rule, ...] = (
         ResponsiblePerson/3 ResponsiblePersonRole/3 ResponsibleOrganization/3
         PatientIdentityRemoved/3 DeidentificationMethodCodeSequence/3""",
     ),
-    Rule(
+    AttributeRule(
         "DeidentificationMethod",
         "1C",
         "C.7.1.1",
@@ -127,87 +127,91 @@ RULES: tuple[Rule, ...] = (
         PregnancyStatus/3 PatientSexNeutered/2C""",
     ),
     # General Series
-    Rule("Modality", "1", "C.7.3.1", "computed"),
-    Rule("SeriesInstanceUID", "1", "C.7.3.1", "computed"),
-    Rule("SeriesNumber", "2", "C.7.3.1", "computed"),
-    Rule("SeriesDate", "3", "C.7.3.1", "computed"),
-    Rule("SeriesTime", "3", "C.7.3.1", "computed"),
-    Rule("SeriesDescription", "3", "C.7.3.1", "computed"),
-    Rule("BodyPartExamined", "3", "C.7.3.1", "copied", "HEAD"),
-    Rule("Laterality", "2C", "C.7.3.1", "copied"),
-    Rule("PatientPosition", "2C", "C.7.3.1", "copied"),
+    AttributeRule("Modality", "1", "C.7.3.1", "computed"),
+    AttributeRule("SeriesInstanceUID", "1", "C.7.3.1", "computed"),
+    AttributeRule("SeriesNumber", "2", "C.7.3.1", "computed"),
+    AttributeRule("SeriesDate", "3", "C.7.3.1", "computed"),
+    AttributeRule("SeriesTime", "3", "C.7.3.1", "computed"),
+    AttributeRule("SeriesDescription", "3", "C.7.3.1", "computed"),
+    AttributeRule("BodyPartExamined", "3", "C.7.3.1", "copied", "HEAD"),
+    AttributeRule("Laterality", "2C", "C.7.3.1", "copied"),
+    AttributeRule("PatientPosition", "2C", "C.7.3.1", "copied"),
     *_rows(
         "copied",
         "10.15",
         "PatientOrientationCodeSequence/3 PatientGantryRelationshipCodeSequence/3",
     ),
     # Frame of Reference
-    Rule("FrameOfReferenceUID", "1", "C.7.4.1", "copied", "a new UID"),
-    Rule("PositionReferenceIndicator", "2", "C.7.4.1", "copied"),
+    AttributeRule("FrameOfReferenceUID", "1", "C.7.4.1", "copied", "a new UID"),
+    AttributeRule("PositionReferenceIndicator", "2", "C.7.4.1", "copied"),
     # General Equipment: this software, not the scanner
-    Rule("Manufacturer", "2", "C.7.5.1", "constant", "medtranslate"),
-    Rule("ManufacturerModelName", "3", "C.7.5.1", "computed"),
-    Rule("SoftwareVersions", "3", "C.7.5.1", "computed"),
-    Rule("DeviceSerialNumber", "3", "C.7.5.1", "computed"),
-    Rule("PixelPaddingValue", "1C", "C.7.5.1.1.2", "computed"),
+    AttributeRule("Manufacturer", "2", "C.7.5.1", "constant", "medtranslate"),
+    AttributeRule("ManufacturerModelName", "3", "C.7.5.1", "computed"),
+    AttributeRule("SoftwareVersions", "3", "C.7.5.1", "computed"),
+    AttributeRule("DeviceSerialNumber", "3", "C.7.5.1", "computed"),
+    AttributeRule("PixelPaddingValue", "1C", "C.7.5.1.1.2", "computed"),
     # General Image and General Reference
-    Rule("InstanceNumber", "2", "C.7.6.1", "computed"),
-    Rule("ContentDate", "2C", "C.7.6.1", "computed"),
-    Rule("ContentTime", "2C", "C.7.6.1", "computed"),
-    Rule("AcquisitionDate", "3", "C.7.6.1", "slice"),
-    Rule("AcquisitionTime", "3", "C.7.6.1", "slice"),
-    Rule("BurnedInAnnotation", "3", "C.7.6.1", "slice", "NO"),
-    Rule("LossyImageCompression", "3", "C.7.6.1.1.5", "computed"),
-    Rule("LossyImageCompressionRatio", "1C", "C.7.6.1.1.5.2", "computed"),
-    Rule("LossyImageCompressionMethod", "1C", "C.7.6.1.1.5.1", "computed"),
-    Rule("ImageType", "1", "C.8.2.1.1.1", "constant", "DERIVED\\SECONDARY\\AXIAL", ("CT",)),
-    Rule("ImageType", "1", "C.8.3.1.1.1", "constant", "DERIVED\\SECONDARY\\OTHER", ("MR",)),
-    Rule("DerivationDescription", "3", "C.12.4.1.1", "computed"),
-    Rule("DerivationCodeSequence", "3", "C.12.4.1.1", "computed"),
-    Rule("SourceImageSequence", "3", "C.12.4.1", "computed"),
+    AttributeRule("InstanceNumber", "2", "C.7.6.1", "computed"),
+    AttributeRule("ContentDate", "2C", "C.7.6.1", "computed"),
+    AttributeRule("ContentTime", "2C", "C.7.6.1", "computed"),
+    AttributeRule("AcquisitionDate", "3", "C.7.6.1", "slice"),
+    AttributeRule("AcquisitionTime", "3", "C.7.6.1", "slice"),
+    AttributeRule("BurnedInAnnotation", "3", "C.7.6.1", "slice", "NO"),
+    AttributeRule("LossyImageCompression", "3", "C.7.6.1.1.5", "computed"),
+    AttributeRule("LossyImageCompressionRatio", "1C", "C.7.6.1.1.5.2", "computed"),
+    AttributeRule("LossyImageCompressionMethod", "1C", "C.7.6.1.1.5.1", "computed"),
+    AttributeRule(
+        "ImageType", "1", "C.8.2.1.1.1", "constant", "DERIVED\\SECONDARY\\AXIAL", ("CT",)
+    ),
+    AttributeRule(
+        "ImageType", "1", "C.8.3.1.1.1", "constant", "DERIVED\\SECONDARY\\OTHER", ("MR",)
+    ),
+    AttributeRule("DerivationDescription", "3", "C.12.4.1.1", "computed"),
+    AttributeRule("DerivationCodeSequence", "3", "C.12.4.1.1", "computed"),
+    AttributeRule("SourceImageSequence", "3", "C.12.4.1", "computed"),
     # Image Plane: copied, never computed
-    Rule("PixelSpacing", "1", "C.7.6.2", "slice"),
-    Rule("ImageOrientationPatient", "1", "C.7.6.2.1.1", "slice"),
-    Rule("ImagePositionPatient", "1", "C.7.6.2.1.1", "slice"),
-    Rule("SliceThickness", "2", "C.7.6.2", "slice"),
-    Rule("SliceLocation", "3", "C.7.6.2.1.2", "slice"),
+    AttributeRule("PixelSpacing", "1", "C.7.6.2", "slice"),
+    AttributeRule("ImageOrientationPatient", "1", "C.7.6.2.1.1", "slice"),
+    AttributeRule("ImagePositionPatient", "1", "C.7.6.2.1.1", "slice"),
+    AttributeRule("SliceThickness", "2", "C.7.6.2", "slice"),
+    AttributeRule("SliceLocation", "3", "C.7.6.2.1.2", "slice"),
     # Image Pixel
-    Rule("SamplesPerPixel", "1", "C.7.6.3", "constant", "1"),
-    Rule("PhotometricInterpretation", "1", "C.7.6.3.1.2", "constant", "MONOCHROME2"),
-    Rule("Rows", "1", "C.7.6.3", "computed"),
-    Rule("Columns", "1", "C.7.6.3", "computed"),
-    Rule("BitsAllocated", "1", "C.7.6.3", "constant", "16"),
-    Rule("BitsStored", "1", "C.7.6.3", "constant", "16"),
-    Rule("HighBit", "1", "C.7.6.3", "constant", "15"),
-    Rule("PixelRepresentation", "1", "C.7.6.3", "constant", "1", ("CT",)),
-    Rule("PixelRepresentation", "1", "C.7.6.3", "constant", "0", ("MR",)),
-    Rule("PixelData", "1C", "C.7.6.3", "computed"),
+    AttributeRule("SamplesPerPixel", "1", "C.7.6.3", "constant", "1"),
+    AttributeRule("PhotometricInterpretation", "1", "C.7.6.3.1.2", "constant", "MONOCHROME2"),
+    AttributeRule("Rows", "1", "C.7.6.3", "computed"),
+    AttributeRule("Columns", "1", "C.7.6.3", "computed"),
+    AttributeRule("BitsAllocated", "1", "C.7.6.3", "constant", "16"),
+    AttributeRule("BitsStored", "1", "C.7.6.3", "constant", "16"),
+    AttributeRule("HighBit", "1", "C.7.6.3", "constant", "15"),
+    AttributeRule("PixelRepresentation", "1", "C.7.6.3", "constant", "1", ("CT",)),
+    AttributeRule("PixelRepresentation", "1", "C.7.6.3", "constant", "0", ("MR",)),
+    AttributeRule("PixelData", "1C", "C.7.6.3", "computed"),
     # CT Image: values are HU; nothing was acquired, so acquisition attributes stay empty
-    Rule("RescaleIntercept", "1", "C.8.2.1", "constant", "0", ("CT",)),
-    Rule("RescaleSlope", "1", "C.8.2.1", "constant", "1", ("CT",)),
-    Rule("RescaleType", "1C", "C.8.2.1", "constant", "HU", ("CT",)),
-    Rule("KVP", "2", "C.8.2.1", "empty", targets=("CT",)),
-    Rule("AcquisitionNumber", "2", "C.8.2.1", "empty", targets=("CT",)),
+    AttributeRule("RescaleIntercept", "1", "C.8.2.1", "constant", "0", ("CT",)),
+    AttributeRule("RescaleSlope", "1", "C.8.2.1", "constant", "1", ("CT",)),
+    AttributeRule("RescaleType", "1C", "C.8.2.1", "constant", "HU", ("CT",)),
+    AttributeRule("KVP", "2", "C.8.2.1", "empty", targets=("CT",)),
+    AttributeRule("AcquisitionNumber", "2", "C.8.2.1", "empty", targets=("CT",)),
     # MR Image: RM, research mode, is the one term that claims no pulse sequence
-    Rule("ScanningSequence", "1", "C.8.3.1", "constant", "RM", ("MR",)),
-    Rule("SequenceVariant", "1", "C.8.3.1", "constant", "NONE", ("MR",)),
-    Rule("ScanOptions", "2", "C.8.3.1", "empty", targets=("MR",)),
-    Rule("MRAcquisitionType", "2", "C.8.3.1", "empty", targets=("MR",)),
-    Rule("RepetitionTime", "2C", "C.8.3.1", "empty", targets=("MR",)),
-    Rule("EchoTime", "2", "C.8.3.1", "empty", targets=("MR",)),
-    Rule("EchoTrainLength", "2", "C.8.3.1", "empty", targets=("MR",)),
+    AttributeRule("ScanningSequence", "1", "C.8.3.1", "constant", "RM", ("MR",)),
+    AttributeRule("SequenceVariant", "1", "C.8.3.1", "constant", "NONE", ("MR",)),
+    AttributeRule("ScanOptions", "2", "C.8.3.1", "empty", targets=("MR",)),
+    AttributeRule("MRAcquisitionType", "2", "C.8.3.1", "empty", targets=("MR",)),
+    AttributeRule("RepetitionTime", "2C", "C.8.3.1", "empty", targets=("MR",)),
+    AttributeRule("EchoTime", "2", "C.8.3.1", "empty", targets=("MR",)),
+    AttributeRule("EchoTrainLength", "2", "C.8.3.1", "empty", targets=("MR",)),
     # VOI LUT
-    Rule("WindowCenter", "1C", "C.11.2", "computed"),
-    Rule("WindowWidth", "1C", "C.11.2", "computed"),
-    Rule("WindowCenterWidthExplanation", "3", "C.11.2", "computed"),
+    AttributeRule("WindowCenter", "1C", "C.11.2", "computed"),
+    AttributeRule("WindowWidth", "1C", "C.11.2", "computed"),
+    AttributeRule("WindowCenterWidthExplanation", "3", "C.11.2", "computed"),
     # SOP Common and Common Instance Reference
-    Rule("SOPClassUID", "1", "C.12.1", "computed"),
-    Rule("SOPInstanceUID", "1", "C.12.1", "computed"),
-    Rule("InstanceCreationDate", "3", "C.12.1", "computed"),
-    Rule("InstanceCreationTime", "3", "C.12.1", "computed"),
-    Rule("SyntheticData", "3", "C.12.1", "constant", "YES"),
-    Rule("ContributingEquipmentSequence", "3", "C.12.1", "computed"),
-    Rule("ReferencedSeriesSequence", "1C", "C.12.2", "computed"),
+    AttributeRule("SOPClassUID", "1", "C.12.1", "computed"),
+    AttributeRule("SOPInstanceUID", "1", "C.12.1", "computed"),
+    AttributeRule("InstanceCreationDate", "3", "C.12.1", "computed"),
+    AttributeRule("InstanceCreationTime", "3", "C.12.1", "computed"),
+    AttributeRule("SyntheticData", "3", "C.12.1", "constant", "YES"),
+    AttributeRule("ContributingEquipmentSequence", "3", "C.12.1", "computed"),
+    AttributeRule("ReferencedSeriesSequence", "1C", "C.12.2", "computed"),
 )
 
 SLICE_ATTRIBUTES = (

@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds, validate_value
 
 from medtranslate.errors import InputMissing
-from medtranslate.imaging.dicom.attributes import ITEM_NEEDS, RULES, TEXT_VRS, Rule
+from medtranslate.imaging.dicom.attributes import ITEM_NEEDS, RULES, TEXT_VRS, AttributeRule
 from medtranslate.imaging.dicom.read.files import parse
 from medtranslate.imaging.dicom.read.values import first
 
@@ -88,7 +88,7 @@ def copy_series(source: Dataset, target: str, new_frame: str) -> Copied:
     return copied
 
 
-def _applies(rule: Rule, source: Dataset) -> bool:
+def _applies(rule: AttributeRule, source: Dataset) -> bool:
     keyword, value = rule.when
     if not keyword:
         return True
@@ -96,7 +96,7 @@ def _applies(rule: Rule, source: Dataset) -> bool:
     return bool(found) if value == "*" else found == value
 
 
-def _copy_one(rule: Rule, source: Dataset, copied: Copied, new_frame: str) -> None:
+def _copy_one(rule: AttributeRule, source: Dataset, copied: Copied, new_frame: str) -> None:
     keyword, vr = rule.keyword, dictionary_VR(rule.keyword)
     tag = tag_for_keyword(keyword) or 0
     element, fault = _usable(keyword, source)

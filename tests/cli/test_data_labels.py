@@ -1,4 +1,4 @@
-"""``medtranslate data render``: pairs of CT and MR from label maps."""
+"""``medtranslate data render`` and ``data labels``: pairs of CT and MR, and files of label maps."""
 
 from __future__ import annotations
 
@@ -42,3 +42,12 @@ def test_a_folder_that_exists_is_exit_code_8(command, labels, tmp_path) -> None:
     (tmp_path / "out" / "mine").touch()
 
     assert command("data", "render", labels, "-o", tmp_path / "out").code == 8
+
+
+def test_a_path_with_brackets_is_shown_as_it_is(command, labels, tmp_path) -> None:
+    output = tmp_path / "heads [red]of 3[dim].npz"
+
+    done = command("data", "labels", labels, "-o", output)
+
+    assert done.code == 0, done.err
+    assert done.out == f"1 label maps: {output}\n"
