@@ -14,7 +14,14 @@ from medtranslate.imaging.image2d import Image2DReader, Image2DWriter, write_sta
 from medtranslate.imaging.itk import ItkReader, ItkWriter
 from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
 from medtranslate.imaging.source import Scan, check_source
-from medtranslate.imaging.survey import FolderContents, format_of, is_synthetic, list_folder, survey
+from medtranslate.imaging.survey import (
+    FolderContents,
+    format_of,
+    is_synthetic,
+    list_folder,
+    stranger,
+    survey,
+)
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -111,12 +118,7 @@ class ScanReader(RefusingReader):
         if format == "dicom":
             return dicom.DicomReader(series=self.series).load(paths)
         if format not in _READERS:
-            empty = paths[0].stat().st_size == 0
-            raise Unreadable(
-                "the file is empty" if empty else "of no known format",
-                path=paths[0],
-                remedy="NIfTI, DICOM, MetaImage, NRRD, PNG, JPEG, TIFF or a zip of them",
-            )
+            raise stranger(paths[0])
         return _READERS[format]().load(paths)
 
     def _load_folder(self, folder: Path) -> Scan:

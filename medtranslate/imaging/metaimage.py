@@ -21,14 +21,22 @@ from medtranslate.imaging.text_fields import (
 
 _ORIGINS = ("Offset", "Position", "Origin")
 _MATRICES = ("TransformMatrix", "Rotation", "Orientation")
+_SPACINGS = ("ElementSpacing", "ElementSize")
 _ORDERS = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
 _SCALINGS = ("ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset")
 _PLACING = (
-    *(_ORIGINS, _MATRICES, _ORDERS, ("ElementSpacing", "ElementSize")),
+    *(_ORIGINS, _MATRICES, _ORDERS, _SPACINGS),
     *(("ElementNumberOfChannels",), ("HeaderSize",), ("BinaryData",)),
     *(("CompressedData",), ("CompressedDataSize",), *((key,) for key in _SCALINGS)),
 )
 """Keys of a MetaImage that may be missing, each with those that say the same."""
+
+_ASSUMED = (
+    (_SPACINGS, "no spacing; voxels of 1 mm are assumed"),
+    (_MATRICES, "no orientation; left-posterior-superior is assumed"),
+    (_ORIGINS, "no position; (0, 0, 0) is assumed"),
+)
+"""What is assumed, as MetaIO does, where a header has none of some keys."""
 
 _FREE_TEXTS = ("Comment", "Name")
 _METAIMAGE_KEYS = frozenset(
@@ -122,6 +130,8 @@ def parse_metaimage(block: bytes, path: Path) -> TextHeader:
     msb = {_flag(fields, key) for key in _ORDERS if key in fields}
     if len(msb) > 1:
         raise Unreadable("damaged MetaImage header: it gives two byte orders")
+    if (unit := fields.get("DistanceUnits", "mm")) not in ("mm", "?", ""):
+        raise Unsupported(f"DistanceUnits is {unit}: readers differ on whether to apply it")
     spacing = _metaimage_numbers(fields, ("ElementSpacing",), axes)
     spacing = spacing or _metaimage_numbers(fields, ("ElementSize",), axes) or [1.0] * axes
     matrix = _metaimage_numbers(fields, _MATRICES, axes * axes) or np.eye(axes).ravel().tolist()
@@ -144,6 +154,7 @@ def parse_metaimage(block: bytes, path: Path) -> TextHeader:
         packing="zlib" if compressed else "raw" if binary else "text",
         packed_bytes=max(parse_integer(fields, "CompressedDataSize", 0), 0) if compressed else 0,
         texts=fields,
+        faults=[f"The header gives {said}." for keys, said in _ASSUMED if keys in absent],
     )
 
 

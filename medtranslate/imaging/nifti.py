@@ -319,13 +319,14 @@ def judge(header: Header, path: Path) -> list[str]:
     Unreadable
         The header contradicts itself.
     """
+    settled = [*_settled_shape(header), *_settled_sform(header)]
     shape = _shape(header, path)
     check_shape(shape, path)
     _check_sizes(header, shape, path)
     try:
         dtype = header.get_data_dtype()
         _check_offset(header)
-        faults = [*_repaired(header), *_settled_qform(header)]
+        faults = [*settled, *_repaired(header), *_settled_qform(header)]
         header.get_slope_inter()
         affine = header.get_best_affine()
     except KeyError as error:
@@ -389,6 +390,33 @@ def _shape(header: Header, path: Path) -> tuple[int, ...]:
     if not 1 <= axes <= 7:
         raise Unreadable(f"damaged header: {axes} axes", path=path)
     return tuple(int(length) for length in header["dim"][1 : axes + 1])
+
+
+def _settled_shape(header: Header) -> list[str]:
+    """Take an axis of length 0 beyond the third as one of length 1, as other readers do."""
+    empty = [n for n in range(4, min(int(header["dim"][0]), 7) + 1) if header["dim"][n] == 0]
+    for number in empty:
+        header["dim"][number] = 1
+    return [f"header: dim[{number}] is 0; setting to 1." for number in empty]
+
+
+def _settled_sform(header: Header) -> list[str]:
+    """Leave out an sform that places no voxels, where there is a qform that does."""
+    if int(header["sform_code"]) <= 0 or int(header["qform_code"]) <= 0:
+        return []
+    sizes = header["pixdim"][1:4]
+    try:
+        check_affine(header.get_sform())
+    except Unsupported:
+        try:
+            check_affine(header.get_qform())
+        except (ValueError, HeaderDataError, Unsupported):
+            return []
+        if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+            return []
+        header["sform_code"] = 0
+        return ["The sform is unusable and is left out; the qform is used."]
+    return []
 
 
 def _check_sizes(header: Header, shape: tuple[int, ...], path: Path) -> None:

@@ -67,7 +67,11 @@ _NRRD_SPACES = {
 }
 """Anatomical spaces, and the signs by which they become LPS."""
 
-_NRRD_SPACE_NAMES = re.compile(r"[a-z]+(-[a-z]+)*")
+_MILLIMETERS = frozenset({"mm", "millimeter", "millimeters", "", "???", "none"})
+_OTHER_LENGTHS = frozenset(
+    {"m", "cm", "um", "µm", "micron", "microns", "nm", "meter", "meters", "in", "inch", "inches"}
+)
+_NRRD_SPACE_NAMES = re.compile(r"(3d-)?[a-z]+(-[a-z]+)*")
 _NRRD_DOMAIN_KINDS = frozenset({"domain", "space", "time", "", "???", "none"})
 _NRRD_RANGE_KINDS = re.compile(
     r"list|point|vector|covariant-vector|normal|stub|scalar|complex|quaternion|[23]-(vector|color)"
@@ -106,10 +110,17 @@ def nrrd_lines(block: bytes) -> tuple[dict[str, str], dict[str, str], int]:
             pairs[name] = value[1:]
         elif line.strip():
             _add_nrrd_field(fields, name, value.strip(), line)
+            if _is_list(fields.get("data file", "")):
+                break  # names of files follow
     placing = _ORIENTED if "space directions" in fields else _UNORIENTED
     absent = [name for name in placing if name not in fields]
     check_alike(absent, (*pairs, *comments))
     return fields, pairs, found.end() if found else -1
+
+
+def _is_list(name: str) -> bool:
+    """Say whether a data file stands for several: a list of names, or a pattern of numbers."""
+    return bool(re.match(r"list\b", name, re.I)) or "%" in name
 
 
 def _add_nrrd_field(fields: dict[str, str], name: str, value: str, line: str) -> None:
@@ -146,7 +157,7 @@ def parse_nrrd(block: bytes, path: Path) -> TextHeader:
     origin, spacing, direction = _nrrd_placement(fields, domain, axes, faults)
     dtype = np.dtype(_nrrd_order(fields, kind, packing) + _NRRD_TYPES[kind])
     name = fields.get("data file")
-    if name is not None and (re.match(r"list\b", name, re.I) or "%" in name):
+    if name is not None and _is_list(name):
         raise Unsupported("the voxels are spread over a list of files")
     if name is None and end < 0:
         raise Unreadable("truncated or damaged NRRD header")
@@ -208,6 +219,7 @@ def _nrrd_placement(
 ) -> tuple[list[float], list[float], list[float]]:
     """Return origin, spacing and direction as ITK has them, LPS mm, of the domain axes."""
     space = fields.get("space", "").lower()
+    _check_units(fields)
     if not space and "space directions" not in fields:
         faults.append("The header names no space; left-posterior-superior is assumed.")
         return _unoriented(fields, domain, axes)
@@ -217,9 +229,6 @@ def _nrrd_placement(
         if not _NRRD_SPACE_NAMES.fullmatch(space):
             raise Unreadable(f"damaged NRRD header: space is {space[:40]!r}")
         raise Unsupported(f"the space {space[:60]} does not say where left is")
-    units = set(re.findall(r'"([^"]*)"', fields.get("space units", "")))
-    if units - {"mm", "millimeter", "millimeters", "", "???"}:
-        raise Unsupported(f"its unit of space is {sorted(units)}, not mm")
     words = re.findall(r"none|\([^()]*\)", fields.get("space directions", ""), re.I)
     if len(words) != axes:
         raise Unreadable(f"damaged NRRD header: {len(words)} space directions for {axes} axes")
@@ -242,6 +251,18 @@ def _nrrd_placement(
         raise Unsupported(f"the affine is zero or not finite along axis {axis_name}")
     direction = columns / spacing
     return (signs * np.array(origin)).tolist(), spacing.tolist(), direction.ravel().tolist()
+
+
+def _check_units(fields: dict[str, str]) -> None:
+    """Refuse lengths that are not mm: units of the space, one a dimension, or of the axes."""
+    space, axes = (
+        set(re.findall(r'"([^"]*)"', fields.get(name, "")) or fields.get(name, "").split())
+        for name in ("space units", "units")
+    )
+    strange = {unit for unit in space if unit.lower() not in _MILLIMETERS}
+    strange |= {unit for unit in axes if unit.lower() in _OTHER_LENGTHS}
+    if strange:
+        raise Unsupported(f"its unit of space is {sorted(space or axes)}, not mm")
 
 
 def _vector(word: str) -> list[float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medtranslate.errors import MedTranslateError
+from medtranslate.errors import MedTranslateError, Unreadable
 from medtranslate.files import check_present
 from medtranslate.imaging import archive, dicom, image2d, itk, nifti
 from medtranslate.imaging.base import Finding, unforeseen_named
@@ -90,8 +90,7 @@ def _survey_file(path: Path) -> list[Finding]:
                 return [_LOOKS[format](path)]
     except MedTranslateError as error:
         return [Finding(str(path), error=error.fault)]
-    empty = path.stat().st_size == 0
-    return [Finding(str(path), error="the file is empty" if empty else "of no known format")]
+    return [Finding(str(path), error=stranger(path).fault)]
 
 
 def is_synthetic(found: Iterable[Finding]) -> bool:
@@ -251,6 +250,43 @@ def format_of(path: Path) -> str:
         if start.startswith(magic):
             return kind
     return "itk" if start.startswith((b"ObjectType", b"NDims")) else ""
+
+
+def stranger(path: Path) -> Unreadable:
+    """Say what a file of no known format is, and what to do with it."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        return Unreadable("the file is empty", path=path)
+    for offset, magic, what, remedy in _STRANGERS:
+        if start[offset : offset + len(magic)] == magic:
+            return Unreadable(f"{what}, which is not read", path=path, remedy=remedy)
+    if path.suffix.lower() == ".img" and path.with_suffix(".hdr").exists():
+        return Unreadable("the voxels of a pair of files", path=path, remedy="use .nii")
+    return Unreadable(
+        "of no known format",
+        path=path,
+        remedy="NIfTI, DICOM, MetaImage, NRRD, PNG, JPEG, TIFF or a zip of them",
+    )
+
+
+_STRANGERS = (
+    (0, b"BZh", "packed by bzip2", "unpack it with bunzip2"),
+    (0, b"\xfd7zXZ\0", "packed by xz", "unpack it with unxz"),
+    (0, b"\x28\xb5\x2f\xfd", "packed by Zstandard", "unpack it with unzstd"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it, or make a zip"),
+    (0, b"Rar!\x1a\x07", "a RAR archive", "unpack it, or make a zip"),
+    (257, b"ustar", "a tar archive", "unpack it, or make a zip"),
+    (0, b"\0\0\0\1\0\0", "a volume of FreeSurfer (MGH)", "mri_convert makes a .nii.gz of it"),
+    (0, b"\x89HDF\r\n", "an HDF5 file (MINC 2 is one)", "mnc2nii makes a .nii of MINC"),
+    (0, b"CDF\x01", "a NetCDF file (MINC 1 is one)", "mnc2nii makes a .nii of MINC"),
+    (0, b"GIF8", "a GIF image", "save it as PNG"),
+    (0, b"BM", "a BMP image", "save it as PNG"),
+    (8, b"WEBP", "a WebP image", "save it as PNG"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image", "save it as PNG"),
+    (0, b"%PDF-", "a PDF document", "give the scan itself"),
+)
+"""What is met instead of a scan: offset, first bytes, name, remedy."""
 
 
 def list_folder(folder: Path) -> FolderContents:

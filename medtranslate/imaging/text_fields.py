@@ -158,11 +158,14 @@ def _is_torn(name: str, other: str) -> bool:
     )
 
 
+_NUMBER = re.compile(r"[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|(?i:nan|inf))")
+
+
 def parse_numbers(words: Iterable[str]) -> list[float] | None:
     """Return words as numbers, None where one is none."""
     numbers = []
     for word in words:
-        if not re.fullmatch(r"[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|nan|inf)", word):
+        if not _NUMBER.fullmatch(word):
             return None
         numbers.append(float(word))
     return numbers

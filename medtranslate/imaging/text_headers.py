@@ -124,7 +124,8 @@ def _from_text(header: TextHeader, file: BinaryIO, there: int) -> np.ndarray:
     text = file.read()
     try:
         if header.packing == "hex":
-            flat = np.frombuffer(bytes.fromhex(text.decode("ascii")), dtype=header.dtype)
+            digits_alone = b"".join(text.split()).decode("ascii")
+            flat = np.frombuffer(bytes.fromhex(digits_alone), dtype=header.dtype)
         else:
             flat = _numbers(text.replace(b",", b" ").split(), header.dtype)
     except (ValueError, OverflowError) as error:

@@ -8,6 +8,7 @@ import struct
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from medtranslate.errors import InputMissing, Unreadable, Unsupported, UntrustedInput
 from medtranslate.imaging import read, write
@@ -193,6 +194,33 @@ def test_a_qform_that_is_none_gives_way_to_the_sform(nifti_file, voxels, oblique
 def test_a_qform_that_is_none_and_no_sform(nifti_file, voxels, wrong):
     path = nifti_file(voxels, **FULL_TURN, quatern_d=wrong, sform_code=0)
     refused(path, Unreadable, "the qform is unusable")
+
+
+NOWHERE = {f"srow_{axis}": [0, 0, 0, 0] for axis in "xyz"}
+
+
+@pytest.mark.parametrize("wrong", [NOWHERE, {"srow_y": [np.nan, 0, 0, 0]}])
+def test_an_sform_that_places_nothing_gives_way_to_the_qform(nifti_file, voxels, wrong, tmp_path):
+    qform = {**FULL_TURN, "quatern_d": 1.0, "qoffset_x": 7.0}
+    image = read(nifti_file(voxels, **qform, sform_code=1, **wrong, name="a.nii"))
+    exact = read(nifti_file(voxels, **qform, sform_code=0, name="b.nii"))
+    assert torch.equal(image.affine, exact.affine)
+    assert image.meta["source"]["faults"][0] == (
+        "The sform is unusable and is left out; the qform is used."
+    )
+    again = nib.load(write(image, tmp_path / "c.nii"))
+    np.testing.assert_array_equal(again.affine, exact.affine)
+    for unusable in ({"quatern_d": 3.0}, {"pixdim": [1, 0, 1, 1, 0, 0, 0, 0]}, {"qform_code": 0}):
+        path = nifti_file(voxels, **{**qform, "sform_code": 1, **wrong, **unusable})
+        refused(path, Unsupported, "affine is (zero|not finite)")
+
+
+def test_an_axis_of_no_length_beyond_the_third_counts_as_one(nifti_file, voxels):
+    image = read(nifti_file(voxels, dim=[4, *voxels.shape, 0, 0, 0, 0]))
+    np.testing.assert_array_equal(image.numpy()[0], voxels)
+    assert image.meta["source"]["faults"] == ["header: dim[4] is 0; setting to 1."]
+    refused(nifti_file(voxels, dim=[3, 8, 9, 0, 1, 1, 1, 1]), Unsupported, "has no voxels")
+    refused(nifti_file(voxels, dim=[5, *voxels.shape, 0, 2, 1, 1]), Unsupported, "holds 2 volumes")
 
 
 @pytest.mark.parametrize("extra", [1, 2000])

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import bz2
 import json
+import lzma
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from medtranslate.errors import InputMissing
-from medtranslate.imaging import nifti, survey
+from medtranslate.errors import InputMissing, Unreadable
+from medtranslate.imaging import nifti, read, survey
 from medtranslate.imaging.base import Finding
 
 
@@ -77,3 +79,32 @@ def test_a_large_folder_of_real_images(shared_data):
     found = survey(shared_data / "brain-ct-mri" / "trainB")
     assert len(found) == 1744
     assert not any(one.error for one in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("a.nii.bz2", bz2.compress(b"voxels"), "packed by bzip2, which is not read"),
+        ("a.nii.xz", lzma.compress(b"voxels"), "packed by xz, which is not read"),
+        ("a.nii.zst", b"\x28\xb5\x2f\xfd" + bytes(20), "packed by Zstandard, which is not read"),
+        ("a.7z", b"7z\xbc\xaf\x27\x1c" + bytes(20), "a 7z archive, which is not read"),
+        ("a.rar", b"Rar!\x1a\x07\0" + bytes(20), "a RAR archive, which is not read"),
+        ("a.tar", b"a".ljust(257, b"\0") + b"ustar\0", "a tar archive, which is not read"),
+        ("a.mgh", b"\0\0\0\1\0\0\0\10" + bytes(600), "a volume of FreeSurfer (MGH), which"),
+        ("a.mnc", b"\x89HDF\r\n\x1a\n", "an HDF5 file (MINC 2 is one), which is not read"),
+        ("a.gif", b"GIF89a" + bytes(20), "a GIF image, which is not read"),
+        ("a.pdf", b"%PDF-1.7", "a PDF document, which is not read"),
+        ("pair.img", bytes(20), "the voxels of a pair of files"),
+        ("alone.img", bytes(20), "of no known format"),
+        ("a.bin", b"", "the file is empty"),
+    ],
+)
+def test_what_is_no_scan_is_named_by_what_it_is(tmp_path, name, content, fault):
+    (tmp_path / "pair.hdr").write_bytes(b"header")
+    (tmp_path / name).write_bytes(content)
+    (found,) = survey(tmp_path / name)
+    assert found.error.startswith(fault)
+    with pytest.raises(Unreadable) as caught:
+        read(tmp_path / name)
+    assert caught.value.fault == found.error
+    assert caught.value.path == tmp_path / name

@@ -275,8 +275,66 @@ def test_a_small_file_that_claims_more_than_it_can_hold(tmp_path):
 def test_scalings_on_which_readers_differ_are_refused(tmp_path):
     with pytest.raises(Unsupported, match="differ on whether to apply"):
         read(metaimage(tmp_path / "a.mha", {"ElementToIntensityFunctionSlope": "2"}))
+    for unit in ("um", "cm"):
+        with pytest.raises(Unsupported, match=f"DistanceUnits is {unit}"):
+            read(metaimage(tmp_path / "a.mha", {"DistanceUnits": unit}))
+    assert values(metaimage(tmp_path / "a.mha", {"DistanceUnits": "mm"})) == NUMBERS.tolist()
+
+
+@pytest.mark.parametrize("written", ['"cm" "cm" "cm"', "cm cm cm", '"mm" "mm" "um"'])
+@pytest.mark.parametrize("field", ["space units", "units"])
+def test_lengths_of_an_nrrd_that_are_not_mm_are_refused(tmp_path, field, written):
     with pytest.raises(Unsupported, match="unit of space"):
-        read(nrrd(tmp_path / "a.nrrd", {"space units": '"cm" "cm" "cm"'}))
+        read(nrrd(tmp_path / "a.nrrd", {field: written}))
+    bare = dict.fromkeys(("space", "space directions", "space origin"))
+    with pytest.raises(Unsupported, match="unit of space"):
+        read(nrrd(tmp_path / "a.nrrd", {**bare, "spacings": "1 2 3", field: written}))
+    for right in ('"mm" "MM" "millimeters"', "mm mm mm"):
+        assert values(nrrd(tmp_path / "a.nrrd", {field: right})) == NUMBERS.tolist()
+
+
+def test_what_a_metaimage_does_not_say_is_assumed_with_a_note(tmp_path):
+    path = metaimage(tmp_path / "a.mha", {"ElementSpacing": None})
+    image = read(path)
+    assert image.meta["source"]["faults"] == [
+        "The header gives no spacing; voxels of 1 mm are assumed.",
+        "The header gives no orientation; left-posterior-superior is assumed.",
+        "The header gives no position; (0, 0, 0) is assumed.",
+    ]
+    np.testing.assert_array_equal(image.affine, np.diag([-1.0, -1, 1, 1]))
+    itk = sitk.ReadImage(str(path))
+    assert (itk.GetSpacing(), itk.GetOrigin()) == ((1, 1, 1), (0, 0, 0))
+    placed = {"Rotation": "0 1 0 1 0 0 0 0 1", "Position": "1 2 3", "ElementSize": "1 2 3"}
+    image = read(metaimage(path, {"ElementSpacing": None, **placed}))
+    assert image.meta["source"]["faults"] == []
+
+
+def test_a_list_of_files_is_refused_by_name(tmp_path):
+    for name, lines in (("LIST", ["a.raw", "b.raw"]), ("list 2", ["a: b"]), ("a%d.raw 1 3 1", [])):
+        with pytest.raises(Unsupported, match="spread over a list of files"):
+            read(nrrd(tmp_path / "a.nhdr", {"data file": name}, b"", lines))
+    with pytest.raises(Unsupported, match="spread over a list of files"):
+        read(metaimage(tmp_path / "a.mhd", {"ElementDataFile": "LIST"}, b"a.raw"))
+
+
+@pytest.mark.parametrize("space", ["scanner-xyz", "3D-right-handed", "3D-left-handed-time"])
+def test_a_space_without_left_and_right_is_refused(tmp_path, space):
+    with pytest.raises(Unsupported, match="does not say where left is"):
+        read(nrrd(tmp_path / "a.nrrd", {"space": space}))
+
+
+def test_hexadecimal_voxels_may_be_broken_into_lines_anywhere(tmp_path):
+    digits = NUMBERS.tobytes().hex().upper()
+    lines = "\n".join(digits[at : at + 35] for at in range(0, len(digits), 35))
+    path = nrrd(tmp_path / "a.nrrd", {"encoding": "hex"}, lines.encode())
+    assert values(path) == NUMBERS.tolist()
+
+
+@pytest.mark.parametrize("unknown", ["nan", "NaN"])
+def test_a_spacing_that_is_not_known_is_taken_as_1_mm(tmp_path, unknown):
+    bare = dict.fromkeys(("space", "space directions", "space origin"))
+    image = read(nrrd(tmp_path / "a.nrrd", {**bare, "spacings": f"{unknown} 2 3"}))
+    np.testing.assert_array_equal(image.affine, np.diag([-1.0, -2, 3, 1]))
 
 
 def test_the_survey_sees_what_the_reader_sees(tmp_path):
