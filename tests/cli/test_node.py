@@ -8,9 +8,19 @@ import pytest
 import yaml
 
 from medtranslate.node import NodeRules, Spool, State, load_rules
-from medtranslate.node.jobs import Header
+from medtranslate.node.jobs import InstanceInfo
 
-HEADER = Header("1.2.3.1", "1.2.3", "1.2", "CT", "HEAD", "head", "SYNTH", "CT1", "127.0.0.1")
+INFO = InstanceInfo(
+    instance="1.2.3.1",
+    series="1.2.3",
+    study="1.2",
+    modality="CT",
+    body_part="HEAD",
+    description="head",
+    called="SYNTH",
+    calling="CT1",
+    host="127.0.0.1",
+)
 
 
 @pytest.fixture
@@ -37,8 +47,8 @@ def fill(rules: Path, files: list[Path]) -> NodeRules:
     spool = Spool(loaded.spool, loaded.limits)
     spool.open()
     for number, one in enumerate(files):
-        header = Header(**{**vars(HEADER), "instance": f"1.2.3.{number}"})
-        spool.store(header, one.read_bytes(), "heads")
+        info = InstanceInfo(**{**vars(INFO), "instance": f"1.2.3.{number}"})
+        spool.store(info, one.read_bytes(), "heads")
     spool.close()
     return loaded
 
