@@ -12,9 +12,8 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from medtranslate.imaging import make_source
 from medtranslate.imaging.image2d import IMAGE_2D_AFFINE
-from medtranslate.imaging.source import SourceRecord
+from medtranslate.imaging.source import SourceRecord, make_source
 
 Grid = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 Place = tuple[float, float, float]

@@ -62,12 +62,22 @@ class Networks:
     dtype : torch.dtype
         Of the weights in the file. A network trained elsewhere keeps float32, so that it gives what
         it gave there.
+
+    Examples
+    --------
+    >>> from medtranslate.networks import Compact
+    >>> spec = {"_target_": "medtranslate.networks.Compact", "width": 16, "blocks": 1}
+    >>> Networks({"mri": spec}, {"mri": Compact(width=16, blocks=1)})
+    Networks(mri)
     """
 
     specs: Mapping[str, Mapping[str, Any]]
     generators: Mapping[str, nn.Module]
     discriminators: Mapping[str, nn.Module] = field(default_factory=dict)
     dtype: torch.dtype = torch.float16
+
+    def __repr__(self) -> str:
+        return f"Networks({', '.join(self.generators)})"
 
 
 def save_bundle(

@@ -60,7 +60,16 @@ _Path = str | PathLike[str]
 
 
 class Observer:
-    """Receive progress and notes while scans are converted; a subclass overrides what it needs."""
+    """Receive progress and notes while scans are converted; a subclass overrides what it needs.
+
+    Examples
+    --------
+    >>> class Printer(Observer):
+    ...     def note(self, message: str) -> None:
+    ...         print("note:", message)
+    >>> Printer().note("2 files are skipped")
+    note: 2 files are skipped
+    """
 
     def progress(self, name: str, done: int, total: int) -> None:
         """Take progress on the scan, or the folder of 2D images, called `name`.
@@ -212,6 +221,12 @@ class Conversions(Iterator[Conversion]):
     ----------
     plans : list of Plan
         For each input with scans, what will be written where.
+
+    Examples
+    --------
+    >>> conversions = Conversions(["no-such-scan.nii"], ConversionOptions(to="mri"))
+    >>> [type(one.error).__name__ for one in conversions], conversions.exit_code
+    (['InputMissing'], 3)
     """
 
     def __init__(

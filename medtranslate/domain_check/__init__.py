@@ -1,23 +1,17 @@
 """The domain check: whether a scan is a head, in its modality, upright, as the model knows it."""
 
-from medtranslate.domain_check.calibration import CalibrationSettings, CalibrationSlices, calibrate
 from medtranslate.domain_check.check import (
     DomainCheck,
     Judgment,
     load_domain,
     quality_record,
-    to_bytes,
 )
 from medtranslate.domain_check.classifier import half_resolution
 
 __all__ = [
-    "CalibrationSettings",
-    "CalibrationSlices",
     "DomainCheck",
     "Judgment",
-    "calibrate",
     "half_resolution",
     "load_domain",
     "quality_record",
-    "to_bytes",
 ]

@@ -67,6 +67,11 @@ def image_uri(pixels: NDArray[np.uint8] | Image.Image) -> str:
     Parameters
     ----------
     pixels : uint8 array (rows, columns) or (rows, columns, 3), or PIL image
+
+    Examples
+    --------
+    >>> image_uri(np.zeros((2, 2), dtype=np.uint8))[:22]
+    'data:image/png;base64,'
     """
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     content = io.BytesIO()
@@ -75,7 +80,14 @@ def image_uri(pixels: NDArray[np.uint8] | Image.Image) -> str:
 
 
 def figure_uri(figure: Figure) -> str:
-    """Return a Matplotlib figure as a ``data:`` URI."""
+    """Return a Matplotlib figure as a ``data:`` URI.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> figure_uri(Figure(figsize=(1, 1)))[:22]
+    'data:image/png;base64,'
+    """
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     return png_uri(content.getvalue())

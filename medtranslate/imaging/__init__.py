@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from medtranslate.imaging.itk import ItkReader, ItkWriter
     from medtranslate.imaging.memory import as_image, from_nibabel, to_nibabel
     from medtranslate.imaging.nifti import NiftiReader, NiftiWriter
-    from medtranslate.imaging.source import array_source, make_source
 
 _NAMES = {
     "dicom": ("DicomReader", "DicomWriter"),
@@ -32,7 +31,6 @@ _NAMES = {
     "itk": ("ItkReader", "ItkWriter"),
     "memory": ("as_image", "from_nibabel", "to_nibabel"),
     "nifti": ("NiftiReader", "NiftiWriter"),
-    "source": ("array_source", "make_source"),
 }
 _HOMES = {name: f"{__name__}.{home}" for home, names in _NAMES.items() for name in names}
 
@@ -48,10 +46,8 @@ __all__ = [
     "NiftiReader",
     "NiftiWriter",
     "ScanReader",
-    "array_source",
     "as_image",
     "from_nibabel",
-    "make_source",
     "read",
     "read_scan",
     "survey",

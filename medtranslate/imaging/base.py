@@ -262,6 +262,18 @@ class Finding:
         What was noticed and how it is dealt with, a sentence each.
     error : str
         Why it cannot be read, in one sentence; ``""`` where it can.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from medtranslate.imaging import survey, write
+    >>> from medtranslate.phantom import Phantom
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write(Phantom((32, 40, 3), (6.0, 6.0, 40.0)).volume(), Path(folder, "head.nii"))
+    ...     (found,) = survey(folder)
+    >>> found.format, found.shape, found.spacing
+    ('nifti', (32, 40, 3), (6.0, 6.0, 40.0))
     """
 
     path: str

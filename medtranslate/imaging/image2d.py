@@ -74,6 +74,18 @@ class Image2DReader(RefusingReader):
         of different size or depth.
     UntrustedInput
         From `get_data`: more than `MAX_PIXELS` pixels or `MAX_PAGES` pages, or a bomb (`limits`).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from medtranslate.phantom import Phantom
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "slice.png")
+    ...     Image2DWriter().save(Phantom((64, 80, 1), (3.0, 3.0, 5.0)).image_2d(), path)
+    ...     scan = Image2DReader().read(path)
+    >>> scan.voxels.shape, scan.source["kind"]
+    ((64, 80, 1), 'image')
     """
 
     suffixes = SUFFIXES
@@ -118,6 +130,18 @@ class Image2DWriter(ScanWriter):
     ------
     Unsupported
         The image is a volume or, for PNG and JPEG, a stack, or values do not fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from medtranslate.phantom import Phantom
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "slice.png")
+    ...     Image2DWriter().save(Phantom((64, 80, 1), (3.0, 3.0, 5.0)).image_2d(), path)
+    ...     Image.open(path).size
+    (64, 80)
     """
 
     def encode(

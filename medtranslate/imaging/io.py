@@ -73,7 +73,19 @@ def read(path: str | PathLike[str], *, modality: str = "", series: str = "") -> 
 
 
 def read_scan(path: str | PathLike[str], *, modality: str = "", series: str = "") -> Scan:
-    """Read one scan as numpy voxels with its source record, without torch; see `read`."""
+    """Read one scan as numpy voxels with its source record, without torch; see `read`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from medtranslate.phantom import Phantom
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write(Phantom((32, 40, 3), (6.0, 6.0, 40.0)).volume(), Path(folder, "head.nii"))
+    ...     scan = read_scan(path)
+    >>> scan.voxels.shape, scan.voxels.dtype.name, scan.source["modality"]
+    ((32, 40, 3), 'float32', 'CT')
+    """
     scan = ScanReader(modality=modality, series=series).read(path)
     if isinstance(scan, Refusal):
         raise scan.error
@@ -89,6 +101,18 @@ class ScanReader(RefusingReader):
         ``"CT"`` or ``"MR"`` settles it; ``""`` leaves it to DICOM's tag or a guess.
     series : str
         SeriesInstanceUID, where a folder holds several.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from monai.transforms import LoadImage
+    >>> from medtranslate.phantom import Phantom
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write(Phantom((32, 40, 3), (6.0, 6.0, 40.0)).volume(), Path(folder, "head.nrrd"))
+    ...     image = LoadImage(reader=ScanReader(modality="CT"), ensure_channel_first=True)(path)
+    >>> image.meta["source"]["format"], image.meta["source"]["modality"]
+    ('nrrd', 'CT')
     """
 
     def __init__(self, modality: str = "", series: str = "") -> None:

@@ -63,6 +63,18 @@ class ItkReader(RefusingReader):
         or infinite voxels, an NRRD space that is not anatomical.
     UntrustedInput
         From `get_data`: the header names a file outside its folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from medtranslate.phantom import Phantom
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "head.mha")
+    ...     ItkWriter().save(Phantom((32, 40, 3), (6.0, 6.0, 40.0)).volume(), path)
+    ...     scan = ItkReader().read(path)
+    >>> scan.voxels.shape, scan.source["format"]
+    ((32, 40, 3), 'metaimage')
     """
 
     suffixes = SUFFIXES
@@ -104,6 +116,18 @@ class ItkWriter(ScanWriter):
     A translated image is written in ``synthesis["dtype"]``, with its label under the key
     ``SYNTHETIC`` and its full record, as JSON, under ``SYNTHESIS``. Any other image goes back in
     its source's stored type where that loses nothing, else as float32.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import SimpleITK as sitk
+    >>> from medtranslate.phantom import Phantom
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "head.nrrd")
+    ...     ItkWriter().save(Phantom((32, 40, 3), (6.0, 6.0, 40.0)).volume(), path)
+    ...     sitk.ReadImage(path).GetSpacing()
+    (6.0, 6.0, 40.0)
     """
 
     def encode(

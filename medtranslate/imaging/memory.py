@@ -214,6 +214,13 @@ def from_nibabel(image: nib.Nifti1Image, *, modality: str = "") -> MetaTensor:
     ------
     Unsupported, Unreadable, UntrustedInput
         As for a NIfTI file: several volumes, NaN or infinite voxels, an affine that places nothing.
+
+    Examples
+    --------
+    >>> held = nib.Nifti1Image(np.zeros((8, 9, 4), dtype=np.int16), np.diag([1, 1, 3, 1]))
+    >>> image = from_nibabel(held, modality="MR")
+    >>> image.shape, image.meta["source"]["modality"]
+    (torch.Size([1, 8, 9, 4]), 'MR')
     """
     if not isinstance(image, nib.Nifti1Image):
         raise Unsupported(f"{type(image).__name__} is no NIfTI image of nibabel", path=_NIBABEL)
@@ -259,6 +266,15 @@ def to_nibabel(image: MetaTensor) -> nib.Nifti1Image:
     ------
     Unsupported
         The image no longer agrees with its source, or values do not fit.
+
+    Examples
+    --------
+    >>> from medtranslate.phantom import Phantom
+    >>> from medtranslate.translation import Translator
+    >>> head = Phantom((32, 40, 1), (6.0, 6.0, 5.0)).volume()
+    >>> result = Translator.load(device="cpu").translate(head, to="mri", force=True)
+    >>> to_nibabel(result).shape
+    (32, 40, 1)
     """
     source, synthesis = check_source(image), synthesis_of(image)
     header = derived_header(source, synthesis)

@@ -76,6 +76,19 @@ class NiftiReader(RefusingReader):
     Unsupported
         From `get_data`: several volumes, fewer than 3 voxels in plane, NaN or infinite voxels,
         complex or RGB voxels, an affine that is zero, singular or not finite.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from monai.transforms import LoadImage
+    >>> from medtranslate.phantom import Phantom
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "head.nii.gz")
+    ...     NiftiWriter().save(Phantom((32, 40, 3), (6.0, 6.0, 40.0)).volume(), path)
+    ...     image = LoadImage(reader=NiftiReader(), ensure_channel_first=True)(path)
+    >>> image.shape, image.meta["source"]["dtype"]
+    (torch.Size([1, 32, 40, 3]), 'int16')
     """
 
     suffixes = SUFFIXES
@@ -121,6 +134,18 @@ class NiftiWriter(ScanWriter):
     Unsupported
         The image no longer agrees with its source, its slices are not evenly spaced (which NIfTI
         cannot say), or values do not fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import nibabel as nib
+    >>> from medtranslate.phantom import Phantom
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "head.nii.gz")
+    ...     NiftiWriter().save(Phantom((32, 40, 3), (6.0, 6.0, 40.0)).volume(), path)
+    ...     [float(mm) for mm in nib.load(path).header.get_zooms()]
+    [6.0, 6.0, 40.0]
     """
 
     def encode(

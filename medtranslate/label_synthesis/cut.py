@@ -40,6 +40,15 @@ class LabelMap:
         Lowest and highest place of the brain above the map's middle, in mm.
     name : str
         Where it comes from.
+
+    Examples
+    --------
+    >>> axis = torch.linspace(-30, 30, 21)
+    >>> ball = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2).sqrt() < 24
+    >>> white_matter, affine = 2.0, torch.diag(torch.tensor([3.0, 3.0, 3.0, 1.0]))
+    >>> image = MetaTensor(white_matter * ball[None], affine=affine)
+    >>> LabelMap.of(image, TissueTable.read()).brain
+    (-21.0, 21.0)
     """
 
     classes: torch.Tensor
@@ -148,6 +157,11 @@ class CutSettings:
         Largest standard deviation of the warps.
     mirrored : float
         Share of slices whose columns run from the patient's left to right.
+
+    Examples
+    --------
+    >>> CutSettings(size=64) == CutSettings(), CutSettings(size=64).pixel == CutSettings().pixel
+    (False, True)
     """
 
     size: int = 256

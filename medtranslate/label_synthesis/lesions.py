@@ -56,6 +56,11 @@ class LesionKind:
         What its layers replace; an edema only ever replaces brain.
     along_skull : bool
         Spread along the skull as a crescent, not as a blob.
+
+    Examples
+    --------
+    >>> [kind.name for kind in KINDS if kind.along_skull]
+    ['subdural_hemorrhage', 'older_subdural_hemorrhage']
     """
 
     name: str
@@ -131,6 +136,12 @@ class LesionSettings:
     most : int
         Most in a slice; from 1 to that many are drawn.
     kinds : tuple of LesionKind
+
+    Examples
+    --------
+    >>> strokes = LesionSettings(share=1.0, most=1, kinds=kinds("infarct", "hemorrhage"))
+    >>> [kind.name for kind in strokes.kinds]
+    ['infarct', 'hemorrhage']
     """
 
     share: float = 0.6

@@ -38,6 +38,18 @@ class LabelMaps:
         At least one.
     table : TissueTable
         What their classes are.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> white = TissueTable.read().index("white_matter")
+    >>> cube = torch.full((48, 48, 48), white, dtype=torch.uint8)
+    >>> head = LabelMap(cube, spacing=(3.0, 3.0, 3.0), brain=(-60.0, 60.0), name="cube")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     LabelMaps((head,)).save(Path(folder, "heads.npz"))
+    ...     maps = LabelMaps.read(Path(folder, "heads.npz"))
+    >>> maps.names
+    ('cube',)
     """
 
     maps: tuple[LabelMap, ...]

@@ -64,6 +64,13 @@ class PairSettings:
         Share of slices that show the brain alone.
     least_head : float
         Share of the field that must be head; else another slice is cut.
+
+    Examples
+    --------
+    >>> from medtranslate.label_synthesis import PLAIN_CT
+    >>> settings = PairSettings(cut=CutSettings(size=64), ct=PLAIN_CT, stripped=0.0)
+    >>> settings.cut.size, settings.ct.blur
+    (64, (0.0, 0.0))
     """
 
     cut: CutSettings = field(default_factory=CutSettings)
@@ -95,6 +102,17 @@ class RenderedPairs:
         Names of the lesions in each slice.
     sources : tuple of str
         The label map of each slice.
+
+    Examples
+    --------
+    >>> white = TissueTable.read().index("white_matter")
+    >>> cube = torch.full((48, 48, 48), white, dtype=torch.uint8)
+    >>> head = LabelMap(cube, spacing=(3.0, 3.0, 3.0), brain=(-60.0, 60.0), name="cube")
+    >>> small = PairSettings(cut=CutSettings(size=64))
+    >>> pairs = PairRenderer([head], settings=small).render(2, seed=0)
+    >>> ct, mr = pairs.network_slices()
+    >>> ct.shape, bool((ct[~pairs.head] == -1).all())
+    (torch.Size([2, 1, 64, 64]), True)
     """
 
     ct: torch.Tensor
@@ -143,13 +161,12 @@ class PairRenderer:
 
     Examples
     --------
-    ::
-
-        table = TissueTable.read()
-        maps = [LabelMap.read(path, table) for path in paths]
-        renderer = PairRenderer(maps, table)
-        pairs = renderer.render(8, seed=0)
-        ct, mr = pairs.network_slices()
+    >>> white = TissueTable.read().index("white_matter")
+    >>> cube = torch.full((48, 48, 48), white, dtype=torch.uint8)
+    >>> head = LabelMap(cube, spacing=(3.0, 3.0, 3.0), brain=(-60.0, 60.0), name="cube")
+    >>> renderer = PairRenderer([head], settings=PairSettings(cut=CutSettings(size=64)))
+    >>> renderer.render(3, seed=0, contrasts="T2")
+    RenderedPairs(3 of 64x64, T2, T2, T2)
     """
 
     maps: Sequence[LabelMap]
@@ -258,6 +275,16 @@ class RandRenderPair(RandomizableTransform):
         Of the MR; drawn by default.
     device : str
         Where to render.
+
+    Examples
+    --------
+    >>> white = TissueTable.read().index("white_matter")
+    >>> cube = torch.full((48, 48, 48), white, dtype=torch.uint8)
+    >>> head = LabelMap(cube, spacing=(3.0, 3.0, 3.0), brain=(-60.0, 60.0), name="cube")
+    >>> transform = RandRenderPair(PairSettings(cut=CutSettings(size=64)), contrast="T2")
+    >>> pair = transform.set_random_state(seed=0)(head)
+    >>> pair.ct.shape, pair.contrasts
+    (torch.Size([1, 1, 64, 64]), ('T2',))
     """
 
     def __init__(
@@ -312,6 +339,17 @@ class RandRenderPaird(RandomizableTransform, MapTransform):
     settings, table, contrast, device
         As `RandRenderPair`.
     allow_missing_keys : bool
+
+    Examples
+    --------
+    >>> white = TissueTable.read().index("white_matter")
+    >>> cube = torch.full((48, 48, 48), white, dtype=torch.uint8)
+    >>> head = LabelMap(cube, spacing=(3.0, 3.0, 3.0), brain=(-60.0, 60.0), name="cube")
+    >>> small = PairSettings(cut=CutSettings(size=64))
+    >>> transform = RandRenderPaird(settings=small).set_random_state(seed=0)
+    >>> data = transform({"label": head})
+    >>> data["ct"].shape, data["mr"].shape, data["head"].dtype
+    (torch.Size([1, 64, 64]), torch.Size([1, 64, 64]), torch.bool)
     """
 
     def __init__(
@@ -396,6 +434,20 @@ def render_pairs(
         As `LabelMaps.read`.
     OutputExists, OutputFailed
         As `medtranslate.files.whole_folder`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> white = TissueTable.read().index("white_matter")
+    >>> cube = torch.full((48, 48, 48), white, dtype=torch.uint8)
+    >>> head = LabelMap(cube, spacing=(3.0, 3.0, 3.0), brain=(-60.0, 60.0), name="cube")
+    >>> small = PairSettings(cut=CutSettings(size=64))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     maps, output = Path(folder, "heads.npz"), Path(folder, "pairs")
+    ...     LabelMaps((head,)).save(maps)
+    ...     _ = render_pairs(maps, output, count=1, settings=small)
+    ...     sorted(path.relative_to(output).as_posix() for path in output.rglob("*.*"))
+    ['CT/00000.png', 'MR/00000.png', 'pairs.csv']
     """
     table = table or TissueTable.read()
     with whole_folder(output, overwrite=overwrite) as folder:

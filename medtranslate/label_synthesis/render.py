@@ -31,6 +31,14 @@ class CTSettings:
     grain : (low, high)
         Standard deviation of the noise in soft tissue, in HU. None by default: what a network is
         taught to give should not hold what cannot be known.
+
+    Examples
+    --------
+    >>> classes = torch.full((1, 1, 8, 8), TissueTable.read().index("white_matter")).byte()
+    >>> draw = Draw(0, 1, 8, torch.device("cpu"))
+    >>> ct = render_ct(classes, TissueTable.read(), draw, CTSettings(blur=(0.0, 0.0)))
+    >>> bool(((ct >= 27) & (ct <= 34)).all())
+    True
     """
 
     blur: tuple[float, float] = (0.45, 0.85)
@@ -72,6 +80,12 @@ class MRSettings:
     white_quantile : (low, high)
         The quantile of the head that becomes `white`; (1, 1) with gamma 1 and white 1 leaves
         signals as they are, divided by the largest.
+
+    Examples
+    --------
+    >>> draw = Draw(0, 3, 8, torch.device("cpu"))
+    >>> draw_contrasts(draw, MRSettings(weights=(("FLAIR", 1.0),)))
+    ('FLAIR', 'FLAIR', 'FLAIR')
     """
 
     weights: tuple[tuple[str, float], ...] = (

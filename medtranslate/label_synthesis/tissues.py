@@ -38,6 +38,13 @@ class Tissue:
         Signal for each contrast of the table, about 0 to 1; with `beside`, differences.
     beside : str
         The tissue that `hu` and `mr` are differences to; empty where they are values.
+
+    Examples
+    --------
+    >>> air = Tissue("air", labels=(0,), hu=(-1000.0, -1000.0), mr=(0.0,))
+    >>> fat = Tissue("fat", labels=(9,), hu=(-110.0, -90.0), mr=(0.9,))
+    >>> TissueTable((air, fat), contrasts=("T1",)).classes(torch.tensor([0, 9]))
+    tensor([0, 1], dtype=torch.uint8)
     """
 
     name: str

@@ -145,7 +145,17 @@ def _modulated(features: torch.Tensor, differences: torch.Tensor) -> torch.Tenso
 
 
 def fix_contrast(network: nn.Module, code: int) -> nn.Module:
-    """Return a copy of a generator that makes one contrast and takes images alone."""
+    """Return a copy of a generator that makes one contrast and takes images alone.
+
+    Examples
+    --------
+    >>> from medtranslate.networks import Compact
+    >>> network = Compact(width=16, blocks=1, contrasts=("t1", "t2")).eval()
+    >>> slices = torch.zeros(1, 1, 32, 32)
+    >>> t2 = fix_contrast(network, 2)
+    >>> bool(torch.equal(t2(slices), network(slices, torch.tensor([2]))))
+    True
+    """
     fixed = copy.deepcopy(network)
     for module in fixed.modules():
         if isinstance(module, InstanceNorm):

@@ -24,7 +24,13 @@ RECORD, OPEN, REASON = "record.json", "open", "reason.txt"
 
 
 class State(StrEnum):
-    """Where a job is on its way; the name of a folder of the spool."""
+    """Where a job is on its way; the name of a folder of the spool.
+
+    Examples
+    --------
+    >>> State("sending") in WAITING, sorted(STEPS[State.SENDING])
+    (True, [<State.QUARANTINE: 'quarantine'>, <State.SENT: 'sent'>])
+    """
 
     RECEIVED = "received"
     QUIET = "quiet"
@@ -157,6 +163,12 @@ class Job:
         Where it lies.
     record : JobRecord
         What is remembered of it.
+
+    Examples
+    --------
+    >>> job = Job(Path("spool/sent/1.2.3@SYNTH.1"), record=None)
+    >>> job.name, job.state
+    ('1.2.3@SYNTH.1', <State.SENT: 'sent'>)
     """
 
     folder: Path

@@ -411,6 +411,21 @@ def load_rules(path: str | Path) -> NodeRules:
         There is no such file.
     InvalidOption
         It is no YAML, or a key or value is wrong; the message names it in one line.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> text = '''
+    ... spool: spool
+    ... listen: {ae_titles: [SYNTH]}
+    ... senders: [{ae_title: CT1}]
+    ... receivers: {out: {kind: folder, path: out}}
+    ... rules: [{name: heads, to: mri, send_to: [out]}]
+    ... '''
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "rules.yaml").write_text(text)
+    ...     load_rules(Path(folder, "rules.yaml")).rules[0].modality
+    'CT'
     """
     path = Path(path)
     check_present(path)

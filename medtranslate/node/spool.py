@@ -84,6 +84,29 @@ class Spool:
         The spool.
     limits : NodeLimits
         What is taken at most.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from medtranslate.node.jobs import InstanceInfo
+    >>> info = InstanceInfo(
+    ...     instance="1.2.3.1",
+    ...     series="1.2.3",
+    ...     study="1.2",
+    ...     modality="CT",
+    ...     body_part="HEAD",
+    ...     description="",
+    ...     called="SYNTH",
+    ...     calling="CT1",
+    ...     host="127.0.0.1",
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     spool = Spool(Path(folder, "spool"))
+    ...     _ = spool.open()
+    ...     _ = spool.store(info, b"the bytes of an instance", rule="heads")
+    ...     [(job.name, job.state.value) for job in spool.jobs()]
+    ...     spool.close()
+    [('1.2.3@SYNTH.1', 'received')]
     """
 
     def __init__(self, folder: Path, limits: NodeLimits | None = None) -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from medtranslate.domain_check import (
-    CalibrationSettings,
-    CalibrationSlices,
-    calibrate,
-    half_resolution,
-    to_bytes,
-)
+from medtranslate.domain_check import half_resolution
+from medtranslate.domain_check.calibration import CalibrationSettings, CalibrationSlices, calibrate
+from medtranslate.domain_check.check import to_bytes
 from medtranslate.training.data import Data
 from medtranslate.training.prepared import PreparedSet, from_gray
 

@@ -41,6 +41,12 @@ class CycleError(ErrorMap):
 
     ``limits`` is the range that the network saw of the scan: HU of the window, percentiles of an
     MR, black and white of a 2D image. Values beyond it are not compared.
+
+    Examples
+    --------
+    >>> found = CycleError(MetaTensor(torch.zeros(1, 8, 8, 6)), 6.0, (), 2, "HU", (-20.0, 100.0))
+    >>> found.name, found.as_builtins()["share_of_range"]
+    ('cycle error', 0.05)
     """
 
     name: ClassVar[str] = "cycle error"
@@ -149,6 +155,13 @@ class WorstSlice:
         Gray; rows from anterior to posterior, columns from the patient's right to left.
     difference : uint8 array (size, size)
         Absolute difference of source and reconstruction; 255 is half the range of values, or more.
+
+    Examples
+    --------
+    >>> gray = np.zeros((256, 256), dtype=np.uint8)
+    >>> worst = WorstSlice(12, 4.5, 31.0, gray, gray, reconstruction=gray, difference=gray)
+    >>> worst.index, worst.peak
+    (12, 31.0)
     """
 
     index: int
@@ -187,6 +200,16 @@ def worst_slices(
     -------
     list of WorstSlice
         The largest peak first.
+
+    Examples
+    --------
+    >>> from medtranslate.phantom import Phantom
+    >>> translator = Translator.load(device="cpu")
+    >>> scan = Phantom(shape=(64, 64, 1), spacing=(3.0, 3.0, 20.0)).volume()
+    >>> result = translator.translate(scan, to="mri")
+    >>> (worst,) = worst_slices(translator, scan, result, cycle_error(translator, scan, result))
+    >>> worst.index, worst.reconstruction.shape
+    (0, (256, 256))
     """
     pair = Pair.of(translator, image, result, prepared)
     numbers = {int(at): number for number, at in enumerate(pair.prepared.placement.slices)}

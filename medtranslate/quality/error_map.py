@@ -55,6 +55,12 @@ class SliceError:
     peak : float or None
         Error of the worst patch deep in the head (`peaks`), in the same units; None where no patch
         fits.
+
+    Examples
+    --------
+    >>> quiet, loud = SliceError(3, 9.0, 500, peak=11.0), SliceError(4, 6.0, 500, peak=40.0)
+    >>> max((quiet, loud), key=lambda one: one.peak).index
+    4
     """
 
     index: int
@@ -82,6 +88,14 @@ class ErrorMap:
         ``"HU"``, ``"scanner units"``, ``"arbitrary units"`` or ``"gray levels"``.
     limits : (low, high)
         The range of possible values, in these units.
+
+    Examples
+    --------
+    >>> slices = (SliceError(3, 9.0, 500, peak=11.0), SliceError(4, 3.0, 500, peak=40.0))
+    >>> image = MetaTensor(torch.zeros(1, 8, 8, 6))
+    >>> found = ErrorMap(image, 6.0, slices, axis=2, units="HU", limits=(-20.0, 100.0))
+    >>> found.share, [one.index for one in found.worst]
+    (0.05, [4, 3])
     """
 
     name: ClassVar[str] = "error"
@@ -221,6 +235,20 @@ def write_map(
         The slices are not evenly spaced, which the format cannot say.
     OutputExists, OutputFailed
         It exists, or cannot be written.
+
+    Examples
+    --------
+    >>> from medtranslate.phantom import Phantom
+    >>> import tempfile
+    >>> from medtranslate.imaging import read
+    >>> head = Phantom((32, 40, 3), (6.0, 6.0, 40.0)).volume()
+    >>> five = like_scan(torch.full((32, 40, 3), 5.0), head, head.meta["source"])
+    >>> found = ErrorMap(five, 5.0, (), axis=2, units="HU", limits=(-20.0, 100.0))
+    >>> synthesis = {"modality": "MR", "model": "brain_ct_mri", "version": "0.4"}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_map(found, synthesis, Path(folder, "error.nii.gz"))
+    ...     float(read(Path(folder, "error.nii.gz")).mean())
+    5.0
     """
     image = rounded(measure)
     is_2d = image.meta["source"]["kind"] == "image"
@@ -337,6 +365,11 @@ class Coverage:
         every MR and every 2D image.
     unlike : tuple of int
         Slices whose anomaly score alone would refuse a scan.
+
+    Examples
+    --------
+    >>> Coverage(0, 0.02, 0.21, below_skull_base=(0, 1)).as_builtins()["below_skull_base_slices"]
+    [0, 1]
     """
 
     outside_field: int
@@ -372,6 +405,18 @@ def measure_coverage(
         The recipe that prepared it.
     unlike : sequence of int
         Network slices whose anomaly score alone would refuse a scan.
+
+    Examples
+    --------
+    >>> from medtranslate.phantom import Phantom
+    >>> from medtranslate.files import shipped
+    >>> from medtranslate.transforms import load_recipe
+    >>> recipe = load_recipe(shipped("transforms/ct-volume.yaml"))
+    >>> scan = Phantom((64, 64, 4), (3.0, 3.0, 40.0)).volume()
+    >>> prepared = recipe.prepare(scan)
+    >>> seen = measure_coverage(prepared, scan, recipe)
+    >>> seen.outside_field, 0.1 < seen.above_window < 0.5
+    (0, True)
     """
     slices, head = prepared.slices[:, 0], prepared.head
     size = max(1, int(head.sum()))
@@ -407,6 +452,20 @@ def mark_unseen(measure: ErrorMap, prepared: Prepared, coverage: Coverage) -> Me
     -------
     MetaTensor (1, X, Y, Z)
         The map of `measure`.
+
+    Examples
+    --------
+    >>> from medtranslate.phantom import Phantom
+    >>> from medtranslate.files import shipped
+    >>> from medtranslate.transforms import load_recipe
+    >>> recipe = load_recipe(shipped("transforms/ct-volume.yaml"))
+    >>> scan = Phantom((64, 64, 4), (3.0, 3.0, 40.0)).volume()
+    >>> prepared = recipe.prepare(scan)
+    >>> plain = like_scan(torch.full((64, 64, 4), 5.0), scan, scan.meta["source"])
+    >>> found = ErrorMap(plain, 5.0, (), axis=2, units="HU", limits=(-20.0, 100.0))
+    >>> marked = mark_unseen(found, prepared, measure_coverage(prepared, scan, recipe))
+    >>> marked.unique().tolist()  # -6: 5 HU, where skull is plain white to the network
+    [-6.0, 5.0]
     """
     volume = measure.map.as_tensor()[0]
     whole = {*(coverage.below_skull_base or ()), *coverage.unlike}

@@ -56,6 +56,13 @@ class Variation(ErrorMap):
 
     The standard deviation among the result and those of `VIEWS`, in the target's units; ``limits``
     is the range that a result is written in.
+
+    Examples
+    --------
+    >>> image = MetaTensor(torch.zeros(1, 8, 8, 6))
+    >>> found = Variation(image, 41.0, (), 2, units="arbitrary units", limits=(0.0, 4095.0))
+    >>> found.name, round(found.share, 3)
+    ('variation', 0.01)
     """
 
     name: ClassVar[str] = "variation"
@@ -90,6 +97,15 @@ def variation(
         If the scan cannot be prepared (`Translator.prepare`).
     ValueError
         If image and result differ in shape.
+
+    Examples
+    --------
+    >>> from medtranslate.phantom import Phantom
+    >>> translator = Translator.load(device="cpu")
+    >>> scan = Phantom(shape=(64, 64, 1), spacing=(3.0, 3.0, 20.0)).volume()
+    >>> found = variation(translator, scan, translator.translate(scan, to="mri"))
+    >>> found.units, 0 < found.share < 0.2
+    ('arbitrary units', True)
     """
     pair = Pair.of(translator, image, result, prepared)
 

@@ -271,7 +271,17 @@ class ErrorRecord(_Part):
 
 
 class ScanReport(_Part):
-    """The conversion of one scan."""
+    """The conversion of one scan.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from medtranslate.conversion import Conversion
+    >>> from medtranslate.errors import InputMissing
+    >>> failed = Conversion(Path("a.nii"), Path("a.nii"), error=InputMissing("no such file"))
+    >>> ScanReport.model_validate(failed.as_builtins()).error.exit_code
+    3
+    """
 
     status: Literal["converted", "failed"]
     """Whether there is a result."""
@@ -310,7 +320,15 @@ class ScanReport(_Part):
 
 
 class ConversionReport(_Part):
-    """Report of medtranslate convert: one call, any number of scans."""
+    """Report of medtranslate convert: one call, any number of scans.
+
+    Examples
+    --------
+    >>> from medtranslate.report import report
+    >>> made = report([], {"to": "mri"}, None, exit_code=3, seconds={"load": 0.0, "total": 0.2})
+    >>> ConversionReport.model_validate(made).options
+    {'to': 'mri'}
+    """
 
     model_config = ConfigDict(
         title="Report of medtranslate convert",

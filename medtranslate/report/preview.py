@@ -49,6 +49,13 @@ class Panel:
         Which slice or file it is.
     placed : bool
         True for a volume, whose orientation is known; letters are drawn only then.
+
+    Examples
+    --------
+    >>> gray = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    >>> panel = Panel(gray, gray, "CT", "SYNTHETIC MR", "slice 3 of 8", placed=True)
+    >>> draw([panel], "SYNTHETIC MR, NOT FOR DIAGNOSIS").mode
+    'RGB'
     """
 
     source: NDArray[np.uint8]
@@ -73,6 +80,16 @@ def panels(source: MetaTensor, result: MetaTensor, count: int = SLICES) -> tuple
     -------
     tuple of Panel
         Inferior to superior.
+
+    Examples
+    --------
+    >>> from medtranslate.phantom import Phantom
+    >>> head = Phantom((64, 64, 4), (3.0, 3.0, 40.0)).volume()
+    >>> result = head.clone()
+    >>> result.meta["synthesis"] = {"modality": "MR", "background": -1000.0, "window": []}
+    >>> shown = panels(head, result, count=2)
+    >>> [(panel.source_name, panel.result_name) for panel in shown]
+    [('CT', 'SYNTHETIC MR'), ('CT', 'SYNTHETIC MR')]
     """
     record, synthesis = result.meta["source"], result.meta["synthesis"]
     placed = record["kind"] == "volume"
@@ -116,6 +133,16 @@ def save_preview(
     ------
     OutputExists, OutputFailed
         It exists, or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> gray = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    >>> panel = Panel(gray, gray, "CT", "SYNTHETIC MR", "slice 3 of 8", placed=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_preview([panel], Path(folder, "preview.png"), "SYNTHETIC MR, NOT FOR DIAGNOSIS")
+    ...     Image.open(Path(folder, "preview.png")).text["Description"]
+    'SYNTHETIC MR, NOT FOR DIAGNOSIS; preview'
     """
     text = PngImagePlugin.PngInfo()
     text.add_text("Description", f"{label}; preview")

@@ -52,6 +52,12 @@ def report(
         Of the whole call.
     seconds : mapping of str to float
         ``"load"`` and ``"total"``.
+
+    Examples
+    --------
+    >>> made = report([], {"to": "mri"}, None, exit_code=3, seconds={"load": 0.0, "total": 0.2})
+    >>> made["exit_code"], made["options"]
+    (3, {'to': 'mri'})
     """
     from medtranslate.report.model import SCHEMA, ConversionReport  # takes a while to define
 
@@ -182,6 +188,15 @@ def write_report(content: Mapping[str, Any], path: Path, *, overwrite: bool = Fa
     ------
     OutputExists, OutputFailed
         It exists, or cannot be written.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> made = report([], {"to": "mri"}, None, exit_code=3, seconds={"load": 0.0, "total": 0.2})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_report(made, Path(folder, "report.json"))
+    ...     json.loads(Path(folder, "report.json").read_text())["exit_code"]
+    3
     """
     with whole_file(path, overwrite=overwrite) as temporary:
         temporary.write_text(as_json(content), encoding="utf-8")

@@ -88,6 +88,27 @@ class Training:
     on_finished : callable
         Given the run's folder and its data when all epochs are done, in the first process; it makes
         the bundle (`medtranslate.packaging.RunPackager`).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from medtranslate.imaging import write
+    >>> from medtranslate.phantom import Phantom
+    >>> small = Settings(
+    ...     network="compact",
+    ...     network_arguments={"width": 8, "blocks": 1},
+    ...     discriminator_width=8,
+    ...     discriminator_layers=1,
+    ...     epochs=1,
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ct, mri, run, cache = (Path(folder, name) for name in ("ct", "mri", "run", "cache"))
+    ...     for seed, path in enumerate([ct / "a.png", ct / "b.png", mri / "a.png", mri / "b.png"]):
+    ...         path.parent.mkdir(exist_ok=True)
+    ...         head = Phantom(shape=(96, 96, 1), spacing=(2.4, 2.4, 5.0), seed=seed)
+    ...         _ = write(head.image_2d(), path)
+    ...     Training(ct, mri, run, small, cache=cache, device="cpu", trusted=True).run().step
+    2
     """
 
     ct: Path | None

@@ -21,6 +21,11 @@ class RunFolder:
     Attributes
     ----------
     folder : path
+
+    Examples
+    --------
+    >>> RunFolder(Path("run")).last.as_posix()
+    'run/checkpoints/last.safetensors'
     """
 
     folder: Path

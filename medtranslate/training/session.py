@@ -46,6 +46,12 @@ class Outcome:
         Steps taken, and steps in all.
     stopped : str
         Why it stopped early; empty where it is finished.
+
+    Examples
+    --------
+    >>> outcome = Outcome(Path("run"), step=120, steps=400, stopped="SIGTERM")
+    >>> outcome.finished
+    False
     """
 
     folder: Path

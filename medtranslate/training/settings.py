@@ -328,6 +328,11 @@ class Cadence(_Explained):
         Epochs between validations.
     checkpoint_minutes : float
         Minutes between checkpoints.
+
+    Examples
+    --------
+    >>> Cadence(grid_steps=0).record_steps  # draws no sample grids
+    50
     """
 
     record_steps: Count = 50

@@ -45,6 +45,24 @@ class CycleGANTrainer(Trainer):
         Registered scans for the supervised terms; they are augmented as unpaired slices are.
     rendered : PairSource, optional
         Pairs for the supervised terms that vary by themselves: whole slices, as they are.
+
+    Examples
+    --------
+    >>> settings = Settings(
+    ...     network="compact",
+    ...     network_arguments={"width": 8, "blocks": 1},
+    ...     discriminator_width=8,
+    ...     discriminator_layers=1,
+    ...     epochs=1,
+    ... )
+    >>> from medtranslate.training.prepared import PreparedSet, ScanRecord
+    >>> device, gray = torch.device("cpu"), torch.zeros(2, 256, 256, dtype=torch.uint8)
+    >>> records = (ScanRecord("a.png", "", used=2, empty=0),)
+    >>> ct, mri = (PreparedSet(name, gray, torch.zeros(2).int(), records) for name in ("CT", "MR"))
+    >>> batches = UnpairedBatches(ct, mri, 1, 0, device, steps_per_epoch=1)
+    >>> trainer = CycleGANTrainer(Models(settings, device), batches)
+    >>> trainer.state.max_epochs, trainer.state.epoch_length, trainer.finished
+    (1, 1, False)
     """
 
     def __init__(

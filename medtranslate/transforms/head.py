@@ -191,6 +191,9 @@ class HeadMaskd(KeyedTransform):
     Examples
     --------
     >>> from medtranslate.phantom import Phantom
+    >>> from monai.transforms import Compose
+    >>> from medtranslate.transforms import AxialSlicesd
+    >>> from medtranslate.transforms.base import head_of
     >>> steps = Compose([FindTissued("ct", above=-300.0), AxialSlicesd("ct"), HeadMaskd("ct")])
     >>> masked = steps({"ct": Phantom((64, 64, 1), (3.0, 3.0, 5.0)).volume()})["ct"]
     >>> bool(0.2 < head_of(masked).float().mean() < 0.5)

@@ -95,6 +95,12 @@ def load_recipe(path: str | Path) -> Recipe:
     ModelUnusable
         If the file is missing, is no YAML, names a class or an argument that is not allowed, or
         holds a ``$`` expression; the message says where.
+
+    Examples
+    --------
+    >>> from medtranslate.files import shipped
+    >>> load_recipe(shipped("transforms/mr-volume.yaml")).written
+    Limits(low=0.0, high=4095.0)
     """
     path = Path(path)
     content = read_yaml(path)

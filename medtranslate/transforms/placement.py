@@ -154,6 +154,15 @@ class Placement:
         Image to network, along the row and the column axis.
     rows_back, columns_back : float32 tensors (n, size)
         Network to image.
+
+    Examples
+    --------
+    >>> from medtranslate.transforms import AxialSlices
+    >>> affine, center = np.diag([2.0, 2.0, 5.0, 1.0]), (24.5, 29.5, 1.0)
+    >>> layout = AxialSlices(pixel=2.0, size=64).layout((50, 60, 3), affine, center)
+    >>> placement = layout.placement()
+    >>> placement.to_network(torch.ones(50, 60, 3), lambda slices: slices).shape
+    torch.Size([3, 64, 64])
     """
 
     shape: Shape

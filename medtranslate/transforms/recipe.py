@@ -43,6 +43,16 @@ class Prepared:
         The values that became -1 and 1.
     placement : Placement
         How the image lies on the network's grid.
+
+    Examples
+    --------
+    >>> from medtranslate.files import shipped
+    >>> from medtranslate.phantom import Phantom
+    >>> from medtranslate.transforms import load_recipe
+    >>> recipe = load_recipe(shipped("transforms/ct-volume.yaml"))
+    >>> prepared = recipe.prepare(Phantom((64, 64, 2), (3.0, 3.0, 5.0)).volume())
+    >>> prepared.slices.shape, prepared.limits
+    (torch.Size([2, 1, 256, 256]), Limits(low=-20.0, high=100.0))
     """
 
     slices: torch.Tensor

@@ -17,6 +17,21 @@ class Untilt(ImageTransform):
 
     No slice is mixed with another; between pixels the shift interpolates linearly, and the field of
     view grows so that nothing is cut off. MONAI's ``Spacing`` would drop the shear and mix slices.
+
+    Examples
+    --------
+    >>> import copy
+    >>> from pydicom import examples
+    >>> from medtranslate.imaging import as_image
+    >>> series = [copy.deepcopy(examples.ct) for _ in range(3)]
+    >>> for number, one in enumerate(series):
+    ...     one.SOPInstanceUID, one.InstanceNumber = f"1.2.{number}", number
+    ...     one.ImagePositionPatient = [0.0, 2.0 * number, 5.0 * number]
+    >>> tilted = as_image(series)
+    >>> untilt = Untilt()
+    >>> upright = untilt(tilted)
+    >>> upright.shape, untilt.inverse(upright).shape == tilted.shape
+    (torch.Size([1, 128, 135, 3]), True)
     """
 
     def __call__(self, image: torch.Tensor) -> MetaTensor:
@@ -67,7 +82,22 @@ class Untilt(ImageTransform):
 
 
 class Untiltd(KeyedTransform):
-    """Dictionary form of `Untilt`."""
+    """Dictionary form of `Untilt`.
+
+    Examples
+    --------
+    >>> import copy
+    >>> from pydicom import examples
+    >>> from medtranslate.imaging import as_image
+    >>> series = [copy.deepcopy(examples.ct) for _ in range(3)]
+    >>> for number, one in enumerate(series):
+    ...     one.SOPInstanceUID, one.InstanceNumber = f"1.2.{number}", number
+    ...     one.ImagePositionPatient = [0.0, 2.0 * number, 5.0 * number]
+    >>> tilted = as_image(series)
+    >>> upright = Untiltd("ct")({"ct": tilted})["ct"]
+    >>> upright.meta["source"]["header"]["tilt"] < 0.1 < tilted.meta["source"]["header"]["tilt"]
+    True
+    """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, Untilt(), allow_missing_keys)

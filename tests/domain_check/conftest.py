@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medtranslate.domain_check import CalibrationSlices, half_resolution
+from medtranslate.domain_check import half_resolution
+from medtranslate.domain_check.calibration import CalibrationSlices
 from medtranslate.files import shipped
 from medtranslate.phantom import Phantom
 from medtranslate.transforms import Prepared, load_recipe

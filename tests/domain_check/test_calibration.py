@@ -12,17 +12,15 @@ import yaml
 from safetensors.torch import load, save
 
 from medtranslate.bundle import Bundle, attach_domain
-from medtranslate.domain_check import (
+from medtranslate.domain_check import DomainCheck, anomalies
+from medtranslate.domain_check.anomalies import ANOMALIES, ON_ITS_SIDE
+from medtranslate.domain_check.calibration import (
     CalibrationSettings,
     CalibrationSlices,
-    DomainCheck,
-    anomalies,
+    anomaly_scale,
     calibrate,
-    to_bytes,
 )
-from medtranslate.domain_check.anomalies import ANOMALIES, ON_ITS_SIDE
-from medtranslate.domain_check.calibration import anomaly_scale
-from medtranslate.domain_check.check import FORMAT, load_domain
+from medtranslate.domain_check.check import FORMAT, load_domain, to_bytes
 from medtranslate.domain_check.classifier import augmented, extract_features
 from medtranslate.errors import ModelUnusable
 from medtranslate.transforms import Prepared

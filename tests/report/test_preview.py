@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from medtranslate.errors import OutputExists
-from medtranslate.imaging import make_source
+from medtranslate.imaging.source import make_source
 from medtranslate.report.preview import SIDE, draw, panels, save_preview
 
 LABEL = "SYNTHETIC MR from CT, tiny 0.0, NOT FOR DIAGNOSIS"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medtranslate.errors import OutputExists, Unreadable
-from medtranslate.imaging import make_source
+from medtranslate.imaging.source import make_source
 from medtranslate.report.model import ConversionReport
 from medtranslate.report.record import (
     anonymous,

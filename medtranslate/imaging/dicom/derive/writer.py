@@ -123,7 +123,22 @@ def save(dataset: Dataset, path: Path) -> None:
 
 
 class DicomWriter(ScanWriter):
-    """A MONAI writer of derived series: the name becomes a folder, also where it ends in .dcm."""
+    """A MONAI writer of derived series: the name becomes a folder, also where it ends in .dcm.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pydicom import dcmread, examples
+    >>> from medtranslate.imaging import as_image
+    >>> from medtranslate.translation import Translator
+    >>> scan = as_image(examples.get_path("ct"))
+    >>> result = Translator.load(device="cpu").translate(scan, to="mri", force=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     DicomWriter().save(result, Path(folder, "mri"))
+    ...     (written,) = Path(folder, "mri").iterdir()
+    ...     dcmread(written).Modality
+    'MR'
+    """
 
     def save(self, image: MetaTensor, path: Path, *, overwrite: bool = False) -> None:
         """Write an image of shape (1, X, Y, Z); see `write_series`."""

@@ -42,6 +42,13 @@ class DicomReader(RefusingReader):
         SeriesInstanceUID to read; ``""`` where there is one series.
     modality : str
         ``"CT"`` or ``"MR"`` where the caller settles it.
+
+    Examples
+    --------
+    >>> from pydicom import examples
+    >>> scan = DicomReader().read(examples.get_path("ct"))
+    >>> scan.voxels.shape, scan.source["modality"]
+    ((128, 128, 1), 'CT')
     """
 
     suffixes = (".dcm", ".ima", "")
