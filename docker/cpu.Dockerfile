@@ -1,6 +1,8 @@
 # medtranslate on a CPU. Build from the root of the repository:
 #   docker build -f docker/cpu.Dockerfile -t medtranslate:cpu .
 FROM python:3.12-slim AS build
+# npm fetches the viewer while medtranslate is built.
+RUN apt-get update && apt-get install -y --no-install-recommends npm
 COPY . /source
 # PyTorch's CPU build first; PyPI's would bring several gigabytes of CUDA libraries.
 RUN python -m venv /opt/medtranslate \

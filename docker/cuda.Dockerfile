@@ -3,6 +3,8 @@
 # PyPI's PyTorch brings its CUDA libraries, so no CUDA base image is needed; the host needs the driver
 # and the NVIDIA Container Toolkit.
 FROM python:3.12-slim AS build
+# npm fetches the viewer while medtranslate is built.
+RUN apt-get update && apt-get install -y --no-install-recommends npm
 COPY . /source
 RUN python -m venv /opt/medtranslate \
  && /opt/medtranslate/bin/pip install --no-cache-dir /source

@@ -32,7 +32,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unwanted = shutil.ignore_patterns("*.safetensors", "__pycache__")
     for folder in ("medtranslate", "transforms", "bundles"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=unwanted)
-    for file in (".gitignore", "LICENSE", "README.md", "pyproject.toml"):
+    for file in (".gitignore", "LICENSE", "README.md", "hatch_build.py", "pyproject.toml"):
         shutil.copy(ROOT / file, tree / file)
     for folder in (MODELS, DISCRIMINATORS):
         (tree / folder).mkdir(parents=True, exist_ok=True)

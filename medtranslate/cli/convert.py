@@ -83,6 +83,12 @@ Anonymous = Annotated[
         "--anonymous", help="Name no file, folder or series in reports: scans are numbered."
     ),
 ]
+Viewer = Annotated[
+    bool,
+    typer.Option(
+        "--viewer/--no-viewer", help="Put a viewer, with the volumes, into a report's page."
+    ),
+]
 Cycle = Annotated[
     bool,
     typer.Option("--cycle/--no-cycle", help="Translate back and measure the cycle error."),
@@ -128,6 +134,7 @@ def convert(
     verbose: shared.Verbose = False,
     report: Reports = None,
     anonymous: Anonymous = False,
+    viewer: Viewer = True,
     preview: Preview = True,
     cycle: Cycle = True,
     variation: Variation = False,
@@ -164,6 +171,7 @@ def convert(
         variation=variation,
         map=map,
         anonymous=anonymous,
+        viewer=viewer,
         reports=[one for one in reports if one != STDOUT],
         bundle=bundle,
         device=device,

@@ -17,7 +17,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-COMMANDS = frozenset({"convert", "inspect", "demo"})
+COMMANDS = frozenset({"convert", "inspect", "view", "demo"})
 """Commands that read and convert; the others train, evaluate and package."""
 
 HIDDEN = frozenset(

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from medtranslate.conversion.scan import Converted
     from medtranslate.quality.cycle import WorstSlice
     from medtranslate.report.preview import Panel
+    from medtranslate.report.viewer import View
     from medtranslate.translation import Translator
 
 _ON_A_SHEET = _ON_A_PAGE = 24
@@ -243,6 +244,7 @@ class Conversions(Iterator[Conversion]):
         self._translator: Translator | None = None
         self._done: list[Conversion] = []
         self._worst: dict[int, tuple[WorstSlice, ...]] = {}
+        self._views: dict[int, View | str] = {}
         self._report: dict[str, Any] | None = None
         self._model: Bundle | str | None = options.bundle or None
         check_options(options)
@@ -395,7 +397,7 @@ class Conversions(Iterator[Conversion]):
                 if converted is not None:
                     panels += converted.panels if (number - 1) % step == 0 else ()
                     label = str(converted.synthesis["label"])
-            yield self._recorded(done, converted.worst if converted else ())
+            yield self._recorded(done, converted)
         if plan.sheet is not None and panels:
             from medtranslate.report.preview import save_preview
 
@@ -444,10 +446,12 @@ class Conversions(Iterator[Conversion]):
         )
         return done, converted
 
-    def _recorded(self, done: Conversion, worst: tuple[WorstSlice, ...] = ()) -> Conversion:
+    def _recorded(self, done: Conversion, converted: Converted | None = None) -> Conversion:
         """Keep what the exit code and the report need."""
-        if worst:
-            self._worst[len(self._done)] = worst
+        if converted and converted.worst:
+            self._worst[len(self._done)] = converted.worst
+        if converted and converted.view:
+            self._views[len(self._done)] = self._affordable(converted.view)
         self._done.append(done)
         if len(self._worst) > _ON_A_PAGE:  # a page shows those scans that lost most
             shares = {
@@ -456,6 +460,15 @@ class Conversions(Iterator[Conversion]):
             }
             del self._worst[min(shares, key=lambda number: shares[number])]
         return done
+
+    def _affordable(self, view: View | str) -> View | str:
+        """Return a view, or why the page has none of it, so that a page stays one that opens."""
+        from medtranslate.report.viewer import MOST_BYTES
+
+        sizes = (0 if isinstance(one, str) else one.size for one in [*self._views.values(), view])
+        if isinstance(view, str) or sum(sizes) <= MOST_BYTES:
+            return view
+        return "No viewer: the page would be too large. `medtranslate view RESULT` opens one."
 
     def _write_reports(self) -> None:
         if not self.options.reports:
@@ -468,7 +481,13 @@ class Conversions(Iterator[Conversion]):
                 from medtranslate.report.page import write_page
 
                 worst = [self._worst.get(number, ()) for number in range(len(self._done))]
-                write_page(self._report, worst, path, overwrite=self.options.overwrite)
+                write_page(
+                    self._report,
+                    worst,
+                    path,
+                    views=self._views,
+                    overwrite=self.options.overwrite,
+                )
             else:
                 write_report(self._report, path, overwrite=self.options.overwrite)
 

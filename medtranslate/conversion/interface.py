@@ -74,7 +74,10 @@ class ConversionOptions:
         Reports to write: a page if the name ends in ``.html``, else JSON. One name alone is
         accepted too.
     anonymous : bool
-        Name no file, folder or series in reports, so that they can leave the hospital.
+        Name no file, folder or series in reports, so that they can leave the hospital. Pages have
+        no viewer then: the voxels of a head show a face.
+    viewer : bool
+        Put an interactive viewer, with the volumes, into pages.
     bundle : str or path
         Folder of the model; ``""`` for the shipped one.
     device : str
@@ -113,6 +116,7 @@ class ConversionOptions:
     map: bool = False
     reports: Sequence[str] = ()
     anonymous: bool = False
+    viewer: bool = True
     bundle: str = ""
     device: str = "auto"
     precision: str = "auto"
@@ -162,6 +166,11 @@ class ConversionOptions:
     def wants_page(self) -> bool:
         """Whether one of the reports is an HTML page."""
         return any(is_page(one) for one in self.reports)
+
+    @property
+    def wants_viewer(self) -> bool:
+        """Whether a page is to show volumes."""
+        return self.wants_page and self.viewer and not self.anonymous
 
     def _set(self, **values: object) -> None:
         for name, value in values.items():

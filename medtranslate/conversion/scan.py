@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monai.data import MetaTensor
 
@@ -36,6 +36,9 @@ from medtranslate.report.preview import Panel, panels, save_preview
 from medtranslate.transforms import Prepared
 from medtranslate.translation import Translator
 
+if TYPE_CHECKING:
+    from medtranslate.report.viewer import View
+
 
 @dataclass(frozen=True, eq=False)
 class Converted:
@@ -51,6 +54,8 @@ class Converted:
         Source beside result.
     worst : tuple of WorstSlice
         The slices of largest cycle error, where a page shows them.
+    view : View, str or None
+        What the viewer of a page shows; why it cannot; None where none is asked for.
     """
 
     source: Mapping[str, Any]
@@ -58,6 +63,7 @@ class Converted:
     notes: tuple[str, ...]
     panels: tuple[Panel, ...]
     worst: tuple[WorstSlice, ...]
+    view: View | str | None = None
 
 
 def convert_scan(
@@ -111,19 +117,24 @@ def convert_scan(
     if checks.measures_cycle:
         with trace.stage("cycle"):
             cycle, worst = checks.measure_cycle(result, unseen, passes.next())
-        if job.error_map is None:
+        if job.error_map is None and not options.wants_viewer:
             cycle = None  # its figures are kept; its map would only take memory
     with trace.stage("write"), folder_created(job.home and job.output.parent):
         _write(result, job, options)
+        if cycle and source["kind"] == "volume":
+            mark_unseen(cycle, checks.prepared, unseen)
         if cycle and job.error_map:
-            _write_map(cycle, job.error_map, job, checks, unseen, result)
-            cycle = None  # one map at a time
+            _write_map(cycle, job.error_map, job, options, result)
+    view = _view(image, result, cycle, options, trace)
+    cycle = None  # one map at a time
     if options.variation:
         with trace.stage("variation"):
             variation = checks.measure_variation(result, passes.next())
         with trace.stage("write"):
+            if source["kind"] == "volume" and job.variation_map:
+                mark_unseen(variation, checks.prepared, unseen)
             if job.variation_map:
-                _write_map(variation, job.variation_map, job, checks, unseen, result)
+                _write_map(variation, job.variation_map, job, options, result)
     if job.figures:
         with trace.stage("write"):
             _write_figures(job, job.figures, result, options, trace)
@@ -133,7 +144,7 @@ def convert_scan(
         notes += _repaired(result, options)
     notes += [f"{one.name} beside it is of an earlier result" for one in job.outdated]
     return Converted(
-        result.meta["source"], result.meta["synthesis"], tuple(notes), shown, tuple(worst)
+        result.meta["source"], result.meta["synthesis"], tuple(notes), shown, tuple(worst), view
     )
 
 
@@ -242,16 +253,9 @@ def _repaired(result: MetaTensor, options: ConversionOptions) -> list[str]:
 
 
 def _write_map(
-    measure: ErrorMap,
-    path: Path,
-    job: PlannedScan,
-    checks: Checks,
-    unseen: Coverage,
-    result: MetaTensor,
+    measure: ErrorMap, path: Path, job: PlannedScan, options: ConversionOptions, result: MetaTensor
 ) -> None:
-    options, synthesis = checks.options, result.meta["synthesis"]
-    if checks.source["kind"] == "volume":
-        mark_unseen(measure, checks.prepared, unseen)
+    synthesis = result.meta["synthesis"]
     if job.format == "dicom":
         image = rounded(measure)
         image.meta["synthesis"] = synthesis
@@ -301,6 +305,36 @@ def _preview(
             label = str(result.meta["synthesis"]["label"])
             save_preview(shown, job.preview, label, overwrite=options.overwrite)
     return shown
+
+
+def _view(
+    image: MetaTensor,
+    result: MetaTensor,
+    cycle: CycleError | None,
+    options: ConversionOptions,
+    trace: Trace,
+) -> View | str | None:
+    """Prepare what the viewer of a page shows, or say why it cannot."""
+    source = result.meta["source"]
+    if not options.wants_viewer or source["kind"] == "image":
+        return None
+    if not source["even"]:
+        return "No viewer: the slices are not evenly spaced, so one grid cannot show them."
+    from medtranslate.report.viewer import map_of, scan_view  # with matplotlib, as the page itself
+
+    with trace.stage("view"):
+        maps, measure = [], trace.found.get("cycle_error")
+        if cycle and measure:
+            maps.append(map_of(measure, "cycle error", rounded(cycle).as_tensor()[0].numpy()))
+        return scan_view(
+            image.as_tensor()[0].cpu().numpy(),
+            result.as_tensor()[0].cpu().numpy(),
+            source["affine"],
+            modality=source["modality"],
+            maps=maps,
+            slices=measure["worst_slices"] if measure else (),
+            axis="XYZ".index(measure["slice_axis"]) if measure else 2,
+        )
 
 
 NO_CALIBRATION = "the model carries no calibration for it"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 
 from medtranslate.text import escaped
 
-__all__ = ["figure_uri", "image_uri", "png_uri", "render"]
+__all__ = ["figure_uri", "image_uri", "niivue", "png_uri", "render"]
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("medtranslate.html"),
@@ -48,6 +49,18 @@ def render(name: str, /, **context: Any) -> str:
     True
     """
     return _ENVIRONMENT.get_template(f"{name}.html.j2").render(**context)
+
+
+def niivue() -> tuple[bytes, str] | None:
+    """Return NiiVue, one script compressed with gzip, and its license.
+
+    The build of sdist and wheel fetches it; None where medtranslate was built without.
+    """
+    folder = Path(__file__).resolve().parent
+    script = folder / "niivue.js.gz"
+    if not script.is_file():
+        return None
+    return script.read_bytes(), (folder / "niivue.LICENSE.txt").read_text(encoding="utf-8")
 
 
 def png_uri(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The report of a conversion: JSON, HTML page and preview. Names load on first use."""
+"""The report of a conversion: JSON, HTML page, preview and viewer. Names load on first use."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from medtranslate.report.model import ConversionReport, ScanReport, schema
     from medtranslate.report.preview import Panel, panels, save_preview
     from medtranslate.report.record import report, write_report
+    from medtranslate.report.view import write_view
 
 _HOMES = {
     **dict.fromkeys(("ConversionReport", "ScanReport", "schema"), "model"),
     **dict.fromkeys(("Panel", "panels", "save_preview"), "preview"),
     **dict.fromkeys(("report", "write_report"), "record"),
+    "write_view": "view",
 }
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "save_preview",
     "schema",
     "write_report",
+    "write_view",
 ]
 
 

@@ -13,6 +13,7 @@ from matplotlib import colormaps
 from medtranslate import html
 from medtranslate.files import whole_file
 from medtranslate.quality.cycle import GrayImage, WorstSlice
+from medtranslate.report.viewer import NO_LIBRARY, View, embedded, library
 
 MEANINGS = {
     "Cycle error": "The result, rounded as it is written and with a little noise over it, was "
@@ -37,6 +38,7 @@ def write_page(
     worst: Sequence[Sequence[WorstSlice]],
     path: Path,
     *,
+    views: Mapping[int, View | str] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a report as a page, complete or not at all.
@@ -49,6 +51,8 @@ def write_page(
         For each of ``content["conversions"]`` the slices to show; may be empty.
     path : Path
         The file to write.
+    views : mapping of int to (View or str), optional
+        For conversions, by number, what their viewer shows, or why there is none.
     overwrite : bool
         Replace an existing file.
 
@@ -58,18 +62,28 @@ def write_page(
         It exists, or cannot be written.
     """
     with whole_file(path, overwrite=overwrite) as temporary:
-        temporary.write_text(page(content, worst), encoding="utf-8")
+        temporary.write_text(page(content, worst, views), encoding="utf-8")
 
 
-def page(content: Mapping[str, Any], worst: Sequence[Sequence[WorstSlice]]) -> str:
+def page(
+    content: Mapping[str, Any],
+    worst: Sequence[Sequence[WorstSlice]],
+    views: Mapping[int, View | str] | None = None,
+) -> str:
     """Return a report as HTML; parameters as for `write_page`."""
+    views = views or {}
+    niivue = library() if any(isinstance(one, View) for one in views.values()) else None
     conversions = content["conversions"]
     failed = sum(one["status"] == "failed" for one in conversions)
     return html.render(
         "conversion_report",
         title=f"medtranslate: {len(conversions) - failed} of {len(conversions)} converted",
         call=_call(content),
-        scans=[_scan(one, slices) for one, slices in zip(conversions, worst, strict=True)],
+        scans=[
+            _scan(one, slices) | _viewer(number, views.get(number, ""), shown=bool(niivue))
+            for number, (one, slices) in enumerate(zip(conversions, worst, strict=True))
+        ],
+        niivue=niivue,
         meanings=MEANINGS.items(),
         json=json.dumps(content, indent=1, ensure_ascii=False),
     )
@@ -101,6 +115,14 @@ def _scan(one: Mapping[str, Any], worst: Sequence[WorstSlice]) -> dict[str, Any]
         "chart": _chart(cycle) if cycle and len(cycle["slices"]) > 1 else None,
         "worst": [_worst_slice(each, one) for each in worst],
     }
+
+
+def _viewer(number: int, view: View | str, *, shown: bool) -> dict[str, Any]:
+    if isinstance(view, str):
+        return {"view": None, "no_view": view}
+    if not shown:
+        return {"view": None, "no_view": NO_LIBRARY}
+    return {"view": embedded(view, f"view-{number}"), "no_view": ""}
 
 
 def _files(one: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

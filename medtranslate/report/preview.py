@@ -10,16 +10,18 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from monai.data import MetaTensor
 from nibabel import orientations
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from medtranslate.files import whole_file
 from medtranslate.text import one_line
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
 
 SIDE = 240
 """Pixels of the longer side of a slice in the preview."""
@@ -240,7 +242,12 @@ def _choose(result: NDArray[np.float32], background: float, count: int) -> list[
 def _range_of_source(values: NDArray[np.float32], record: dict[str, Any]) -> tuple[float, float]:
     if record["kind"] == "image":
         return 0.0, 65535.0 if record["dtype"] == "uint16" else 255.0
-    return BRAIN_WINDOW if record["modality"] == "CT" else _percentiles(values)
+    return default_window(values, record["modality"])
+
+
+def default_window(values: NDArray[np.float32], modality: str) -> tuple[float, float]:
+    """Return black and white of a volume: the brain window of a CT, percentiles of an MR."""
+    return BRAIN_WINDOW if modality == "CT" else _percentiles(values)
 
 
 def _range_of_result(

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medtranslate.imaging.dicom.derive.instances import repairs
-    from medtranslate.imaging.dicom.derive.measured import write_figures, write_parametric_map
+    from medtranslate.imaging.dicom.derive.measured import (
+        read_parametric_map,
+        write_figures,
+        write_parametric_map,
+    )
     from medtranslate.imaging.dicom.derive.writer import (
         DicomWriter,
         adopt_template,
@@ -29,6 +33,7 @@ _HOMES = {
     "check_replaceable": "medtranslate.imaging.dicom.derive.writer",
     "find_series": "medtranslate.imaging.dicom.read.reader",
     "is_dicom": "medtranslate.imaging.dicom.read.reader",
+    "read_parametric_map": "medtranslate.imaging.dicom.derive.measured",
     "regrid": "medtranslate.imaging.dicom.read.regrid",
     "repairs": "medtranslate.imaging.dicom.derive.instances",
     "untilt": "medtranslate.imaging.dicom.read.regrid",
@@ -44,6 +49,7 @@ __all__ = [
     "check_replaceable",
     "find_series",
     "is_dicom",
+    "read_parametric_map",
     "regrid",
     "repairs",
     "untilt",

@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 import pydicom
 from monai.data import MetaTensor
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from medtranslate.errors import Unsupported
 from medtranslate.files import whole_file
+from medtranslate.imaging.base import unforeseen_named
 from medtranslate.imaging.dicom.attributes import RULES, keep_bytes
 from medtranslate.imaging.dicom.derive.computed import SOFTWARE, UidMaker, ascii_text, basis_of
 from medtranslate.imaging.dicom.derive.writer import save
@@ -149,6 +152,56 @@ def write_parametric_map(
             built[keyword] = instances[0][keyword]
     built.SeriesDescription = f"{quantity} of SYNTHETIC {target}, NOT FOR DIAGNOSIS"
     _write(built, instances[0], path, overwrite=overwrite)
+
+
+def read_parametric_map(
+    path: Path, source: Mapping[str, Any]
+) -> tuple[str, str, NDArray[np.float32]]:
+    """Read an error map that `write_parametric_map` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    source : mapping
+        ``meta["source"]`` of the derived series, as read: the grid of the map.
+
+    Returns
+    -------
+    (quantity, units, float32 array (X, Y, Z))
+        ``"cycle error"`` or ``"variation"``, its units, and the values.
+
+    Raises
+    ------
+    Unsupported
+        It is no such map, or lies on another grid.
+    """
+    columns, rows, count = source["shape"]
+    with unforeseen_named(path):
+        read = pydicom.dcmread(path)
+        try:
+            shape = (int(read.NumberOfFrames), int(read.Rows), int(read.Columns))
+            frames = np.frombuffer(read.FloatPixelData, dtype="<f4").reshape(shape)
+            positions = np.array(
+                [
+                    item.PlanePositionSequence[0].ImagePositionPatient
+                    for item in read.PerFrameFunctionalGroupsSequence
+                ],
+                dtype=np.float64,
+            )
+            shared = read.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+            text = str(shared.LUTExplanation)
+        except (AttributeError, LookupError) as error:
+            raise Unsupported("is no error map of medtranslate", path=path) from error
+    placed = np.c_[positions * (-1, -1, 1), np.ones(len(positions))]
+    voxels = placed @ np.linalg.inv(np.asarray(source["affine"], dtype=np.float64)).T
+    numbers = np.rint(voxels[:, 2]).astype(int)
+    expected = np.c_[np.zeros((len(numbers), 2)), numbers]
+    same = shape == (count, rows, columns) and sorted(numbers) == list(range(count))
+    if not same or np.abs(voxels[:, :3] - expected).max() > 0.1:
+        raise Unsupported("lies on another grid than the result", path=path)
+    quantity, _, units = text.partition(" in ")
+    return quantity, units, np.ascontiguousarray(frames[np.argsort(numbers)].transpose(2, 1, 0))
 
 
 def write_figures(
