@@ -10,7 +10,18 @@ import typer
 
 import medtranslate
 
-COMMANDS = ("convert", "inspect", "view", "demo", "train", "evaluate", "data", "bundle", "node")
+COMMANDS = (
+    "convert",
+    "inspect",
+    "view",
+    "demo",
+    "train",
+    "evaluate",
+    "data",
+    "bundle",
+    "node",
+    "bids",
+)
 """In the order of the help; each is a module with a function, or a `typer.Typer`, of its name."""
 
 app = typer.Typer(

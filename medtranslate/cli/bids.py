@@ -1,0 +1,122 @@
+"""``medtranslate bids``: a BIDS app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medtranslate.cli import options as shared
+from medtranslate.errors import InvalidOption, common_exit_code
+from medtranslate.files import check_present
+
+LEVELS = ("participant",)
+
+Dataset = Annotated[
+    Path,
+    typer.Argument(metavar="BIDS", parser=shared.given_path, help="Folder of the raw dataset."),
+]
+Out = Annotated[
+    Path,
+    typer.Argument(
+        metavar="OUT",
+        parser=shared.given_path,
+        help="Folder of the derivative dataset, such as BIDS/derivatives/medtranslate.",
+    ),
+]
+Level = Annotated[str, typer.Argument(metavar="participant", help="Level of the analysis.")]
+To = Annotated[str, shared.modality("--to", help="Modality to make.")]
+Participants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--participant-label", metavar="LABEL", help="Participant to convert; by default all."
+    ),
+]
+Sessions = Annotated[
+    list[str] | None,
+    typer.Option("--session-label", metavar="LABEL", help="Session to convert; by default all."),
+]
+Suffixes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--suffix",
+        metavar="SUFFIX",
+        help="Suffix of the scans to convert; by default ct, or T1w, T2w, PDw and FLAIR.",
+    ),
+]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave out scans that have a result.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Convert what the domain check refuses, too.")]
+Variation = Annotated[
+    bool, typer.Option("--variation", help="Measure the variation; adds 2.5 conversions.")
+]
+Map = Annotated[bool, typer.Option("--map", help="Write the error maps beside the results.")]
+
+
+def bids(
+    dataset: Dataset,
+    output: Out,
+    level: Level,
+    to: To,
+    participant_label: Participants = None,
+    session_label: Sessions = None,
+    suffix: Suffixes = None,
+    contrast: shared.Contrast = None,
+    bundle: shared.Bundle = "",
+    device: shared.Device = "auto",
+    precision: shared.Precision = "auto",
+    batch_size: shared.BatchSize = None,
+    skip_existing: SkipExisting = False,
+    overwrite: shared.Overwrite = False,
+    force: Force = False,
+    variation: Variation = False,
+    map: Map = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
+) -> None:
+    """Convert the scans of a BIDS dataset into a BIDS derivative dataset. Needs the extra 'bids'.
+
+    The raw dataset is only read. Results have desc-synthetic in their names and a JSON sidecar that
+    names scan, model and weights, with what the checks found.
+    """
+    if level not in LEVELS:
+        raise InvalidOption(f"there is no analysis level {level!r}", remedy="say participant")
+    check_present(dataset)
+    from medtranslate.bids import convert_dataset
+    from medtranslate.cli.console import ConversionConsole
+    from medtranslate.conversion import ConversionOptions
+
+    options = ConversionOptions(
+        to=to,
+        modality="ct" if to == "mri" else "mri",
+        contrast=contrast or "",
+        format="nii.gz",
+        overwrite=overwrite,
+        force=force,
+        preview=False,
+        variation=variation,
+        map=map,
+        bundle=bundle,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+    )
+    codes = []
+    with ConversionConsole(quiet=quiet, verbose=verbose) as console:
+        conversions = convert_dataset(
+            dataset,
+            output,
+            options=options,
+            participants=participant_label or (),
+            sessions=session_label or (),
+            suffixes=suffix or (),
+            skip_existing=skip_existing,
+            observer=console,
+        )
+        for one in conversions:
+            console.show(one)
+            codes.append(one.exit_code)
+        console.close(len(codes))
+    raise typer.Exit(common_exit_code(codes))
