@@ -44,6 +44,7 @@ IGNORED = """\
 *_error.*
 *_variation.*
 *_preview.png
+ct
 """
 _DESCRIPTION = "dataset_description.json"
 _ENDINGS = (".nii.gz", ".nii")
@@ -118,6 +119,14 @@ def convert_dataset(
         There is no such participant or session, or pybids is not installed.
     OutputExists
         The output would change the raw dataset, or is a folder of something else.
+
+    Examples
+    --------
+    >>> options = ConversionOptions(to="mri", modality="CT", preview=False)
+    >>> done = convert_dataset("raw", "raw/derivatives/medtranslate", options=options)
+    ... # doctest: +SKIP
+    >>> [one.output.name for one in done]  # doctest: +SKIP
+    ['sub-01_desc-synthetic_MR.nii.gz']
     """
     bids, output = Path(bids), Path(output)
     observer = observer or Observer()

@@ -55,6 +55,12 @@ def niivue() -> tuple[bytes, str] | None:
     """Return NiiVue, one script compressed with gzip, and its license.
 
     The build of sdist and wheel fetches it; None where medtranslate was built without.
+
+    Examples
+    --------
+    >>> found = niivue()
+    >>> found is None or found[1].startswith("NiiVue")
+    True
     """
     folder = Path(__file__).resolve().parent
     script = folder / "niivue.js.gz"

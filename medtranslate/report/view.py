@@ -87,6 +87,11 @@ def write_view(
         `output` does not end in ``.html``, or this installation has no viewer.
     Unsupported
         It is a 2D image, no result of medtranslate, or lies on another grid than the scan.
+
+    Examples
+    --------
+    >>> write_view("scan_mri.nii.gz", "page.html").source  # doctest: +SKIP
+    PosixPath('scan.nii.gz')
     """
     result, output = Path(result), Path(output)
     if output.suffix.lower() not in (".html", ".htm"):
