@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -10,10 +11,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from monai.data import MetaTensor
 from monai.transforms import SaveImage
 
 from medtranslate.errors import Unsupported
-from medtranslate.imaging import NiftiReader, NiftiWriter, read, survey, write
+from medtranslate.imaging import NiftiReader, NiftiWriter, nifti, read, survey, write
+from medtranslate.imaging.source import array_source
 
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
@@ -249,3 +252,59 @@ def test_a_real_scan_comes_back_to_the_bit(shared_data, tmp_path):
     assert first.header.binaryblock == second.header.binaryblock
     assert np.array_equal(np.asanyarray(first.dataobj), np.asanyarray(second.dataobj))
     assert image.meta["source"]["modality"] == "MR"
+
+
+def test_an_affine_without_shear_is_written_as_qform_too(tmp_path, voxels):
+    turned = np.array([[0, -2.0, 0, 0], [1.5, 0, 0, 0], [0, 0, 4.0, 0], [0, 0, 0, 1]])
+    sheared = turned.copy()
+    sheared[0, 2] = 1.0
+    for affine, code in ((turned, 1), (sheared, 0)):
+        data = torch.from_numpy(voxels.astype(np.float32))[None]
+        image = MetaTensor(data, affine=torch.from_numpy(affine))
+        image.meta["source"] = array_source(image)
+        header = nib.load(write(image, tmp_path / f"{code}.nii")).header
+        assert (int(header["qform_code"]), int(header["sform_code"])) == (code, 1)
+        np.testing.assert_array_equal(header.get_sform(), affine)
+        assert header.get_xyzt_units()[0] == "mm"
+        if code:
+            np.testing.assert_allclose(header.get_qform(), affine, atol=1e-6)
+
+
+def test_a_synthetic_ct_names_its_window_and_the_same_image_is_the_same_file(
+    tmp_path, nifti_file, voxels, translated, monkeypatch
+):
+    image = read(nifti_file(voxels.clip(-20, 100)))
+    made = translated(image, modality="CT", window=[-20.0, 100.0], background=-1000)
+    first = write(made, tmp_path / "a.nii.gz").read_bytes()
+    header = nib.load(tmp_path / "a.nii.gz").header
+    assert (float(header["cal_min"]), float(header["cal_max"])) == (-20, 100)
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    assert write(made, tmp_path / "b.nii.gz").read_bytes() == first
+    plain = nib.load(write(translated(image), tmp_path / "c.nii")).header
+    assert (float(plain["cal_min"]), float(plain["cal_max"])) == (0, 0)
+
+
+def test_sform_and_qform_that_differ_are_reported(nifti_file, voxels):
+    turn = {"qform_code": 1, "quatern_b": 0, "quatern_c": 0, "quatern_d": 0, "sform_code": 1}
+    placed = {"pixdim": [1, 1, 2, 3, 0, 0, 0, 0], "qoffset_y": 0, "qoffset_z": 0}
+    rows = {"srow_x": [1, 0, 0, 5], "srow_y": [0, 2, 0, 0], "srow_z": [0, 0, 3, 0]}
+    for offset, faults in (
+        (5.05, []),
+        (5.25, ["sform and qform differ by up to 0.25; the sform is used."]),
+    ):
+        path = nifti_file(voxels, **turn, **placed, **rows, qoffset_x=offset, name=f"{offset}.nii")
+        image = read(path)
+        assert image.meta["source"]["faults"] == faults
+        np.testing.assert_array_equal(image.affine[:3, 3], [5, 0, 0])
+
+
+def test_seven_axes_are_as_many_as_there_are(nifti_file, voxels):
+    image = read(nifti_file(voxels, dim=[7, *voxels.shape, 1, 1, 1, 1]))
+    np.testing.assert_array_equal(image.numpy()[0], voxels)
+
+
+def test_the_memory_that_a_volume_takes_is_that_of_both_copies(nifti_file, voxels, monkeypatch):
+    asked = []
+    monkeypatch.setattr(nifti, "check_memory", lambda amount, path: asked.append(amount))
+    read(nifti_file(voxels))
+    assert asked == [voxels.size * 2 + voxels.size * 4]

@@ -275,3 +275,18 @@ def test_a_unit_that_makes_voxels_of_no_scanner(nifti_file, voxels, unit, fault)
     placed.header["xyzt_units"] = unit
     nib.save(placed, path)
     refused(path, Unsupported, f"voxels of .* x {fault}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "fault"),
+    [
+        ({"dim": [1, 8, 9, 5, 1, 1, 1, 1]}, Unsupported, "is no image"),
+        ({"dim": [0, 8, 9, 5, 1, 1, 1, 1]}, Unreadable, "0 axes"),
+        ({"dim": [8, 8, 9, 5, 1, 1, 1, 1]}, Unreadable, "8 axes"),
+        ({"vox_offset": 1e19}, Unreadable, r"vox_offset is 1e\+19"),
+        ({"vox_offset": -16}, Unreadable, "vox_offset is -16"),
+        ({"vox_offset": 0}, Unreadable, "352 bytes of voxels more than"),
+    ],
+)
+def test_sizes_and_offsets_that_are_none(nifti_file, voxels, fields, kind, fault):
+    refused(nifti_file(voxels, name="a.nii", **fields), kind, fault)

@@ -89,6 +89,7 @@ TARGETS = {
             "medtranslate/imaging/dicom/derive/writer.py",
         ),
         (
+            "tests/imaging/dicom/test_dicom_header.py",
             "tests/imaging/dicom/test_dicom_writer.py",
             "tests/imaging/dicom/test_dicom_measured.py",
             "tests/imaging/dicom/test_dicom_template.py",
@@ -412,7 +413,9 @@ def main() -> None:
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--sample", type=int, default=0, help="try so many, at random; 0: all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--longest", type=float, default=3.0, help="leave out slower tests, s")
+    parser.add_argument(
+        "--longest", type=float, default=15.0, help="leave out slower tests, traced s"
+    )
     parser.add_argument("--only", default="", help="modules whose path has this in it")
     options = parser.parse_args()
     for library in ("OMP", "MKL", "OPENBLAS"):

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from head_scans import ORIENTATIONS, centered
+from monai.data import MetaTensor
 
 from medtranslate.errors import Unsupported
 from medtranslate.transforms import AxialSlices, ImageFrame
+from medtranslate.transforms.base import head_of
 
 LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -198,3 +200,42 @@ def test_axial_slices_closer_together_than_their_pixels_are_wide_are_taken():
     assert place((96, 96, 120), np.diag([2.3, 2.3, 1.25])).axes[0] == 2
     with pytest.raises(Unsupported, match=r"another plane, 2\.30 mm apart"):
         place((60, 128, 128), np.diag([2.3, 1.25, 1.25]))
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1)])
+def test_the_affine_of_network_slices_places_them_where_they_were(signs):
+    shape = (40, 50, 6)
+    affine = centered(np.diag(np.array(signs) * [0.9, 0.9, 5.0]), shape)
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    world = index @ affine[:3, :3].T + affine[:3, 3]
+    for axis in range(3):
+        values = torch.from_numpy(world[..., axis].astype(np.float32))[None]
+        slices = AxialSlices()(MetaTensor(values, affine=torch.from_numpy(affine)))
+        grid = np.stack(np.meshgrid(*map(np.arange, slices.shape[1:]), indexing="ij"), -1)
+        placed = grid @ slices.affine.numpy()[:3, :3].T + slices.affine.numpy()[:3, 3]
+        inside = (slice(104, 152), slice(109, 147))  # of 50 rows and 40 columns, without the rim
+        np.testing.assert_allclose(slices.numpy()[0][inside], placed[inside][..., axis], atol=2e-3)
+
+
+def test_a_volume_without_tissue_is_centered_on_itself():
+    shape = (400, 300, 3)
+    affine = centered(np.diag([0.9, 0.9, 5.0]), shape)
+    volume = MetaTensor(torch.ones(1, *shape), affine=torch.from_numpy(affine))
+    slices = AxialSlices()(volume)
+    center = slices.affine.numpy() @ [127.5, 127.5, 1, 1]
+    np.testing.assert_allclose(center, affine @ [199.5, 149.5, 1, 1], atol=1e-6)
+
+
+def test_slices_come_back_to_the_grid_with_where_they_were_seen():
+    shape = (300, 60, 3)
+    affine = centered(np.diag([0.9, 0.9, 5.0]), shape)
+    volume = MetaTensor(torch.rand(1, *shape), affine=torch.from_numpy(affine))
+    cut = AxialSlices()
+    back = cut.inverse(cut(volume))
+    seen = head_of(back)
+    assert back.shape == volume.shape and torch.equal(back.affine, volume.affine)
+    assert seen.sum() == 256 * 60 * 3 and bool(seen[22:278].all())
+    torch.testing.assert_close(back[0][seen], volume[0][seen], rtol=0, atol=1e-5)
+    half = cut(volume)[:, :, :128]
+    with pytest.raises(ValueError, match=r"\(3, 256, 128\) slices for \(3, 256, 256\)"):
+        cut.inverse(half)

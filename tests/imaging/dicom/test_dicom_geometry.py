@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from medtranslate.errors import Unsupported
 from medtranslate.imaging.dicom.read.geometry import stack
 from medtranslate.imaging.dicom.read.headers import read_header
 
@@ -96,3 +97,64 @@ def test_real_series_is_exact_slice_by_slice(read, shared_data, name, shape, mod
         orientation = [float(x) for x in one.ImageOrientationPatient]
         heights.append(np.dot(record["position"], np.cross(orientation[:3], orientation[3:])))
     assert (np.diff(heights) > 0).all()
+
+
+def test_how_far_away_and_how_large_a_slice_may_be(a_slice):
+    stack([replace(a_slice, position=(0.0, 1e5, 0.0))])
+    with pytest.raises(Unsupported, match="farther than 100 m away") as raised:
+        stack([replace(a_slice, position=(0.0, -100000.5, 0.0))])
+    assert raised.value.path == a_slice.path
+    stack([replace(a_slice, spacing=(1000.0, 1.0))])
+    for spacing in ((1000.5, 1.0), (1.0, 0.0)):
+        with pytest.raises(Unsupported, match="PixelSpacing is"):
+            stack([replace(a_slice, spacing=spacing)])
+
+
+@pytest.mark.parametrize(
+    ("written", "thickness", "note"),
+    [
+        ("2.5", 2.5, "its SliceThickness is taken as spacing"),
+        ("x", 1.0, "no SliceThickness: 1 mm is taken"),
+        ("", 1.0, "no SliceThickness: 1 mm is taken"),
+        ("0", 1.0, "no SliceThickness: 1 mm is taken"),
+        ("1000", 1.0, "no SliceThickness: 1 mm is taken"),
+    ],
+)
+def test_the_spacing_of_one_slice(a_slice, written, thickness, note):
+    found = stack([replace(a_slice, attributes={"SliceThickness": written})])
+    np.testing.assert_array_equal(found.affine[:3, 2], [0, 0, thickness])
+    assert note in found.notes[0] and found.even and found.tilt == 0
+
+
+def test_what_tells_slices_at_one_position_apart(a_slice):
+    def refusal(**changes):
+        with pytest.raises(Unsupported, match="2 or more slices share positions") as raised:
+            stack([replace(a_slice, instance="1"), replace(a_slice, **changes)])
+        assert raised.value.path == a_slice.path.parent
+        return raised.value.fault.partition("at one position; ")[2]
+
+    assert refusal(instance="2") == (
+        "no attribute but SOPInstanceUID tells them apart: they are duplicates"
+    )
+    assert refusal(instance="1") == "they are the same instance (SOPInstanceUID)"
+    telling = {**a_slice.telling, "EchoTime": "90", "KVP": "80"}
+    assert refusal(instance="2", telling=telling) == "EchoTime tells them apart: none and 90"
+    near = replace(a_slice, instance="2", position=(*a_slice.position[:2], 40.011))
+    assert len(stack([a_slice, near]).slices) == 2
+
+
+@pytest.mark.parametrize("off", [0.009, 0.011])
+def test_a_volume_is_even_within_a_hundredth_of_a_mm(a_slice, off):
+    heights = (0.0, 5.0 + off, 10.0)
+    slices = [
+        replace(a_slice, instance=str(n), position=(0.0, 0.0, z)) for n, z in enumerate(heights)
+    ]
+    found = stack(slices)
+    assert found.even is (off < 0.01)
+    assert bool(found.notes) is not found.even
+    if not found.even:
+        assert found.notes[0] == (
+            "slices are not even: gaps from 4.99 to 5.01 mm, median 5 mm; "
+            "each slice keeps its own position"
+        )
+    np.testing.assert_allclose(found.affine[:3, 2], [0, 0, 5])

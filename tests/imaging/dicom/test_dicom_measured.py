@@ -10,6 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from medtranslate.imaging.dicom import write_figures, write_parametric_map, write_series
+from medtranslate.imaging.dicom.derive.computed import SOFTWARE
 
 from .factory import series, translated, write
 
@@ -159,3 +160,48 @@ def test_a_seed_makes_the_same_uids_again_and_none_makes_new_ones(tmp_path, read
     assert made("a", uid_seed="s") == made("b", uid_seed="s")
     assert set(made("c", uid_seed="t")).isdisjoint(made("d"))
     assert set(made("e")).isdisjoint(made("f"))
+
+
+def test_a_map_and_figures_say_what_made_them(tmp_path, read):
+    image, folder = derived(tmp_path, read, series())
+    mapped, told = map(pydicom.dcmread, write_measured(image, folder, tmp_path, uid_seed="s"))
+    first = pydicom.dcmread(folder / "0001.dcm")
+    for made, number in ((mapped, 10000), (told, 30000)):
+        assert made.SeriesNumber == first.SeriesNumber + number
+        assert made.InstanceNumber == 1
+        assert made.Manufacturer == "medtranslate"
+        assert made.ManufacturerModelName == "brain_ct_mri"
+        assert made.SoftwareVersions == [SOFTWARE, "0.1.0"]
+        assert made.DeviceSerialNumber == "ab" * 32
+        assert made.StudyInstanceUID == first.StudyInstanceUID
+        assert made.SyntheticData == "YES"
+    assert mapped.ContentLabel == "CYCLE_ERROR"
+    assert mapped.ContentDescription == "cycle error; below 0 where the model could not see"
+    assert mapped.BodyPartExamined == "HEAD"
+    assert told.SeriesDescription == "Quality of SYNTHETIC MR, NOT FOR DIAGNOSIS"
+    assert (told.CompletionFlag, told.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
+    assert told.PreliminaryFlag == "FINAL"
+    texts = [(name, value) for name, value in texts_of(told) if name.startswith("Tracking")]
+    assert [value for name, value in texts if name == "Tracking Identifier"] == [
+        "scan",
+        "slice 0",
+        "slice 2",
+    ]
+    assert len({value for name, value in texts if name == "Tracking Unique Identifier"}) == 3
+    observer = dict(texts_of(told))
+    assert observer["Device Observer Name"] == observer["Device Observer Manufacturer"]
+    assert observer["Device Observer Name"] == "medtranslate"
+    assert observer["Device Observer Model Name"] == "brain_ct_mri"
+    assert observer["Device Observer Serial Number"] == "ab" * 32
+    assert (observer["Algorithm Name"], observer["Algorithm Version"]) == ("brain_ct_mri", "0.1.0")
+
+
+def texts_of(item) -> list[tuple[str, str]]:
+    """Give names and values of the texts and UIDs of a structured report, in order."""
+    found = []
+    for one in item.get("ContentSequence", ()):
+        value = one.get("TextValue", one.get("UID"))
+        if value is not None:
+            found.append((one.ConceptNameCodeSequence[0].CodeMeaning, str(value)))
+        found += texts_of(one)
+    return found

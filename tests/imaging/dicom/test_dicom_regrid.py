@@ -7,9 +7,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from medtranslate.errors import Unsupported
 from medtranslate.imaging.dicom import regrid, untilt, write_series
+from medtranslate.imaging.io import read as read_scan
 from medtranslate.imaging.io import write as write_scan
 
 from .factory import series, translated, write
@@ -106,6 +108,45 @@ def test_what_was_resampled_is_never_written_as_a_derived_series(tmp_path, read)
 def test_one_slice_has_no_grid(tmp_path, read):
     with pytest.raises(Unsupported, match="one slice"):
         regrid(read(write(tmp_path / "in", series(count=1))))
+
+
+def test_slices_that_lie_on_no_line_are_not_laid_anew(tmp_path, read):
+    made = series(count=4)
+    made[1].ImagePositionPatient = ["-19.4", "-30", "42.5"]
+    made[3].ImagePositionPatient = ["-20", "-30", "49"]
+    with pytest.raises(Unsupported, match=r"up to 0\.6 mm off one line"):
+        regrid(read(write(tmp_path / "off", made)))
+    made[1].ImagePositionPatient = ["-19.6", "-30", "42.5"]
+    even = regrid(read(write(tmp_path / "near", made)))
+    assert even.dtype == torch.float32
+    np.testing.assert_allclose(even.affine.numpy()[:3, 3], [20, 30, 40])
+    np.testing.assert_allclose(even.affine.numpy()[:3, 2], [0, 0, 2.5])
+
+
+def test_only_a_series_tells_where_its_slices_are(tmp_path, read):
+    image = read(write(tmp_path / "in", series(count=5, orientation=TILTED)))
+    again = read_scan(write_scan(image, tmp_path / "a.nii.gz"))
+    for work in (regrid, untilt):
+        with pytest.raises(Unsupported, match="only a DICOM series tells where each") as raised:
+            work(again)
+        assert raised.value.path == str(tmp_path / "a.nii.gz")
+
+
+def test_the_canvas_of_an_untilted_series_is_as_large_as_its_slices_reach(tmp_path, read):
+    made = series(orientation=TILTED, step=(0, 0, 3.0), count=5, rows=32)
+    image = read(write(tmp_path / "in", made))
+    upright = untilt(image)
+    # 12 mm along Z move the last slice by 12 sin(18.5) = 3.81 mm within its plane: 5.08 rows.
+    assert upright.shape == (1, 12, 38, 5)
+    source = upright.meta["source"]
+    assert source["shape"] == [12, 38, 5] and source["header"]["tilt"] == pytest.approx(0, abs=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(upright.affine.numpy()[:3, :3], axis=0), [0.5, 0.75, 3 * np.cos(ANGLE)]
+    )
+    placed = np.array([one["position"] for one in source["header"]["slices"]]) * [-1, -1, 1]
+    columns = upright.affine.numpy()[:3]
+    expected = columns[:, 3] + np.arange(5)[:, None] * columns[:, 2]
+    np.testing.assert_allclose(placed, expected, atol=1e-9)
 
 
 def test_an_even_series_has_nothing_to_lay_anew(tmp_path, read):

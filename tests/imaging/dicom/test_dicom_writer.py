@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pydicom
 import pytest
@@ -235,6 +237,62 @@ def test_missing_and_broken_attributes_are_repaired_and_told(tmp_path, read):
         assert one["StudyDate"].is_empty and one["SliceThickness"].is_empty
         assert one.BodyPartExamined == "HEAD"
         assert abs(float(one.ImagePositionPatient[0]) + 20.123456789012345) < 1e-9
+
+
+def test_what_an_archive_files_by_is_kept_however_broken(tmp_path, read):
+    def spoil(one):
+        one.AccessionNumber = "A" * 17
+        one.StudyDescription = "line\x01feed" + "x" * 64
+        one.PatientAge = "41"
+        one.SliceThickness = "2.5"
+        one.PixelPaddingValue = -2000
+        one["PixelPaddingValue"].VR = "SS"
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = write(tmp_path / "in", series("CT"), spoil)
+    image = translated(read(folder))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = repairs(image)
+    assert told == [
+        "AccessionNumber: its value is no valid SH: kept as it is",
+        "StudyDescription: its value is no valid LO: written without control characters, cut to 64",
+        "PatientAge: its value is no valid AS: left out",
+    ]
+    one = pydicom.dcmread(write_series(image, tmp_path / "out") / "0001.dcm")
+    assert one.get_item("AccessionNumber").value.rstrip() == b"A" * 17
+    assert one.StudyDescription == "linefeed" + "x" * 56
+    assert "PatientAge" not in one
+
+
+def test_padding_of_a_synthetic_ct_is_signed(tmp_path, read):
+    def pad(one):
+        one.PixelPaddingValue = 0
+        one["PixelPaddingValue"].VR = "US"
+        stored = np.frombuffer(one.PixelData, "<u2").copy()
+        stored[:5] = 0
+        one.PixelData = stored.tobytes()
+
+    image = translated(read(write(tmp_path / "in", series("MR"), pad)))
+    for path in sorted(write_series(image, tmp_path / "out").iterdir()):
+        one = pydicom.dcmread(path)
+        if "PixelPaddingValue" in one:
+            assert one.get_item("PixelPaddingValue").VR == "SS"
+            assert one.PixelPaddingValue == -1000
+            assert (one.pixel_array.ravel()[:5] == -1000).all()
+
+
+@pytest.mark.parametrize(("modality", "low", "high"), [("CT", 0, 65535), ("MR", -32768, 32767)])
+def test_values_fit_to_the_last_one(tmp_path, read, modality, low, high):
+    image = translated(read(write(tmp_path / "in", series(modality))))
+    image[0, 0, 0, 0], image[0, 1, 0, 0] = low, high
+    made = pydicom.dcmread(write_series(image, tmp_path / "out") / "0001.dcm").pixel_array
+    assert (int(made.min()), int(made.max())) == (low, high)
+    for value in (low - 1, high + 1, float("nan")):
+        image[0, 0, 0, 0] = value
+        with pytest.raises(Unsupported, match=r"slice 0: values from .* do not fit"):
+            write_series(image, tmp_path / "more")
 
 
 def test_nothing_that_is_not_listed_is_copied(made):
