@@ -236,8 +236,12 @@ def place(source: Input, options: ConversionOptions, *, alone: bool, below: Path
     Raises
     ------
     InvalidOption
-        ``-o`` names one file for several results.
+        ``-o`` names one file for several results, or is missing for a BIDS dataset, which results
+        beside the scans would change.
     """
+    if not options.output and (source.given / "dataset_description.json").is_file():
+        fault = f"{source.given} is a BIDS dataset, and results would be written into it"
+        raise InvalidOption(fault, remedy="give -o FOLDER, or use medtranslate bids")
     named = format_by_name(options.output)
     single = alone and len(source.items) == 1 and not source.together
     if named and not single:

@@ -14,6 +14,7 @@ from medtranslate.conversion.plan import (
     parents_apart,
     place,
 )
+from medtranslate.errors import InvalidOption
 
 
 def planned(tmp_path: Path, *names: str, **fields: object) -> list[list[str]]:
@@ -74,3 +75,16 @@ def test_maps_beside_results_are_told_apart_as_well(tmp_path: Path, map: bool) -
     assert second[0] == "scan_mri.nii.gz"
     assert second[1] == "scan_mri_nii_gz_preview.png"
     assert second[2:] == (["scan_mri_nii_gz_error.nii.gz"] if map else [])
+
+
+def test_results_are_not_written_into_a_bids_dataset(tmp_path: Path) -> None:
+    (tmp_path / "dataset_description.json").write_text("{}")
+    scan = tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    dataset = Input(tmp_path, (Item(scan, Path("sub-01/anat/sub-01_T1w"), "nii.gz", "volume"),))
+
+    with pytest.raises(InvalidOption, match="medtranslate bids"):
+        place(dataset, ConversionOptions(to="ct"), alone=True)
+
+    out = tmp_path.parent / "out"
+    plan = place(dataset, ConversionOptions(to="ct", output=f"{out}/"), alone=True)
+    assert plan.jobs[0].output == out / "sub-01" / "anat" / "sub-01_T1w_ct.nii.gz"
