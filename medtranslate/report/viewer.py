@@ -307,9 +307,9 @@ def _places(
     found = []
     for number in slices[:PLACES]:
         plane = np.take(error, number, axis=axis)
-        at = list(np.unravel_index(int(np.argmax(plane)), plane.shape))
+        at = [int(one) for one in np.unravel_index(int(np.argmax(plane)), plane.shape)]
         at.insert(axis, number)
-        x, y, z = (int(one) // stride for one, stride in zip(at, grid.stride, strict=True))
+        x, y, z = (one // stride for one, stride in zip(at, grid.stride, strict=True))
         found.append((f"slice {number}", (x, y, z)))
     return tuple(found)
 
