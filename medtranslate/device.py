@@ -8,8 +8,8 @@ from __future__ import annotations
 import copy
 import re
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -144,6 +144,32 @@ def worth_compiling(device: torch.device) -> bool:
     They do on CUDA devices. On a CPU compiling takes longer and saves next to nothing.
     """
     return device.type == "cuda"
+
+
+@contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Let torch and ITK compute in so many CPU threads while the block lasts.
+
+    Parameters
+    ----------
+    count : int or None
+        1 or more; None changes nothing.
+    """
+    if count is None:
+        yield
+        return
+    import SimpleITK as sitk
+    import torch
+
+    torch_before = torch.get_num_threads()
+    itk_before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    torch.set_num_threads(count)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(torch_before)
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(itk_before)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from statistics import mean
 from types import TracebackType
+from typing import Self
 
 from medtranslate.cli.endings import headed, sentence
 from medtranslate.cli.progress import ProgressDisplay
@@ -13,28 +14,20 @@ from medtranslate.conversion import Conversion, Observer
 from medtranslate.text import one_line
 
 
-class ConversionConsole(Observer):
-    """Print conversions as they are done, with one progress bar; a context that ends the bar.
+class Console(Observer):
+    """Print progress, notes and failures on stderr; a context that ends the progress bar.
 
     Parameters
     ----------
     quiet : bool
         Print errors only.
-    verbose : bool
-        Print every note, and tracebacks.
-    results_on_stderr : bool
-        Keep stdout free, for ``--report -``.
     """
 
-    def __init__(self, *, quiet: bool, verbose: bool, results_on_stderr: bool = False) -> None:
-        self.quiet, self.verbose = quiet, verbose
-        self._results = sys.stderr if results_on_stderr else sys.stdout
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
         self._display = ProgressDisplay(quiet=quiet)
-        self._folders: dict[object, list[Conversion]] = {}
-        self._told: Exception | None = None
-        self._done = self._failed = self._lines = 0
 
-    def __enter__(self) -> ConversionConsole:
+    def __enter__(self) -> Self:
         self._display.__enter__()
         return self
 
@@ -55,10 +48,37 @@ class ConversionConsole(Observer):
         if not self.quiet:
             self._display.print(f"medtranslate: note: {one_line(message)}")
 
+    def failure(self, message: str) -> None:
+        """Print what is wrong with a scan."""
+        self._display.print(headed(one_line(message)))
+
+
+class ConversionConsole(Console):
+    """Print conversions as they are done.
+
+    Parameters
+    ----------
+    quiet : bool
+        Print errors only.
+    verbose : bool
+        Print every note, and tracebacks.
+    results_on_stderr : bool
+        Keep stdout free, for ``--report -``.
+    """
+
+    def __init__(self, *, quiet: bool, verbose: bool, results_on_stderr: bool = False) -> None:
+        super().__init__(quiet=quiet)
+        self.verbose = verbose
+        self._results = sys.stderr if results_on_stderr else sys.stdout
+        self._folders: dict[object, list[Conversion]] = {}
+        self._told: Exception | None = None
+        self._done = self._failed = self._skipped = self._lines = 0
+
     def show(self, one: Conversion) -> None:
         """Print a conversion that is done: its notes and one line; one line for a whole folder."""
         self._done += 1
         self._failed += one.error is not None
+        self._skipped += one.skipped
         if one.error is not None and one.error is not self._told:  # a missing model fails them all
             self._told = one.error
             self._display.print(headed(sentence(one.error, verbose=self.verbose)))
@@ -70,14 +90,16 @@ class ConversionConsole(Observer):
         if one.error is None:
             for note in one.notes:
                 self.note(f"{one.path}: {note}")
-            self._result(summary(one))
+            self._result(skipped_summary(one) if one.skipped else summary(one))
 
     def close(self, inputs: int) -> None:
         """Print how many scans were converted, unless one line said it."""
         if max(self._lines + len(self._folders), inputs) < 2:
             return
-        line = f"{self._done - self._failed} of {self._done} converted"
-        self._result(f"{line}, {self._failed} failed" if self._failed else line)
+        line = f"{self._done - self._failed - self._skipped} of {self._done} converted"
+        for count, what in ((self._skipped, "skipped"), (self._failed, "failed")):
+            line += f", {count} {what}" if count else ""
+        self._result(line)
 
     def _show_of_folder(self, one: Conversion) -> None:
         images = self._folders.setdefault(one.given, [])
@@ -85,8 +107,13 @@ class ConversionConsole(Observer):
         if self.verbose:
             for note in one.notes:
                 self.note(f"{one.path}: {note}")
-        converted = [each for each in images if each.error is None]
-        if len(images) != one.of or not converted:
+        if len(images) != one.of:
+            return
+        skipped = sum(each.skipped for each in images)
+        if skipped:
+            self.note(f"{one.given}: {skipped} of {one.of} images are skipped: their results exist")
+        converted = [each for each in images if each.error is None and not each.skipped]
+        if not converted:
             return
         self._display.end()
         self._result(folder_summary(converted, one.of))
@@ -104,6 +131,11 @@ class ConversionConsole(Observer):
             self._display.print(line)
         else:
             print(one_line(line), file=self._results, flush=True)
+
+
+def skipped_summary(one: Conversion) -> str:
+    """Say in one line that a scan was left out."""
+    return f"{one.path}: skipped, {one.output} exists"
 
 
 def summary(one: Conversion) -> str:

@@ -109,6 +109,15 @@ Preview = Annotated[
         "--preview/--no-preview", help="Write an image of source and result side by side."
     ),
 ]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave out scans whose result exists.")
+]
+Part = Annotated[
+    str,
+    typer.Option(
+        "--part", metavar="I/N", help="Convert part I of N of the scans: one call for each part."
+    ),
+]
 
 
 def convert(
@@ -129,6 +138,9 @@ def convert(
     uid_seed: UidSeed = "",
     keep_private: KeepPrivate = False,
     overwrite: shared.Overwrite = False,
+    skip_existing: SkipExisting = False,
+    part: Part = "",
+    threads: shared.Threads = None,
     force: Force = False,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
@@ -165,6 +177,9 @@ def convert(
         uid_seed=uid_seed,
         keep_private=keep_private,
         overwrite=overwrite,
+        skip_existing=skip_existing,
+        part=part,
+        threads=threads,
         force=force,
         preview=preview,
         cycle=cycle,

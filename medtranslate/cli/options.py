@@ -113,6 +113,12 @@ BatchSize = Annotated[
         "--batch-size", min=1, help="Slices per pass; by default 4 on a CPU, 32 on a GPU."
     ),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, help="CPU threads of a process; by default one for each core."
+    ),
+]
 Contrast = Annotated[
     str | None,
     choice(

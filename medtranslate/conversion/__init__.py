@@ -1,9 +1,9 @@
 """Convert scans from file to file, with checks, report and preview.
 
 ``interface`` (what is asked for, and what is given back) -> ``inputs`` (the scans of each input) ->
-``plan`` (where results go; what cannot be written is refused before any work) -> ``scan`` (one scan
-from file to file, with its checks) -> ``conversions`` (`convert` and `convert_many`: all scans with
-one model, and the report).
+``plan`` (where results go; what cannot be written is refused before any work) -> ``batch`` (all
+scans of a call) -> ``scan`` (one scan from file to file, with its checks) -> ``conversions``
+(`convert` and `convert_many`: all scans with one model, and the report).
 ``inspection`` looks at an input without converting it; ``demo`` converts a synthetic head phantom.
 """
 
@@ -16,12 +16,17 @@ from medtranslate.conversion.interface import Conversion, ConversionOptions
 from medtranslate.files import FORMATS
 
 if TYPE_CHECKING:
+    from medtranslate.conversion.batch import Batch
     from medtranslate.conversion.conversions import Conversions, Observer, convert, convert_many
 
-_HOMES = dict.fromkeys(("Conversions", "Observer", "convert", "convert_many"), "conversions")
+_HOMES = {
+    "Batch": "batch",
+    **dict.fromkeys(("Conversions", "Observer", "convert", "convert_many"), "conversions"),
+}
 
 __all__ = [
     "FORMATS",
+    "Batch",
     "Conversion",
     "ConversionOptions",
     "Conversions",

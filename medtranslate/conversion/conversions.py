@@ -6,46 +6,25 @@ MONAI is imported, so that a refusal is immediate. A scan that fails does not st
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtranslate.conversion.inputs import Input, find
-from medtranslate.conversion.interface import (
-    UNKNOWN,
-    Conversion,
-    ConversionOptions,
-    ModalityBasis,
-    Trace,
-    is_page,
-)
-from medtranslate.conversion.plan import (
-    Plan,
-    PlannedScan,
-    check_apart,
-    check_collisions,
-    check_free,
-    check_options,
-    check_reports,
-    check_sheet,
-    files_apart,
-    parents_apart,
-    place,
-)
+from medtranslate.conversion.batch import Batch, PathLike, outcome, with_modality
+from medtranslate.conversion.interface import Conversion, ConversionOptions, Trace, is_page
+from medtranslate.conversion.plan import Plan, PlannedScan, check_options
+from medtranslate.device import limited_threads
 from medtranslate.errors import (
     AmbiguousInput,
     DeviceUnusable,
     InvalidOption,
     ModelUnusable,
-    WrongModality,
     common_exit_code,
 )
 from medtranslate.files import remove_leftovers
-from medtranslate.imaging.scans import vote
-from medtranslate.modality import TARGETS, Modality
+from medtranslate.modality import TARGETS
 
 if TYPE_CHECKING:
     from medtranslate.bundle import Bundle
@@ -56,8 +35,6 @@ if TYPE_CHECKING:
     from medtranslate.translation import Translator
 
 _ON_A_SHEET = _ON_A_PAGE = 24
-
-_Path = str | PathLike[str]
 
 
 class Observer:
@@ -81,9 +58,12 @@ class Observer:
     def note(self, message: str) -> None:
         """Take a note that concerns a whole input: what was skipped in a folder."""
 
+    def failure(self, message: str) -> None:
+        """Take what is wrong with a scan of a cohort, in one line (`medtranslate.cohort`)."""
+
 
 def convert(
-    path: _Path,
+    path: PathLike | Batch,
     *,
     to: str = "",
     options: ConversionOptions | None = None,
@@ -95,8 +75,8 @@ def convert(
 
     Parameters
     ----------
-    path : path
-        A file, a folder with one DICOM series, or a zip of one scan.
+    path : path or Batch
+        A file, a folder with one DICOM series, a zip of one scan, or a batch of one scan.
     to : str
         ``"mri"`` or ``"ct"``.
     options : ConversionOptions, optional
@@ -134,11 +114,14 @@ def convert(
     >>> done.output.name, done.source["modality"], done.synthesis["modality"]
     ('head-ct_mri.nii.gz', 'CT', 'MR')
     """
-    run = Conversions([path], _merged(options, to, fields), translator, observer)
-    found = sum(len(plan.jobs) for plan in run.plans)
+    merged = _merged(options, to, fields)
+    if merged.part:
+        raise InvalidOption("part is for convert_many: one scan has no parts")
+    run = Conversions(path if isinstance(path, Batch) else [path], merged, translator, observer)
+    found = len(run.batch.jobs)
     if found > 1:
         remedy = "convert_many converts them all"
-        raise AmbiguousInput(f"holds {found} scans", path=Path(path), remedy=remedy)
+        raise AmbiguousInput(f"holds {found} scans", path=run.batch.given[0], remedy=remedy)
     done = list(run)
     for one in done:
         if one.error:
@@ -147,7 +130,7 @@ def convert(
 
 
 def convert_many(
-    paths: _Path | Iterable[_Path],
+    paths: PathLike | Iterable[PathLike] | Batch,
     *,
     to: str = "",
     options: ConversionOptions | None = None,
@@ -159,8 +142,8 @@ def convert_many(
 
     Parameters
     ----------
-    paths : path or iterable of paths
-        Files, folders and zips; all scans that they hold are converted.
+    paths : path, iterable of paths, or Batch
+        Files, folders and zips, all scans of which are converted; or what `Batch.find` found.
     to, options, translator, observer, **fields
         As `convert`.
 
@@ -190,7 +173,7 @@ def convert_many(
     gone.nii 3
     head-ct.nii.gz 0
     """
-    several = [paths] if isinstance(paths, str | PathLike) else paths
+    several = [paths] if isinstance(paths, str | os.PathLike) else paths
     return Conversions(several, _merged(options, to, fields), translator, observer)
 
 
@@ -210,8 +193,8 @@ class Conversions(Iterator[Conversion]):
 
     Parameters
     ----------
-    paths : iterable of paths
-        Files, folders and zips.
+    paths : iterable of paths, or Batch
+        Files, folders and zips, or what was found in them.
     options : ConversionOptions
     translator : Translator, optional
         A loaded model.
@@ -220,7 +203,7 @@ class Conversions(Iterator[Conversion]):
 
     Attributes
     ----------
-    plans : list of Plan
+    batch : Batch
         For each input with scans, what will be written where.
 
     Examples
@@ -232,7 +215,7 @@ class Conversions(Iterator[Conversion]):
 
     def __init__(
         self,
-        paths: Iterable[_Path],
+        paths: Iterable[PathLike] | Batch,
         options: ConversionOptions,
         translator: Translator | None = None,
         observer: Observer | None = None,
@@ -240,7 +223,6 @@ class Conversions(Iterator[Conversion]):
         self.options, self._given_translator = options, translator
         self._observer = observer or Observer()
         self._start, self._loading = time.perf_counter(), 0.0
-        self._given = [Path(path) for path in paths]
         self._translator: Translator | None = None
         self._done: list[Conversion] = []
         self._worst: dict[int, tuple[WorstSlice, ...]] = {}
@@ -253,17 +235,17 @@ class Conversions(Iterator[Conversion]):
 
             self._model = translator.bundle if translator else Bundle.load(self._model)
             self._model.contrast_code(options.contrast)
-        check_reports(options.report_files, overwrite=options.overwrite)
-        self.plans, self._refused = self._planned()
-        check_apart(options.report_files, self.plans)
+        if isinstance(paths, Batch):
+            self.batch = paths
+        else:
+            self.batch = Batch.find(paths, options, self._observer.note)
         self._stream = self._converted()
 
     def __next__(self) -> Conversion:
         return next(self._stream)
 
     def __repr__(self) -> str:
-        scans = sum(len(plan.jobs) for plan in self.plans)
-        return f"<Conversions: {len(self._done)} done, {scans} scans found>"
+        return f"<Conversions: {len(self._done)} done, {len(self.batch.jobs)} scans found>"
 
     @property
     def exit_code(self) -> int:
@@ -277,88 +259,46 @@ class Conversions(Iterator[Conversion]):
             return self._report
         from medtranslate.report.record import anonymous, report
 
-        options = {**asdict(self.options), "inputs": [str(path) for path in self._given]}
-        content = report(
-            [one.as_builtins() for one in self._done],
-            options,
-            self._translator,
-            exit_code=self.exit_code,
-            seconds={"load": self._loading, "total": time.perf_counter() - self._start},
-        )
+        options = {**asdict(self.options), "inputs": [str(path) for path in self.batch.given]}
+        with limited_threads(self.options.threads):  # the report says how many they were
+            content = report(
+                [one.as_builtins() for one in self._done],
+                options,
+                self._translator,
+                exit_code=self.exit_code,
+                seconds={"load": self._loading, "total": time.perf_counter() - self._start},
+            )
         return anonymous(content) if self.options.anonymous else content
 
-    def _planned(self) -> tuple[list[Plan], list[Conversion]]:
-        """Find the scans and place their results, and keep what is refused."""
-        plans: list[Plan] = []
-        refused: list[Conversion] = []
-        inputs = list(_once(self._given))
-        sources: list[Input] = []
-        for path in inputs:
-            try:
-                sources.append(find(path, self.options.series))
-            except Exception as error:
-                refused.append(Conversion(path, path, error=error))
-        folders = parents_apart(sources)
-        for source, folder in zip(sources, folders, strict=True):
-            for note in source.notes:
-                self._observer.note(f"{source.given}: {note}")
-            try:
-                alone = len(inputs) == 1
-                plans.append(place(source, self.options, alone=alone, below=folder))
-            except InvalidOption:
-                raise
-            except Exception as error:
-                refused.append(Conversion(source.given, source.given, error=error))
-        return files_apart(plans), refused
-
     def _converted(self) -> Iterator[Conversion]:
-        for one in self._refused:
+        for one in self.batch.refused:
             yield self._recorded(one)
         ready: list[tuple[Plan, list[PlannedScan]]] = []
-        for plan, jobs, refused in self._checked():
-            for one in refused:
+        for plan, jobs, settled in self.batch.checked(self.options):
+            for one in settled:
                 yield self._recorded(one)
             if jobs:
                 ready.append((plan, jobs))
+        if ready:
+            with limited_threads(self.options.threads):
+                yield from self._of_plans(ready)
+        self._write_reports()
+
+    def _of_plans(self, ready: Sequence[tuple[Plan, list[PlannedScan]]]) -> Iterator[Conversion]:
         self._clear(job for _, jobs in ready for job in jobs)
-        error = self._load() if ready else None
+        error = self._load()
         for plan, jobs in ready:
             if error is None:
                 yield from self._of_plan(plan, jobs)
             else:
                 for job in jobs:
-                    yield self._recorded(_outcome(plan, job, error))
-        self._write_reports()
+                    yield self._recorded(outcome(plan, job, error))
 
     def _clear(self, jobs: Iterable[PlannedScan]) -> None:
         """Remove what killed processes left where results and reports are to go."""
         targets = [path for job in jobs for path in job.targets]
         for folder in {path.absolute().parent for path in (*targets, *self.options.report_files)}:
             remove_leftovers(folder)
-
-    def _checked(self) -> Iterator[tuple[Plan, list[PlannedScan], list[Conversion]]]:
-        """Yield for each plan the jobs whose results can be written, and those refused."""
-        options = self.options
-        clashes = check_collisions(self.plans)
-        sources = {job.item.path.resolve() for plan in self.plans for job in plan.jobs}
-        for plan in self.plans:
-            jobs: list[PlannedScan] = []
-            refused: list[Conversion] = []
-            try:
-                check_sheet(plan, overwrite=options.overwrite)
-            except Exception as error:
-                refused.append(_outcome(plan, None, error))
-                yield plan, jobs, refused
-                continue
-            for job in plan.jobs:
-                try:
-                    if job in clashes:
-                        raise clashes[job]
-                    check_free(job, overwrite=options.overwrite, sources=sources)
-                    jobs.append(job)
-                except Exception as error:
-                    refused.append(_outcome(plan, job, error))
-            yield plan, jobs, refused
 
     def _load(self) -> Exception | None:
         """Load the model; return why it cannot be used, which is how each scan ends."""
@@ -383,15 +323,15 @@ class Conversions(Iterator[Conversion]):
     def _of_plan(self, plan: Plan, jobs: Sequence[PlannedScan]) -> Iterator[Conversion]:
         together, name = plan.source.together, plan.source.given.name
         try:
-            modality = self._folder_modality(plan, jobs)
+            plan = with_modality(plan, self.options)
         except Exception as error:
-            yield self._recorded(_outcome(plan, None, error))
+            yield self._recorded(outcome(plan, None, error))
             return
         panels: list[Panel] = []
         label = ""
         step = max(1, -(-len(jobs) // _ON_A_SHEET))  # so that a contact sheet stays readable
         for number, job in enumerate(jobs, 1):
-            done, converted = self._of_job(plan, job, modality)
+            done, converted = self._of_job(plan, job)
             if together:
                 self._observer.progress(name, number, len(jobs))
                 if converted is not None:
@@ -404,22 +344,9 @@ class Conversions(Iterator[Conversion]):
             try:
                 save_preview(panels, plan.sheet, label, overwrite=self.options.overwrite)
             except Exception as error:
-                yield self._recorded(_outcome(plan, None, error))
+                yield self._recorded(outcome(plan, None, error))
 
-    def _folder_modality(self, plan: Plan, jobs: Sequence[PlannedScan]) -> ModalityBasis:
-        """Return what a folder of 2D images shows, for all of them."""
-        if not plan.source.together or self.options.modality:
-            return UNKNOWN
-        folder = plan.source.given
-        modality, basis = vote(folder, [job.item.path for job in jobs])
-        if modality == Modality.parse(self.options.to):
-            remedy = f"if they are not, say so with --from {Modality(modality).other.target}"
-            raise WrongModality(f"is {modality} already ({basis})", path=folder, remedy=remedy)
-        return modality, basis
-
-    def _of_job(
-        self, plan: Plan, job: PlannedScan, modality: ModalityBasis
-    ) -> tuple[Conversion, Converted | None]:
+    def _of_job(self, plan: Plan, job: PlannedScan) -> tuple[Conversion, Converted | None]:
         assert self._translator is not None
         trace, name, together = Trace(), job.item.path.name, plan.source.together
 
@@ -431,11 +358,13 @@ class Conversions(Iterator[Conversion]):
 
         progress(0, 0)
         try:
-            converted = convert_scan(job, self._translator, self.options, trace, progress, modality)
+            converted = convert_scan(
+                job, self._translator, self.options, trace, progress, plan.modality
+            )
         except Exception as error:
-            return _outcome(plan, job, error, trace), None
+            return outcome(plan, job, error, trace), None
         done = replace(
-            _outcome(plan, job, None, trace),
+            outcome(plan, job, None, trace),
             output=job.output,
             preview=job.preview,
             error_map=job.error_map if "cycle_error" in trace.found else None,
@@ -501,28 +430,3 @@ def _usable(translator: Translator, options: ConversionOptions) -> Translator:
         fault = "has no generator back, so there is no cycle error to map"
         raise ModelUnusable(fault, path=bundle.folder, remedy="leave out --map")
     return translator
-
-
-def _outcome(
-    plan: Plan, job: PlannedScan | None, error: Exception | None, trace: Trace | None = None
-) -> Conversion:
-    trace = trace or Trace()
-    source = {key: value for key, value in trace.source.items() if key != "header"}  # is large
-    return Conversion(
-        plan.source.given,
-        job.item.path if job else plan.source.given,
-        source=source,
-        checks=trace.found,
-        seconds=trace.seconds,
-        error=error,
-        folder=plan.home,
-        of=len(plan.jobs),
-    )
-
-
-def _once(given: Iterable[Path]) -> Iterable[Path]:
-    """Leave out what was given before, under whatever name."""
-    first: dict[Path, Path] = {}
-    for path in given:
-        first.setdefault(path.resolve(), path)
-    return first.values()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from medtranslate.errors import (
     Unsupported,
 )
 from medtranslate.imaging import Finding, read
+from medtranslate.imaging.base import NO_SERIES
 from medtranslate.imaging.scans import FolderScans, FoundScan, find_scans, without_suffix
 
 
@@ -93,6 +95,64 @@ def find(given: Path, series: str = "") -> Input:
     return _in_folder(given, found, series)
 
 
+def find_each(given: Path) -> Input:
+    """Find every scan of a folder: volumes, and DICOM series where they lie.
+
+    As `find`, but no series has to be chosen, and volumes may lie beside series: each scan is an
+    item of its own with the path of its file or of its series' folder.
+
+    Raises
+    ------
+    MedTranslateError
+        There is no scan, or it cannot be read.
+    """
+    if given.name in ("", ".."):
+        given = given.resolve()
+    if not given.is_dir():
+        return find(given, "all" if _holds_dicom(given) else "")
+    found = find_scans(given)
+    if not any(scan.is_series for scan in found.found):
+        return _in_folder(given, found, "")
+    if not found.scans:
+        raise _fault(given)
+    others = [scan for scan in found.unreadable if scan.error.endswith(NO_SERIES)]
+    unreadable = [scan for scan in found.unreadable if scan not in others]
+    homes = Counter(map(_home, found.scans))
+    numbers: Counter[Path] = Counter()
+    items = []
+    for scan in (*found.scans, *unreadable):  # what cannot be read fails by itself
+        path = _home(scan)
+        name = path.relative_to(given) if path != given else Path(given.name)
+        name = name.with_name(without_suffix(name.name))
+        if homes[path] > 1:  # several series in one folder
+            numbers[path] += 1
+            name = name.with_name(f"{name.name}_{numbers[path]}")
+        format = "nii.gz" if scan.error else _item(replace(scan, path=path)).format
+        kind = "image" if scan.error else scan.kind
+        items.append(Item(path, name, format, kind, scan.series))
+    notes = list(_left_out(found))
+    if others:
+        notes.append(_skipped(len(others), "DICOM object", "without a series of slices"))
+    return Input(given, tuple(items), notes=tuple(notes))
+
+
+def _home(scan: FoundScan) -> Path:
+    """Return the file of a scan, or the file or folder that holds its series."""
+    return Path(scan.finding.home) if scan.is_series and scan.finding.home else scan.path
+
+
+def _holds_dicom(file: Path) -> bool:
+    return any(scan.finding.format == "dicom" for scan in find_scans(file).found)
+
+
+def _left_out(found: FolderScans) -> Iterator[str]:
+    synthetic, images = len(found.synthetic), len(found.thumbnails)
+    if synthetic:
+        yield _skipped(synthetic, "file", "labeled as synthetic")
+    if images:
+        yield _skipped(images, "2D image", "beside the volumes")
+
+
 def _item(scan: FoundScan, folder: Path | None = None) -> Item:
     """Return what becomes of one file; its name is relative to a folder, or bare."""
     path, first = scan.path, scan.finding
@@ -127,10 +187,7 @@ def _in_folder(folder: Path, found: FolderScans, series: str) -> Input:
         raise _fault(folder)
     _refuse_series(folder, series)
     together = not volumes
-    synthetic, images = len(found.synthetic), len(found.thumbnails)
-    notes = [_skipped(synthetic, "file", "labeled as synthetic")] if synthetic else []
-    if images:
-        notes.append(_skipped(images, "2D image", "beside the volumes"))
+    notes = list(_left_out(found))
     items = [_item(scan, folder) for scan in found.scans]
     others = sum(scan.is_series for scan in found.unreadable)
     if others:

@@ -6,6 +6,7 @@ A `Trace` is kept on the way, for what a scan that fails gives.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -60,6 +61,11 @@ class ConversionOptions:
         Copy private DICOM attributes, which may identify the patient.
     overwrite : bool
         Replace existing results. A source is never replaced.
+    skip_existing : bool
+        Leave out scans whose result exists.
+    part : str
+        ``"i/n"`` to convert part `i` (from 1) of `n` equal parts of all scans, ``""`` for all. The
+        parts depend on the paths of the scans alone, not on their order; they share no scan.
     force : bool
         Believe `modality` over a header, and convert what the domain check refuses.
     preview : bool
@@ -86,6 +92,8 @@ class ConversionOptions:
         ``"auto"``, ``"float32"`` or ``"bf16"``.
     batch_size : int or None
         Slices per pass through the network; by default 4 on a CPU and 32 on a GPU.
+    threads : int or None
+        CPU threads that torch and ITK compute in; by default their own choice, a thread a core.
 
     Raises
     ------
@@ -122,6 +130,9 @@ class ConversionOptions:
     precision: str = "auto"
     batch_size: int | None = None
     contrast: str = ""
+    skip_existing: bool = False
+    part: str = ""
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         reports = [self.reports] if isinstance(self.reports, str | Path) else self.reports
@@ -138,6 +149,7 @@ class ConversionOptions:
             device=check_device_name(self.device),
             precision=Precision.parse(self.precision).value,
             contrast=self.contrast.lower(),
+            part=_part(self.part),
         )
         if self.contrast:
             check_contrast(self.contrast, self.to)
@@ -147,6 +159,8 @@ class ConversionOptions:
             raise InvalidOption("-o - is not supported: results are files or folders")
         if self.batch_size is not None and self.batch_size < 1:
             raise InvalidOption(f"a batch of {self.batch_size} slices is not possible")
+        if self.threads is not None and self.threads < 1:
+            raise InvalidOption(f"{self.threads} threads are not possible")
 
     def __repr__(self) -> str:
         """Show the options that are not at their default."""
@@ -206,7 +220,9 @@ class Conversion:
     folder : Path or None
         For a 2D image of a folder, the folder of results.
     of : int
-        Number of scans found at the same input.
+        Number of scans of the same input.
+    skipped : bool
+        Whether the scan was left out because its result, `output`, exists.
 
     Examples
     --------
@@ -230,6 +246,7 @@ class Conversion:
     error: Exception | None = None
     folder: Path | None = None
     of: int = 1
+    skipped: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -237,7 +254,8 @@ class Conversion:
         return exit_code(self.error) if self.error else 0
 
     def __repr__(self) -> str:
-        outcome = f"failed: {self.error}" if self.error else f"-> {self.output}"
+        done = "skipped, exists:" if self.skipped else "->"
+        outcome = f"failed: {self.error}" if self.error else f"{done} {self.output}"
         return f"<Conversion {self.path} {outcome}>"
 
     def as_builtins(self) -> dict[str, Any]:
@@ -262,6 +280,7 @@ class Conversion:
             notes=self.notes,
             seconds=self.seconds,
             error=self.error,
+            skipped=self.skipped,
         )
 
 
@@ -301,3 +320,16 @@ def is_page(report: str) -> bool:
 
 def _path(value: str | os.PathLike[str] | None) -> str:
     return os.fspath(value) if value else ""
+
+
+def _part(text: str) -> str:
+    """Return a part in the form ``"2/10"``."""
+    found = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text, re.ASCII)
+    if not text:
+        return ""
+    if not found:
+        raise InvalidOption(f"part must be i/n, such as 1/4, got {text!r}")
+    number, count = map(int, found.groups())
+    if not 1 <= number <= count:
+        raise InvalidOption(f"there is no part {number} of {count}: parts are 1 to {count}")
+    return f"{number}/{count}"

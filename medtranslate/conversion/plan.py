@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medtranslate.conversion.inputs import Input, Item
-from medtranslate.conversion.interface import ConversionOptions
+from medtranslate.conversion.interface import UNKNOWN, ConversionOptions, ModalityBasis
 from medtranslate.errors import (
     InvalidOption,
     MedTranslateError,
@@ -107,12 +107,15 @@ class Plan:
         For a folder of 2D images, the folder of results.
     sheet : Path or None
         For a folder of 2D images, the contact sheet to write.
+    modality : (modality, basis)
+        For a folder of 2D images, what it shows, once that is known.
     """
 
     source: Input
     jobs: tuple[PlannedScan, ...]
     home: Path | None = None
     sheet: Path | None = None
+    modality: ModalityBasis = UNKNOWN
 
 
 def format_by_name(output: str) -> str:
@@ -155,6 +158,8 @@ def check_options(options: ConversionOptions) -> None:
     moved = [name for name in ("untilt", "regrid") if getattr(options, name)]
     if moved and (format == "dicom" or options.template):
         raise InvalidOption(f"--{moved[0]} makes a grid that no DICOM slice has")
+    if options.skip_existing and options.overwrite:
+        raise InvalidOption("--skip-existing contradicts --overwrite")
     if options.map and not (options.cycle or options.variation):
         raise InvalidOption("--map draws the cycle error, which --no-cycle leaves out")
     dicom_only = [n for n in ("template", "uid_seed", "keep_private") if getattr(options, n)]
@@ -250,8 +255,13 @@ def place(source: Input, options: ConversionOptions, *, alone: bool, below: Path
     jobs = tuple(_job(item, source, options, home, single=single) for item in source.items)
     if not source.together:
         return Plan(source, jobs)
-    sheet = _preview(home) if options.preview else None
+    sheet = _beside(home, _sheet_name(options.part), ".png") if options.preview else None
     return Plan(source, jobs, home, sheet)
+
+
+def _sheet_name(part: str) -> str:
+    """Name the contact sheet of a part apart from those of the others: ``preview_1of4``."""
+    return f"preview_{part.replace('/', 'of')}" if part else "preview"
 
 
 def _home(source: Input, options: ConversionOptions, alone: bool, below: Path) -> Path:
@@ -350,7 +360,7 @@ def _beside(output: Path, what: str, ending: str) -> Path:
     return output.with_name(f"{output.name[: len(output.name) - len(suffix)]}_{what}{ending}")
 
 
-def check_free(job: PlannedScan, *, overwrite: bool, sources: Set[Path]) -> None:
+def check_free(job: PlannedScan, *, overwrite: bool) -> None:
     """Refuse, before any work, an output that is in the way or cannot be written.
 
     Parameters
@@ -359,24 +369,33 @@ def check_free(job: PlannedScan, *, overwrite: bool, sources: Set[Path]) -> None
         What is to be written.
     overwrite : bool
         Whether existing outputs are replaced.
-    sources : set of Path
-        All files and folders that this call converts, resolved.
 
     Raises
     ------
     OutputExists
-        The output exists, or is a source.
+        The output exists.
     OutputFailed
         It cannot be written there.
     """
-    for path in job.targets:
-        if path.resolve() in sources:
-            raise OutputExists("is a source itself", path=path, remedy="choose another -o")
     folders = {job.output} if job.format in FOLDERS else set()
     folders.update(job.maps if job.format == "images" else ())
     for path in job.targets:
         if job.home is None or not will_be_made(path.parent):
             check_path(path, overwrite=overwrite, folder=path in folders)
+
+
+def exists_already(job: PlannedScan) -> bool:
+    """Tell whether the result of a job exists: a file of its name, or a folder that is not empty.
+
+    What lies beside it does not count: a result is written first, complete or not at all.
+    """
+    try:
+        check_path(job.output, overwrite=False, folder=job.format in FOLDERS)
+    except OutputExists:
+        return True
+    except OutputFailed:
+        return False
+    return False
 
 
 def check_sheet(plan: Plan, *, overwrite: bool) -> None:
@@ -458,7 +477,8 @@ def will_be_made(folder: Path) -> bool:
 
 
 def check_collisions(plans: Sequence[Plan]) -> dict[PlannedScan, MedTranslateError]:
-    """Find the jobs that would write where an earlier job writes."""
+    """Find the jobs that would write where an earlier job writes, or over a source."""
+    sources = {job.item.path.resolve() for plan in plans for job in plan.jobs}
     taken: dict[Path, PlannedScan] = {}
     clashes: dict[PlannedScan, MedTranslateError] = {}
     for job in (job for plan in plans for job in plan.jobs):
@@ -468,6 +488,10 @@ def check_collisions(plans: Sequence[Plan]) -> dict[PlannedScan, MedTranslateErr
                 fault = f"is the result of {first.item.path}: {job.item.path} needs another name"
                 remedy = "convert them apart, or without -o"
                 clashes[job] = OutputExists(fault, path=path, remedy=remedy)
+        for path in job.targets:
+            if path.resolve() in sources and job not in clashes:
+                remedy = "choose another -o"
+                clashes[job] = OutputExists("is a source itself", path=path, remedy=remedy)
     return clashes
 
 

@@ -233,6 +233,10 @@ _LABEL = "SYNTHETIC"
 """How the description of every result begins, as in ``meta["synthesis"]``."""
 
 
+NO_SERIES = "no series of slices"
+"""How the error of a DICOM object ends that is no scan: a report, a presentation state."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One scan, or one file that cannot be read.
@@ -262,6 +266,8 @@ class Finding:
         What was noticed and how it is dealt with, a sentence each.
     error : str
         Why it cannot be read, in one sentence; ``""`` where it can.
+    home : str
+        For a DICOM series the file, or the innermost folder, that holds all of it; else ``""``.
 
     Examples
     --------
@@ -287,6 +293,7 @@ class Finding:
     spacing: tuple[float, ...] = ()
     faults: tuple[str, ...] = ()
     error: str = ""
+    home: str = ""
 
     @property
     def synthetic(self) -> bool:

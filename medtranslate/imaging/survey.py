@@ -166,7 +166,19 @@ def _spacing(affine: np.ndarray) -> tuple[float, ...]:
 NOT_SCANS = frozenset(
     {
         *(".txt", ".md", ".pdf", ".html", ".htm", ".log"),
-        *(".json", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".ini", ".toml", ".bval", ".bvec"),
+        *(
+            ".json",
+            ".csv",
+            ".tsv",
+            ".parquet",
+            ".xml",
+            ".yaml",
+            ".yml",
+            ".ini",
+            ".toml",
+            ".bval",
+            ".bvec",
+        ),
         *(".sh", ".py", ".ipynb", ".bat", ".ps1", ".md5", ".sha256"),
     }
 )

@@ -283,8 +283,8 @@ class ScanReport(_Part):
     3
     """
 
-    status: Literal["converted", "failed"]
-    """Whether there is a result."""
+    status: Literal["converted", "failed", "skipped"]
+    """Whether there is a result; ``skipped`` where it existed before (``--skip-existing``)."""
     input: InputRecord
     """What was read."""
     output: WrittenRecord | None

@@ -74,10 +74,10 @@ def page(
     views = views or {}
     niivue = library() if any(isinstance(one, View) for one in views.values()) else None
     conversions = content["conversions"]
-    failed = sum(one["status"] == "failed" for one in conversions)
+    converted = sum(one["status"] == "converted" for one in conversions)
     return html.render(
         "conversion_report",
-        title=f"medtranslate: {len(conversions) - failed} of {len(conversions)} converted",
+        title=f"medtranslate: {converted} of {len(conversions)} converted",
         call=_call(content),
         scans=[
             _scan(one, slices) | _viewer(number, views.get(number, ""), shown=bool(niivue))
@@ -109,7 +109,7 @@ def _scan(one: Mapping[str, Any], worst: Sequence[WorstSlice]) -> dict[str, Any]
     return {
         "name": Path(one["input"]["path"]).name,
         "error": one["error"]["message"] if one["error"] else "",
-        "label": one["synthesis"]["label"] if one["output"] else "",
+        "label": _label(one),
         "files": list(_files(one)),
         "findings": list(findings(one)),
         "chart": _chart(cycle) if cycle and len(cycle["slices"]) > 1 else None,
@@ -123,6 +123,12 @@ def _viewer(number: int, view: View | str, *, shown: bool) -> dict[str, Any]:
     if not shown:
         return {"view": None, "no_view": NO_LIBRARY}
     return {"view": embedded(view, f"view-{number}"), "no_view": ""}
+
+
+def _label(one: Mapping[str, Any]) -> str:
+    if one["status"] == "skipped":
+        return "Skipped: its result exists."
+    return str(one["synthesis"]["label"]) if one["output"] else ""
 
 
 def _files(one: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -143,6 +143,7 @@ def conversion(
     notes: Iterable[str],
     seconds: Mapping[str, float],
     error: Exception | None,
+    skipped: bool = False,
 ) -> dict[str, Any]:
     """Return the report of one conversion, done or failed, in builtins (`ScanReport`).
 
@@ -165,11 +166,13 @@ def conversion(
         By stage.
     error : Exception or None
         Why it failed.
+    skipped : bool
+        Whether it was left out because its result exists.
     """
     taken = [Path(name) for name in source.get("files", [])]
     files = dict.fromkeys(Path(str(path).split("!/")[0]) for path in taken)
     return {
-        "status": "failed" if error else "converted",
+        "status": "failed" if error else "skipped" if skipped else "converted",
         "input": {"given": str(given), "path": str(read or given), "files": hashes(files)},
         **{name: _file(written.get(name)) for name in OUTPUTS},
         "source": _source(source),

@@ -495,3 +495,30 @@ def test_a_real_mr_keeps_its_grid(convert, shared_data: Path, tmp_path: Path) ->
     before, after = nib.load(source), nib.load(tmp_path / "ct.nii.gz")
     assert after.shape == before.shape and np.array_equal(after.affine, before.affine)
     assert after.get_data_dtype() == np.int16
+
+
+def test_a_second_call_skips_what_is_done_and_says_so(convert, save, ct_voxels, tmp_path) -> None:
+    for name in ("a.nii.gz", "b.nii.gz"):
+        save(ct_voxels, f"scans/{name}")
+    quick = ["--to", "mri", "--no-cycle", "--no-preview", "-o", tmp_path / "out"]
+    first = convert(tmp_path / "scans", *quick, "--part", "1/2")
+    assert first.code == 0 and first.out.count("\n") == 1 and "a.nii.gz ->" in first.out
+
+    report = tmp_path / "r.json"
+    second = convert(tmp_path / "scans", *quick, "--skip-existing", "--report", report)
+
+    said = second.out.splitlines()
+    assert second.code == 0, second.err
+    assert said[0] == f"{tmp_path}/scans/a.nii.gz: skipped, {tmp_path}/out/a_mri.nii.gz exists"
+    assert "b.nii.gz ->" in said[1] and said[2] == "1 of 2 converted, 1 skipped"
+    statuses = [one["status"] for one in json.loads(report.read_text())["conversions"]]
+    assert statuses == ["skipped", "converted"]
+
+
+def test_a_page_says_what_was_skipped(convert, ct, tmp_path) -> None:
+    (tmp_path / "scan_mri.nii.gz").write_bytes(b"as it was")
+
+    done = convert(ct, "--to", "mri", "--skip-existing", "--report", tmp_path / "page.html")
+
+    page = (tmp_path / "page.html").read_text()
+    assert done.code == 0 and "0 of 1 converted" in page and "Skipped: its result exists." in page

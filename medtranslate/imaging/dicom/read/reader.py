@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medtranslate.errors import MedTranslateError
-from medtranslate.imaging.base import Finding, RefusingReader
+from medtranslate.imaging.base import NO_SERIES, Finding, RefusingReader
 from medtranslate.imaging.dicom.attributes import carried, differ, to_text
 from medtranslate.imaging.dicom.read.geometry import Stack
 from medtranslate.imaging.dicom.read.grouping import (
@@ -200,13 +201,20 @@ def find_series(path: str | Path) -> list[Finding]:
                 modality="",
                 series=header.series,
                 description=header.description,
-                error=f"is {describe(header)}, no series of slices",
+                error=f"is {describe(header)}, {NO_SERIES}",
             )
         )
     for error in contents.broken:
         if looks_like_dicom(Path(error.path or path)):
             found.append(Finding(path=str(error.path), format="dicom", error=error.fault))
     return found
+
+
+def _home(headers: Sequence[Header]) -> str:
+    files = {header.path for header in headers}
+    if len(files) == 1:
+        return str(files.pop())
+    return os.path.commonpath({file.parent for file in files})
 
 
 def _series_finding(contents: DicomContents, headers: list[Header]) -> Finding:
@@ -218,6 +226,7 @@ def _series_finding(contents: DicomContents, headers: list[Header]) -> Finding:
         "modality_basis": MODALITY_BASIS,
         "series": headers[0].series,
         "description": headers[0].description,
+        "home": _home(headers),
     }
     try:
         stacked = volume(headers)
