@@ -143,8 +143,23 @@ class NodeFailed(MedTranslateError):
     exit_code = 16
 
 
+INSTALLATION = (ModelUnusable, DeviceUnusable, OutputFailed)
+"""Errors that are no fault of a scan: it can be converted once they are mended."""
+
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 """Errors of the system that mean an output cannot be written, wherever they are met."""
+
+
+class CohortFailed(MedTranslateError):
+    """A cohort cannot start or go on: no scheduler, no workers, or another call works on it."""
+
+    exit_code = 17
+
+
+class WorkerKilled(MedTranslateError):
+    """Converting the scan has ended its worker process every time: out of memory, or a crash."""
+
+    exit_code = 18
 
 
 class SomeFailed(MedTranslateError):

@@ -21,6 +21,7 @@ COMMANDS = (
     "bundle",
     "node",
     "bids",
+    "cohort",
 )
 """In the order of the help; each is a module with a function, or a `typer.Typer`, of its name."""
 

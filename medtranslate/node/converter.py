@@ -9,9 +9,8 @@ from typing import Any
 
 from medtranslate.conversion import Conversion, convert
 from medtranslate.errors import (
-    DeviceUnusable,
+    INSTALLATION,
     MedTranslateError,
-    ModelUnusable,
     OutOfDomain,
     OutputFailed,
     exit_code,
@@ -21,9 +20,6 @@ from medtranslate.node.rules import HoldIf, NodeRules, Rule
 from medtranslate.node.sender import uids
 from medtranslate.node.spool import Spool
 from medtranslate.translation import Translator
-
-INSTALLATION = (ModelUnusable, DeviceUnusable, OutputFailed)
-"""Errors that are no fault of a series: it waits until they are mended."""
 
 logger = logging.getLogger("medtranslate.node")
 

@@ -6,29 +6,23 @@ are relative to the file.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     ValidationInfo,
     model_validator,
 )
 
 from medtranslate.device import Precision, check_device_name
-from medtranslate.errors import InvalidOption, ModelUnusable
-from medtranslate.files import check_present
 from medtranslate.modality import Modality, check_contrast
-from medtranslate.transforms.load import read_yaml
+from medtranslate.settings_file import SettingsPart, load_settings, near
 
 _LOOPBACK = ("127.0.0.1", "::1")
 
@@ -82,13 +76,7 @@ ExistingFile = Annotated[Path, AfterValidator(_present)]
 Network = Annotated[str, AfterValidator(_network)]
 
 
-class _Part(BaseModel):
-    """A part of the rules file; an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Tls(_Part):
+class Tls(SettingsPart):
     """Certificates of a secured connection, PEM files."""
 
     certificate: ExistingFile | None = None
@@ -100,7 +88,7 @@ class Tls(_Part):
     senders that have such a certificate; sending without it, it trusts the system's authorities."""
 
 
-class Listen(_Part):
+class Listen(SettingsPart):
     """Where the node receives."""
 
     ae_titles: Annotated[list[AETitle], Field(min_length=1)]
@@ -119,7 +107,7 @@ class Listen(_Part):
         return self
 
 
-class Sender(_Part):
+class Sender(SettingsPart):
     """Who may send: an AE title from certain hosts."""
 
     ae_title: AETitle
@@ -135,7 +123,7 @@ class Sender(_Part):
         return ae_title.strip() == self.ae_title and any(mapped in one for one in networks)
 
 
-class DicomReceiver(_Part):
+class DicomReceiver(SettingsPart):
     """A receiver that takes C-STORE."""
 
     kind: Literal["dicom"]
@@ -152,7 +140,7 @@ class DicomReceiver(_Part):
     """Seconds to wait for an answer."""
 
 
-class StowReceiver(_Part):
+class StowReceiver(SettingsPart):
     """A receiver that takes STOW-RS (DICOMweb)."""
 
     kind: Literal["stow"]
@@ -171,7 +159,7 @@ class StowReceiver(_Part):
     """Seconds to wait for an answer."""
 
 
-class FolderReceiver(_Part):
+class FolderReceiver(SettingsPart):
     """A folder that results are copied to, a folder for each series."""
 
     kind: Literal["folder"]
@@ -186,7 +174,7 @@ Receiver = Annotated[
 ]
 
 
-class When(_Part):
+class When(SettingsPart):
     """Which series a rule takes; what is left out matches everything."""
 
     modality: str = ""
@@ -201,7 +189,7 @@ class When(_Part):
     """AE titles of the sender."""
 
 
-class HoldIf(_Part):
+class HoldIf(SettingsPart):
     """Which verdicts of the checks hold a result back for somebody to look at."""
 
     domain_warned: bool = True
@@ -216,7 +204,7 @@ class HoldIf(_Part):
     """The slices are not evenly spaced: one may be missing."""
 
 
-class Rule(_Part):
+class Rule(SettingsPart):
     """Which series are converted, how, and to whom results go."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
@@ -250,7 +238,7 @@ class Rule(_Part):
         return self
 
 
-class Quiet(_Part):
+class Quiet(SettingsPart):
     """When a series counts as received."""
 
     seconds: Annotated[float, Field(ge=0)] = 30.0
@@ -264,7 +252,7 @@ class Quiet(_Part):
     this time."""
 
 
-class Retry(_Part):
+class Retry(SettingsPart):
     """How often a delivery that failed is tried again; the pause doubles each time."""
 
     first_seconds: PositiveFloat = 5.0
@@ -277,7 +265,7 @@ class Retry(_Part):
     """A result that could not be delivered for so long goes into quarantine."""
 
 
-class NodeLimits(_Part):
+class NodeLimits(SettingsPart):
     """What the node takes at most; beyond it a sender is told that the node is out of resources."""
 
     instance_mb: PositiveFloat = 512.0
@@ -298,7 +286,7 @@ class NodeLimits(_Part):
     """How long it is remembered that a series was sent, so that it is not converted again."""
 
 
-class Status(_Part):
+class Status(SettingsPart):
     """Where the status page and the Prometheus figures (``/metrics``) are served."""
 
     host: str = "127.0.0.1"
@@ -307,7 +295,7 @@ class Status(_Part):
     """TCP port."""
 
 
-class Model(_Part):
+class Model(SettingsPart):
     """The model that converts, and where it runs."""
 
     bundle: AnyPath | None = None
@@ -320,7 +308,7 @@ class Model(_Part):
     """As ``--batch-size``."""
 
 
-class NodeRules(_Part):
+class NodeRules(SettingsPart):
     """Everything that a rules file says.
 
     Examples
@@ -371,13 +359,13 @@ class NodeRules(_Part):
         for number, rule in enumerate(self.rules):
             for receiver in rule.send_to:
                 if receiver not in self.receivers:
-                    near = _near(receiver, self.receivers)
-                    raise ValueError(f"rules.{number}.send_to: no receiver {receiver!r}{near}")
+                    hint = near(receiver, self.receivers)
+                    raise ValueError(f"rules.{number}.send_to: no receiver {receiver!r}{hint}")
             for called in rule.when.called:
                 if called not in self.listen.ae_titles:
-                    near = _near(called, self.listen.ae_titles)
+                    hint = near(called, self.listen.ae_titles)
                     fault = f"rules.{number}.when.called: the node does not listen as {called!r}"
-                    raise ValueError(fault + near)
+                    raise ValueError(fault + hint)
         return self
 
     def match(
@@ -427,42 +415,4 @@ def load_rules(path: str | Path) -> NodeRules:
     ...     load_rules(Path(folder, "rules.yaml")).rules[0].modality
     'CT'
     """
-    path = Path(path)
-    check_present(path)
-    try:
-        values = read_yaml(path)
-    except ModelUnusable as error:
-        raise InvalidOption(error.fault, path=path) from None
-    try:
-        return NodeRules.model_validate(values, context={"folder": path.absolute().parent})
-    except ValidationError as error:
-        faults = dict.fromkeys(_fault(dict(one)) for one in error.errors())
-        raise InvalidOption("; ".join(faults), path=path) from None
-
-
-def _fault(error: dict[str, Any]) -> str:
-    """Return one of pydantic's errors as a clause: where, and what is wrong."""
-    kinds = ("dicom", "stow", "folder")
-    parts = [str(part) for part in error["loc"]]
-    where = ".".join(part for part in parts if part not in kinds or part == parts[-1])
-    if error["type"] == "extra_forbidden":
-        return f"{where}: no such key{_near(parts[-1], _KEYS)}"
-    if error["type"] == "missing":
-        return f"{where} is missing"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if not where:
-        return message
-    given = "" if isinstance(error["input"], dict | list) else f", not {error['input']!r}"
-    if error["type"] == "value_error":
-        return f"{where}: {message}"
-    message = message[0].lower() + message[1:]
-    return f"{where}: {message}{given}"
-
-
-def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-_PARTS: list[type[BaseModel]] = [NodeRules, *_Part.__subclasses__()]
-_KEYS = sorted({key for part in _PARTS for key in part.model_fields})
+    return load_settings(path, NodeRules, kinds=("dicom", "stow", "folder"))

@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from medtranslate.errors import InputMissing, OutputFailed, common_exit_code
-from medtranslate.node.converter import INSTALLATION, Converter
+from medtranslate.errors import INSTALLATION, InputMissing, OutputFailed, common_exit_code
+from medtranslate.node.converter import Converter
 from medtranslate.node.jobs import Attempts, Job, State, instance_uids
 from medtranslate.node.receiver import Counted, Server
 from medtranslate.node.rules import NodeRules

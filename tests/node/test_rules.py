@@ -9,6 +9,7 @@ import yaml
 
 from medtranslate.errors import InputMissing, InvalidOption
 from medtranslate.node import load_rules, rules
+from medtranslate.settings_file import parts_of
 
 MINIMAL = """
 spool: spool
@@ -174,6 +175,6 @@ def test_the_first_rule_that_matches_decides(tmp_path: Path) -> None:
 def test_every_key_is_in_the_reference() -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "reference" / "node-rules.md"
     text = page.read_text(encoding="utf-8")
-    keys = {key for part in rules._PARTS for key in part.model_fields}
+    keys = {key for part in parts_of(rules.NodeRules) for key in part.model_fields}
 
     assert {key for key in keys if f"`{key}`" not in text} == set()

@@ -1,0 +1,152 @@
+"""``medtranslate cohort``: any number of scans on several workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medtranslate.cli import convert as single
+from medtranslate.cli import options as shared
+from medtranslate.cli.endings import say
+from medtranslate.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from medtranslate.cohort import Cohort
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FOLDER|LIST",
+        parser=shared.given_path,
+        help="Folder with the scans, or a text file (.txt) that names one a line.",
+    ),
+]
+Results = Annotated[str, shared.output("Folder of results, table and page.", metavar="FOLDER")]
+Count = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Processes of this machine; by default one a GPU, or what cores and memory allow.",
+    ),
+]
+Memory = Annotated[
+    str,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Memory of a worker, such as 6GB; by default an equal share of this machine's.",
+    ),
+]
+Scheduler = Annotated[
+    str,
+    typer.Option(
+        "--scheduler", metavar="ADDRESS", help="Use the workers of this Dask scheduler instead."
+    ),
+]
+Cluster = Annotated[
+    Path | None,
+    typer.Option(
+        "--cluster",
+        metavar="FILE",
+        parser=shared.given_path,
+        help="Start the workers as jobs of a queue instead: SLURM, PBS, SGE or LSF; YAML.",
+    ),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try scans again that failed in an earlier call.")
+]
+
+
+def cohort(
+    source: Source,
+    to: single.To,
+    output: Results,
+    contrast: shared.Contrast = None,
+    modality: single.From = None,
+    format: single.Format = None,
+    bundle: shared.Bundle = "",
+    device: shared.Device = "auto",
+    precision: shared.Precision = "auto",
+    batch_size: shared.BatchSize = None,
+    workers: Count = None,
+    threads: shared.Threads = None,
+    memory: Memory = "",
+    scheduler: Scheduler = "",
+    cluster: Cluster = None,
+    untilt: single.Untilt = False,
+    regrid: single.Regrid = False,
+    uid_seed: single.UidSeed = "",
+    keep_private: single.KeepPrivate = False,
+    overwrite: shared.Overwrite = False,
+    skip_existing: single.SkipExisting = False,
+    retry_failed: RetryFailed = False,
+    part: single.Part = "",
+    force: single.Force = False,
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
+    preview: single.Preview = True,
+    cycle: single.Cycle = True,
+    variation: single.Variation = False,
+    map: single.Map = False,
+) -> None:
+    """Convert a cohort on several workers. The same call goes on where an earlier one ended.
+
+    Each scan is converted as by convert. A scan that fails, or that kills its worker twice, does
+    not end the cohort. The folder of results gets a table (cohort.csv, cohort.parquet) and a page
+    (cohort.html). Needs the extra 'cohort'.
+    """
+    from medtranslate.cli.console import Console
+
+    try:
+        from medtranslate.cohort import Workers, convert_cohort, load_cluster
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'medtranslate[cohort]'"
+        raise InvalidOption(f"a cohort needs {error.name}", remedy=remedy) from error
+    from medtranslate.conversion import ConversionOptions
+
+    chosen = Workers(workers, memory, scheduler, load_cluster(cluster) if cluster else None)
+    options = ConversionOptions(
+        to=to,
+        modality=modality or "",
+        contrast=contrast or "",
+        format=format or "",
+        untilt=untilt,
+        regrid=regrid,
+        uid_seed=uid_seed,
+        keep_private=keep_private,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        part=part,
+        threads=threads,
+        force=force,
+        preview=preview,
+        cycle=cycle,
+        variation=variation,
+        map=map,
+        bundle=bundle,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+    )
+    with Console(quiet=quiet) as console:
+        done = convert_cohort(
+            source,
+            output=output,
+            options=options,
+            workers=chosen,
+            retry_failed=retry_failed,
+            observer=console,
+        )
+    say(_summary(done), quiet=quiet)
+    raise typer.Exit(done.exit_code)
+
+
+def _summary(done: Cohort) -> str:
+    """Say in one line what was converted, and where its figures are."""
+    parts = [f"{done.converted} of {len(done.entries)} scans converted"]
+    known = ((done.failed, "failed"), (done.skipped, "skipped"), (done.finished, "finished before"))
+    parts += [f"{count} {what}" for count, what in known if count]
+    return f"{', '.join(parts)}; figures: {done.written.page}, {done.written.csv}"

@@ -1,0 +1,471 @@
+"""Workers: where the scans of a cohort are converted, and how a worker converts one.
+
+By default the workers are processes of this machine; with a settings file they are jobs of a queue
+(dask-jobqueue), with an address those of a Dask scheduler that runs already.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import dask
+import distributed
+from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
+from distributed.system import MEMORY_LIMIT
+from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, model_validator
+
+from medtranslate.cohort.journal import Entry, Journal, ScanState
+from medtranslate.conversion import Batch, Conversion, ConversionOptions, convert_many
+from medtranslate.conversion.plan import PlannedScan
+from medtranslate.errors import (
+    CohortFailed,
+    DeviceUnusable,
+    InvalidOption,
+    ModelUnusable,
+    WorkerKilled,
+)
+from medtranslate.settings_file import SettingsPart, load_settings
+from medtranslate.text import plain
+
+if TYPE_CHECKING:
+    from medtranslate.translation import Translator
+
+ATTEMPTS = 2
+"""How often a scan is begun: one whose worker dies is tried once more."""
+
+WORKER_BYTES = 3 * 2**30
+"""Memory that a worker is expected to need, where their number is not given."""
+
+_CONNECT_SECONDS = 20.0
+
+_CONVERTING = threading.Lock()
+"""A worker converts one scan at a time, however many threads Dask gives it: when it dies, it is
+known of which."""
+
+
+def _memory(text: str) -> str:
+    try:
+        if parse_bytes(text) < 2**20:
+            raise ValueError
+    except (ValueError, AttributeError):
+        raise ValueError(f"{text!r} is no amount of memory, such as 8 GB") from None
+    return text
+
+
+def _path(path: Path, info: ValidationInfo) -> Path:
+    return Path((info.context or {}).get("folder", ""), path.expanduser()).absolute()
+
+
+class ClusterSettings(SettingsPart):
+    """Jobs of a queue whose workers convert scans: what ``--cluster FILE`` says.
+
+    Examples
+    --------
+    >>> settings = ClusterSettings(kind="slurm", jobs=8, cores=4, memory="8 GB")
+    >>> settings.walltime
+    '01:00:00'
+    """
+
+    kind: Literal["slurm", "pbs", "sge", "lsf", "local"]
+    """The queue; ``local`` starts the jobs on this machine, to try a file out."""
+    jobs: PositiveInt
+    """Jobs to ask for; each runs one worker. Those that start late join in."""
+    cores: PositiveInt = 1
+    """CPU cores of a job, the threads that a scan is converted in."""
+    memory: Annotated[str, AfterValidator(_memory)] = "4 GB"
+    """Memory of a job; a worker that exceeds it is ended."""
+    walltime: Annotated[str, Field(pattern=r"^\d+:\d\d(:\d\d)?$")] = "01:00:00"
+    """Longest run time of a job; a scan that it cuts off is converted by another one."""
+    queue: str = ""
+    """Queue or partition; by default that of the site."""
+    account: str = ""
+    """Account, or project, that is charged."""
+    directives: list[str] = []
+    """More directives of the job script, such as ``--gres=gpu:1``."""
+    prologue: list[str] = []
+    """Commands of the job script before the worker starts, such as ``module load cuda``."""
+    python: str = sys.executable
+    """Python of the jobs, where medtranslate is installed; by default this one."""
+    interface: str = ""
+    """Network interface, such as ``ib0``, by which jobs reach this machine."""
+    log_folder: Annotated[Path, AfterValidator(_path)] | None = None
+    """Folder for the jobs' output; by default the queue decides."""
+
+    @model_validator(mode="after")
+    def _fitting(self) -> ClusterSettings:
+        if self.kind == "local" and (self.queue or self.account or self.directives):
+            raise ValueError("queue, account and directives are for queues, not for kind: local")
+        return self
+
+    def job_options(self) -> dict[str, Any]:
+        """Return the settings as dask-jobqueue names them."""
+        options: dict[str, Any] = {
+            "cores": self.cores,
+            "memory": self.memory,
+            "processes": 1,
+            "python": self.python,
+            "interface": self.interface or None,
+            "log_directory": str(self.log_folder) if self.log_folder else None,
+            "job_script_prologue": self.prologue,
+        }
+        if self.kind == "local":
+            return options
+        charged = "account" if self.kind in ("slurm", "pbs") else "project"
+        return {
+            **options,
+            "walltime": self.walltime,
+            "queue": self.queue or None,
+            charged: self.account or None,
+            "job_extra_directives": self.directives,
+        }
+
+
+def load_cluster(path: str | Path) -> ClusterSettings:
+    """Read and check a settings file of a queue.
+
+    Raises
+    ------
+    InputMissing
+        There is no such file.
+    InvalidOption
+        It is no YAML, or a key or value is wrong; the message names it in one line.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "slurm.yaml")
+    ...     _ = path.write_text("{kind: slurm, jobs: 8}")
+    ...     load_cluster(path).memory
+    '4 GB'
+    """
+    return load_settings(path, ClusterSettings)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Which workers convert a cohort.
+
+    Parameters
+    ----------
+    count : int or None
+        Processes of this machine; by default one a GPU where there are some, else as many as its
+        cores and memory allow.
+    memory : str
+        Memory of one process, such as ``"6 GB"``; one that exceeds it is ended. By default an
+        equal share of this machine's.
+    scheduler : str
+        Address of a Dask scheduler to use instead.
+    cluster : ClusterSettings or None
+        Jobs of a queue to start instead.
+
+    Raises
+    ------
+    InvalidOption
+        They contradict each other.
+
+    Examples
+    --------
+    >>> Workers(count=4, memory="6 GB").local(ConversionOptions(to="mri", device="cpu"), 3).count
+    3
+    """
+
+    count: int | None = None
+    memory: str = ""
+    scheduler: str = ""
+    cluster: ClusterSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheduler and self.cluster:
+            raise InvalidOption("--scheduler contradicts --cluster")
+        elsewhere = "--scheduler" if self.scheduler else "--cluster" if self.cluster else ""
+        if elsewhere and (self.count or self.memory):
+            raise InvalidOption(f"--workers and --memory are for this machine, not {elsewhere}")
+        if self.count is not None and self.count < 1:
+            raise InvalidOption(f"{self.count} workers are not possible")
+        if self.memory:
+            try:
+                _memory(self.memory)
+            except ValueError as error:
+                raise InvalidOption(f"--memory: {error}") from None
+
+    def local(self, options: ConversionOptions, scans: int) -> LocalShare | None:
+        """Divide this machine among workers; None where they are elsewhere.
+
+        Parameters
+        ----------
+        options : ConversionOptions
+        scans : int
+            Scans to convert: there are no more workers than that.
+        """
+        if self.scheduler or self.cluster:
+            return None
+        gpus = _gpus(options.device)
+        fitting = max(1, min(CPU_COUNT // (options.threads or 1), MEMORY_LIMIT // WORKER_BYTES))
+        count = min(self.count or gpus or fitting, scans)
+        threads = options.threads or max(1, CPU_COUNT // count)
+        return LocalShare(count, threads, gpus, self.memory or MEMORY_LIMIT // count)
+
+    @contextmanager
+    def connected(self, share: LocalShare | None) -> Iterator[distributed.Client]:
+        """Give a client of the workers, which are started if need be, and end them after the block.
+
+        Parameters
+        ----------
+        share : LocalShare or None
+            From `local`.
+
+        Raises
+        ------
+        CohortFailed
+            There is no scheduler at the address, the jobs cannot be submitted, or a library is
+            missing.
+        """
+        settings = {
+            "distributed.scheduler.worker-saturation": 1.0,  # a scan waits for whoever is free
+            "distributed.comm.timeouts.connect": f"{_CONNECT_SECONDS} s",
+        }
+        with dask.config.set(settings):
+            if self.scheduler:
+                with _client(self.scheduler) as client:
+                    yield client
+                return
+            started = _jobs(self.cluster) if self.cluster else _processes(share)
+            with started as cluster, _client(cluster) as client:
+                yield client
+
+
+@dataclass(frozen=True)
+class LocalShare:
+    """How this machine is divided among `count` workers: threads, GPUs and memory in bytes."""
+
+    count: int
+    threads: int
+    gpus: int
+    memory: str | int
+
+
+@contextmanager
+def _client(target: Any) -> Iterator[distributed.Client]:
+    try:
+        client = distributed.Client(target, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        where = target if isinstance(target, str) else "this machine"
+        fault = f"no Dask scheduler answers at {where}"
+        raise CohortFailed(fault, remedy="check the address, tcp://HOST:PORT") from error
+    try:
+        yield client
+    finally:
+        with suppress(OSError, TimeoutError):  # the scheduler may be gone
+            client.close(timeout=5)
+
+
+def _processes(share: LocalShare | None) -> distributed.LocalCluster:
+    assert share is not None
+    return distributed.LocalCluster(
+        n_workers=share.count,
+        threads_per_worker=1,
+        memory_limit=share.memory,
+        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+        silence_logs=logging.CRITICAL,  # what happens to a worker is said of its scan
+        host="127.0.0.1",
+        security=True,  # other users of this machine do not get in
+    )
+
+
+def _jobs(settings: ClusterSettings) -> Any:
+    try:
+        import dask_jobqueue
+        from dask_jobqueue.local import LocalCluster
+    except ModuleNotFoundError as error:
+        remedy = "pip install dask-jobqueue"
+        raise CohortFailed(f"--cluster needs {error.name}", remedy=remedy) from error
+    kinds: dict[str, Any] = {
+        name: getattr(dask_jobqueue, f"{name.upper()}Cluster")
+        for name in ("slurm", "pbs", "sge", "lsf")
+    }
+    kind = {**kinds, "local": LocalCluster}[settings.kind]
+    command = getattr(kind.job_cls, "submit_command", None)
+    if command and shutil.which(command.split()[0]) is None:
+        fault = f"jobs cannot be submitted: there is no {command.split()[0]!r} on this machine"
+        raise CohortFailed(fault, remedy=f"run it where {settings.kind} jobs are submitted")
+    if settings.log_folder:
+        settings.log_folder.mkdir(parents=True, exist_ok=True)
+    scheduler = {"dashboard_address": None}
+    cluster = kind(**settings.job_options(), scheduler_options=scheduler)
+    cluster.scale(jobs=settings.jobs)
+    return cluster
+
+
+def _gpus(device: str) -> int:
+    if device not in ("auto", "cuda"):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One scan for a worker.
+
+    Parameters
+    ----------
+    batch : Batch
+        The scan.
+    options : ConversionOptions
+    results : Path
+        The folder of results, which the worker sees under the same path.
+    result : str
+        The name of the result in the journal.
+    weights : mapping of str to str
+        SHA-256 of the model's weights by target, which the worker's model must have.
+    gpus : int
+        GPUs of this machine that its workers share; 0 elsewhere.
+    """
+
+    batch: Batch
+    options: ConversionOptions
+    results: Path
+    result: str
+    weights: Mapping[str, str] = field(default_factory=dict)
+    gpus: int = 0
+
+    @property
+    def scan(self) -> str:
+        """The scan, as the journal names it."""
+        (job,) = self.batch.jobs
+        return scan_name(job)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.scan}>"
+
+
+def scan_name(job: PlannedScan) -> str:
+    """Return the name of a job's scan in the journal: its path and its series."""
+    return str(plain(f"{job.item.path}#{job.item.series}"))
+
+
+def convert_task(task: Task) -> Entry:
+    """Convert one scan in this process, and write into the journal what became of it.
+
+    A scan that was begun before and not finished has ended the process that converted it; it is
+    begun once more, and its result, if there is one, is replaced.
+
+    Raises
+    ------
+    OutputFailed
+        The journal cannot be written.
+    """
+    journal = Journal(task.results)
+    with _CONVERTING:
+        before = journal.read(task.scan)
+        begun = before is not None and before.is_begun(task.result)
+        attempts = before.attempts if before is not None and begun else 0
+        worker = _address()
+        if attempts >= ATTEMPTS:
+            assert before is not None
+            entry = killed(task, before)
+            journal.write(entry)
+            return entry
+        journal.write(Entry(task.scan, task.result, ScanState.BEGUN, attempts + 1, worker))
+        done = _converted(task, overwrite=task.options.overwrite or begun)
+        state = ScanState.FAILED if done.error else ScanState.CONVERTED
+        report = done.as_builtins()
+        entry = Entry(task.scan, task.result, state, attempts + 1, worker, report)
+        journal.write(entry)
+        return entry
+
+
+def killed(task: Task, before: Entry) -> Entry:
+    """Return what is known of a scan that has ended its worker every time."""
+    (job,) = task.batch.jobs
+    times = "twice" if before.attempts == 2 else f"{before.attempts} times"
+    fault = f"its worker was killed {times} while converting it: out of memory, or a crash"
+    error = WorkerKilled(
+        fault, path=job.item.path, remedy="give more --memory, or convert it alone"
+    )
+    done = Conversion(task.batch.given[0], job.item.path, error=error)
+    return replace(before, state=ScanState.FAILED, report=done.as_builtins())
+
+
+def _converted(task: Task, *, overwrite: bool) -> Conversion:
+    options = replace(task.options, overwrite=overwrite, skip_existing=False, part="")
+    (job,) = task.batch.jobs
+    try:
+        options = replace(options, device=_device(options.device, task.gpus))
+        translator = _translator(
+            options.bundle,
+            options.device,
+            options.precision,
+            options.batch_size,
+            options.contrast,
+            tuple(sorted(task.weights.items())),
+        )
+    except (ModelUnusable, DeviceUnusable) as error:
+        return Conversion(task.batch.given[0], job.item.path, error=error)
+    if options.threads is None:
+        options = replace(options, threads=_threads())
+    (done,) = convert_many(task.batch, options=options, translator=translator)
+    return done
+
+
+@functools.lru_cache(maxsize=1)
+def _translator(
+    bundle: str,
+    device: str,
+    precision: str,
+    batch_size: int | None,
+    contrast: str,
+    weights: tuple[tuple[str, str], ...],
+) -> Translator:
+    """Load the model, once in a process."""
+    from medtranslate.translation import Translator  # torch and MONAI, not before they are needed
+
+    loaded = Translator.load(
+        bundle or None,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        contrast=contrast,
+    )
+    generators = loaded.bundle.generators
+    if weights and weights != tuple(sorted((to, one.sha256) for to, one in generators.items())):
+        fault = "is another model on the worker than where the cohort was started"
+        raise ModelUnusable(fault, path=loaded.bundle.folder, remedy="give both the same --bundle")
+    return loaded
+
+
+def _device(device: str, gpus: int) -> str:
+    """Return the device of this worker: of several GPUs one of its own."""
+    if not gpus or device not in ("auto", "cuda"):
+        return device
+    return f"cuda:{_of_worker(lambda worker: int(worker.name), 0) % gpus}"
+
+
+def _threads() -> int | None:
+    threads: int | None = _of_worker(lambda worker: worker.state.nthreads, None)
+    return threads
+
+
+def _address() -> str:
+    return f"{_of_worker(lambda worker: worker.address, '')} pid {os.getpid()}".strip()
+
+
+def _of_worker(get: Callable[[Any], Any], otherwise: Any) -> Any:
+    """Return something of the worker that this runs on, or another value where it is none."""
+    try:
+        return get(distributed.get_worker())
+    except (ValueError, TypeError):
+        return otherwise
