@@ -7,11 +7,17 @@ each; with ``--every-fault`` each of them with every error.
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import shutil
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 
 import nibabel as nib
 import numpy as np
@@ -23,7 +29,14 @@ from training.phantoms import TINY, prepared
 from medtranslate.bundle.save import content_of
 from medtranslate.cli.app import app
 from medtranslate.cli.endings import run, sentence
-from medtranslate.errors import InputMissing, ModelUnusable, OutputFailed, Unreadable, exit_code
+from medtranslate.errors import (
+    InputMissing,
+    ModelUnusable,
+    OutputExists,
+    OutputFailed,
+    Unreadable,
+    exit_code,
+)
 from medtranslate.files import is_temporary, remove_leftovers
 from medtranslate.packaging import RunPackager
 from medtranslate.phantom import Phantom
@@ -265,3 +278,126 @@ def test_bundle_export(
         made = content(folder / "out")  # whole also where its name could not be synced
         assert made == expected or (ended.code and made == {}), met
         assert content(tiny_bundle) == before
+
+
+def killed(command: Command, folder: Path, seconds: float) -> None:
+    """Run a command in a fork of this process, and end it by SIGKILL after so long."""
+    process = os.fork()
+    if process == 0:
+        try:
+            command(folder)
+        finally:
+            os._exit(0)
+    time.sleep(seconds)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+
+
+def moments(command: Command, folder: Path, every: bool) -> Iterator[float]:
+    """Run a command to its end, then give random moments of the time that it took."""
+    begun = time.monotonic()
+    ended = command(folder)
+    assert ended.code == 0, ended.said
+    taken, random = time.monotonic() - begun, Random(0)
+    for _ in range(100 if every else 3):
+        yield random.uniform(0, taken)
+
+
+def check_cleared(folder: Path) -> None:
+    """Assert that the run after a kill removed what the kill left."""
+    left = [path for path in folder.rglob("*") if is_temporary(path.name)]
+    assert left == []
+
+
+def test_kill_9_while_a_folder_is_converted(
+    translator: Translator,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    every: bool,
+) -> None:
+    monkeypatch.setattr(Translator, "load", lambda *_, **__: translator)
+
+    def convert(folder: Path) -> Ended:
+        given = ("convert", folder / "scans", "-o", folder / "out", "--to", "mri", "--force")
+        options = ("--no-cycle", "--quiet", "--overwrite", "--report", folder / "r.json")
+        code = run(app, [str(one) for one in (*given, *options)])
+        return Ended(code, capsys.readouterr().err)
+
+    def lay_scans(folder: Path) -> Path:
+        head = lay(folder) / "head.nii.gz"
+        (folder / "scans").mkdir()
+        for number in range(3):
+            shutil.copy(head, folder / "scans" / f"head-{number}.nii.gz")
+        return folder
+
+    clean = lay_scans(tmp_path / "clean")
+    expected: dict[str, str] = {}
+    for nth, seconds in enumerate(moments(convert, clean, every)):
+        expected = expected or content(clean / "out")
+        assert len(expected) == 6, expected  # a result and a preview each
+        folder = lay_scans(tmp_path / str(nth))
+
+        killed(convert, folder, seconds)
+
+        assert content(folder / "out").items() <= expected.items()
+        report = folder / "r.json"
+        assert not report.exists() or json.loads(report.read_text())
+        again = convert(folder)
+        assert again.code == 0, (seconds, again)
+        assert content(folder / "out") == expected, seconds
+        check_cleared(folder / "out")
+
+
+def test_kill_9_while_a_model_is_trained(
+    train: Callable[..., Ended], tmp_path: Path, every: bool
+) -> None:
+    clean = lay_slices(tmp_path / "clean")
+    for nth, seconds in enumerate(moments(train, clean, every)):
+        folder = lay_slices(tmp_path / str(nth))
+
+        killed(train, folder, seconds)
+
+        last = RunFolder(folder / "out").last
+        if last.exists():
+            Checkpoint.load(last)
+        again = train(folder, resume=(folder / "out").exists())
+        assert again.code == 0, (seconds, again)
+        expected = Checkpoint.load(RunFolder(clean / "out").last).tensors
+        made = Checkpoint.load(last).tensors
+        assert all(bool((made[name] == expected[name]).all()) for name in expected), seconds
+        assert content_of(folder / "out" / "bundle")["name"] == "tiny"
+        check_cleared(folder / "out")
+
+
+def test_kill_9_while_a_bundle_is_exported(
+    tiny_bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    every: bool,
+) -> None:
+    monkeypatch.setattr(
+        sys.modules["medtranslate.packaging.export"], "write_reference", lambda folder: None
+    )
+
+    def export(folder: Path) -> Ended:
+        folder.mkdir(exist_ok=True)
+        given = ("bundle", "export", tiny_bundle, "-o", folder / "out", "--name", "mine")
+        code = run(app, [str(one) for one in given])
+        return Ended(code, capsys.readouterr().err)
+
+    before = content(tiny_bundle)
+    for nth, seconds in enumerate(moments(export, tmp_path / "clean", every)):
+        expected = content(tmp_path / "clean" / "out")
+        folder = tmp_path / str(nth)
+
+        killed(export, folder, seconds)
+
+        made = content(folder / "out")
+        assert made in ({}, expected), seconds
+        again = export(folder)
+        assert again.code == (OutputExists.exit_code if made else 0), (seconds, again)
+        assert content(folder / "out") == expected
+        assert content(tiny_bundle) == before
+        check_cleared(folder)

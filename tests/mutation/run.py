@@ -281,8 +281,10 @@ class Trial:
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 sys.settrace(None)
                 self.executed.seconds[item.nodeid] = time.process_time() - begun
-                if self.failed:
-                    raise SystemExit(f"{item.nodeid} fails without a change")
+                if self.failed:  # tracing makes it too slow, or it needs what the copy lacks
+                    print(f"left out, as it fails without a change: {item.nodeid}", flush=True)
+                    del self.executed.seconds[item.nodeid]
+                    self.failed = False
             send((dict(self.executed.lines), self.executed.seconds, list(sys.modules)))
 
         for lines, seconds, modules in Forked(work, 3600, 3600).messages():
