@@ -40,7 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-fault",
         action="store_true",
-        help="tests/faults: let each file operation fail with every error (minutes, not seconds)",
+        help="tests/faults: let each file operation fail with every error; tests/imaging/dicom: "
+        "read every damaged copy (minutes, not seconds)",
     )
     parser.addoption(
         "--fuzz-seconds",

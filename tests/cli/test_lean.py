@@ -81,10 +81,11 @@ def test_a_conversion_imports_no_engines_and_no_plots(tmp_path: Path) -> None:
     assert (tmp_path / "head_mri.png").is_file()
 
 
-def test_a_page_is_drawn_with_what_is_hidden_from_monai(ct: Path) -> None:
+def test_a_page_is_drawn_with_what_is_hidden_from_monai(ct: Path, tiny_bundle: Path) -> None:
     page = ct.parent / "page.html"
+    model = ("--bundle", tiny_bundle, "--device", "cpu")
 
-    modules = imported("convert", ct, "--to", "mri", "--force", "--map", "--report", page)
+    modules = imported("convert", ct, "--to", "mri", "--force", "--map", "--report", page, *model)
 
     assert {"matplotlib"} == modules & NEVER
     assert page.is_file()

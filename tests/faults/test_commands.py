@@ -197,13 +197,13 @@ def test_convert(
 @pytest.fixture
 def train() -> Command:
     def call(folder: Path, **options: object) -> Ended:
-        given = {"cadence": Cadence(record_steps=2, grid_steps=4, checkpoint_minutes=0), **options}
+        given = {"cadence": Cadence(record_steps=1, grid_steps=2, checkpoint_minutes=0), **options}
         try:
             Training(
                 folder / "ct.safetensors",
                 folder / "mri.safetensors",
                 folder / "out",
-                replace(TINY, epochs=1, steps_per_epoch=4),
+                replace(TINY, epochs=1, steps_per_epoch=2),
                 device="cpu",
                 on_finished=RunPackager("tiny"),
                 **given,
