@@ -157,7 +157,7 @@ def read_scan_pairs(
 
 
 def scans_of(folder: Path, modality: Target, names: Sequence[str] | None) -> list[Found]:
-    """List the scans of a folder by name, or those named (`medtranslate.imaging.find_scans`)."""
+    """List the scans of a folder by name, or those named (`medtranslate.find_scans`)."""
     return _found(folder, modality, names)[0]
 
 

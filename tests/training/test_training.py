@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from medtranslate.packaging import RunPackager
 from medtranslate.training import Cadence, RunFolder, Settings, Training, run
 from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.checkpoints import Checkpoint, start_from
+from medtranslate.training.handlers import open_board
 from medtranslate.training.models import Models, make_generator
 from medtranslate.training.prepared import from_gray
 from medtranslate.training.run_page import _CURVES
@@ -374,3 +376,11 @@ def test_phantoms_tell_the_modalities_apart() -> None:
     """What the learning test rests on."""
     ct, mri = phantom("CT", 1).astype(int), phantom("MR", 1).astype(int)
     assert np.percentile(ct, 99) > 250 and 60 < np.median(ct[ct > 0]) < 150 < np.percentile(mri, 99)
+
+
+def test_without_tensorboard_a_run_says_which_extra_it_lacks(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+
+    assert open_board(tmp_path / "board", 0) is None
+    assert "medtranslate[train]" in caplog.text
+    assert not (tmp_path / "board").exists()

@@ -9,14 +9,17 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.valuerep import VR
 
-from medtranslate.errors import Unreadable
+from medtranslate.errors import Unreadable, Unsupported
+
+if TYPE_CHECKING:
+    from medtranslate.imaging.dicom.read.encoding import Encoding
 
 
 @functools.cache
@@ -140,3 +143,68 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
         return [item for item in found or [] if isinstance(item, Dataset)]
     except Exception as error:
         raise Unreadable(f"{keyword} is damaged") from error
+
+
+def required_decimals(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...]:
+    """Give the numbers of an attribute that geometry cannot do without.
+
+    Raises
+    ------
+    Unsupported
+        It is absent or empty.
+    Unreadable
+        It does not hold `count` numbers.
+    """
+    numbers = decimals(dataset, keyword, count)
+    if not numbers:
+        raise Unsupported(f"{keyword} is missing")
+    return numbers
+
+
+def rescale(modality: str, slope: str, intercept: str, kind: str) -> tuple[float, float]:
+    """Give slope and intercept of the modality rescale, PS3.3 C.11.1.
+
+    Parameters
+    ----------
+    modality : str
+        ``"CT"`` or ``"MR"``.
+    slope, intercept, kind : str
+        RescaleSlope, RescaleIntercept and RescaleType as stored, ``""`` where absent.
+
+    Raises
+    ------
+    Unsupported
+        A CT without a rescale to HU, or a slope of zero.
+    """
+    if modality == "CT" and kind not in ("", "HU"):
+        raise Unsupported(f"RescaleType is {shown(kind)}, not HU")
+    for keyword, value in (("RescaleSlope", slope), ("RescaleIntercept", intercept)):
+        if modality == "CT" and not value:
+            raise Unsupported(f"{keyword} is missing")
+    (factor,) = parse_decimals(slope or "1", "RescaleSlope", 1)
+    (offset,) = parse_decimals(intercept or "0", "RescaleIntercept", 1)
+    if factor == 0:
+        raise Unsupported("RescaleSlope is 0")
+    if max(abs(factor), abs(offset)) > 1e9:
+        raise Unsupported(f"RescaleSlope {factor:g} or RescaleIntercept {offset:g} is absurd")
+    return factor, offset
+
+
+def padding(dataset: Dataset, encoding: Encoding) -> tuple[int, int] | None:
+    """Give the lowest and highest stored value that stand for no image, PS3.3 C.7.5.1.1.2."""
+    value = stored_value(dataset, "PixelPaddingValue", encoding)
+    if value is None:
+        return None
+    limit = stored_value(dataset, "PixelPaddingRangeLimit", encoding)
+    return (value, value) if limit is None else (min(value, limit), max(value, limit))
+
+
+def stored_value(dataset: Dataset, keyword: str, encoding: Encoding) -> int | None:
+    """Give an attribute whose sign is that of the pixels (VR ``US or SS``)."""
+    value = whole(dataset, keyword)
+    if value is None:
+        return None
+    # Writers take either VR for either sign; PixelRepresentation decides.
+    half = 1 << (encoding.allocated - 1)
+    unsigned = value & (2 * half - 1)
+    return unsigned - 2 * half if encoding.signed and unsigned >= half else unsigned
