@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from medtranslate import write
 from medtranslate.phantom import Phantom
@@ -26,7 +27,8 @@ def make_scans(folder: Path, count: int, slices: int) -> None:
     head = Phantom((256, 256, slices), (0.9, 0.9, 160 / slices)).volume()
     for number in range(count):
         noise = np.random.default_rng(number).normal(0, 3, head.shape)
-        scan = head + noise.astype(np.float32)
+        scan = head.clone()
+        scan.as_tensor().add_(torch.from_numpy(noise.astype(np.float32)))
         write(scan, folder / f"scan{number:03}.nii.gz")
 
 

@@ -260,42 +260,6 @@ def test_a_scheduler_that_goes_away_ends_the_cohort_in_one_line(
     assert (tmp_path / "out" / "cohort.html").is_file()
 
 
-KILLER = """
-import os
-from medtranslate.cohort import workers
-converted = workers._converted
-
-def kill(task, **options):
-    if task.result == "a_mri.nii.gz":
-        os.kill(os.getpid(), 9)
-    return converted(task, **options)
-
-workers._converted = kill
-"""
-
-
-def test_a_scan_that_kills_its_worker_is_tried_once_more_and_ends_no_cohort(
-    cohort, scans, tmp_path
-) -> None:
-    (tmp_path / "killer.py").write_text(KILLER)
-    with LocalCluster(
-        n_workers=1,
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",
-        silence_logs=50,
-        preload=[str(tmp_path / "killer.py")],
-    ) as cluster:
-        done = cohort(scans, **QUICK, workers=Workers(scheduler=cluster.scheduler_address))
-
-    assert states(done) == {
-        "a_mri.nii.gz": "failed",
-        "bad_mri.nii.gz": "failed",
-        "more/b_mri.nii.gz": "converted",
-    }
-    (dead,) = (entry for entry in done.entries if entry.result == "a_mri.nii.gz")
-    assert dead.error["exit_code"] == WorkerKilled.exit_code and dead.attempts == 2
-
-
 def test_a_command_that_is_killed_leaves_no_worker_and_goes_on_where_it_ended(
     cohort, scans, save, ct_voxels, tmp_path, tiny_bundle
 ) -> None:
