@@ -209,7 +209,6 @@ def embedded(view: View, name: str) -> dict[str, Any]:
         "center": [length // 2 for length in view.shape],
         "stride": view.stride,
         "affine": view.affine.tolist(),
-        "inverse": np.linalg.inv(view.affine).tolist(),
         "note": " ".join(_notes(view)),
     }
     text = json.dumps(content).replace("<", "\\u003c")

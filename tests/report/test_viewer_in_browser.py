@@ -18,7 +18,11 @@ from medtranslate import html
 from medtranslate.report.viewer import embedded, library, scan_view
 
 SHAPE = (24, 28, 12)
-AFFINE = np.array([[-2.0, 0, 0, 24], [0, 2.0, 0, -28], [0, 0, 4.0, 5], [0, 0, 0, 1]])
+TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, -0.2], [-0.2, 0.0, -1.0]])
+"""Axes that NiiVue swaps and turns, and that are oblique."""
+AFFINE = np.eye(4)
+AFFINE[:3, :3] = TURN * (2.0, 2.0, 4.0)
+AFFINE[:3, 3] = (24.0, -28.0, 5.0)
 SOFTWARE_WEBGL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
 PATIENCE = 240_000.0  # milliseconds: without a GPU and on a busy machine, shaders take their time
 

@@ -36,6 +36,21 @@
   const times = (matrix, [x, y, z]) =>
     matrix.slice(0, 3).map((row) => row[0] * x + row[1] * y + row[2] * z + row[3]);
 
+  // NiiVue counts voxels along R, A and S; permRAS names the file's axis of each, below 0 if turned.
+  const turned = (volume, voxel) => volume.permRAS.map((signed) => {
+    const axis = Math.abs(signed) - 1;
+    return signed > 0 ? voxel[axis] : volume.hdr.dims[axis + 1] - 1 - voxel[axis];
+  });
+
+  const turnedBack = (volume, at) => {
+    const voxel = [0, 0, 0];
+    volume.permRAS.forEach((signed, number) => {
+      const axis = Math.abs(signed) - 1;
+      voxel[axis] = signed > 0 ? at[number] : volume.hdr.dims[axis + 1] - 1 - at[number];
+    });
+    return voxel;
+  };
+
   const short = (value) => String(Number(value.toPrecision(6)));
 
   async function image(volume, id) {
@@ -112,11 +127,11 @@
           view.addVolume(await image(map, `${content.id}-${this.volumes.indexOf(map)}`));
         }
         view.setSliceType(this.sliceType = PLANES["three planes"]);
-        view.onLocationChange = (location) => this.located(view, location);
+        view.onLocationChange = () => this.located(view);
         this.views.push(view);
       }
       for (const view of this.views) {
-        view.broadcastTo(this.views.filter((other) => other !== view), { "2d": true, "3d": true });
+        view.broadcastTo(this.views.filter((other) => other !== view), { zoomPan: true });
       }
       section.prepend(...this.bars());
       section.append(element("p", { className: "help", textContent: content.note }));
@@ -227,26 +242,36 @@
     }
 
     jump(voxel) {
-      const mm = times(this.content.affine, voxel);
       for (const view of this.views) {
-        view.scene.crosshairPos = view.mm2frac(mm);
+        view.scene.crosshairPos = view.vox2frac(turned(view.volumes[0], voxel));
         view.drawScene();
         view.createOnLocationChange();
       }
     }
 
-    located(view, location) {
+    located(view) {
       const volumes = view.volumes;
-      const mm = Array.from(location.mm).slice(0, 3);
-      const turned = volumes[0].mm2vox(mm, false).map(Math.round); // NiiVue counts voxels in RAS
+      const at = Array.from(view.frac2vox(view.scene.crosshairPos), Math.round);
       const sources = this.views.map((one) => one.volumes[0]);
-      this.values = [...sources, ...volumes.slice(1)].map((volume) => volume.getValue(...turned));
-      this.voxel = times(this.content.inverse, mm).map((one, axis) =>
-        this.content.stride[axis] * Math.round(one));
+      this.values = [...sources, ...volumes.slice(1)].map((volume) => volume.getValue(...at));
+      const voxel = turnedBack(volumes[0], at);
+      this.voxel = voxel.map((one, axis) => this.content.stride[axis] * one);
+      const mm = times(this.content.affine, voxel); // NiiVue's own leaves out an oblique rotation
+      this.follow(view);
       const values = this.volumes.map((volume, at) => this.described(volume, this.values[at]));
       const place = mm.map((one) => one.toFixed(1)).join(", ");
       this.readout.textContent =
         `Voxel ${this.voxel.join(", ")} (RAS ${place} mm): ${values.join("; ")}`;
+    }
+
+    // Both views have one grid, so the crosshair is at one place of it.
+    follow(view) {
+      for (const other of this.views) {
+        const place = Array.from(view.scene.crosshairPos);
+        if (place.every((one, axis) => one === other.scene.crosshairPos[axis])) continue;
+        other.scene.crosshairPos = place;
+        other.drawScene();
+      }
     }
 
     described(volume, value) {
