@@ -250,6 +250,8 @@
     }
 
     located(view) {
+      // NiiVue reports both views when one is clicked, the other one with where it was before.
+      if (this.views.some((one) => one !== view && one.canvas.matches(":focus"))) return;
       const volumes = view.volumes;
       const at = Array.from(view.frac2vox(view.scene.crosshairPos), Math.round);
       const sources = this.views.map((one) => one.volumes[0]);
