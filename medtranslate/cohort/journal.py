@@ -54,6 +54,8 @@ class Entry:
     report : mapping
         The conversion as in the report of ``convert`` (`medtranslate.report.ScanReport`); empty
         until it is done.
+    run : str
+        The call of the cohort that began it.
 
     Examples
     --------
@@ -67,6 +69,7 @@ class Entry:
     attempts: int = 0
     worker: str = ""
     report: Mapping[str, Any] = field(default_factory=dict)
+    run: str = ""
 
     @property
     def finished(self) -> bool:

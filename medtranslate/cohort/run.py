@@ -311,6 +311,8 @@ def _collected(client: distributed.Client, tasks: Sequence[Task]) -> Iterator[En
     """Yield what became of each scan, in the order in which they are done."""
     run, deaths = uuid.uuid4().hex[:8], dict.fromkeys((task.scan for task in tasks), 0)
 
+    tasks = [replace(task, run=run) for task in tasks]
+
     def submit(task: Task) -> distributed.Future[Entry]:
         key = f"convert-{run}-{task.scan}-{deaths[task.scan]}"
         return client.submit(convert_task, task, key=key, pure=False)

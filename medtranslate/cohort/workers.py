@@ -48,6 +48,7 @@ WORKER_BYTES = 3 * 2**30
 """Memory that a worker is expected to need, where their number is not given."""
 
 _CONNECT_SECONDS = 20.0
+_LOOK_SECONDS = 10.0
 
 _CONVERTING = threading.Lock()
 """A worker converts one scan at a time, however many threads Dask gives it: when it dies, it is
@@ -242,8 +243,29 @@ class Workers:
                     yield client
                 return
             started = _jobs(self.cluster) if self.cluster else _processes(share)
-            with started as cluster, _client(cluster) as client:
+            wanted: dict[str, Any] = {"n": share.count} if share else {}
+            if self.cluster:
+                wanted = {"jobs": self.cluster.jobs}
+            with started as cluster, _client(cluster) as client, _kept(cluster, wanted):
                 yield client
+
+
+@contextmanager
+def _kept(cluster: Any, wanted: Mapping[str, Any]) -> Iterator[None]:
+    """Start workers anew that are gone for good, as one that dies while it starts."""
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.wait(_LOOK_SECONDS):
+            cluster.scale(**wanted)
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 @dataclass(frozen=True)
@@ -333,6 +355,9 @@ class Task:
         SHA-256 of the model's weights by target, which the worker's model must have.
     gpus : int
         GPUs of this machine that its workers share; 0 elsewhere.
+    run : str
+        The call that hands it out. Dask runs a task again whose worker died before its outcome was
+        collected: what this call has finished is not done twice.
     """
 
     batch: Batch
@@ -341,6 +366,7 @@ class Task:
     result: str
     weights: Mapping[str, str] = field(default_factory=dict)
     gpus: int = 0
+    run: str = ""
 
     @property
     def scan(self) -> str:
@@ -371,6 +397,8 @@ def convert_task(task: Task) -> Entry:
     journal = Journal(task.results)
     with _CONVERTING:
         before = journal.read(task.scan)
+        if before is not None and before.report and before.run == task.run != "":
+            return before
         begun = before is not None and before.is_begun(task.result)
         attempts = before.attempts if before is not None and begun else 0
         worker = _address()
@@ -379,11 +407,13 @@ def convert_task(task: Task) -> Entry:
             entry = killed(task, before)
             journal.write(entry)
             return entry
-        journal.write(Entry(task.scan, task.result, ScanState.BEGUN, attempts + 1, worker))
+        journal.write(
+            Entry(task.scan, task.result, ScanState.BEGUN, attempts + 1, worker, run=task.run)
+        )
         done = _converted(task, overwrite=task.options.overwrite or begun)
         state = ScanState.FAILED if done.error else ScanState.CONVERTED
         report = done.as_builtins()
-        entry = Entry(task.scan, task.result, state, attempts + 1, worker, report)
+        entry = Entry(task.scan, task.result, state, attempts + 1, worker, report, task.run)
         journal.write(entry)
         return entry
 

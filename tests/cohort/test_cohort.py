@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -158,6 +159,18 @@ def test_a_scan_that_ended_two_workers_is_reported_without_a_third(
 
     journal.write(Entry(task.scan, task.result, ScanState.BEGUN, attempts=1))
     assert convert_task(task).state is ScanState.CONVERTED
+
+
+def test_what_a_call_has_finished_is_not_done_twice(cohort, scans, monkeypatch) -> None:
+    tasks = []
+    monkeypatch.setattr(run, "_collected", lambda client, given: tasks.extend(given) or iter(()))
+    cohort(scans, **QUICK)
+    task = replace(next(one for one in tasks if one.result == "a_mri.nii.gz"), run="this")
+
+    first, again = convert_task(task), convert_task(task)
+
+    assert first.state is ScanState.CONVERTED and again == first
+    assert convert_task(replace(task, run="other")).error["kind"] == "OutputExists"
 
 
 def test_a_list_names_scans_and_one_that_is_gone_is_reported(cohort, scans, tmp_path) -> None:
