@@ -11,7 +11,8 @@ window (gray 0 is -20 HU, 255 is 100 HU). Every image goes through the whole con
 - fluid darker: slices whose fluid lies below tissue by at least half of what it does in the truth;
 - false white: pixels of the brain at 200 or more (74 HU) where 5x5 pixels of the truth are below;
 - bone Dice: 230 or more (88 HU) inside the head;
-- CT to MR: results are arbitrary units, so one curve (a gray level for each gray level, the best
+- CT to MR: a model with a choice of contrast is asked for that of the true MR (T2 or T1);
+  results are arbitrary units, so one curve (a gray level for each gray level, the best
   by absolute error) is fitted to all images of a contrast before the error is taken; beside it the
   same curve fitted to the CT itself, and one constant gray;
 - error map: Spearman's rank correlation inside the head of the cycle error with the true error
@@ -104,11 +105,18 @@ def main() -> None:
     }
     for to in ("ct", "mri") if chosen.to == "both" else (chosen.to,):
         source = Modality.parse(to).other
-        results = [translated(translator, case.images[source], to) for case in cases]
+        results = [
+            translated(translator, case.images[source], to, asked(translator, case, to))
+            for case in cases
+        ]
         made = [_gray(result) for result in results]
         found |= ct_figures(cases, made) if to == "ct" else mr_figures(cases, made)
         if chosen.error_map:
-            cycled = [_gray(translated(translator, result, source.target)) for result in results]
+            back = source.target
+            cycled = [
+                _gray(translated(translator, result, back, asked(translator, case, back)))
+                for case, result in zip(cases, results, strict=True)
+            ]
             found |= map_figures(cases, made, cycled, to)
     print(f"{translator.bundle.name} {translator.bundle.version} {' '.join(chosen.weights)}\n")
     print("| what | figure |\n| --- | --- |")
@@ -139,10 +147,19 @@ def _read_pair(folder: Path, name: str) -> Case:
     return Case(images, ct, mr, head, brain(ct.round().astype(np.uint8), head, "ct"))
 
 
-def translated(translator: Translator, image: MetaTensor, to: str) -> MetaTensor:
+def asked(translator: Translator, case: Case, to: str) -> str:
+    """Return the contrast to ask for: that of the true MR, where the model has a choice."""
+    if to == "ct" or not translator.contrast:
+        return ""
+    return {"fluid bright": "t2", "fluid dark": "t1"}.get(case.contrast, "")
+
+
+def translated(
+    translator: Translator, image: MetaTensor, to: str, contrast: str = ""
+) -> MetaTensor:
     """Translate an image through the whole conversion."""
     modality = Modality.parse(to).other
-    return translator.translate(image, to=to, modality=modality, check=False)
+    return translator.translate(image, to=to, modality=modality, check=False, contrast=contrast)
 
 
 def _gray(image: MetaTensor) -> Gray:

@@ -30,8 +30,11 @@ from medtranslate.text import as_json
 SUFFIXES = {"mri": ("ct",), "ct": ("T1w", "T2w", "PDw", "FLAIR")}
 """Suffixes of the scans that are converted, by what is made of them."""
 
-MADE_SUFFIXES = {"t1": "T1w", "t2": "T2w", "pd": "PDw", "flair": "FLAIR", "": "MR"}
+MADE_SUFFIXES = {"t1": "T1w", "t1c": "T1w", "t2": "T2w", "pd": "PDw", "flair": "FLAIR", "": "MR"}
 """Suffix of a synthetic MRI by its contrast; ``MR`` where the model does not say which it makes."""
+
+_BEFORE_CE = ("sub", "ses", "sample", "task", "tracksys", "acq", "nuc", "voi")
+"""Entities that BIDS has before ``ce-``, the contrast agent."""
 
 BIDS_VERSION = "1.10.0"
 RAW = "raw"
@@ -135,7 +138,7 @@ def convert_dataset(
         bids,
         output,
         to=options.to,
-        contrast=options.contrast,
+        contrast=_made_contrast(options),
         participants=participants,
         sessions=sessions,
         suffixes=suffixes,
@@ -144,6 +147,15 @@ def convert_dataset(
     if len(waiting) < len(scans):
         observer.note(f"{len(scans) - len(waiting)} of {len(scans)} scans are converted already")
     return _converted(bids, output, waiting, options, skip_existing, observer)
+
+
+def _made_contrast(options: ConversionOptions) -> str:
+    """Return the contrast that an MRI will have: the model's default where none is asked for."""
+    if options.to != "mri" or options.contrast:
+        return options.contrast
+    from medtranslate.bundle import Bundle
+
+    return Bundle.load(options.bundle or None).default_contrast
 
 
 def check_output(bids: Path, output: Path) -> None:
@@ -222,10 +234,16 @@ def result_name(name: str, suffix: str, *, to: str, contrast: str = "") -> str:
     --------
     >>> result_name("sub-01_run-1_ct.nii.gz", "ct", to="mri", contrast="flair")
     'sub-01_run-1_desc-synthetic_FLAIR.nii.gz'
+    >>> result_name("sub-01_run-1_ct.nii.gz", "ct", to="mri", contrast="t1c")
+    'sub-01_ce-synthetic_run-1_desc-synthetic_T1w.nii.gz'
     >>> result_name("sub-01_T1w.nii", "T1w", to="ct")
     'sub-01_mod-T1w_desc-synthetic_ct.nii.gz'
     """
     stem = name[: name.rindex(f"_{suffix}.")]
+    if contrast == "t1c":
+        entities = stem.split("_")
+        before = sum(one.partition("-")[0] in _BEFORE_CE for one in entities)
+        stem = "_".join([*entities[:before], "ce-synthetic", *entities[before:]])
     if to == "ct":
         return f"{stem}_mod-{suffix}_desc-synthetic_ct.nii.gz"
     return f"{stem}_desc-synthetic_{MADE_SUFFIXES[contrast]}.nii.gz"

@@ -17,9 +17,8 @@ from medtranslate.files import shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = "bundles/brain_ct_mri/models"
-DISCRIMINATORS = "bundles/brain_ct_mri/discriminators"
 HISTORY = "bundles/history"
-NOT_IN_A_WHEEL = (DISCRIMINATORS, HISTORY, "bundles/model_zoo/")
+NOT_IN_A_WHEEL = (HISTORY, "bundles/model_zoo/")
 WEIGHTS = ["placeholder.safetensors", "generator_ct_to_mri.safetensors"]
 WHEEL_LIMIT = 100e6  # bytes; PyPI's own default limit
 
@@ -34,10 +33,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / folder, tree / folder, ignore=unwanted)
     for file in (".gitignore", "LICENSE", "README.md", "hatch_build.py", "pyproject.toml"):
         shutil.copy(ROOT / file, tree / file)
-    for folder in (MODELS, DISCRIMINATORS):
-        (tree / folder).mkdir(parents=True, exist_ok=True)
-        for weights in WEIGHTS:
-            (tree / folder / weights).write_bytes(b"made weights")
+    (tree / MODELS).mkdir(parents=True, exist_ok=True)
+    for weights in WEIGHTS:
+        (tree / MODELS / weights).write_bytes(b"made weights")
     return tree
 
 
@@ -104,16 +102,15 @@ def test_a_wheel_carries_every_recipe_and_weight_inside_the_package(
     assert {top for top in tops if not top.endswith(".dist-info")} == {"medtranslate"}
 
 
-def test_discriminators_and_history_are_in_the_sdist_but_in_no_wheel(built: Built) -> None:
+def test_the_history_is_in_the_sdist_but_in_no_wheel(built: Built) -> None:
     top = built.sdist.name.removesuffix(".tar.gz")
     with tarfile.open(built.sdist) as sdist:
         names = set(sdist.getnames())
 
-    assert {f"{top}/{DISCRIMINATORS}/{name}" for name in WEIGHTS} <= names
     assert f"{top}/{HISTORY}/brain_ct_mri/README.md" in names
     for wheel in (built.wheel, built.wheel_of_sdist):
         inside = zipfile.ZipFile(wheel).namelist()
-        assert [name for name in inside if "/discriminators/" in name or "/history/" in name] == []
+        assert [name for name in inside if "/history/" in name] == []
 
 
 def installed_home(source: list[str | Path], site: Path, folder: Path) -> Path:
@@ -162,11 +159,10 @@ def test_the_wheel_of_this_checkout_stays_under_the_limit(tmp_path: Path) -> Non
     assert wheel.stat().st_size < WHEEL_LIMIT
 
 
-@pytest.mark.parametrize("folder", [MODELS, DISCRIMINATORS])
-def test_no_ignore_rule_matches_weights(folder: str) -> None:
+def test_no_ignore_rule_matches_weights() -> None:
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("not a git checkout")
-    asked = [f"{folder}/{name}" for name in (*WEIGHTS, "model.safetensors", "best.safetensors")]
+    asked = [f"{MODELS}/{name}" for name in (*WEIGHTS, "model.safetensors", "best.safetensors")]
 
     # --no-index: a rule that matches is a fault even where the file was added by force.
     done = subprocess.run(

@@ -81,7 +81,7 @@ class Bundle:
     Examples
     --------
     >>> Bundle.load()
-    Bundle('brain_ct_mri', '0.4.1', makes mri and ct)
+    Bundle('brain_ct_mri', '0.5.0', makes mri and ct)
     """
 
     folder: Path
@@ -150,11 +150,11 @@ class Bundle:
 
         Examples
         --------
-        >>> Bundle.load().contrast_code("")
-        0
         >>> Bundle.load().contrast_code("flair")
+        4
+        >>> Bundle.load().contrast_code("adc")
         Traceback (most recent call last):
-        medtranslate.errors.InvalidOption: brain_ct_mri 0.4.1 has no choice of MR contrast...
+        medtranslate.errors.InvalidOption: brain_ct_mri 0.5.0 makes no adc; it makes t1, t1c, ...
         """
         known, model = self.contrasts, f"{self.name} {self.version}"
         if not known and contrast:

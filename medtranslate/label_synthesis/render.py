@@ -37,7 +37,7 @@ class CTSettings:
     >>> classes = torch.full((1, 1, 8, 8), TissueTable.read().index("white_matter")).byte()
     >>> draw = Draw(0, 1, 8, torch.device("cpu"))
     >>> ct = render_ct(classes, TissueTable.read(), draw, CTSettings(blur=(0.0, 0.0)))
-    >>> bool(((ct >= 27) & (ct <= 34)).all())
+    >>> bool(((ct >= 31) & (ct <= 39)).all())
     True
     """
 

@@ -9,7 +9,7 @@ rounded, with noise over it: what is reconstructed was really visible.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from medtranslate.device import Progress
+from medtranslate.modality import Modality
 from medtranslate.quality.error_map import ErrorMap
 from medtranslate.quality.pair import Indices, Pair
 from medtranslate.transforms import Prepared
@@ -40,7 +41,8 @@ class CycleError(ErrorMap):
     """Absolute differences of a scan and its reconstruction, in the scan's units.
 
     ``limits`` is the range that the network saw of the scan: HU of the window, percentiles of an
-    MR, black and white of a 2D image. Values beyond it are not compared.
+    MR, black and white of a 2D image. Values beyond it are not compared. ``contrast`` is the MR
+    contrast of the reconstruction (`nearest_contrast`); ``""`` for CT and models without a choice.
 
     Examples
     --------
@@ -50,6 +52,7 @@ class CycleError(ErrorMap):
     """
 
     name: ClassVar[str] = "cycle error"
+    contrast: str = ""
 
 
 def cycle_error(
@@ -99,11 +102,13 @@ def cycle_error(
     ('HU', True)
     """
     pair = Pair.of(translator, image, result, prepared)
+    contrast = nearest_contrast(translator, pair)
+    back = translator.for_contrast(contrast)
 
     def difference(chosen: Indices) -> torch.Tensor:
-        return reconstruct(translator, pair, chosen).sub_(pair.source_slices(chosen))
+        return reconstruct(back, pair, chosen).sub_(pair.source_slices(chosen))
 
-    return CycleError.measure(
+    found = CycleError.measure(
         pair,
         image,
         difference,
@@ -113,6 +118,26 @@ def cycle_error(
         batch=translator.device.batch,
         progress=progress,
     )
+    return replace(found, contrast=contrast)
+
+
+def nearest_contrast(translator: Translator, pair: Pair) -> str:
+    """Return the contrast in which the reconstruction comes nearest to an MRI.
+
+    What contrast an MRI has is rarely stated, and a reconstruction in another one would differ from
+    it everywhere. It is judged by the mean absolute error of one slice, the middle one of those
+    that show some head; ``""`` for a CT, and for a model without a choice of contrast.
+    """
+    held = pair.holds
+    if pair.back != Modality.MR.target or not translator.bundle.contrasts or not len(held):
+        return ""
+    middle = held[[len(held) // 2]]
+
+    def error(contrast: str) -> float:
+        back = reconstruct(translator.for_contrast(contrast), pair, middle)
+        return float((back - pair.source_slices(middle)).abs().mean())
+
+    return min(translator.bundle.contrasts, key=error)
 
 
 def reconstruct(translator: Translator, pair: Pair, chosen: Indices) -> torch.Tensor:
@@ -125,7 +150,7 @@ def reconstruct(translator: Translator, pair: Pair, chosen: Indices) -> torch.Te
     """
     slices, head = pair.result_slices(chosen), pair.prepared.head[chosen][:, None]
     slices.add_(_noise(chosen, slices.shape[2:]) * head).clamp_(-1, 1)
-    back = translator.translate_slices(slices, to=pair.back, reconstruct=True)
+    back = translator.translate_slices(slices, to=pair.back)
     reconstruction = back.clamp_(-1, 1)
     reconstruction[~head] = -1
     return reconstruction
@@ -212,13 +237,14 @@ def worst_slices(
     (0, (256, 256))
     """
     pair = Pair.of(translator, image, result, prepared)
+    reverse = translator.for_contrast(found.contrast)
     numbers = {int(at): number for number, at in enumerate(pair.prepared.placement.slices)}
     least = _MIN_HEAD * max((one.voxels for one in found.slices), default=0)
     shown = [s for s in found.worst if s.voxels >= least and s.index not in exclude]
     slices = []
     for one in shown[:count]:
         chosen = np.array([numbers[one.index]])
-        source, back = pair.source_slices(chosen), reconstruct(translator, pair, chosen)
+        source, back = pair.source_slices(chosen), reconstruct(reverse, pair, chosen)
         made = pair.result_slices(chosen)
         difference = (2 * (back - source).abs() - 1).clamp_(-1, 1)  # 1 is half the range
         slices.append(

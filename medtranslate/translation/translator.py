@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -48,7 +47,7 @@ class Translator:
     Examples
     --------
     >>> Translator.load(device="cpu", precision="float32")
-    Translator(brain_ct_mri 0.4.1, to mri or ct, on cpu in float32)
+    Translator(brain_ct_mri 0.5.0, to mri or ct, in t1, on cpu in float32)
     """
 
     bundle: Bundle
@@ -371,21 +370,9 @@ class Translator:
         *,
         to: str,
         progress: Progress = lambda done, of: None,
-        reconstruct: bool = False,
     ) -> torch.Tensor:
-        """Send network slices (N, 1, 256, 256) in [-1, 1] through a generator; the same back.
-
-        To reconstruct an MRI, whose contrast is not known, it goes the generator's unconditional
-        path.
-        """
-        made = self._made(to)
-        unconditional = reconstruct and made is Modality.MR and self.contrast
-        network = self._unconditional if unconditional else self.networks[made.target]
-        return self.device.run(network, slices, progress)
-
-    @cached_property
-    def _unconditional(self) -> nn.Module:
-        return self.device.settle(self.bundle.generator(Modality.MR.target).network)
+        """Send network slices (N, 1, 256, 256) in [-1, 1] through a generator; the same back."""
+        return self.device.run(self.networks[self._made(to).target], slices, progress)
 
     def synthesis(self, source: Mapping[str, Any], to: str, target: Recipe) -> dict[str, Any]:
         """Say in builtins which model makes what (``docs/architecture.md``)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from medtranslate.errors import InvalidOption
 from medtranslate.imaging.source import short_label
 from medtranslate.packaging.formats import export_network
 from medtranslate.phantom import Phantom
+from medtranslate.quality.cycle import cycle_error, nearest_contrast, reconstruct
+from medtranslate.quality.pair import Pair
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +56,27 @@ def test_a_translator_makes_the_contrast_asked_for_and_the_first_by_default(
     assert torch.equal(loaded.translate(read(scan), to="mri").as_tensor(), made("flair"))
 
 
-def test_an_mri_of_unknown_contrast_is_reconstructed_by_the_unconditional_path(
-    translator: Translator,
+@pytest.mark.parametrize("contrast", ["t1", "flair"])
+def test_an_mri_is_reconstructed_in_the_contrast_that_comes_nearest(
+    translator: Translator, scan: Path, contrast: str, tmp_path: Path
 ) -> None:
-    frames = torch.rand(2, 1, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    with torch.inference_mode():
-        expected = translator.bundle.generator("mri").network(frames)
+    made = translator.translate(read(scan), to="mri", contrast=contrast)
+    mr = read(write(made, tmp_path / "mr.nii.gz"))
+    ct = translator.translate(mr, to="ct", check=False)
+    pair = Pair.of(translator, mr, ct)
+    # What the model would make of this CT in one contrast is of that contrast.
+    middle = pair.holds[[len(pair.holds) // 2]]
+    slices = pair.prepared.slices.clone()
+    slices[middle] = reconstruct(translator.for_contrast(contrast), pair, middle)
 
-    again = translator.for_contrast("flair").translate_slices(frames, to="mri", reconstruct=True)
+    pair = replace(pair, prepared=replace(pair.prepared, slices=slices))
 
-    torch.testing.assert_close(again, expected)
-    assert not torch.allclose(translator.translate_slices(frames, to="mri"), expected)
+    assert nearest_contrast(translator.for_contrast("flair"), pair) == contrast
+
+
+def test_a_ct_is_reconstructed_without_a_contrast(translator: Translator, scan: Path) -> None:
+    found = cycle_error(translator, read(scan), translator.translate(read(scan), to="mri"))
+    assert found.contrast == ""
 
 
 def test_the_contrast_is_in_file_report_and_label(bundle: Path, scan: Path, tmp_path: Path) -> None:
@@ -103,7 +116,8 @@ def test_a_contrast_that_the_model_lacks_is_one_line_before_anything_is_read(
     assert "tiny 0.7 makes no pd; it makes t1, flair" in refused(
         "--contrast", "pd", "--bundle", str(bundle)
     )
-    assert "brain_ct_mri 0.4.1 has no choice of MR contrast" in refused("--contrast", "t2")
+    plain = str(tiny_bundle(tmp_path / "plain"))
+    assert "tiny 0.7 has no choice of MR contrast" in refused("--contrast", "t2", "--bundle", plain)
     command[3] = "ct"
     assert "a contrast is of the MRI that is made" in refused("--contrast", "t2")
     with pytest.raises(InvalidOption, match="must be one of t1, t1c, t2, flair, pd, got 't9'"):
@@ -117,7 +131,7 @@ def test_a_bundle_says_which_contrasts_it_makes(bundle: Path) -> None:
     shown = CliRunner().invoke(app, ["bundle", "info", str(bundle)])
     assert shown.exit_code == 0
     assert "t1, flair" in shown.output
-    assert Bundle.load().contrasts == ()
+    assert Bundle.load().contrasts == ("t1", "t1c", "t2", "flair", "pd")
 
 
 def test_an_exported_network_makes_one_contrast(translator: Translator, tmp_path: Path) -> None:

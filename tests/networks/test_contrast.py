@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from medtranslate.bundle import Bundle
 from medtranslate.files import shipped
 from medtranslate.networks import (
     Compact,
@@ -82,7 +83,8 @@ def test_fresh_codes_change_nothing_and_weights_without_contrasts_fit(
 
 def test_the_shipped_weights_load_as_they_are() -> None:
     weights = load_file(shipped("bundles/brain_ct_mri") / "models" / "ct_to_mri.safetensors")
-    assert set(Compact(blocks=9).state_dict()) == set(weights)
+    coded = Compact(blocks=9, contrasts=Bundle.load().contrasts)
+    assert set(coded.state_dict()) == set(weights)
 
 
 def test_code_0_learns_nothing(image: torch.Tensor) -> None:
