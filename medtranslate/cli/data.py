@@ -135,7 +135,7 @@ def labels(labels: Labels, output: LabelFile, overwrite: options.Overwrite = Fal
     with ProgressDisplay() as display:
         maps = LabelMaps.read(labels, progress=display.counter("reading label maps"))
     maps.save(output, overwrite=overwrite)
-    say(f"{len(maps)} label maps: {output}")
+    say(f"label maps: {len(maps)}, {output}")
 
 
 @data.command()

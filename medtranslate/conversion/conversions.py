@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from medtranslate.conversion.scan import Converted
     from medtranslate.quality.cycle import WorstSlice
     from medtranslate.report.preview import Panel
-    from medtranslate.report.viewer import View
+    from medtranslate.report.viewer import ScanView
     from medtranslate.translation import Translator
 
 _ON_A_SHEET = _ON_A_PAGE = 24
@@ -226,7 +226,7 @@ class Conversions(Iterator[Conversion]):
         self._translator: Translator | None = None
         self._done: list[Conversion] = []
         self._worst: dict[int, tuple[WorstSlice, ...]] = {}
-        self._views: dict[int, View | str] = {}
+        self._views: dict[int, ScanView | str] = {}
         self._report: dict[str, Any] | None = None
         self._model: Bundle | str | None = options.bundle or None
         check_options(options)
@@ -390,7 +390,7 @@ class Conversions(Iterator[Conversion]):
             del self._worst[min(shares, key=lambda number: shares[number])]
         return done
 
-    def _affordable(self, view: View | str) -> View | str:
+    def _affordable(self, view: ScanView | str) -> ScanView | str:
         """Return a view, or why the page has none of it, so that a page stays one that opens."""
         from medtranslate.report.viewer import MOST_BYTES
 

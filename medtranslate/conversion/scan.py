@@ -37,7 +37,7 @@ from medtranslate.transforms import Prepared
 from medtranslate.translation import Translator
 
 if TYPE_CHECKING:
-    from medtranslate.report.viewer import View
+    from medtranslate.report.viewer import ScanView
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Converted:
         Source beside result.
     worst : tuple of WorstSlice
         The slices of largest cycle error, where a page shows them.
-    view : View, str or None
+    view : ScanView, str or None
         What the viewer of a page shows; why it cannot; None where none is asked for.
     """
 
@@ -63,7 +63,7 @@ class Converted:
     notes: tuple[str, ...]
     panels: tuple[Panel, ...]
     worst: tuple[WorstSlice, ...]
-    view: View | str | None = None
+    view: ScanView | str | None = None
 
 
 def convert_scan(
@@ -313,7 +313,7 @@ def _view(
     cycle: CycleError | None,
     options: ConversionOptions,
     trace: Trace,
-) -> View | str | None:
+) -> ScanView | str | None:
     """Prepare what the viewer of a page shows, or say why it cannot."""
     source = result.meta["source"]
     if not options.wants_viewer or source["kind"] == "image":

@@ -13,7 +13,7 @@ from matplotlib import colormaps
 from medtranslate import html
 from medtranslate.files import whole_file
 from medtranslate.quality.cycle import GrayImage, WorstSlice
-from medtranslate.report.viewer import NO_LIBRARY, View, embedded, library
+from medtranslate.report.viewer import NO_LIBRARY, ScanView, embedded, library
 
 MEANINGS = {
     "Cycle error": "The result, rounded as it is written and with a little noise over it, was "
@@ -38,7 +38,7 @@ def write_page(
     worst: Sequence[Sequence[WorstSlice]],
     path: Path,
     *,
-    views: Mapping[int, View | str] | None = None,
+    views: Mapping[int, ScanView | str] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a report as a page, complete or not at all.
@@ -51,7 +51,7 @@ def write_page(
         For each of ``content["conversions"]`` the slices to show; may be empty.
     path : Path
         The file to write.
-    views : mapping of int to (View or str), optional
+    views : mapping of int to (ScanView or str), optional
         For conversions, by number, what their viewer shows, or why there is none.
     overwrite : bool
         Replace an existing file.
@@ -68,11 +68,11 @@ def write_page(
 def page(
     content: Mapping[str, Any],
     worst: Sequence[Sequence[WorstSlice]],
-    views: Mapping[int, View | str] | None = None,
+    views: Mapping[int, ScanView | str] | None = None,
 ) -> str:
     """Return a report as HTML; parameters as for `write_page`."""
     views = views or {}
-    niivue = library() if any(isinstance(one, View) for one in views.values()) else None
+    niivue = library() if any(isinstance(one, ScanView) for one in views.values()) else None
     conversions = content["conversions"]
     converted = sum(one["status"] == "converted" for one in conversions)
     return html.render(
@@ -117,7 +117,7 @@ def _scan(one: Mapping[str, Any], worst: Sequence[WorstSlice]) -> dict[str, Any]
     }
 
 
-def _viewer(number: int, view: View | str, *, shown: bool) -> dict[str, Any]:
+def _viewer(number: int, view: ScanView | str, *, shown: bool) -> dict[str, Any]:
     if isinstance(view, str):
         return {"view": None, "no_view": view}
     if not shown:

@@ -70,7 +70,7 @@ class ViewedVolume:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class ScanView:
     """What a viewer shows of one scan.
 
     Parameters
@@ -95,7 +95,7 @@ class View:
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.shape))
-        return f"<View of {len(self.volumes)} volumes, {shape}, {self.size} bytes>"
+        return f"<ScanView of {len(self.volumes)} volumes, {shape}, {self.size} bytes>"
 
     @property
     def size(self) -> int:
@@ -104,7 +104,7 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class ViewedGrid:
     """How the voxels of a scan become those of a page.
 
     Parameters
@@ -119,12 +119,12 @@ class Grid:
     stride: tuple[int, int, int]
 
     @classmethod
-    def of(cls, shape: Sequence[int], affine: Any) -> Grid:
+    def of(cls, shape: Sequence[int], affine: Any) -> ViewedGrid:
         """Thin a volume of some shape to at most `LARGEST` voxels, where it is sampled finest.
 
         Examples
         --------
-        >>> Grid.of((512, 512, 160), np.diag([0.5, 0.5, 1.0, 1.0])).stride
+        >>> ViewedGrid.of((512, 512, 160), np.diag([0.5, 0.5, 1.0, 1.0])).stride
         (2, 1, 1)
         """
         affine = np.asarray(affine, dtype=np.float64)
@@ -150,7 +150,7 @@ def scan_view(
     maps: Sequence[tuple[str, str, Voxels, float]] = (),
     slices: Sequence[int] = (),
     axis: int = 2,
-) -> View:
+) -> ScanView:
     """Prepare a scan, its translation and its maps, all on one grid, for a page.
 
     Parameters
@@ -168,7 +168,7 @@ def scan_view(
     axis : int
         Axis of the scan (0 for X).
     """
-    grid = Grid.of(source.shape, affine)
+    grid = ViewedGrid.of(source.shape, affine)
     made = "MR" if modality == "CT" else "CT"
     volumes = [
         _volume(grid, "source", modality, source, default_window(source, modality)),
@@ -179,15 +179,17 @@ def scan_view(
         volumes.append(_volume(grid, "map", name, voxels, window, units))
     places = _places(maps[0][2], slices, axis, grid) if maps else ()
     shape = grid.thinned(source).shape
-    return View(tuple(volumes), (shape[0], shape[1], shape[2]), grid.affine, grid.stride, places)
+    return ScanView(
+        tuple(volumes), (shape[0], shape[1], shape[2]), grid.affine, grid.stride, places
+    )
 
 
-def embedded(view: View, name: str) -> dict[str, Any]:
+def embedded(view: ScanView, name: str) -> dict[str, Any]:
     """Return a view for the templates.
 
     Parameters
     ----------
-    view : View
+    view : ScanView
     name : str
         Of the viewer in its page, unique there, of letters, digits and hyphens.
     """
@@ -228,7 +230,7 @@ def library() -> dict[str, Any] | None:
     return {"code": Markup(base64.b64encode(code).decode()), "license": license}
 
 
-def _notes(view: View) -> list[str]:
+def _notes(view: ScanView) -> list[str]:
     notes = [
         "Click or drag to move the crosshair, scroll through slices, drag with the right button to "
         "move a view; both views are linked. The patient's right is on the left."
@@ -243,7 +245,7 @@ def _notes(view: View) -> list[str]:
 
 
 def _volume(
-    grid: Grid,
+    grid: ViewedGrid,
     role: str,
     name: str,
     voxels: Voxels,
@@ -300,7 +302,7 @@ def _nifti(stored: NDArray[Any], affine: NDArray[np.float64], slope: float, offs
 
 
 def _places(
-    error: Voxels, slices: Sequence[int], axis: int, grid: Grid
+    error: Voxels, slices: Sequence[int], axis: int, grid: ViewedGrid
 ) -> tuple[tuple[str, tuple[int, int, int]], ...]:
     """Return the voxel of the largest error in each slice, in the voxels of the page."""
     found = []

@@ -369,11 +369,13 @@ def test_the_report_names_the_recipe_by_its_content(convert, ct, mr, tmp_path) -
 
 
 def test_a_page_shows_the_worst_slices_and_needs_no_network(convert, ct, tmp_path) -> None:
-    done = convert(ct, "--to", "mri", "--report", tmp_path / "r.html")
+    # With a viewer, test_viewer_in_browser.py watches that nothing is fetched.
+    done = convert(ct, "--to", "mri", "--report", tmp_path / "r.html", "--no-viewer")
 
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert done.code == 0, done.err
     assert page.count("data:image/png;base64,") >= 8
+    assert "default-src 'none'" in page
     # Not "http" alone, which the letters of a 2D image may spell.
     assert "://" not in page and "<script" not in page and "<link" not in page
     assert "NOT FOR DIAGNOSIS" in page and "Cycle error" in page and "scan_mri.nii.gz" in page

@@ -50,4 +50,4 @@ def test_a_path_with_brackets_is_shown_as_it_is(command, labels, tmp_path) -> No
     done = command("data", "labels", labels, "-o", output)
 
     assert done.code == 0, done.err
-    assert done.out == f"1 label maps: {output}\n"
+    assert done.out == f"label maps: 1, {output}\n"

@@ -12,6 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from imaging.dicom.compress import compress
+from imaging.dicom.factory import save, series
 from PIL import Image
 
 import medtranslate
@@ -62,6 +64,11 @@ def scans(tmp_path_factory):
     gray = numbers[:, :, 0].astype(np.uint16)
     for name in ("a.png", "a.tif"):
         Image.fromarray(gray).save(folder / name)
+    Image.fromarray(np.arange(240, dtype=np.uint8).reshape(15, 16)).save(folder / "a.jpg")
+    (plain,) = series("CT", count=1)
+    save(plain, folder / "plain.dcm")
+    for syntax in ("jpeg2000", "jpeg-ls"):
+        compress(save(plain, folder / f"{syntax}.dcm"), syntax)
     color = sitk.GetImageFromArray(np.repeat(gray[..., None], 3, axis=2), isVector=True)
     sitk.WriteImage(color, str(folder / "deep.tif"))
     with zipfile.ZipFile(folder / "a.zip", "w") as archive:

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 
 from medtranslate import html
 from medtranslate.report import viewer
-from medtranslate.report.viewer import Grid, ViewedVolume, embedded, scan_view
+from medtranslate.report.viewer import ViewedGrid, ViewedVolume, embedded, scan_view
 
 AFFINE = np.array([[-0.5, 0, 0, 40], [0, 0.5, 0.2, -30], [0, 0, 3.0, 7], [0, 0, 0, 1]])
 
@@ -27,7 +27,7 @@ def values(volume: ViewedVolume) -> np.ndarray:
     return np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(volume.data)).dataobj)
 
 
-def a_view(shape: tuple[int, int, int] = (6, 5, 4)) -> viewer.View:
+def a_view(shape: tuple[int, int, int] = (6, 5, 4)) -> viewer.ScanView:
     rng = np.random.default_rng(0)
     ct = rng.integers(-1024, 3000, shape).astype(np.float32)
     mr = rng.random(shape, dtype=np.float32) * 800
@@ -82,7 +82,7 @@ def test_a_large_volume_is_thinned_where_it_is_sampled_finest(
 
     assert view.stride == (2, 2, 1)
     np.testing.assert_array_equal(values(view.volumes[0]), voxels[::2, ::2])
-    grid = Grid.of((6, 5, 4), AFFINE)
+    grid = ViewedGrid.of((6, 5, 4), AFFINE)
     np.testing.assert_allclose(grid.affine @ [1, 2, 3, 1], AFFINE @ [2, 4, 3, 1])
     assert "one of 2, 2, 1 voxels" in json.loads(embedded(view, "v")["content"])["note"]
 
@@ -92,7 +92,7 @@ def test_a_viewer_looks_first_at_the_largest_error_of_the_worst_slices() -> None
     assert [name for name, _ in a_view().places] == ["slice 1", "slice 3"]
 
 
-def page(view: viewer.View) -> str:
+def page(view: viewer.ScanView) -> str:
     return html.render(
         "view",
         title="a page",
