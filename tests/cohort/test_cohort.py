@@ -34,6 +34,22 @@ from medtranslate.errors import (
 QUICK = {"cycle": False, "preview": False}
 
 
+KILLER = """
+import os
+from medtranslate.cohort import workers
+
+if not hasattr(workers, "before"):  # Dask runs this twice in a process
+    workers.before = workers._converted
+
+    def kill(task, **options):
+        if task.result == "a_mri.nii.gz":
+            os.kill(os.getpid(), 9)
+        return workers.before(task, **options)
+
+    workers._converted = kill
+"""
+
+
 @pytest.fixture
 def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no worker be asked for anything."""
@@ -159,6 +175,28 @@ def test_a_scan_that_ended_two_workers_is_reported_without_a_third(
 
     journal.write(Entry(task.scan, task.result, ScanState.BEGUN, attempts=1))
     assert convert_task(task).state is ScanState.CONVERTED
+
+
+def test_a_scan_that_kills_its_worker_is_tried_once_more_and_ends_no_cohort(
+    cohort, scans, tmp_path
+) -> None:
+    (tmp_path / "killer.py").write_text(KILLER)
+    with LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+        preload=[str(tmp_path / "killer.py")],
+    ) as cluster:
+        done = cohort(scans, **QUICK, workers=Workers(scheduler=cluster.scheduler_address))
+
+    assert states(done) == {
+        "a_mri.nii.gz": "failed",
+        "bad_mri.nii.gz": "failed",
+        "more/b_mri.nii.gz": "converted",
+    }
+    (dead,) = (entry for entry in done.entries if entry.result == "a_mri.nii.gz")
+    assert dead.error["exit_code"] == WorkerKilled.exit_code and dead.attempts == 2
 
 
 def test_what_a_call_has_finished_is_not_done_twice(cohort, scans, monkeypatch) -> None:
