@@ -197,7 +197,7 @@ def test_the_command_reads_label_maps_into_one_file(maps: LabelMaps, tmp_path: P
     done = CliRunner().invoke(app, command)
 
     assert done.exit_code == 0, done.output
-    assert "1 label maps" in done.output
+    assert "label maps: 1, " in done.output
     assert LabelMaps.read(tmp_path / "labels.npz").digest() == maps.digest()
 
 
