@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -55,6 +55,8 @@ class Translator:
     networks: Mapping[str, nn.Module]
     domain_check: DomainCheck | None = None
     contrast: str = ""
+    # Each is copied and settled once, however many scans ask for it.
+    _by_contrast: dict[str, Translator] = field(default_factory=dict, init=False)
 
     def __repr__(self) -> str:
         model = f"{self.bundle.name} {self.bundle.version}"
@@ -100,9 +102,12 @@ class Translator:
         """
         if contrast in ("", self.contrast):
             return self
-        made = Modality.MR.target
-        network = self.device.settle(generator_of(self.bundle, made, contrast))
-        return replace(self, networks={**self.networks, made: network}, contrast=contrast)
+        if contrast not in self._by_contrast:
+            made = Modality.MR.target
+            network = self.device.settle(generator_of(self.bundle, made, contrast))
+            networks = {**self.networks, made: network}
+            self._by_contrast[contrast] = replace(self, networks=networks, contrast=contrast)
+        return self._by_contrast[contrast]
 
     @overload
     def translate(

@@ -50,6 +50,7 @@ def test_a_translator_makes_the_contrast_asked_for_and_the_first_by_default(
     def made(contrast: str) -> torch.Tensor:
         return translator.translate(read(scan), to="mri", contrast=contrast).as_tensor()
 
+    assert translator.for_contrast("flair") is translator.for_contrast("flair")
     assert torch.equal(made(""), made("t1"))
     assert not torch.equal(made("flair"), made("t1"))
     loaded = Translator.load(translator.bundle, device="cpu", precision="float32", contrast="flair")
