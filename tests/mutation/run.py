@@ -23,6 +23,7 @@ import resource
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections import Counter, defaultdict
@@ -72,6 +73,7 @@ TARGETS = {
             "tests/imaging/test_nifti.py",
             "tests/imaging/test_nifti_bad.py",
             "tests/imaging/test_reader.py",
+            "tests/imaging/test_source.py",
             "tests/imaging/test_writer.py",
             "tests/imaging/dicom/test_dicom_geometry.py",
             "tests/imaging/dicom/test_dicom_regrid.py",
@@ -277,9 +279,11 @@ class Trial:
         def work(send: Any) -> None:
             for item, following in zip(items, [*items[1:], None], strict=True):
                 self.current, begun = item.nodeid, time.process_time()
+                threading.settrace(self.trace)  # slices are decoded in threads
                 sys.settrace(self.trace)
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 sys.settrace(None)
+                threading.settrace(None)
                 self.executed.seconds[item.nodeid] = time.process_time() - begun
                 if self.failed:  # tracing makes it too slow, or it needs what the copy lacks
                     print(f"left out, as it fails without a change: {item.nodeid}", flush=True)
