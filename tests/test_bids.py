@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,11 +18,14 @@ import numpy as np
 import pytest
 from scan_fixtures import *  # noqa: F403
 
-from medtranslate.bids import convert_dataset, find_bids_scans, result_name
+from medtranslate.bids import convert_dataset, result_name
+from medtranslate.bids.dataset import find_bids_scans
 from medtranslate.cli.app import app
 from medtranslate.cli.endings import run
 from medtranslate.conversion import Conversion, ConversionOptions
 from medtranslate.errors import InputMissing, InvalidOption, OutputExists, Unreadable
+from medtranslate.html import png_uri
+from medtranslate.report.view import related
 
 pytest.importorskip("bids")
 
@@ -56,10 +60,12 @@ def converted(dataset: Path, tiny_bundle: Path) -> Convert:
     """Run the app on the dataset with the tiny model."""
 
     def call(to: str = "mri", output: str = "derivatives/medtranslate", **fields: Any) -> Any:
-        own = {key: fields.pop(key) for key in ("map", "overwrite") if key in fields}
+        kept = ("participants", "sessions", "suffixes", "skip_existing")
+        own = {key: fields.pop(key) for key in list(fields) if key not in kept}
         options = ConversionOptions(
-            to=to, format="nii.gz", preview=False, force=True, cycle=True, bundle=tiny_bundle,
-            device="cpu", modality="ct" if to == "mri" else "mri", **own,
+            to=to, format="nii.gz", force=True, bundle=tiny_bundle,
+            device="cpu", modality="ct" if to == "mri" else "mri",
+            **{"preview": False, "viewer": False, **own},
         )  # fmt: skip
         return list(convert_dataset(dataset, dataset / output, options=options, **fields))
 
@@ -87,12 +93,21 @@ def test_each_scan_has_a_result_and_a_sidecar_and_the_raw_dataset_stays_as_it_wa
         ".bidsignore",
         "README",
         "dataset_description.json",
+        "sub-01.html",
         "sub-01/anat/sub-01_desc-synthetic_MR.json",
         "sub-01/anat/sub-01_desc-synthetic_MR.nii.gz",
+        "sub-01/figures/sub-01_desc-synthetic_MR.html",
+        "sub-01/figures/sub-01_desc-synthetic_MR.json",
+        "sub-02.html",
+        "sub-02/figures/sub-02_ses-a_run-1_desc-synthetic_MR.html",
+        "sub-02/figures/sub-02_ses-a_run-1_desc-synthetic_MR.json",
         "sub-02/ses-a/anat/sub-02_ses-a_run-1_desc-synthetic_MR.json",
         "sub-02/ses-a/anat/sub-02_ses-a_run-1_desc-synthetic_MR.nii.gz",
+        "sub-04.html",
+        "sub-04/figures/sub-04_desc-synthetic_MR.html",
+        "sub-04/figures/sub-04_desc-synthetic_MR.json",
     ]
-    result = nib.load(out / names[4])
+    result = nib.load(out / names[5])
     assert result.shape == (48, 52, 5)
 
 
@@ -112,6 +127,70 @@ def test_a_sidecar_names_scan_model_weights_and_figures(converted: Convert, data
     assert description["DatasetType"] == "derivative"
     link = out / description["DatasetLinks"]["raw"]
     assert link.resolve() == dataset.resolve()
+    source = related(path.with_name(f"{path.stem}.nii.gz")).source  # as `medtranslate view` does
+    assert source.resolve() == (dataset / "sub-03/anat/sub-03_T2w.nii.gz").resolve()
+
+
+def test_the_page_of_a_participant_shows_each_scan_with_its_figures_and_leads_to_its_report(
+    converted: Convert, dataset: Path
+) -> None:
+    (dataset / "sub-03/anat/sub-03_T2w.nii.gz").write_bytes(b"damaged")
+
+    converted("ct", preview=True)
+
+    out = dataset / "derivatives" / "medtranslate"
+    page = (out / "sub-03.html").read_text(encoding="utf-8")
+    assert "<h1>medtranslate: sub-03, 1 of 2 converted</h1>" in page
+    preview = out / "sub-03/ct/sub-03_mod-T1w_desc-synthetic_ct_preview.png"
+    assert re.findall(r'src="([^"]+)"', page) == [png_uri(preview.read_bytes())]
+    (link,) = re.findall(r'href="([^"]+)"', page)
+    assert "data:image/png" in (out / link).read_text(encoding="utf-8")  # the worst slices
+    report = json.loads((out / link).with_suffix(".json").read_text())
+    error = report["conversions"][0]["cycle_error"]["error"]
+    assert f"differs from the scan by {error:.1f} scanner units" in page
+    assert "Cycle error by slice" in page and "sub-03_T2w.nii.gz" in page
+    assert re.search(r'<p class="bad">.*sub-03_T2w.nii.gz.*</p>', page)
+
+
+def test_a_page_keeps_what_an_earlier_run_converted_and_takes_up_what_a_later_one_does(
+    converted: Convert, dataset: Path
+) -> None:
+    page = dataset / "derivatives" / "medtranslate" / "sub-03.html"
+    whole = (dataset / "sub-03/anat/sub-03_T2w.nii.gz").read_bytes()
+    (dataset / "sub-03/anat/sub-03_T2w.nii.gz").write_bytes(b"damaged")
+    converted("ct")
+    report = page.parent / "sub-03/figures/sub-03_mod-T1w_desc-synthetic_ct.json"
+    before = report.read_bytes()
+
+    converted("ct", cycle=False)  # refused: the result exists
+    assert report.read_bytes() == before
+    assert "sub-03, 1 of 2 converted" in page.read_text(encoding="utf-8")
+
+    (dataset / "sub-03/anat/sub-03_T2w.nii.gz").write_bytes(whole)
+    (report.parent / "notes.json").write_text("{}")
+    converted("ct", skip_existing=True)
+
+    assert report.read_bytes() == before
+    assert "sub-03, 2 of 2 converted" in page.read_text(encoding="utf-8")
+
+
+def test_an_anonymous_run_names_no_source_or_folder_and_its_pages_no_participant(
+    converted: Convert, dataset: Path
+) -> None:
+    done = converted("ct", preview=True, viewer=True, anonymous=True)
+
+    out = dataset / "derivatives" / "medtranslate"
+    sidecar = json.loads((out / "sub-03/ct/sub-03_mod-T1w_desc-synthetic_ct.json").read_text())
+    assert "Sources" not in sidecar and sidecar["medtranslate"]["CycleError"]["error"] > 0
+    description = json.loads((out / "dataset_description.json").read_text())
+    assert not {"DatasetLinks", "SourceDatasets"} & set(description)
+    pages = [out / "sub-03.html", *out.rglob("figures/*")]
+    assert len(pages) == 5 and len(done) == 2
+    for path in (*pages, *out.rglob("ct/*.json")):
+        text = path.read_text(encoding="utf-8")
+        assert not [one for one in ("sub-03", "anat", str(dataset.parent)) if one in text], path
+    page = pages[0].read_text(encoding="utf-8")
+    assert page.count("data:image/png") == 2 and "<h2>scan 2</h2>" in page and "href=" not in page
 
 
 def test_t1w_and_t2w_of_one_session_become_two_ct(dataset: Path, tmp_path: Path) -> None:

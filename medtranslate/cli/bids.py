@@ -49,6 +49,16 @@ SkipExisting = Annotated[
     bool, typer.Option("--skip-existing", help="Leave out scans that have a result.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Convert what the domain check refuses, too.")]
+Viewer = Annotated[
+    bool,
+    typer.Option("--viewer/--no-viewer", help="Put a viewer, with the volumes, into reports."),
+]
+Anonymous = Annotated[
+    bool,
+    typer.Option(
+        "--anonymous", help="Name no source, file or folder in sidecars, reports and pages."
+    ),
+]
 Variation = Annotated[
     bool, typer.Option("--variation", help="Measure the variation; adds 2.5 conversions.")
 ]
@@ -73,13 +83,15 @@ def bids(
     force: Force = False,
     variation: Variation = False,
     map: Map = False,
+    viewer: Viewer = True,
+    anonymous: Anonymous = False,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:
     """Convert the scans of a BIDS dataset into a BIDS derivative dataset. Needs the extra 'bids'.
 
     The raw dataset is only read. Results have desc-synthetic in their names and a JSON sidecar that
-    names scan, model and weights, with what the checks found.
+    names scan, model and weights, with what the checks found. Each participant has a page.
     """
     if level not in LEVELS:
         raise InvalidOption(f"there is no analysis level {level!r}", remedy="say participant")
@@ -95,9 +107,10 @@ def bids(
         format="nii.gz",
         overwrite=overwrite,
         force=force,
-        preview=False,
         variation=variation,
         map=map,
+        viewer=viewer,
+        anonymous=anonymous,
         bundle=bundle,
         device=device,
         precision=precision,

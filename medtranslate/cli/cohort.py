@@ -55,6 +55,12 @@ Cluster = Annotated[
         help="Start the workers as jobs of a queue instead: SLURM, PBS, SGE or LSF; YAML.",
     ),
 ]
+Anonymous = Annotated[
+    bool,
+    typer.Option(
+        "--anonymous", help="Name no file, folder or series in table and page: scans are numbered."
+    ),
+]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Try scans again that failed in an earlier call.")
 ]
@@ -91,6 +97,7 @@ def cohort(
     cycle: single.Cycle = True,
     variation: single.Variation = False,
     map: single.Map = False,
+    anonymous: Anonymous = False,
 ) -> None:
     """Convert a cohort on several workers. The same call goes on where an earlier one ended.
 
@@ -126,6 +133,7 @@ def cohort(
         cycle=cycle,
         variation=variation,
         map=map,
+        anonymous=anonymous,
         bundle=bundle,
         device=device,
         precision=precision,

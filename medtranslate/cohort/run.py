@@ -111,7 +111,7 @@ def convert_cohort(
         ``"mri"`` or ``"ct"``.
     options : ConversionOptions, optional
         All options in one object; `to` and `fields` replace its fields. `reports` has no meaning
-        here: the figures of every report are in the table.
+        here: the figures of every report are in the table. `anonymous` is for table and page.
     workers : Workers, optional
         Which workers; by default processes of this machine.
     retry_failed : bool
@@ -304,7 +304,10 @@ class _CohortRun:
         return tuple(known[name] for name in sorted(known))
 
     def _summarize(self) -> Written:
-        return write_summary(self._entries(), Path(self.options.output), to=self.options.to)
+        options = self.options
+        return write_summary(
+            self._entries(), Path(options.output), to=options.to, anonymous=options.anonymous
+        )
 
 
 def _collected(client: distributed.Client, tasks: Sequence[Task]) -> Iterator[Entry]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from medtranslate.errors import MedTranslateError
 from medtranslate.files import whole_file
 from medtranslate.imaging import read_scan
 from medtranslate.report.page import MEANINGS, findings
+from medtranslate.report.record import anonymous_scan
 from medtranslate.text import escaped
 
 WORST = 12
@@ -88,7 +89,9 @@ class Written:
     page: Path
 
 
-def write_summary(entries: Sequence[Entry], folder: Path, *, to: str) -> Written:
+def write_summary(
+    entries: Sequence[Entry], folder: Path, *, to: str, anonymous: bool = False
+) -> Written:
     """Write the table and the page of a cohort, each complete or not at all.
 
     Parameters
@@ -99,6 +102,8 @@ def write_summary(entries: Sequence[Entry], folder: Path, *, to: str) -> Written
         Gets ``cohort.csv``, ``cohort.parquet`` and ``cohort.html``, which are replaced.
     to : str
         ``"mri"`` or ``"ct"``.
+    anonymous : bool
+        Number the scans instead of naming files, folders, series and workers.
 
     Raises
     ------
@@ -107,6 +112,11 @@ def write_summary(entries: Sequence[Entry], folder: Path, *, to: str) -> Written
     """
     written = Written(*(folder / f"cohort.{end}" for end in ("csv", "parquet", "html")))
     done = [entry for entry in entries if entry.report]
+    files = {entry.scan: entry.report for entry in done}
+    if anonymous:
+        named = {f"scan {number}": entry for number, entry in enumerate(done, 1)}
+        files = {name: entry.report for name, entry in named.items()}
+        done = [_anonymous(name, entry) for name, entry in named.items()]
     rows = [row(entry) for entry in done]
     with (
         whole_file(written.csv, overwrite=True) as temporary,
@@ -118,8 +128,12 @@ def write_summary(entries: Sequence[Entry], folder: Path, *, to: str) -> Written
     with whole_file(written.parquet, overwrite=True) as temporary:
         pa.parquet.write_table(pa.Table.from_pylist(rows, schema=_schema()), temporary)
     with whole_file(written.page, overwrite=True) as temporary:
-        temporary.write_text(page(done, rows, to=to), encoding="utf-8")
+        temporary.write_text(page(done, rows, files, to=to), encoding="utf-8")
     return written
+
+
+def _anonymous(name: str, entry: Entry) -> Entry:
+    return replace(entry, scan=name, worker="", report=anonymous_scan(name, entry.report))
 
 
 def row(entry: Entry) -> dict[str, Any]:
@@ -139,13 +153,21 @@ def _schema() -> pa.Schema:
     return pa.schema([*fields, ("attempts", pa.int64()), ("worker", pa.string())])
 
 
-def page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], *, to: str) -> str:
+def page(
+    entries: Sequence[Entry],
+    rows: Sequence[Mapping[str, Any]],
+    files: Mapping[str, Mapping[str, Any]],
+    *,
+    to: str,
+) -> str:
     """Return the page of a cohort as HTML.
 
     Parameters
     ----------
     entries, rows : sequence
         One a scan: what is known of it, and its row of the table.
+    files : mapping
+        For each scan, by its name in `entries`, the report that names its images.
     to : str
         ``"mri"`` or ``"ct"``.
     """
@@ -163,7 +185,7 @@ def page(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]], *, to: str
         kinds=[(kinds[code], code, count) for code, count in codes.most_common()],
         failed=[(one["scan"], one["error"]) for one in failed[:LISTED]],
         bars=_bars(measured),
-        worst=[_shown(entry) for entry in ranked[:WORST]],
+        worst=[_shown(entry, files[entry.scan]) for entry in ranked[:WORST]],
         meanings=[(name, MEANINGS[name]) for name in ("Cycle error", "Domain check", "Coverage")],
         left_out=max(0, len(failed) - LISTED),
     )
@@ -222,14 +244,14 @@ def _bars(measured: Sequence[float]) -> dict[str, Any] | None:
     return {"count": len(shown), "highest": f"{highest:.1%}", "worst": WORST // step, "bars": bars}
 
 
-def _shown(entry: Entry) -> dict[str, Any]:
+def _shown(entry: Entry, files: Mapping[str, Any]) -> dict[str, Any]:
     report = entry.report
     return {
         "name": Path(report["input"]["path"]).name,
         "files": [("Scan", report["input"]["path"]), ("Result", report["output"]["path"])],
         "label": report["synthesis"]["label"],
         "findings": list(findings(report)),
-        "images": list(_images(report)),
+        "images": list(_images(files)),
     }
 
 

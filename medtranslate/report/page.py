@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,70 @@ def page(
     )
 
 
+@dataclass(frozen=True)
+class CollectedScan:
+    """One scan of a page that collects the scans of several reports.
+
+    Parameters
+    ----------
+    report : mapping
+        The report that it is from, as `medtranslate.report.report` returns it.
+    scan : mapping
+        One of the report's ``"conversions"``.
+    preview : Path or None
+        Image to show.
+    link : str
+        Address of its own page, relative to the collecting one; ``""`` for none.
+    """
+
+    report: Mapping[str, Any]
+    scan: Mapping[str, Any]
+    preview: Path | None = None
+    link: str = ""
+
+
+def write_collected(title: str, scans: Sequence[CollectedScan], path: Path) -> None:
+    """Write one page about the scans of several reports; an earlier one is replaced.
+
+    Parameters
+    ----------
+    title : str
+        What the scans have in common.
+    scans : sequence of CollectedScan
+    path : Path
+        The file to write, complete or not at all.
+
+    Raises
+    ------
+    OutputFailed
+        It cannot be written.
+    """
+    converted = sum(one.scan["status"] == "converted" for one in scans)
+    text = html.render(
+        "conversion_report",
+        title=f"medtranslate: {title}, {converted} of {len(scans)} converted",
+        call=[],
+        scans=[
+            _scan(one.scan, ())
+            | {"view": None, "no_view": "", "link": one.link}
+            | {"call": _call(one.report), "images": list(_preview(one))}
+            for one in scans
+        ],
+        niivue=None,
+        meanings=MEANINGS.items(),
+        json=json.dumps([one.scan for one in scans], indent=1, ensure_ascii=False),
+    )
+    with whole_file(path, overwrite=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _preview(one: CollectedScan) -> Iterator[tuple[str, str]]:
+    if one.preview is not None:
+        with suppress(OSError):
+            uri = html.png_uri(one.preview.read_bytes())
+            yield uri, f"source {one.scan['source']['modality']} beside the result"
+
+
 def _call(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     model, device, software = (content[key] for key in ("model", "device", "software"))
     rows = [
@@ -114,6 +180,9 @@ def _scan(one: Mapping[str, Any], worst: Sequence[WorstSlice]) -> dict[str, Any]
         "findings": list(findings(one)),
         "chart": _chart(cycle) if cycle and len(cycle["slices"]) > 1 else None,
         "worst": [_worst_slice(each, one) for each in worst],
+        "call": [],
+        "images": [],
+        "link": "",
     }
 
 

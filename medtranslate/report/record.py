@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -26,6 +27,11 @@ OUTPUTS = ("output", "preview", "error_map", "variation_map", "figures")
 
 CHECKS = ("recipes", "domain", "unseen", "cycle_error", "variation")
 """Keys of the checks of a conversion."""
+
+_BESIDE = "preview|error|variation|figures"
+"""What the names of files beside a result end in."""
+
+_SUFFIX = re.compile(r"(\.nii)?\.[a-z]\w*$", re.IGNORECASE)
 
 _LIBRARIES = ("medtranslate", "torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom")
 
@@ -90,7 +96,7 @@ def anonymous(content: Mapping[str, Any]) -> dict[str, Any]:
         From `report`.
     """
     options = {k: v for k, v in content["options"].items() if k not in _NAMING_OPTIONS}
-    scans = [_anonymous_scan(f"scan {n}", one) for n, one in enumerate(content["conversions"], 1)]
+    scans = [anonymous_scan(f"scan {n}", one) for n, one in enumerate(content["conversions"], 1)]
     model = dict(content["model"]) | ({"folder": ""} if content["model"] else {})
     return {**content, "options": options, "model": model, "conversions": scans}
 
@@ -100,7 +106,16 @@ _NAMING_OPTIONS = frozenset(
 )
 
 
-def _anonymous_scan(name: str, scan: Mapping[str, Any]) -> dict[str, Any]:
+def anonymous_scan(name: str, scan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one of a report's ``"conversions"`` without the names of files, as `anonymous` does.
+
+    Parameters
+    ----------
+    name : str
+        What the scan is called instead, such as ``"scan 3"``.
+    scan : mapping
+        From `conversion`.
+    """
     paths = [scan["input"]["given"], scan["input"]["path"]]
     paths += [file["path"] for file in scan["input"]["files"]]
     paths += [scan[key]["path"] for key in OUTPUTS if scan[key]]
@@ -113,15 +128,25 @@ def _anonymous_scan(name: str, scan: Mapping[str, Any]) -> dict[str, Any]:
         **scan,
         "input": {"given": name, "path": name, "files": []},
         **written,
-        "warnings": [_without(paths, name, one) for one in scan["warnings"]],
+        "warnings": [without_paths(paths, name, one) for one in scan["warnings"]],
         "error": error,
     }
 
 
-def _without(paths: Iterable[str], name: str, text: str) -> str:
-    """Return a text in which paths, and the names of their files, are replaced by a name."""
+def without_paths(paths: Iterable[str], name: str, text: str) -> str:
+    """Return a text in which paths, and the names of their files, are replaced by a name.
+
+    Examples
+    --------
+    >>> without_paths(["/scans/mueller.nii"], "scan 1", "mueller.nii has no spacing")
+    'scan 1 has no spacing'
+    >>> without_paths(["/scans/mueller_mri.nii"], "scan 1", "mueller_mri_error.nii is missing")
+    'scan 1 is missing'
+    """
     names = {part for path in paths for part in (path, Path(path).name) if len(part) > 1}
     for part in sorted(names, key=len, reverse=True):
+        stem = re.escape(_SUFFIX.sub("", part))
+        text = re.sub(rf"{stem}(_\w+)?_({_BESIDE})\b(\.\w+)*", name, text)
         text = text.replace(part, name)
     return text
 

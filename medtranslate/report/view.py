@@ -189,6 +189,8 @@ def _reported(result: Path) -> Iterator[Related]:
             continue  # somebody else's file
         if isinstance(content, dict) and "conversions" in content:
             yield from _of_report(content, result)
+        elif isinstance(content, dict) and "Sources" in content and path.stem == _stem(result):
+            yield from _of_sidecar(content, result)
 
 
 def _of_report(content: dict[str, Any], result: Path) -> Iterator[Related]:
@@ -200,6 +202,19 @@ def _of_report(content: dict[str, Any], result: Path) -> Iterator[Related]:
                 yield Related(Path(one["input"]["path"]), maps=tuple(m for m in maps if m.exists()))
     except (LookupError, TypeError):
         return  # no report of medtranslate, or a damaged one
+
+
+def _of_sidecar(content: dict[str, Any], result: Path) -> Iterator[Related]:
+    """Yield the scan that a BIDS sidecar names, in the dataset that its own links to."""
+    try:
+        kind, dataset, inside = content["Sources"][0].split(":", 2)
+        described = (folder / "dataset_description.json" for folder in result.parents)
+        description = next(one for one in described if one.is_file())
+        link = json.loads(description.read_text(encoding="utf-8"))["DatasetLinks"][dataset]
+        if kind == "bids":
+            yield Related(description.parent / link / inside)
+    except (LookupError, TypeError, ValueError, AttributeError, OSError, StopIteration):
+        return  # of another dataset, or a damaged one
 
 
 def _referenced(folder: Path) -> Related | None:

@@ -100,6 +100,35 @@ def test_a_cohort_has_the_results_of_convert_a_table_and_a_page(
     assert page.count("data:image/png") == 2 and "http" not in page.replace("http-equiv", "")
 
 
+def test_an_anonymous_cohort_names_no_file_folder_series_or_worker(
+    cohort, scans, two_series, tmp_path
+) -> None:
+    (tmp_path / "Smith").mkdir()
+    scans.rename(tmp_path / "Smith" / "John")
+    two_series.rename(tmp_path / "Smith" / "Smith^Mary")
+
+    done = cohort(tmp_path / "Smith", cycle=False, anonymous=True)
+
+    with done.written.csv.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    table = pq.read_table(done.written.parquet).to_pylist()
+    page = done.written.page.read_text(encoding="utf-8")
+    uids = {entry.scan.partition("#")[2] for entry in done.entries} - {""}
+    assert len(uids) == 2
+    assert [row["scan"] for row in rows] == [f"scan {n}" for n in range(1, 6)]
+    assert [row["scan"] for row in table] == [row["scan"] for row in rows]
+    assert [row["status"] for row in rows].count("converted") == 3
+    for text in (done.written.csv.read_text(encoding="utf-8"), str(table), page):
+        assert [one for one in ("Smith", "John", ".nii", "tcp:", *uids) if one in text] == []
+    assert Unreadable.__doc__.partition("\n")[0] in page
+    assert page.count("data:image/png") == 3  # of the results, which keep their names
+
+    again = cohort(tmp_path / "Smith", cycle=False)  # the journal knows the names
+
+    assert (again.converted, again.finished) == (0, 5)
+    assert "Smith^Mary" in again.written.csv.read_text(encoding="utf-8")
+
+
 def test_a_second_call_does_nothing_for_what_is_finished(cohort, scans, tmp_path, request) -> None:
     cohort(scans, **QUICK)
     before = mtimes(tmp_path / "out")

@@ -106,6 +106,7 @@ def test_an_anonymous_report_names_no_file_folder_series_or_hash(tmp_path: Path)
     patient.mkdir()
     failure = Unreadable("series 'Smith head' is damaged", path=patient / "in.nii")
     told = {"unseen": None, "warnings": [f"{patient / 'in.nii'}: turned", "in.nii: upright"]}
+    told["warnings"] += ["out_error.nii beside it is of an earlier result"]
     scans = [described(patient) | told, described(patient, failure) | {"unseen": None}]
     options = {"to": "mri", "output": str(patient), "inputs": [str(patient / "in.nii")]}
     seconds = {"load": 0.0, "total": 1.0}
@@ -114,10 +115,14 @@ def test_an_anonymous_report_names_no_file_folder_series_or_hash(tmp_path: Path)
     made = anonymous(content)
 
     text = json.dumps(made)
-    assert "Smith" not in text and "in.nii" not in text and "out.nii" not in text
+    assert "Smith" not in text and "in.nii" not in text and "out" not in text.replace("output", "")
     assert sha256(b"in").hexdigest() not in text and sha256(b"out").hexdigest() not in text
     assert made["options"] == {"to": "mri"}
-    assert made["conversions"][0]["warnings"] == ["scan 1: turned", "scan 1: upright"]
+    assert made["conversions"][0]["warnings"] == [
+        "scan 1: turned",
+        "scan 1: upright",
+        "scan 1 beside it is of an earlier result",
+    ]
     assert made["conversions"][1]["input"]["path"] == "scan 2"
     assert made["conversions"][1]["error"] == {
         "kind": "Unreadable",
