@@ -220,7 +220,7 @@ def _header_from_affine(source: dict[str, Any]) -> Header:
     header.set_xyzt_units("mm" if source["kind"] == "volume" else "unknown")
     header.set_sform(affine, code=1)
     header.set_qform(affine, code=1, strip_shears=True)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = nib.affines.voxel_sizes(affine)
     if np.abs(header.get_qform() - affine).max() > 1e-3 * spacing.min():
         header["qform_code"] = 0  # a quaternion cannot say a shear (gantry tilt)
     return header

@@ -286,6 +286,6 @@ def resampling(
     scale = max(step, 1.0)
     weights = kernel((positions[:, None] - np.arange(length)) / scale)
     inside = (positions >= -0.5) & (positions <= length - 0.5)
-    total = weights.sum(axis=1, where=inside[:, None])
+    total = weights.sum(axis=1)
     weights = np.where(inside[:, None], weights, 0) / np.where(inside, total, 1)[:, None]
     return weights.astype(np.float32)

@@ -93,6 +93,7 @@ TARGETS = {
         (
             "tests/imaging/dicom/test_dicom_header.py",
             "tests/imaging/dicom/test_dicom_writer.py",
+            "tests/imaging/dicom/test_dicom_repair.py",
             "tests/imaging/dicom/test_dicom_measured.py",
             "tests/imaging/dicom/test_dicom_template.py",
             "tests/imaging/dicom/test_dicom_regrid.py",
@@ -113,6 +114,8 @@ TARGETS = {
             "tests/transforms/test_head.py",
             "tests/transforms/test_bias.py",
             "tests/transforms/test_inverse.py",
+            "tests/transforms/test_monai.py",
+            "tests/imaging/dicom/test_dicom_values.py",
             "tests/imaging/dicom/test_dicom_faults.py",
             "tests/imaging/dicom/test_dicom_as_found.py",
             "tests/imaging/dicom/test_dicom_compressed.py",

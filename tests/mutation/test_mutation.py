@@ -53,6 +53,7 @@ def test_targets_and_equivalent_changes_are_of_files_that_are_there() -> None:
             assert (REPOSITORY / path).is_file(), path
     for line in EQUIVALENT.read_text(encoding="utf-8").splitlines():
         one = json.loads(line)
-        changes = mutants(one["file"], (REPOSITORY / one["file"]).read_bytes())
-        assert any((c.code, c.change) == (one["code"], one["change"]) for c in changes), one
+        lines = (REPOSITORY / one["file"]).read_text(encoding="utf-8").splitlines()
+        assert one["code"] in map(str.strip, lines), one
+        assert one["change"].split(" -> ")[0] in one["code"], one
         assert one["why"]

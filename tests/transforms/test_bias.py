@@ -37,6 +37,14 @@ def test_a_shaded_head_becomes_flat(shaded):
     assert (corrected[shaded == 0] == 0).all()
 
 
+def test_it_iterates_as_often_as_it_may(shaded):
+    flatter = [
+        unevenness(N4BiasCorrection(iterations=(times,)).correct(shaded, AFFINE))
+        for times in (1, 8)
+    ]
+    assert flatter[1] < 0.95 * flatter[0]
+
+
 def test_it_is_the_same_each_time(shaded):
     once, again = (N4BiasCorrection(iterations=(5,)).correct(shaded, AFFINE) for _ in range(2))
     assert torch.equal(once, again)

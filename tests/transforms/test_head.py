@@ -87,6 +87,21 @@ def test_a_head_cut_off_at_the_border():
     assert agreement(found(cut), cut) > 0.97
 
 
+@pytest.mark.parametrize(("radius", "seen"), [(3, False), (4, False), (5, True), (7, True)])
+def test_the_vertex_is_a_head_from_nine_pixels_on(radius, seen):
+    vertex = ellipse(tall=radius, wide=radius)
+    assert found(vertex).any() == seen
+    if seen:
+        assert agreement(found(vertex), vertex) > 0.97
+
+
+def test_what_lies_at_the_level_is_air():
+    volume = torch.zeros(1, 40, 30, 9)
+    volume[0, 20:31, 4:11, 2:5] = 10
+    found = FindTissue(above=0)(MetaTensor(volume)).meta["tissue"]
+    assert found == {"level": 0.0, "center": [25.0, 7.0, 3.0]}
+
+
 def test_noise_in_the_air_is_no_head():
     noise = np.random.default_rng(0).random((256, 256)) < 0.002
     assert not found(noise).any()

@@ -69,6 +69,12 @@ def test_the_brain_window():
     assert window.inverse(scaled).flatten().tolist() == [-20, -20, 40, 100, 100]
 
 
+def test_gradients_pass_through_a_scaling():
+    given = image([0.0, 10, 20]).requires_grad_()
+    ScaleHeadPercentiles(0, 100)(given).sum().backward()
+    assert given.grad.flatten().tolist() == pytest.approx([0.1, 0.1, 0.1])
+
+
 def test_percentiles():
     values = np.arange(1001, dtype=np.float32)
     assert ScaleHeadPercentiles(0.5, 99.5).measure(values, 255) == Limits(5, 995)
@@ -111,6 +117,8 @@ def test_outside_the_head_is_background_and_minus_one():
         lambda: ScaleWindow(40, 0),
         lambda: ScaleHeadPercentiles(99, 1),
         lambda: ScaleHeadPercentiles(-1, 99),
+        lambda: ScaleHeadPercentiles(50, 50),
+        lambda: ScaleHeadPercentiles(1, 101),
         lambda: ToUnits(0, 0, 0),
     ],
 )

@@ -132,8 +132,10 @@ def test_only_a_series_tells_where_its_slices_are(tmp_path, read):
         assert raised.value.path == str(tmp_path / "a.nii.gz")
 
 
-def test_the_canvas_of_an_untilted_series_is_as_large_as_its_slices_reach(tmp_path, read):
-    made = series(orientation=TILTED, step=(0, 0, 3.0), count=5, rows=32)
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_canvas_of_an_untilted_series_is_as_large_as_its_slices_reach(tmp_path, read, sign):
+    orientation = (*TILTED[:5], sign * TILTED[5])
+    made = series(orientation=orientation, step=(0, 0, 3.0), count=5, rows=32)
     image = read(write(tmp_path / "in", made))
     upright = untilt(image)
     # 12 mm along Z move the last slice by 12 sin(18.5) = 3.81 mm within its plane: 5.08 rows.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections import Counter
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -156,15 +157,15 @@ def _put(dataset: Dataset, keyword: str, value: Any, target: str) -> None:
 
 
 def _slice_notes(slices: list[dict[str, Any]]) -> list[str]:
-    notes: dict[str, int] = {}
-    for record in slices:
-        for keyword, written in record["attributes"].items():
-            note = mend_slice(keyword, written)[1]
-            if note:
-                notes[note.split(":")[0]] = notes.get(note.split(":")[0], 0) + 1
+    mended = Counter(
+        keyword
+        for record in slices
+        for keyword, written in record["attributes"].items()
+        if mend_slice(keyword, written)[1]
+    )
     repairs = [
         f"{keyword}: not as the standard writes it, mended in {count} slices"
-        for keyword, count in notes.items()
+        for keyword, count in mended.items()
     ]
     bare = sum("SliceThickness" not in record["attributes"] for record in slices)
     if bare:

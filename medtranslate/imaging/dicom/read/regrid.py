@@ -186,8 +186,8 @@ def _remade(
     count = len(positions)
     affine = np.eye(4)
     affine[:3, :2] = plane
-    step = (positions[-1] - positions[0]) / max(count - 1, 1)
-    affine[:3, 2] = step if count > 1 else np.asarray(source["affine"])[:3, 2]
+    step = (positions[-1] - positions[0]) / (count - 1)  # a single slice is refused before
+    affine[:3, 2] = step
     affine[:3, 3] = positions[0]
     expected = positions[0] + np.arange(count)[:, None] * step
     lps = positions @ LPS_TO_RAS[:3, :3]
