@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(cores or 1, LARGEST)
 
 
+def pytest_collection_finish() -> None:
+    """Let the garbage collector skip the million objects that imports have made."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-fault",
@@ -46,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-seconds",
         type=float,
-        default=10.0,
+        default=5.0,
         help="tests/fuzz: read damaged files for so long",
     )
 
@@ -58,6 +65,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real scans are not beside this checkout")
     return folder
+
+
+@pytest.fixture
+def plots_undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the plots of pages empty: Matplotlib takes longer than what most pages are about."""
+    from medtranslate import html
+
+    monkeypatch.setattr(html, "figure_uri", lambda figure: "data:image/png;base64,")
 
 
 @pytest.fixture(scope="session")

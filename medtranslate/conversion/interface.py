@@ -260,7 +260,6 @@ class Conversion:
 
     def as_builtins(self) -> dict[str, Any]:
         """Return the conversion as one of the report's ``"conversions"``."""
-        # With torch, which a refusal does without.
         from medtranslate.report.record import conversion
 
         written = {

@@ -10,17 +10,18 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from medtranslate import errors
 from medtranslate.errors import InputMissing, Unreadable
 from medtranslate.files import file_hash, whole_file
 from medtranslate.imaging.source import orientation
 from medtranslate.text import as_json, plain
-from medtranslate.translation import Translator
+
+if TYPE_CHECKING:
+    from medtranslate.translation import Translator
 
 OUTPUTS = ("output", "preview", "error_map", "variation_map", "figures")
 """Keys of the files that a conversion writes."""
@@ -261,6 +262,8 @@ def peak_memory(translator: Translator | None) -> dict[str, int]:
         unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): macOS says bytes, Linux kB
         peak["host"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     if translator is not None and translator.device.processor.type == "cuda":
+        import torch
+
         peak["device"] = torch.cuda.max_memory_allocated(translator.device.processor)
     return peak
 
@@ -290,6 +293,8 @@ def _error(error: Exception) -> dict[str, Any]:
 def _device(translator: Translator | None) -> dict[str, Any]:
     if translator is None:
         return {}
+    import torch  # here alone, so that the report of a refusal does without
+
     device = translator.device
     name = platform.processor() or platform.machine()
     if device.processor.type == "cuda":

@@ -41,6 +41,8 @@ from medtranslate.packaging.training_workflow import TrainingSlices
 from medtranslate.training import RunFolder, Settings, Training
 from medtranslate.translation.workflow import Scans
 
+pytestmark = pytest.mark.usefixtures("plots_undrawn")
+
 
 def run(bundle: Path, name: str, **overrides: object) -> None:
     """As `python -m monai.bundle run --config_file ...`."""

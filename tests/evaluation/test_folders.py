@@ -85,7 +85,7 @@ def data(tmp_path: Path, ct, mri) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def light(monkeypatch: pytest.MonkeyPatch, new_extractor) -> None:
+def light(monkeypatch: pytest.MonkeyPatch, new_extractor, plots_undrawn) -> None:
     """No networks: a made translator, and pooled grays for features."""
     monkeypatch.setattr(folders, "Translator", MadeTranslator)
     monkeypatch.setattr(folders, "find_weights", lambda path, cache: None)

@@ -42,11 +42,11 @@ sys.addaudithook(witness)
 READ = """
 import sys
 from medtranslate.errors import MedTranslateError
-from medtranslate.imaging import read, survey
+from medtranslate.imaging import read_scan, survey
 survey(sys.argv[1])
 for path in sys.argv[2:]:
     try:
-        read(path)
+        read_scan(path)
     except MedTranslateError:
         pass
 """

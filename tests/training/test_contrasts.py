@@ -32,6 +32,8 @@ from medtranslate.training.randomness import generator
 from medtranslate.training.rendered import RenderedSource
 from medtranslate.training.trainer import with_code, without_code
 
+pytestmark = pytest.mark.usefixtures("plots_undrawn")
+
 CPU = torch.device("cpu")
 CODED = replace(TINY, contrasts=("t1", "t2"), epochs=1, steps_per_epoch=3)
 

@@ -15,6 +15,8 @@ from medtranslate.training.models import Models
 from medtranslate.training.run import Training
 from medtranslate.training.trainer import CycleGANTrainer
 
+pytestmark = pytest.mark.usefixtures("plots_undrawn")
+
 STEPS = 12
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 

@@ -31,6 +31,8 @@ from medtranslate.training.preparation import RecipeBook
 from medtranslate.training.prepared import from_gray
 from medtranslate.training.randomness import generator
 
+pytestmark = pytest.mark.usefixtures("plots_undrawn")
+
 CPU = torch.device("cpu")
 SUPERVISED = replace(TINY, adversarial_weight=0.0, cycle_weight=0.0)
 

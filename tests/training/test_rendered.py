@@ -32,6 +32,8 @@ from medtranslate.training.pairs import Pairs
 from medtranslate.training.randomness import generator
 from medtranslate.training.rendered import RenderedSource, mr_settings
 
+pytestmark = pytest.mark.usefixtures("plots_undrawn")
+
 CPU = torch.device("cpu")
 RENDERED = replace(TINY, rendered_block_size=2, adversarial_weight=0.0, cycle_weight=0.0)
 

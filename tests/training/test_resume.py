@@ -19,6 +19,8 @@ from medtranslate.training.checkpoints import Checkpoint
 from medtranslate.training.handlers import Board, Rows
 from medtranslate.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("plots_undrawn")
+
 EVERYTHING = replace(
     TINY,
     intermediate_noise=0.05,

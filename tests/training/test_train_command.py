@@ -18,6 +18,8 @@ from medtranslate.training import Cadence, RunFolder, Settings, load_config
 from medtranslate.training.checkpoints import Checkpoint
 from medtranslate.training.prepared import PreparedSet
 
+pytestmark = pytest.mark.usefixtures("plots_undrawn")
+
 TINY_OPTIONS = [
     "--network", "compact", "--epochs", "2", "--precision", "float32", "--device", "cpu",
     *(f"--set={assignment}" for assignment in (

@@ -35,7 +35,7 @@ QUIET = Cadence(record_steps=2, grid_steps=0)
 
 
 @pytest.fixture
-def order(ct_slices: Path, mri_slices: Path, tmp_path: Path) -> Any:
+def order(ct_slices: Path, mri_slices: Path, tmp_path: Path, plots_undrawn: None) -> Any:
     def make(name: str = "run", settings: Settings = TINY, **more: Any) -> Training:
         more = {"cadence": QUIET, "device": "cpu", "on_finished": RunPackager(), **more}
         return Training(ct_slices, mri_slices, tmp_path / name, settings, **more)

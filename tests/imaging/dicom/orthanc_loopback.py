@@ -19,11 +19,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import numpy as np
-import pydicom
-from factory import translated
+from medtranslate.cli.lean import lean_imports
 
-from medtranslate.imaging.dicom import DicomReader, write_series
+lean_imports()  # seconds less of importing MONAI
+
+import numpy as np  # noqa: E402
+import pydicom  # noqa: E402
+from factory import translated  # noqa: E402
+
+from medtranslate.imaging.dicom import DicomReader, write_series  # noqa: E402
 
 HTTP, DICOM = 8042, 4242
 URL = f"http://127.0.0.1:{HTTP}"

@@ -17,7 +17,7 @@ from medtranslate.imaging.dicom.read import grouping
 from .factory import save, series, write
 
 SCRIPT = Path(__file__).with_name("peak.py")
-COUNT, SIDE = 400, 384
+COUNT, SIDE = 200, 384
 
 
 def test_each_file_is_parsed_once(tmp_path, monkeypatch):
