@@ -19,12 +19,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
+import pydicom
+
 from medtranslate.cli.lean import lean_imports
 
 lean_imports()  # seconds less of importing MONAI
 
-import numpy as np  # noqa: E402
-import pydicom  # noqa: E402
 from factory import translated  # noqa: E402
 
 from medtranslate.imaging.dicom import DicomReader, write_series  # noqa: E402
