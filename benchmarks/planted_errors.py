@@ -38,9 +38,10 @@ from numpy.typing import NDArray
 from medtranslate import Translator, read
 from medtranslate.errors import MedTranslateError
 from medtranslate.evaluation.lesions.planting import depth, weights
-from medtranslate.evaluation.protocol import PROTOCOLS, Modality, Protocol
+from medtranslate.evaluation.protocol import PROTOCOLS, Protocol
 from medtranslate.evaluation.scans import scans_of
 from medtranslate.imaging.scans import find_scans
+from medtranslate.modality import Target
 from medtranslate.quality import CycleError, SliceError, cycle_error
 
 KINDS = ("erased", "invented", "moved")
@@ -128,7 +129,7 @@ def images(
     if find_scans(path).kind != "image" or path.is_file():
         yield read(path, modality=modality)
         return
-    name: Modality = "ct" if modality == "CT" else "mri"
+    name: Target = "ct" if modality == "CT" else "mri"
     known = PROTOCOLS["published"]
     protocol = Protocol(known.name, known.description, include=tuple(include))
     scans = scans_of(path, name, protocol.test_names(path, name))

@@ -33,7 +33,7 @@ from monai.data import MetaTensor
 from medtranslate import Bundle, Translator, read, write
 from medtranslate.domain_check import DomainCheck, load_domain
 from medtranslate.quality import cycle_error, variation
-from medtranslate.quality.error_map import measure_coverage
+from medtranslate.quality.coverage import measure_coverage
 from medtranslate.translation.translator import source_of
 
 

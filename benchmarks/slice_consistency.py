@@ -29,8 +29,7 @@ from numpy.typing import NDArray
 
 from medtranslate import Translator, read
 from medtranslate.evaluation.lesions.planting import brain
-from medtranslate.evaluation.protocol import Modality as Target
-from medtranslate.modality import Modality
+from medtranslate.modality import Modality, Target
 from medtranslate.training.validation import shown
 from medtranslate.translation.translator import source_of
 

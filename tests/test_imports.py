@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,30 @@ def test_rooms_import_what_the_architecture_names_and_nothing_else() -> None:
     assert wrong == []
     unused = {room: names - used[room] for room, names in allowed.items()}
     assert {room: names for room, names in unused.items() if names} == {}
+
+
+SCRIPTS = [
+    path
+    for folder in ("benchmarks", "bundles", "docs", "integrations")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_script_beside_the_package_imports_what_is_there(script: Path) -> None:
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            wanted = [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            wanted = [(node.module or "", alias.name) for alias in node.names]
+        else:
+            continue
+        for module, name in wanted:
+            if module.split(".")[0] != "medtranslate":
+                continue
+            loaded = importlib.import_module(module)
+            submodule = f"{module}.{name}"
+            assert not name or hasattr(loaded, name) or find_spec(submodule), submodule
 
 
 def test_importing_medtranslate_is_light() -> None:

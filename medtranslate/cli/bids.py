@@ -26,7 +26,6 @@ Out = Annotated[
     ),
 ]
 Level = Annotated[str, typer.Argument(metavar="participant", help="Level of the analysis.")]
-To = Annotated[str, shared.modality("--to", help="Modality to make.")]
 Participants = Annotated[
     list[str] | None,
     typer.Option(
@@ -45,9 +44,6 @@ Suffixes = Annotated[
         help="Suffix of the scans to convert; by default ct, or T1w, T2w, PDw and FLAIR.",
     ),
 ]
-SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Leave out scans that have a result.")
-]
 Force = Annotated[bool, typer.Option("--force", help="Convert what the domain check refuses, too.")]
 Viewer = Annotated[
     bool,
@@ -59,17 +55,13 @@ Anonymous = Annotated[
         "--anonymous", help="Name no source, file or folder in sidecars, reports and pages."
     ),
 ]
-Variation = Annotated[
-    bool, typer.Option("--variation", help="Measure the variation; adds 2.5 conversions.")
-]
-Map = Annotated[bool, typer.Option("--map", help="Write the error maps beside the results.")]
 
 
 def bids(
     dataset: Dataset,
     output: Out,
     level: Level,
-    to: To,
+    to: shared.To,
     participant_label: Participants = None,
     session_label: Sessions = None,
     suffix: Suffixes = None,
@@ -78,11 +70,11 @@ def bids(
     device: shared.Device = "auto",
     precision: shared.Precision = "auto",
     batch_size: shared.BatchSize = None,
-    skip_existing: SkipExisting = False,
+    skip_existing: shared.SkipExisting = False,
     overwrite: shared.Overwrite = False,
     force: Force = False,
-    variation: Variation = False,
-    map: Map = False,
+    variation: shared.Variation = False,
+    map: shared.Map = False,
     viewer: Viewer = True,
     anonymous: Anonymous = False,
     quiet: shared.Quiet = False,
@@ -98,23 +90,14 @@ def bids(
     check_present(dataset)
     from medtranslate.bids import convert_dataset
     from medtranslate.cli.console import ConversionConsole
-    from medtranslate.conversion import ConversionOptions
 
-    options = ConversionOptions(
-        to=to,
+    options = shared.conversion_options(
+        locals(),
         modality="ct" if to == "mri" else "mri",
-        contrast=contrast or "",
+        output="",
         format="nii.gz",
-        overwrite=overwrite,
-        force=force,
-        variation=variation,
-        map=map,
-        viewer=viewer,
-        anonymous=anonymous,
-        bundle=bundle,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
+        skip_existing=False,
+        preview=False,
     )
     codes = []
     with ConversionConsole(quiet=quiet, verbose=verbose) as console:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medtranslate.cli import convert as single
 from medtranslate.cli import options as shared
 from medtranslate.cli.endings import say
 from medtranslate.errors import InvalidOption
@@ -68,11 +67,11 @@ RetryFailed = Annotated[
 
 def cohort(
     source: Source,
-    to: single.To,
+    to: shared.To,
     output: Results,
     contrast: shared.Contrast = None,
-    modality: single.From = None,
-    format: single.Format = None,
+    modality: shared.From = None,
+    format: shared.Format = None,
     bundle: shared.Bundle = "",
     device: shared.Device = "auto",
     precision: shared.Precision = "auto",
@@ -82,21 +81,21 @@ def cohort(
     memory: Memory = "",
     scheduler: Scheduler = "",
     cluster: Cluster = None,
-    untilt: single.Untilt = False,
-    regrid: single.Regrid = False,
-    uid_seed: single.UidSeed = "",
-    keep_private: single.KeepPrivate = False,
+    untilt: shared.Untilt = False,
+    regrid: shared.Regrid = False,
+    uid_seed: shared.UidSeed = "",
+    keep_private: shared.KeepPrivate = False,
     overwrite: shared.Overwrite = False,
-    skip_existing: single.SkipExisting = False,
+    skip_existing: shared.SkipExisting = False,
     retry_failed: RetryFailed = False,
-    part: single.Part = "",
-    force: single.Force = False,
+    part: shared.Part = "",
+    force: shared.Force = False,
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
-    preview: single.Preview = True,
-    cycle: single.Cycle = True,
-    variation: single.Variation = False,
-    map: single.Map = False,
+    preview: shared.Preview = True,
+    cycle: shared.Cycle = True,
+    variation: shared.Variation = False,
+    map: shared.Map = False,
     anonymous: Anonymous = False,
 ) -> None:
     """Convert a cohort on several workers. The same call goes on where an earlier one ended.
@@ -112,33 +111,8 @@ def cohort(
     except ModuleNotFoundError as error:
         remedy = "pip install 'medtranslate[cohort]'"
         raise InvalidOption(f"a cohort needs {error.name}", remedy=remedy) from error
-    from medtranslate.conversion import ConversionOptions
-
     chosen = Workers(workers, memory, scheduler, load_cluster(cluster) if cluster else None)
-    options = ConversionOptions(
-        to=to,
-        modality=modality or "",
-        contrast=contrast or "",
-        format=format or "",
-        untilt=untilt,
-        regrid=regrid,
-        uid_seed=uid_seed,
-        keep_private=keep_private,
-        overwrite=overwrite,
-        skip_existing=skip_existing,
-        part=part,
-        threads=threads,
-        force=force,
-        preview=preview,
-        cycle=cycle,
-        variation=variation,
-        map=map,
-        anonymous=anonymous,
-        bundle=bundle,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-    )
+    options = shared.conversion_options(locals(), output="")
     with Console(quiet=quiet) as console:
         done = convert_cohort(
             source,

@@ -7,15 +7,20 @@ Names of choices are accepted in any case, with the usual other spellings: ``--t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medtranslate.device import ALIASES, check_device_name
 from medtranslate.device import Precision as Precisions
+from medtranslate.files import FORMATS
 from medtranslate.modality import CONTRASTS, TARGETS, Modality
+
+if TYPE_CHECKING:
+    from medtranslate.conversion import ConversionOptions
 
 PRECISIONS = tuple(precision.value for precision in Precisions)
 
@@ -132,3 +137,83 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print every note, and a traceback with an error.")
 ]
+
+# Of a conversion, beside those above.
+To = Annotated[str, modality("--to", help="Modality to make.")]
+From = Annotated[
+    str | None,
+    modality("--from", help="Modality of the source; by default its DICOM tag, or a guess."),
+]
+Format = Annotated[
+    str | None,
+    choice(
+        FORMATS,
+        "--format",
+        "-f",
+        help="Format of results; by default that of the source.",
+    ),
+]
+Untilt = Annotated[bool, typer.Option("--untilt", help="Undo a gantry tilt, slice by slice.")]
+Regrid = Annotated[
+    bool, typer.Option("--regrid", help="Resample unevenly spaced DICOM slices to even steps.")
+]
+UidSeed = Annotated[
+    str,
+    typer.Option("--uid-seed", metavar="TEXT", help="Derive DICOM UIDs from TEXT: repeatable."),
+]
+KeepPrivate = Annotated[
+    bool, typer.Option("--keep-private", help="Copy private DICOM attributes into results.")
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Believe --from over a header, and convert what the domain check refuses."
+    ),
+]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave out scans whose result exists.")
+]
+Part = Annotated[
+    str,
+    typer.Option(
+        "--part", metavar="I/N", help="Convert part I of N of the scans: one call for each part."
+    ),
+]
+Preview = Annotated[
+    bool,
+    typer.Option(
+        "--preview/--no-preview", help="Write an image of source and result side by side."
+    ),
+]
+Cycle = Annotated[
+    bool,
+    typer.Option("--cycle/--no-cycle", help="Translate back and measure the cycle error."),
+]
+Variation = Annotated[
+    bool,
+    typer.Option(
+        "--variation",
+        help="Translate mirrored and shifted too, and measure the variation; adds 2.5 conversions.",
+    ),
+]
+Map = Annotated[
+    bool, typer.Option("--map", help="Write cycle error and variation as images beside the result.")
+]
+
+
+def conversion_options(given: Mapping[str, Any], **more: Any) -> ConversionOptions:
+    """Return the options of a conversion that a command was given.
+
+    Parameters
+    ----------
+    given : mapping
+        The command's parameters; those that are named like an option of a conversion are taken,
+        unless they are None, which leaves it at its default.
+    **more
+        Further options.
+    """
+    from medtranslate.conversion import ConversionOptions
+
+    known = {one.name for one in fields(ConversionOptions)} - more.keys()
+    taken = {name: value for name, value in given.items() if name in known and value is not None}
+    return ConversionOptions(**taken, **more)

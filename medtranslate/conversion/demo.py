@@ -5,9 +5,10 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
+from medtranslate.conversion.batch import check_path
 from medtranslate.conversion.inputs import find
 from medtranslate.conversion.interface import ConversionOptions, Trace
-from medtranslate.conversion.plan import PlannedScan, check_path, place
+from medtranslate.conversion.plan import PlannedScan, place
 from medtranslate.conversion.scan import convert_scan
 from medtranslate.errors import OutputExists
 from medtranslate.files import whole_folder

@@ -1,4 +1,4 @@
-"""Where each result goes and in which format; what cannot be written is refused before any work."""
+"""Where each result goes, and in which format."""
 
 from __future__ import annotations
 
@@ -11,12 +11,8 @@ from medtranslate.conversion.inputs import Input, Item
 from medtranslate.conversion.interface import UNKNOWN, ConversionOptions, ModalityBasis
 from medtranslate.errors import (
     InvalidOption,
-    MedTranslateError,
-    OutputExists,
-    OutputFailed,
     Unsupported,
 )
-from medtranslate.files import check_target, check_target_folder
 
 SUFFIXES = {
     ".nii.gz": "nii.gz",
@@ -37,8 +33,6 @@ FOLDERS = ("dicom", "images")
 _MAP_FORMATS = {"dicom": "dcm", "jpg": "png"}
 """What a map is written as where that is not the format of the result: one DICOM file (a Parametric
 Map) beside a series, and PNG beside a JPEG, which changes values."""
-
-_REPORT_STARTS = (b"{", b"<", b"")
 
 
 @dataclass(frozen=True)
@@ -358,152 +352,3 @@ def _map(output: Path, format: str, what: str, folder: Path | None) -> Path:
 def _beside(output: Path, what: str, ending: str) -> Path:
     suffix = next((s for s in SUFFIXES if output.name.lower().endswith(s)), "")
     return output.with_name(f"{output.name[: len(output.name) - len(suffix)]}_{what}{ending}")
-
-
-def check_free(job: PlannedScan, *, overwrite: bool) -> None:
-    """Refuse, before any work, an output that is in the way or cannot be written.
-
-    Parameters
-    ----------
-    job : PlannedScan
-        What is to be written.
-    overwrite : bool
-        Whether existing outputs are replaced.
-
-    Raises
-    ------
-    OutputExists
-        The output exists.
-    OutputFailed
-        It cannot be written there.
-    """
-    folders = {job.output} if job.format in FOLDERS else set()
-    folders.update(job.maps if job.format == "images" else ())
-    for path in job.targets:
-        if job.home is None or not will_be_made(path.parent):
-            check_path(path, overwrite=overwrite, folder=path in folders)
-
-
-def exists_already(job: PlannedScan) -> bool:
-    """Tell whether the result of a job exists: a file of its name, or a folder that is not empty.
-
-    What lies beside it does not count: a result is written first, complete or not at all.
-    """
-    try:
-        check_path(job.output, overwrite=False, folder=job.format in FOLDERS)
-    except OutputExists:
-        return True
-    except OutputFailed:
-        return False
-    return False
-
-
-def check_sheet(plan: Plan, *, overwrite: bool) -> None:
-    """Refuse, before any work, a contact sheet that is in the way or cannot be written.
-
-    Raises
-    ------
-    OutputExists, OutputFailed
-        As `check_free`.
-    """
-    if plan.sheet is not None and not will_be_made(plan.sheet.parent):
-        check_path(plan.sheet, overwrite=overwrite)
-
-
-def check_path(path: Path, *, overwrite: bool, folder: bool = False) -> None:
-    """Refuse an output that exists or cannot be written; the remedy names the option.
-
-    Raises
-    ------
-    OutputExists, OutputFailed
-        As `check_free`.
-    """
-    try:
-        (check_target_folder if folder else check_target)(path, overwrite)
-    except OutputExists as error:
-        remedy = "give --overwrite to replace it"
-        raise OutputExists(error.fault, path=path, remedy=remedy) from error
-
-
-def check_reports(reports: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse, before any work, reports that cannot be written, or that would replace a scan.
-
-    Nothing but an earlier report is replaced, whatever `overwrite` says.
-
-    Raises
-    ------
-    OutputExists, OutputFailed
-        As `check_free`.
-    """
-    for number, path in enumerate(reports):
-        check_path(path, overwrite=overwrite)
-        if path.resolve() in (other.resolve() for other in reports[:number]):
-            raise OutputExists("is asked for twice as a report", path=path)
-        if path.is_file() and not _is_report(path):
-            remedy = "choose another --report"
-            raise OutputExists("is no report, so none replaces it", path=path, remedy=remedy)
-
-
-def check_apart(reports: Sequence[Path], plans: Sequence[Plan]) -> None:
-    """Refuse, before any work, a report whose place is that of a result.
-
-    Raises
-    ------
-    OutputExists
-        It has the name of a result, or lies in a folder that is one.
-    """
-    sheets = {plan.sheet.resolve() for plan in plans if plan.sheet is not None}
-    results = {path.resolve() for plan in plans for job in plan.jobs for path in job.targets}
-    for path in reports:
-        if results.union(sheets) & {path.resolve(), *path.resolve().parents}:
-            remedy = "choose another --report"
-            raise OutputExists("is for a result already", path=path, remedy=remedy)
-
-
-def will_be_made(folder: Path) -> bool:
-    """Tell whether a folder of results is still missing, so that nothing can be in the way there.
-
-    Raises
-    ------
-    OutputFailed
-        It cannot be created or written into: a file is in its place, or there is no permission.
-    """
-    existing = _first_existing(folder)
-    if not existing.is_dir():
-        raise OutputFailed("is a file, a folder was to be written", path=existing)
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputFailed("cannot be written: no permission in this folder", path=existing)
-    return not folder.exists()
-
-
-def check_collisions(plans: Sequence[Plan]) -> dict[PlannedScan, MedTranslateError]:
-    """Find the jobs that would write where an earlier job writes, or over a source."""
-    sources = {job.item.path.resolve() for plan in plans for job in plan.jobs}
-    taken: dict[Path, PlannedScan] = {}
-    clashes: dict[PlannedScan, MedTranslateError] = {}
-    for job in (job for plan in plans for job in plan.jobs):
-        for path in job.targets:
-            first = taken.setdefault(path.resolve(), job)
-            if first is not job and job not in clashes:
-                fault = f"is the result of {first.item.path}: {job.item.path} needs another name"
-                remedy = "convert them apart, or without -o"
-                clashes[job] = OutputExists(fault, path=path, remedy=remedy)
-        for path in job.targets:
-            if path.resolve() in sources and job not in clashes:
-                remedy = "choose another -o"
-                clashes[job] = OutputExists("is a source itself", path=path, remedy=remedy)
-    return clashes
-
-
-def _is_report(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(1) in _REPORT_STARTS
-    except OSError as error:
-        fault = f"cannot be replaced, as it cannot be read: {error.strerror}"
-        raise OutputFailed(fault, path=path) from error
-
-
-def _first_existing(folder: Path) -> Path:
-    folder = folder.absolute()
-    return next(one for one in (folder, *folder.parents) if os.path.lexists(one))

@@ -22,15 +22,9 @@ from medtranslate.imaging import dicom, read, write
 from medtranslate.imaging.image2d import write_stack
 from medtranslate.imaging.source import SourceRecord
 from medtranslate.modality import Modality
+from medtranslate.quality.coverage import Coverage, mark_unseen, measure_coverage
 from medtranslate.quality.cycle import CycleError, WorstSlice, cycle_error, worst_slices
-from medtranslate.quality.error_map import (
-    Coverage,
-    ErrorMap,
-    mark_unseen,
-    measure_coverage,
-    rounded,
-    write_map,
-)
+from medtranslate.quality.error_map import ErrorMap, rounded, write_map
 from medtranslate.quality.variation import Variation, variation
 from medtranslate.report.preview import Panel, panels, save_preview
 from medtranslate.transforms import Prepared

@@ -15,12 +15,8 @@ import gzip
 import json
 import logging
 import math
-import zlib
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from io import BufferedReader
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -37,7 +33,14 @@ from medtranslate.imaging.base import (
     to_stored,
 )
 from medtranslate.imaging.guess_modality import guess_volume, labeled
-from medtranslate.imaging.limits import SLACK, check_claim, check_memory, left_over
+from medtranslate.imaging.limits import (
+    SLACK,
+    check_claim,
+    check_memory,
+    left_over,
+    opened,
+    packer,
+)
 from medtranslate.imaging.source import (
     Scan,
     check_affine,
@@ -51,9 +54,6 @@ if TYPE_CHECKING:
     from monai.data import MetaTensor
 
 SUFFIXES = (".nii", ".nii.gz")
-
-GZIP_LEVEL = 1
-"""A higher level takes many times as long and saves a few percent on a scan."""
 
 _GEOMETRY_FIELDS = (
     *("dim", "pixdim", "xyzt_units", "dim_info", "qform_code", "sform_code"),
@@ -239,17 +239,10 @@ def _as_source(voxels: np.ndarray, source: dict[str, Any], header: Header) -> np
 def _write(temporary: Path, header: Header, stored: np.ndarray) -> None:
     header["vox_offset"] = 0  # nibabel puts in what header and extensions take
     dtype = header.get_data_dtype()
-    with temporary.open("wb") as raw, _packer(raw, temporary) as file:
+    with temporary.open("wb") as raw, packer(raw, temporary) as file:
         header.write_to(file)
         for z in range(stored.shape[2]):
             file.write(np.ascontiguousarray(stored[..., z].T, dtype=dtype).data)
-
-
-def _packer(raw: IO[bytes], path: Path) -> AbstractContextManager[Any]:
-    """Give what to write through: gzip without name or time, so the same image is the same file."""
-    if path.suffix.lower() == ".gz":
-        return gzip.GzipFile("", "wb", GZIP_LEVEL, raw, mtime=0)
-    return nullcontext(raw)
 
 
 Header = nib.Nifti1Header | nib.Nifti2Header
@@ -262,26 +255,6 @@ _ROUNDING = 1e-4
 """How far over 1 the length of a quaternion may be for want of digits."""
 
 _KINDS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[BufferedReader | gzip.GzipFile]:
-    """Open a file that may be gzipped (its content decides); damage becomes `Unreadable`."""
-    try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            if packed:
-                with gzip.GzipFile(fileobj=raw) as unpacked:
-                    yield unpacked
-            else:
-                yield raw
-    except EOFError as error:
-        raise Unreadable("truncated: the gzip stream ends early", path=path) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise Unreadable(f"damaged gzip stream: {error}", path=path) from error
-    except OSError as error:
-        raise Unreadable(f"cannot be read: {error.strerror or error}", path=path) from error
 
 
 def read_header(path: Path) -> Header:

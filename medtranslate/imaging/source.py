@@ -23,6 +23,7 @@ from medtranslate.errors import Unsupported, UntrustedInput
 from medtranslate.modality import Modality
 
 if TYPE_CHECKING:
+    import torch
     from monai.data import MetaTensor
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -294,6 +295,24 @@ def short_label(synthesis: dict[str, Any], limit: int) -> str:
     name = str(synthesis["model"]).encode("ascii", "replace").decode()
     whole = f"{frame}{name} {synthesis['version']}"
     return whole if len(whole) <= limit else f"{frame}{name}"[:limit]
+
+
+def like_scan(voxels: torch.Tensor, image: MetaTensor, source: Mapping[str, Any]) -> MetaTensor:
+    """Return voxels (X, Y, Z) as an image with the affine, metadata and source of a scan."""
+    from monai.data import MetaTensor
+
+    made = MetaTensor(voxels[None])
+    made.copy_meta_from(image)
+    made.affine = image.affine.clone()
+    made.meta["source"] = SourceRecord.of(source)
+    return made
+
+
+def units_of(source: Mapping[str, Any]) -> str:
+    """Return the units of a scan, from its source record."""
+    if source["kind"] == "image":
+        return "gray levels"
+    return "HU" if source["modality"] == "CT" else "scanner units"
 
 
 def check_affine(affine: np.ndarray, path: str | Path | None = None) -> np.ndarray:

@@ -1,11 +1,17 @@
 """Generators (ResNet-9, U-Net-256, compact, any of MONAI's allow-list) and the PatchGAN."""
 
-from medtranslate.networks.blocks import draw_weights, fix_contrast
-from medtranslate.networks.compact import Compact
+from medtranslate.networks.architectures import (
+    Compact,
+    ResNet9,
+    UNet256,
+    draw_weights,
+    fix_contrast,
+)
 from medtranslate.networks.discriminator import PatchGAN
 from medtranslate.networks.generators import (
     GENERATOR_NAMES,
     BoundedOutput,
+    GrayThroughRGB,
     InvalidSpec,
     build_generator,
     complete_spec,
@@ -13,9 +19,6 @@ from medtranslate.networks.generators import (
     generator_name,
     generator_spec,
 )
-from medtranslate.networks.gray_through_rgb import GrayThroughRGB
-from medtranslate.networks.resnet import ResNet9
-from medtranslate.networks.unet import UNet256
 
 __all__ = [
     "GENERATOR_NAMES",

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from monai.networks.nets import PatchDiscriminator
 from torch import nn
 
-from medtranslate.networks.blocks import ByCode
+from medtranslate.networks.architectures import ByCode
 
 
 class PatchGAN(nn.Module):

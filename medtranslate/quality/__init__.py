@@ -1,14 +1,8 @@
 """How far to trust a result: cycle error, variation and coverage."""
 
+from medtranslate.quality.coverage import Coverage, mark_unseen, measure_coverage
 from medtranslate.quality.cycle import CycleError, WorstSlice, cycle_error, worst_slices
-from medtranslate.quality.error_map import (
-    Coverage,
-    ErrorMap,
-    SliceError,
-    mark_unseen,
-    measure_coverage,
-    write_map,
-)
+from medtranslate.quality.error_map import ErrorMap, SliceError, write_map
 from medtranslate.quality.variation import Variation, variation
 
 __all__ = [

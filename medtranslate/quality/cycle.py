@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from medtranslate.device import Progress
 from medtranslate.modality import Modality
-from medtranslate.quality.error_map import ErrorMap
-from medtranslate.quality.pair import Indices, Pair
+from medtranslate.quality.error_map import ErrorMap, Indices, Pair
 from medtranslate.transforms import Prepared
 from medtranslate.translation import Translator
 

@@ -1,23 +1,22 @@
-"""Error maps: voxel by voxel on the scan's grid, with figures per slice and for the scan.
+"""A scan and its translation compared on the network's grid, and error maps of that.
 
-The mean of a slice is dominated by skull and skin, and hardly responds to an error the size of a
-lesion, a hundredth of the slice. The worst patch deep in the head does (`peaks`).
+The translation is taken as it is written, rounded and on the scan's own grid, not as the generator
+gave it: what the file cannot hold must not help the figures.
 
-Coverage is what the cycle error says nothing about, because the network never saw it: beyond the
-model's field of view, its window, its training data. These places are counted, and marked in error
-maps by values below zero (`mark_unseen`).
+An error map is voxel by voxel on the scan's grid, with figures per slice and for the scan. The mean
+of a slice is dominated by skull and skin, and hardly responds to an error the size of a lesion, a
+hundredth of the slice. The worst patch deep in the head does (`peaks`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
@@ -26,8 +25,167 @@ from numpy.typing import NDArray
 from medtranslate.device import Progress
 from medtranslate.imaging import write
 from medtranslate.imaging.image2d import write_stack
-from medtranslate.quality.pair import Indices, Pair, like_scan
+from medtranslate.imaging.source import like_scan, units_of
+from medtranslate.modality import Modality
 from medtranslate.transforms import Limits, Placement, Prepared, Recipe
+from medtranslate.translation import Translator
+from medtranslate.translation.translator import source_of
+
+Indices = NDArray[np.int64]
+"""Which of the N network slices are meant."""
+
+_FAINTEST = 0.3
+"""Share of a detail's contrast that writing must have left of it for the reconstruction to undo it;
+what is fainter was not written, and would come back as amplified rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A scan and its translation, compared on the network's grid.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The scan, with its own slices still in it.
+    result : float tensor (X, Y, Z)
+        The translation, in the target's units.
+    placement : Placement
+        Takes `result` to the network's grid: the least-squares inverse of the way on which it was
+        written, so that it adds no blur of its own.
+    written : Limits
+        The target's units that are -1 and 1.
+    to, back : str
+        ``"mri"`` or ``"ct"``: what the translation is, and what leads back from it.
+    source : mapping
+        The scan's source record.
+    """
+
+    prepared: Prepared
+    result: torch.Tensor
+    placement: Placement
+    written: Limits
+    to: str
+    back: str
+    source: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        translator: Translator,
+        image: MetaTensor,
+        result: MetaTensor,
+        prepared: Prepared | None = None,
+    ) -> Pair:
+        """Pair a translation with its scan.
+
+        Parameters
+        ----------
+        translator : Translator
+            The model that made it.
+        image : MetaTensor (1, X, Y, Z)
+            The scan, in physical units.
+        result : MetaTensor (1, X, Y, Z)
+            Its translation, or an altered one, on the same grid.
+        prepared : Prepared, optional
+            From `Translator.prepare`, where it is still at hand.
+
+        Raises
+        ------
+        ValueError
+            If the two do not lie on one grid.
+        MedTranslateError
+            As `Translator.translate`, if the scan cannot be prepared.
+        """
+        if image.shape != result.shape:
+            raise ValueError(f"a result {tuple(result.shape)} for a scan {tuple(image.shape)}")
+        source = source_of(result if result.meta.get("source") else image)
+        modality = Modality(source["modality"])
+        to, back = modality.other.target, modality.target
+        if prepared is None:
+            _, prepared = translator.prepare(image, source, to)
+        target: Recipe = translator.bundle.recipe(Modality.parse(to), source["kind"])
+        return cls(
+            prepared,
+            result.as_tensor()[0].detach().to("cpu", torch.float32),
+            _inverted(prepared.placement),
+            target.written,
+            to,
+            back,
+            source,
+        )
+
+    @property
+    def units(self) -> str:
+        """The scan's: ``"HU"``, ``"scanner units"`` or ``"gray levels"``."""
+        return units_of(self.source)
+
+    @property
+    def written_units(self) -> str:
+        """The translation's: ``"HU"``, ``"arbitrary units"`` or ``"gray levels"``."""
+        if self.source["kind"] == "image":
+            return "gray levels"
+        return Modality.parse(self.to).unit
+
+    @property
+    def holds(self) -> Indices:
+        """The network slices that show some head, inferior to superior."""
+        return np.flatnonzero(self.prepared.holds.numpy())
+
+    def batches(self, size: int) -> Iterator[Indices]:
+        """Yield the slices that show some head in batches of a size."""
+        held = self.holds
+        for start in range(0, len(held), size):
+            yield held[start : start + size]
+
+    def source_slices(self, chosen: Indices) -> torch.Tensor:
+        """Return the scan's slices (n, 1, size, size) in [-1, 1], as the network saw them."""
+        return self.prepared.slices[chosen]
+
+    def result_slices(self, chosen: Indices) -> torch.Tensor:
+        """Return the translation's slices (n, 1, size, size) in [-1, 1], -1 outside the head."""
+        part = replace(self.placement, slices=self.placement.slices[chosen])
+        slices = part.to_network(self.result, self.written.to_unit).clamp_(-1, 1)
+        slices[~self.prepared.head[chosen]] = -1
+        return slices[:, None]
+
+    def lay_on_scan(
+        self,
+        slices: torch.Tensor,
+        chosen: Indices,
+        out: torch.Tensor,
+        change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> None:
+        """Resample slices to the scan's grid.
+
+        Parameters
+        ----------
+        slices : float tensor (n, 1, size, size)
+        chosen : int array (n,)
+            Which network slices they are.
+        out : tensor (X, Y, Z)
+            These slices of it are filled.
+        change : function
+            ``change(planes, inside)`` is given (k, rows, columns) on the scan's grid, some slices
+            at a time and in order, and where they show the head within the network's field; what
+            it returns is stored.
+        """
+        whole, heads = self.prepared.placement, self.prepared.head[chosen]
+        part = replace(whole, slices=whole.slices[chosen])
+
+        def laid(planes: torch.Tensor, chunk: slice) -> torch.Tensor:
+            return change(planes, whole.inside(heads[chunk]))
+
+        part.from_network(slices[:, 0], out, laid)
+
+
+def _inverted(placement: Placement) -> Placement:
+    """Invert a placement: undo its inverse resampling by least squares."""
+    rows, columns = (
+        torch.linalg.pinv(each, rtol=_FAINTEST)
+        for each in (placement.rows_back, placement.columns_back)
+    )
+    return replace(placement, rows=rows, columns=columns)
+
 
 PATCH = 9
 """Side of a patch in network pixels, 8 mm of a volume: of 5, 9, 13 and 17 the one that finds most
@@ -339,181 +497,3 @@ def _sums(values: torch.Tensor, side: int) -> torch.Tensor:
         running = F.pad(values, border).cumsum(axis)
         values = running.narrow(axis, side, length) - running.narrow(axis, 0, length)
     return values
-
-
-_SATURATED = 1 - 1e-6
-
-_BRAIN = 0.07
-"""Share of the head that soft tissue enclosed by bone takes in a slice of the brain. In the slices
-of a real head CT it is at most 0.04 up to the foramen magnum and 0.09 to 0.68 above it."""
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """What of a scan the model could not see, or was not trained on.
-
-    Parameters
-    ----------
-    outside_field : int
-        Voxels outside the network's field of view, background in the result, that are not air:
-        tissue, or a head rest.
-    below_window, above_window : float
-        Fraction of the head, 0 to 1, that is plain black or plain white to the network, so that no
-        structure is visible in it: air and fat, bone in a CT in the brain window.
-    below_skull_base : tuple of int, or None
-        Slices, by their index in the scan, that lie below the brain; None where it is unknown:
-        every MR and every 2D image.
-    unlike : tuple of int
-        Slices whose anomaly score alone would refuse a scan.
-
-    Examples
-    --------
-    >>> Coverage(0, 0.02, 0.21, below_skull_base=(0, 1)).as_builtins()["below_skull_base_slices"]
-    [0, 1]
-    """
-
-    outside_field: int
-    below_window: float
-    above_window: float
-    below_skull_base: tuple[int, ...] | None
-    unlike: tuple[int, ...] = ()
-
-    def as_builtins(self) -> dict[str, Any]:
-        """Return the figures as builtins."""
-        base = self.below_skull_base
-        return {
-            "outside_field_voxels": self.outside_field,
-            "below_window_share": round(self.below_window, 5),
-            "above_window_share": round(self.above_window, 5),
-            "below_skull_base_slices": None if base is None else list(base),
-            "unlike_training_slices": list(self.unlike),
-        }
-
-
-def measure_coverage(
-    prepared: Prepared, image: MetaTensor, recipe: Recipe, unlike: Sequence[int] = ()
-) -> Coverage:
-    """Measure what of a scan the model could not see.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        From `Translator.prepare`, with the slices of the scan still in it.
-    image : MetaTensor (1, X, Y, Z)
-        The scan, in physical units.
-    recipe : Recipe
-        The recipe that prepared it.
-    unlike : sequence of int
-        Network slices whose anomaly score alone would refuse a scan.
-
-    Examples
-    --------
-    >>> from medtranslate.phantom import Phantom
-    >>> from medtranslate.files import shipped
-    >>> from medtranslate.transforms import load_recipe
-    >>> recipe = load_recipe(shipped("transforms/ct-volume.yaml"))
-    >>> scan = Phantom((64, 64, 4), (3.0, 3.0, 40.0)).volume()
-    >>> prepared = recipe.prepare(scan)
-    >>> seen = measure_coverage(prepared, scan, recipe)
-    >>> seen.outside_field, 0.1 < seen.above_window < 0.5
-    (0, True)
-    """
-    slices, head = prepared.slices[:, 0], prepared.head
-    size = max(1, int(head.sum()))
-    black, white = ((slices <= -_SATURATED) & head, (slices >= _SATURATED) & head)
-    at = prepared.placement.slices
-    shows_bone = recipe.modality == "CT" and recipe.kind == "volume"
-    base = _below_skull_base(slices, head) if shows_bone else None
-    return Coverage(
-        _outside_field(prepared.placement, image, recipe),
-        int(black.sum()) / size,
-        int(white.sum()) / size,
-        None if base is None else tuple(int(one) for one in at[base]),
-        tuple(int(at[one]) for one in unlike),
-    )
-
-
-def mark_unseen(measure: ErrorMap, prepared: Prepared, coverage: Coverage) -> MetaTensor:
-    """Mark in an error map, in place, where the model could not see.
-
-    A value ``v`` below 0 is such a place, and ``-1 - v`` is what was measured there; outside the
-    network's field of view it is -1.
-
-    Parameters
-    ----------
-    measure : ErrorMap
-        Its map is changed, because a second one would not fit in memory beside a long series.
-    prepared : Prepared
-        From `Translator.prepare`, with the slices of the scan still in it.
-    coverage : Coverage
-        From `measure_coverage`.
-
-    Returns
-    -------
-    MetaTensor (1, X, Y, Z)
-        The map of `measure`.
-
-    Examples
-    --------
-    >>> from medtranslate.phantom import Phantom
-    >>> from medtranslate.files import shipped
-    >>> from medtranslate.transforms import load_recipe
-    >>> recipe = load_recipe(shipped("transforms/ct-volume.yaml"))
-    >>> scan = Phantom((64, 64, 4), (3.0, 3.0, 40.0)).volume()
-    >>> prepared = recipe.prepare(scan)
-    >>> plain = like_scan(torch.full((64, 64, 4), 5.0), scan, scan.meta["source"])
-    >>> found = ErrorMap(plain, 5.0, (), axis=2, units="HU", limits=(-20.0, 100.0))
-    >>> marked = mark_unseen(found, prepared, measure_coverage(prepared, scan, recipe))
-    >>> marked.unique().tolist()  # -6: 5 HU, where skull is plain white to the network
-    [-6.0, 5.0]
-    """
-    volume = measure.map.as_tensor()[0]
-    whole = {*(coverage.below_skull_base or ()), *coverage.unlike}
-    place = prepared.placement
-    stack = volume.permute(place.axes)
-    for number, at in enumerate(place.slices.tolist()):
-        plane = stack[at]
-        saturated = (prepared.slices[number, 0].abs() >= _SATURATED) & prepared.head[number]
-        if at in whole:
-            saturated = prepared.head[number]
-        laid = place.rows_back @ saturated.float() @ place.columns_back.T >= 0.5
-        plane[:] = torch.where(laid | ~place.seen, -1 - plane, plane)
-    return measure.map
-
-
-def _outside_field(place: Placement, image: MetaTensor, recipe: Recipe) -> int:
-    """Count voxels outside the network's field of view, above the level of tissue."""
-    volume = image.as_tensor()[0].detach().cpu()
-    beyond = ~place.seen
-    if recipe.tissue is None or recipe.kind == "image" or not beyond.any():
-        return 0
-    coarse = volume[tuple(slice(None, None, max(1, n // 64)) for n in volume.shape)]
-    level = recipe.tissue.threshold.level(coarse.float().numpy())
-    stack = volume.permute(place.axes)
-    return sum(int((stack[at][beyond] > level).sum()) for at in place.slices.tolist())
-
-
-def _below_skull_base(slices: torch.Tensor, head: torch.Tensor) -> NDArray[np.int64] | None:
-    """Return the network slices below the first that shows brain; None where none does.
-
-    Brain is soft tissue that bone encloses. Where a large part of the skull is missing it is not
-    enclosed, and the slices are unknown.
-    """
-    for number in np.flatnonzero(head.flatten(1).any(1).numpy()):
-        bone = (slices[number] >= _SATURATED).numpy()
-        soft = (slices[number].abs() < _SATURATED).numpy()
-        if (_enclosed(bone) & soft).sum() >= _BRAIN * int(head[number].sum()):
-            return np.arange(number)
-    return None
-
-
-def _enclosed(bone: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return what lies within bone: not connected to the outside by more than gaps of some mm."""
-    rows, columns = bone.shape
-    # At a quarter of the size, where a pixel is bone if any of its sixteen is, sutures are closed.
-    coarse = bone.reshape(rows // 4, 4, columns // 4, 4).any(axis=(1, 3))
-    free = sitk.GetImageFromArray(np.pad(~coarse, 1, constant_values=True).view(np.uint8))
-    parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(free))
-    inside = (parts != parts[0, 0])[1:-1, 1:-1] & ~coarse
-    enclosed: NDArray[np.bool_] = inside.repeat(4, axis=0).repeat(4, axis=1)
-    return enclosed

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 
 from medtranslate.device import Progress
-from medtranslate.quality.error_map import ErrorMap
-from medtranslate.quality.pair import Indices, Pair
+from medtranslate.quality.error_map import ErrorMap, Indices, Pair
 from medtranslate.transforms import Prepared
 from medtranslate.translation import Translator
 

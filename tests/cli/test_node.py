@@ -6,21 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from node.conftest import INFO
 
 from medtranslate.node import NodeRules, Spool, State, load_rules
 from medtranslate.node.jobs import InstanceInfo
-
-INFO = InstanceInfo(
-    instance="1.2.3.1",
-    series="1.2.3",
-    study="1.2",
-    modality="CT",
-    body_part="HEAD",
-    description="head",
-    called="SYNTH",
-    calling="CT1",
-    host="127.0.0.1",
-)
 
 
 @pytest.fixture
@@ -47,7 +36,7 @@ def fill(rules: Path, files: list[Path]) -> NodeRules:
     spool = Spool(loaded.spool, loaded.limits)
     spool.open()
     for number, one in enumerate(files):
-        info = InstanceInfo(**{**vars(INFO), "instance": f"1.2.3.{number}"})
+        info = InstanceInfo(**{**vars(INFO), "called": "SYNTH", "instance": f"1.2.3.{number}"})
         spool.store(info, one.read_bytes(), "heads")
     spool.close()
     return loaded

@@ -22,7 +22,7 @@ from medtranslate.imaging.source import short_label
 from medtranslate.packaging.formats import export_network
 from medtranslate.phantom import Phantom
 from medtranslate.quality.cycle import cycle_error, nearest_contrast, reconstruct
-from medtranslate.quality.pair import Pair
+from medtranslate.quality.error_map import Pair
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from medtranslate.conversion.batch import check_collisions
 from medtranslate.conversion.inputs import Input, Item
 from medtranslate.conversion.interface import ConversionOptions
 from medtranslate.conversion.plan import (
-    check_collisions,
     files_apart,
     parents_apart,
     place,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medtranslate.networks.blocks import InstanceNorm, ResidualBlock, standardized
+from medtranslate.networks.architectures import InstanceNorm, ResidualBlock, standardized
 
 
 @pytest.mark.parametrize("channels", [1, 5, 16])

@@ -8,7 +8,7 @@ from monai.networks.blocks import Convolution
 from torch import nn
 
 from medtranslate.networks import Compact, draw_weights
-from medtranslate.networks.blocks import mirrored
+from medtranslate.networks.architectures import mirrored
 
 GRID = [(r, c) for r in (0, 64, 128) for c in (0, 64, 128) if (r, c) != (0, 0)]
 """Where a grid of period 4 or 2 lies in the spectrum of 256x256."""

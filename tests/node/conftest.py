@@ -28,8 +28,22 @@ from pynetdicom.sop_class import (
 from scan_fixtures import SHAPE, SPACING, write_head
 
 from medtranslate.node import Job, Node, NodeRules, State, converter, receiver, service
+from medtranslate.node.jobs import InstanceInfo
 from medtranslate.phantom import Phantom
 from medtranslate.translation import Translator
+
+INFO = InstanceInfo(
+    instance="1.2.3.1",
+    series="1.2.3",
+    study="1.2",
+    modality="CT",
+    body_part="HEAD",
+    description="head",
+    called="A.B",
+    calling="CT1",
+    host="127.0.0.1",
+)
+"""What is known of one image of a head CT."""
 
 
 def tool(name: str | Path) -> str:

@@ -12,25 +12,13 @@ from typing import Any
 
 import pydicom
 import pytest
-from node.conftest import send
+from node.conftest import INFO, send
 
 from medtranslate.errors import InputMissing, InvalidOption
 from medtranslate.node import Node, Spool, State, converter
 from medtranslate.node.jobs import STEPS, InstanceInfo
 from medtranslate.node.receiver import Server
 from medtranslate.node.spool import NotStored
-
-INFO = InstanceInfo(
-    instance="1.2.3.1",
-    series="1.2.3",
-    study="1.2",
-    modality="CT",
-    body_part="HEAD",
-    description="head",
-    called="A.B",
-    calling="CT1",
-    host="127.0.0.1",
-)
 
 
 @pytest.fixture

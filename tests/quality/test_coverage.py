@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from stub_translator import PIXELS, same, translator
 
 from medtranslate.quality import cycle_error
-from medtranslate.quality.error_map import Coverage, mark_unseen, measure_coverage
+from medtranslate.quality.coverage import Coverage, mark_unseen, measure_coverage
 from medtranslate.transforms import Prepared
 
 

@@ -19,14 +19,8 @@ from stub_translator import same, translator
 from medtranslate import read
 from medtranslate.errors import OutputExists
 from medtranslate.quality import cycle_error, variation
-from medtranslate.quality.error_map import (
-    PATCH,
-    RIM,
-    mark_unseen,
-    measure_coverage,
-    peaks,
-    write_map,
-)
+from medtranslate.quality.coverage import mark_unseen, measure_coverage
+from medtranslate.quality.error_map import PATCH, RIM, peaks, write_map
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import nibabel as nib
@@ -19,6 +20,7 @@ from medtranslate import html
 from medtranslate.report import viewer
 from medtranslate.report.viewer import ViewedGrid, ViewedVolume, embedded, scan_view
 
+NO_CODE = {"code": "", "license": "BSD"}
 AFFINE = np.array([[-0.5, 0, 0, 40], [0, 0.5, 0.2, -30], [0, 0, 3.0, 7], [0, 0, 0, 1]])
 
 
@@ -92,7 +94,8 @@ def test_a_viewer_looks_first_at_the_largest_error_of_the_worst_slices() -> None
     assert [name for name, _ in a_view().places] == ["slice 1", "slice 3"]
 
 
-def page(view: viewer.ScanView) -> str:
+def page(view: viewer.ScanView, niivue: Mapping[str, str] = NO_CODE) -> str:
+    """Render a page with one viewer."""
     return html.render(
         "view",
         title="a page",
@@ -100,7 +103,7 @@ def page(view: viewer.ScanView) -> str:
         view=embedded(view, "view-0"),
         files=[],
         meanings=[],
-        niivue={"code": "", "license": "BSD"},
+        niivue=niivue,
     )
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from report.test_viewer import page as page_of
 
-from medtranslate import html
-from medtranslate.report.viewer import embedded, library, scan_view
+from medtranslate.report.viewer import library, scan_view
 
 SHAPE = (24, 28, 12)
 TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, -0.2], [-0.2, 0.0, -1.0]])
@@ -85,16 +85,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
         slices=[5, 3],
     )
     path = tmp_path_factory.mktemp("page") / "page.html"
-    text = html.render(
-        "view",
-        title="a page",
-        label="SYNTHETIC MR",
-        view=embedded(view, "view-0"),
-        files=[],
-        meanings=[],
-        niivue=niivue,
-    )
-    path.write_text(text, encoding="utf-8")
+    path.write_text(page_of(view, niivue), encoding="utf-8")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=program,
