@@ -51,6 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "read every damaged copy (minutes, not seconds)",
     )
     parser.addoption(
+        "--fault-step",
+        type=int,
+        default=1,
+        help="with --every-fault: let each N-th operation fail, other ones with each error",
+    )
+    parser.addoption(
         "--fuzz-seconds",
         type=float,
         default=5.0,

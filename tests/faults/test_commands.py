@@ -63,8 +63,10 @@ Command = Callable[[Path], Ended]
 
 
 @pytest.fixture
-def every(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--every-fault", default=False))
+def every(request: pytest.FixtureRequest) -> int:
+    """How many operations further the next one fails with the same error; 0 for a few in all."""
+    option = request.config.getoption
+    return option("--fault-step") if option("--every-fault") else 0
 
 
 @pytest.fixture(autouse=True)
@@ -73,18 +75,18 @@ def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
 
 
-def chosen(seen: list[Operation], every: bool, some: int = 9) -> Iterator[tuple[int, str]]:
+def chosen(seen: list[Operation], every: int, some: int = 9) -> Iterator[tuple[int, str]]:
     """Give numbers of operations, and the error that each meets."""
     kinds = list(KINDS)
     if every:
-        for kind in kinds:
+        for turn, kind in enumerate(kinds):
             # Only a write can be short; any other operation would meet the same as of ENOSPC.
             numbers = [
                 nth for nth, one in enumerate(seen) if kind != "short write" or one.kind == "write"
-            ]
+            ][turn % every :: every]
             for nth in numbers:
                 yield nth, kind
-            print(f"{kind}: {len(numbers)} operations failed in turn", flush=True)
+            print(f"{kind}: {len(numbers)} of {len(seen)} operations failed in turn", flush=True)
         return
     worth = [nth for nth, one in enumerate(seen) if not one.removes]
     step = max(1, len(worth) // some)
@@ -131,7 +133,7 @@ def failed(
     elif spared is None or not Path(met.path).is_relative_to(spared):
         # A folder may be there already, and what clears up is tried again by the next run.
         assert met.kind in ("read", "os.mkdir") or met.removes, met
-    for inside in (folder, folder / "tmp", folder / "out", folder / "cache" / "features"):
+    for inside in [folder, *filter(Path.is_dir, folder.rglob("*"))]:
         remove_leftovers(inside)
     left = [path for path in folder.rglob("*") if is_temporary(path.name)]
     assert left == [], (met, left)
@@ -185,7 +187,7 @@ def whole(path: Path, old: bytes) -> bool:
 
 
 def test_convert(
-    convert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool
+    convert: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
     seen = counted(convert, lay(tmp_path / "clean"), monkeypatch).seen
     assert check_order(seen) == 4
@@ -287,7 +289,7 @@ def figures(folder: Path) -> dict[str, object]:
 
 
 def test_evaluate(
-    evaluate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool
+    evaluate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
     clean = lay_test_sets(tmp_path / "clean")
     seen = counted(evaluate, clean, monkeypatch).seen
@@ -324,7 +326,7 @@ def lay_slices(folder: Path) -> Path:
 
 
 def test_train_and_resume(
-    train: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool
+    train: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
     clean = lay_slices(tmp_path / "clean")
     seen = counted(train, clean, monkeypatch).seen
@@ -352,7 +354,7 @@ def test_bundle_export(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    every: bool,
+    every: int,
 ) -> None:
     # The package has a function of the module's name.
     exporting = sys.modules["medtranslate.packaging.export"]
@@ -394,7 +396,7 @@ def killed(command: Command, folder: Path, seconds: float) -> None:
     os.waitpid(process, 0)
 
 
-def moments(command: Command, folder: Path, every: bool) -> Iterator[float]:
+def moments(command: Command, folder: Path, every: int) -> Iterator[float]:
     """Run a command to its end, then give random moments of the time that it took."""
     begun = time.monotonic()
     ended = command(folder)
@@ -415,7 +417,7 @@ def test_kill_9_while_a_folder_is_converted(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    every: bool,
+    every: int,
 ) -> None:
     monkeypatch.setattr(Translator, "load", lambda *_, **__: translator)
 
@@ -451,7 +453,7 @@ def test_kill_9_while_a_folder_is_converted(
 
 
 def test_kill_9_while_a_model_is_trained(
-    train: Callable[..., Ended], tmp_path: Path, every: bool
+    train: Callable[..., Ended], tmp_path: Path, every: int
 ) -> None:
     clean = lay_slices(tmp_path / "clean")
     for nth, seconds in enumerate(moments(train, clean, every)):
@@ -476,7 +478,7 @@ def test_kill_9_while_a_bundle_is_exported(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    every: bool,
+    every: int,
 ) -> None:
     monkeypatch.setattr(
         sys.modules["medtranslate.packaging.export"], "write_reference", lambda folder: None
