@@ -254,6 +254,26 @@ def test_a_real_scan_comes_back_to_the_bit(shared_data, tmp_path):
     assert image.meta["source"]["modality"] == "MR"
 
 
+def test_an_image_from_elsewhere_is_stored_as_it_is_and_without_scaling(tmp_path, voxels):
+    image = MetaTensor(torch.from_numpy(voxels.astype(np.float32))[None], affine=torch.eye(4))
+    image.meta["source"] = {**array_source(image), "dtype": "int16"}
+    made = nib.load(write(image, tmp_path / "a.nii"))
+    assert made.dataobj.slope == 1 and made.dataobj.inter == 0
+    assert made.get_data_dtype() == np.int16
+    np.testing.assert_array_equal(made.dataobj.get_unscaled(), voxels)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_scan_of_either_byte_order_is_stored_as_it_was(tmp_path, voxels, order):
+    content = nib.Nifti1Image(voxels, np.eye(4), dtype=voxels.dtype).to_bytes()
+    header = nib.Nifti1Header(content[:348]).as_byteswapped(order)
+    stored = np.ascontiguousarray(voxels.T).astype(f"{order}i2").tobytes()
+    path = tmp_path / "a.nii"
+    path.write_bytes(header.binaryblock + bytes(4) + stored)
+    again = nib.load(write(read(path), tmp_path / "b.nii"))
+    np.testing.assert_array_equal(again.dataobj.get_unscaled(), voxels)
+
+
 def test_an_affine_without_shear_is_written_as_qform_too(tmp_path, voxels):
     turned = np.array([[0, -2.0, 0, 0], [1.5, 0, 0, 0], [0, 0, 4.0, 0], [0, 0, 0, 1]])
     sheared = turned.copy()

@@ -215,6 +215,27 @@ def test_an_sform_that_places_nothing_gives_way_to_the_qform(nifti_file, voxels,
         refused(path, Unsupported, "affine is (zero|not finite)")
 
 
+def test_a_placement_that_no_code_vouches_for_is_not_looked_at(nifti_file, voxels):
+    none = {"sform_code": 0, "qform_code": 0}
+    exact = read(nifti_file(voxels, **none, name="a.nii"))
+    image = read(nifti_file(voxels, **none, **NOWHERE, quatern_d=3.0, name="b.nii"))
+    assert torch.equal(image.affine, exact.affine)
+    assert image.meta["source"]["faults"] == exact.meta["source"]["faults"]
+    assert exact.meta["source"]["faults"] == [
+        "Neither sform nor qform: position and left-right are assumed."
+    ]
+    image = read(nifti_file(voxels, **FULL_TURN, sform_code=0, **NOWHERE, name="c.nii"))
+    assert image.meta["source"]["faults"] == []
+    image = read(nifti_file(voxels, sform_code=1, qform_code=0, quatern_d=3.0, name="d.nii"))
+    assert image.meta["source"]["faults"] == []
+
+
+def test_negative_sizes_do_not_vouch_for_a_qform_in_the_place_of_an_sform(nifti_file, voxels):
+    sizes = {"pixdim": [1, -1, 1, 1, 0, 0, 0, 0]}
+    path = nifti_file(voxels, **FULL_TURN, sform_code=1, **NOWHERE, **sizes)
+    refused(path, Unsupported, "affine is zero")
+
+
 def test_an_axis_of_no_length_beyond_the_third_counts_as_one(nifti_file, voxels):
     image = read(nifti_file(voxels, dim=[4, *voxels.shape, 0, 0, 0, 0]))
     np.testing.assert_array_equal(image.numpy()[0], voxels)

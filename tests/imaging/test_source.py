@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 from medtranslate.errors import Unsupported, UntrustedInput
 from medtranslate.imaging.source import (
     LARGEST_VOLUME,
+    Scan,
     SourceRecord,
     array_source,
     check_affine,
@@ -37,6 +38,21 @@ def test_shapes_are_given_three_axes():
     assert check_shape((2**11, 2**10, 2**10)) == (2**11, 2**10, 2**10)
     with pytest.raises(UntrustedInput, match="claims too many voxels"):
         check_shape((LARGEST_VOLUME // 4, 5, 1), "scan.nii")
+
+
+def test_a_scan_gives_monai_its_affine_shape_and_space_in_its_types():
+    source = {"affine": np.diag([2, 3, 4, 1]).tolist(), "shape": [5, 4, 3], "files": ["a.nii"]}
+    meta = Scan(np.zeros((5, 4, 3), np.float32), source).meta()
+    assert meta["affine"].dtype == meta["original_affine"].dtype == np.float64
+    assert meta["affine"] is not meta["original_affine"]
+    np.testing.assert_array_equal(meta["affine"], np.diag([2, 3, 4, 1]))
+    assert meta["spatial_shape"].dtype == np.int64 and meta["spatial_shape"].tolist() == [5, 4, 3]
+    assert meta["space"] == "RAS" and meta["source"] == source
+
+
+def test_a_record_is_parsed_once():
+    record = SourceRecord.of({"files": ["a.dcm", "b.dcm"]})
+    assert record["files"] is record["files"]
 
 
 def test_affines_that_place_nothing_are_refused_by_axis():
