@@ -1,9 +1,9 @@
 """Cohorts: any number of scans through `medtranslate.convert`, on workers of Dask.
 
-``journal`` (what is finished, on disk) -> ``workers`` (where scans are converted, and how one is)
--> ``run`` (`convert_cohort`: find, check, hand out, collect) -> ``summary`` (the table and the
-page). Names load on first use: a worker needs less than the call that started it. Needs the extra
-``cohort``.
+``journal`` (what is finished, on disk) -> ``queue`` (jobs of SLURM and others) -> ``workers``
+(where scans are converted, and how one is) -> ``run`` (`convert_cohort`: find, check, hand out,
+collect) -> ``summary`` (the table and the page). Names load on first use: a worker needs less than
+the call that started it. Needs the extra ``cohort``.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medtranslate.cohort.journal import Entry, Journal
+    from medtranslate.cohort.queue import ClusterSettings, load_cluster
     from medtranslate.cohort.run import Cohort, convert_cohort
-    from medtranslate.cohort.workers import ClusterSettings, Workers, load_cluster
+    from medtranslate.cohort.workers import Workers
 
 _HOMES = {
     **dict.fromkeys(("Entry", "Journal"), "journal"),
     **dict.fromkeys(("Cohort", "convert_cohort"), "run"),
-    **dict.fromkeys(("ClusterSettings", "Workers", "load_cluster"), "workers"),
+    **dict.fromkeys(("ClusterSettings", "load_cluster"), "queue"),
+    "Workers": "workers",
 }
 
 __all__ = [

@@ -9,23 +9,20 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import dask
 import distributed
 from dask.system import CPU_COUNT
-from dask.utils import parse_bytes
 from distributed.system import MEMORY_LIMIT
-from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, model_validator
 
 from medtranslate.cohort.journal import Entry, Journal, ScanState
+from medtranslate.cohort.queue import ClusterSettings, JobQueue, memory_size
 from medtranslate.conversion import Batch, Conversion, ConversionOptions, convert_many
 from medtranslate.conversion.plan import PlannedScan
 from medtranslate.errors import (
@@ -35,7 +32,6 @@ from medtranslate.errors import (
     ModelUnusable,
     WorkerKilled,
 )
-from medtranslate.settings_file import SettingsPart, load_settings
 from medtranslate.text import plain
 
 if TYPE_CHECKING:
@@ -48,110 +44,11 @@ WORKER_BYTES = 3 * 2**30
 """Memory that a worker is expected to need, where their number is not given."""
 
 _CONNECT_SECONDS = 20.0
-_LOOK_SECONDS = 10.0
+_FIRST_LOOK_SECONDS, _LOOK_SECONDS = 2.0, 10.0
 
 _CONVERTING = threading.Lock()
 """A worker converts one scan at a time, however many threads Dask gives it: when it dies, it is
 known of which."""
-
-
-def _memory(text: str) -> str:
-    try:
-        if parse_bytes(text) < 2**20:
-            raise ValueError
-    except (ValueError, AttributeError):
-        raise ValueError(f"{text!r} is no amount of memory, such as 8 GB") from None
-    return text
-
-
-def _path(path: Path, info: ValidationInfo) -> Path:
-    return Path((info.context or {}).get("folder", ""), path.expanduser()).absolute()
-
-
-class ClusterSettings(SettingsPart):
-    """Jobs of a queue whose workers convert scans: what ``--cluster FILE`` says.
-
-    Examples
-    --------
-    >>> settings = ClusterSettings(kind="slurm", jobs=8, cores=4, memory="8 GB")
-    >>> settings.walltime
-    '01:00:00'
-    """
-
-    kind: Literal["slurm", "pbs", "sge", "lsf", "local"]
-    """The queue; ``local`` starts the jobs on this machine, to try a file out."""
-    jobs: PositiveInt
-    """Jobs to ask for; each runs one worker. Those that start late join in."""
-    cores: PositiveInt = 1
-    """CPU cores of a job, the threads that a scan is converted in."""
-    memory: Annotated[str, AfterValidator(_memory)] = "4 GB"
-    """Memory of a job; a worker that exceeds it is ended."""
-    walltime: Annotated[str, Field(pattern=r"^\d+:\d\d(:\d\d)?$")] = "01:00:00"
-    """Longest run time of a job; a scan that it cuts off is converted by another one."""
-    queue: str = ""
-    """Queue or partition; by default that of the site."""
-    account: str = ""
-    """Account, or project, that is charged."""
-    directives: list[str] = []
-    """More directives of the job script, such as ``--gres=gpu:1``."""
-    prologue: list[str] = []
-    """Commands of the job script before the worker starts, such as ``module load cuda``."""
-    python: str = sys.executable
-    """Python of the jobs, where medtranslate is installed; by default this one."""
-    interface: str = ""
-    """Network interface, such as ``ib0``, by which jobs reach this machine."""
-    log_folder: Annotated[Path, AfterValidator(_path)] | None = None
-    """Folder for the jobs' output; by default the queue decides."""
-
-    @model_validator(mode="after")
-    def _fitting(self) -> ClusterSettings:
-        if self.kind == "local" and (self.queue or self.account or self.directives):
-            raise ValueError("queue, account and directives are for queues, not for kind: local")
-        return self
-
-    def job_options(self) -> dict[str, Any]:
-        """Return the settings as dask-jobqueue names them."""
-        options: dict[str, Any] = {
-            "cores": self.cores,
-            "memory": self.memory,
-            "processes": 1,
-            "python": self.python,
-            "interface": self.interface or None,
-            "log_directory": str(self.log_folder) if self.log_folder else None,
-            "job_script_prologue": self.prologue,
-        }
-        if self.kind == "local":
-            return options
-        charged = "account" if self.kind in ("slurm", "pbs") else "project"
-        return {
-            **options,
-            "walltime": self.walltime,
-            "queue": self.queue or None,
-            charged: self.account or None,
-            "job_extra_directives": self.directives,
-        }
-
-
-def load_cluster(path: str | Path) -> ClusterSettings:
-    """Read and check a settings file of a queue.
-
-    Raises
-    ------
-    InputMissing
-        There is no such file.
-    InvalidOption
-        It is no YAML, or a key or value is wrong; the message names it in one line.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "slurm.yaml")
-    ...     _ = path.write_text("{kind: slurm, jobs: 8}")
-    ...     load_cluster(path).memory
-    '4 GB'
-    """
-    return load_settings(path, ClusterSettings)
 
 
 @dataclass(frozen=True)
@@ -197,7 +94,7 @@ class Workers:
             raise InvalidOption(f"{self.count} workers are not possible")
         if self.memory:
             try:
-                _memory(self.memory)
+                memory_size(self.memory)
             except ValueError as error:
                 raise InvalidOption(f"--memory: {error}") from None
 
@@ -242,27 +139,49 @@ class Workers:
                 with _client(self.scheduler) as client:
                     yield client
                 return
-            started = _jobs(self.cluster) if self.cluster else _processes(share)
-            wanted: dict[str, Any] = {"n": share.count} if share else {}
-            if self.cluster:
-                wanted = {"jobs": self.cluster.jobs}
-            with started as cluster, _client(cluster) as client, _kept(cluster, wanted):
+            queue = JobQueue(self.cluster) if self.cluster else None
+            started = queue.start() if queue else _processes(share)
+            count = queue.settings.jobs if queue else share.count if share else 0
+            with (
+                started as cluster,
+                _client(cluster) as client,
+                _kept(cluster, client, count, queue),
+            ):
                 yield client
 
 
 @contextmanager
-def _kept(cluster: Any, wanted: Mapping[str, Any]) -> Iterator[None]:
-    """Start workers anew that are gone for good, as one that dies while it starts."""
-    done = threading.Event()
+def _kept(
+    cluster: Any, client: distributed.Client, count: int, queue: JobQueue | None
+) -> Iterator[None]:
+    """Start workers anew that are gone for good, as one that dies while it starts.
+
+    Raises
+    ------
+    CohortFailed
+        The queue refuses jobs, and none runs.
+    """
+    done, wait = threading.Event(), _FIRST_LOOK_SECONDS
 
     def keep() -> None:
-        while not done.wait(_LOOK_SECONDS):
-            cluster.scale(**wanted)
+        nonlocal wait
+        while not done.wait(wait):
+            wait = _LOOK_SECONDS
+            if queue and queue.refused:
+                if not client.scheduler_info()["workers"]:
+                    client.close(timeout=5)  # ends what waits for results
+                    return
+                queue.tried_again(cluster)
+            cluster.scale(count)
 
     thread = threading.Thread(target=keep, daemon=True)
     thread.start()
     try:
         yield
+    except CohortFailed:
+        if queue and queue.refused:
+            raise queue.failure from None
+        raise
     finally:
         done.set()
         thread.join()
@@ -304,30 +223,6 @@ def _processes(share: LocalShare | None) -> distributed.LocalCluster:
         host="127.0.0.1",
         security=True,  # other users of this machine do not get in
     )
-
-
-def _jobs(settings: ClusterSettings) -> Any:
-    try:
-        import dask_jobqueue
-        from dask_jobqueue.local import LocalCluster
-    except ModuleNotFoundError as error:
-        remedy = "pip install dask-jobqueue"
-        raise CohortFailed(f"--cluster needs {error.name}", remedy=remedy) from error
-    kinds: dict[str, Any] = {
-        name: getattr(dask_jobqueue, f"{name.upper()}Cluster")
-        for name in ("slurm", "pbs", "sge", "lsf")
-    }
-    kind = {**kinds, "local": LocalCluster}[settings.kind]
-    command = getattr(kind.job_cls, "submit_command", None)
-    if command and shutil.which(command.split()[0]) is None:
-        fault = f"jobs cannot be submitted: there is no {command.split()[0]!r} on this machine"
-        raise CohortFailed(fault, remedy=f"run it where {settings.kind} jobs are submitted")
-    if settings.log_folder:
-        settings.log_folder.mkdir(parents=True, exist_ok=True)
-    scheduler = {"dashboard_address": None}
-    cluster = kind(**settings.job_options(), scheduler_options=scheduler)
-    cluster.scale(jobs=settings.jobs)
-    return cluster
 
 
 def _gpus(device: str) -> int:

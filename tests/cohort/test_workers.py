@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -78,11 +79,32 @@ def test_a_job_script_asks_for_what_the_file_says(kind: str) -> None:
 
 def test_a_queue_that_is_not_on_this_machine_is_named(monkeypatch) -> None:
     pytest.importorskip("dask_jobqueue")
-    monkeypatch.setattr(workers.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     asked = Workers(cluster=ClusterSettings(kind="slurm", jobs=1))
 
     with pytest.raises(CohortFailed, match="there is no 'sbatch'"), asked.connected(None):
         pass
+
+
+def test_a_queue_that_refuses_the_jobs_ends_the_cohort_with_its_own_words(
+    cohort, scans, tmp_path, monkeypatch, capfd
+) -> None:
+    pytest.importorskip("dask_jobqueue")
+    program = tmp_path / "bin" / "sbatch"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition: gpu' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(workers, "_FIRST_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.2)
+    asked = Workers(cluster=ClusterSettings(kind="slurm", jobs=2, queue="gpu"))
+
+    with pytest.raises(CohortFailed) as met:
+        cohort(scans, workers=asked)
+
+    said = "the queue refuses the jobs: sbatch: error: invalid partition: gpu"
+    assert said in str(met.value) and "\n" not in str(met.value)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch) -> None:
