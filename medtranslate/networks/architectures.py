@@ -8,12 +8,16 @@ have no effect: a convolution makes them a constant, which the next normalizatio
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from monai.networks.blocks import Convolution
 from torch import nn
+
+_Norm = nn.InstanceNorm2d | nn.BatchNorm2d | nn.GroupNorm
 
 
 class Coded(nn.Module):
@@ -70,12 +74,6 @@ class InstanceNorm(Coded):
         """
         normalized = self._normalized(features)
         return normalized if self.contrast is None else self.contrast(normalized, code)
-
-    @torch.jit.unused
-    def fix(self, code: int) -> None:
-        """Keep one code's scale and shift, for all images from now on."""
-        if isinstance(self.contrast, _Modulation):
-            self.contrast = _Fixed(self.contrast.differences(torch.tensor([code])))
 
     def _normalized(self, features: torch.Tensor) -> torch.Tensor:
         if torch.compiler.is_compiling():
@@ -137,6 +135,49 @@ class _Fixed(nn.Module):
 
     def forward(self, features: torch.Tensor, code: torch.Tensor | None = None) -> torch.Tensor:
         return _modulated(features, self.differences)
+
+
+def condition(network: nn.Module, contrasts: int) -> nn.Module:
+    """Let each normalization of a network scale and shift by a contrast code, as `InstanceNorm`.
+
+    Its weights keep their names. The code does not go through the network: `coded` holds it.
+
+    Raises
+    ------
+    ValueError
+        It has no normalization over images.
+    """
+    norms = _norms(network)
+    if not norms:
+        raise ValueError("it has no normalization that a contrast could scale and shift")
+    for norm in norms:
+        channels = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
+        norm.contrast = _Modulation(int(channels), contrasts)
+        norm.code = None
+        norm.register_forward_hook(_by_code)
+    return network
+
+
+@contextmanager
+def coded(network: nn.Module, code: torch.Tensor) -> Iterator[None]:
+    """Hold a contrast code (N,) for the conditioned network that runs inside."""
+    norms = _norms(network)
+    for norm in norms:
+        norm.code = code
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.code = None
+
+
+def _norms(network: nn.Module) -> list[Any]:
+    return [each for each in network.modules() if isinstance(each, _Norm)]
+
+
+def _by_code(self, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    out: torch.Tensor = self.contrast(output, self.code)
+    return out
 
 
 def _modulated(features: torch.Tensor, differences: torch.Tensor) -> torch.Tensor:
@@ -452,6 +493,6 @@ def fix_contrast(network: nn.Module, code: int) -> nn.Module:
     """
     fixed = copy.deepcopy(network)
     for module in fixed.modules():
-        if isinstance(module, InstanceNorm):
-            module.fix(code)
+        if isinstance(chosen := getattr(module, "contrast", None), _Modulation):
+            module.contrast = _Fixed(chosen.differences(torch.tensor([code])))
     return fixed

@@ -20,7 +20,7 @@ from monai.networks import nets
 from torch import nn
 
 from medtranslate.modality import CONTRASTS
-from medtranslate.networks.architectures import Compact, ResNet9, UNet256
+from medtranslate.networks.architectures import Compact, ResNet9, UNet256, coded, condition
 
 LARGEST = 4096
 """The largest whole number that an argument may be: a spec from somebody else could otherwise ask
@@ -63,6 +63,14 @@ class BoundedOutput(nn.Module):
         Maps (N, 1, H, W) to the same shape, unbounded.
     multiple : int
         Number that must divide H and W.
+    contrasts : sequence of str
+        MR contrasts that it takes a code for: 1 for the first, 0 for an unknown one. Each
+        normalization of the network then scales and shifts by the code.
+
+    Raises
+    ------
+    ValueError
+        Contrasts are given and the network has no normalization.
 
     Examples
     --------
@@ -75,14 +83,25 @@ class BoundedOutput(nn.Module):
 
     in_channels = out_channels = 1
 
-    def __init__(self, network: nn.Module, multiple: int = 1) -> None:
+    def __init__(
+        self, network: nn.Module, multiple: int = 1, contrasts: Sequence[str] = ()
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.contrasts = tuple(contrasts)
+        self.network = condition(network, len(self.contrasts)) if self.contrasts else network
         self.multiple = multiple
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, code: torch.Tensor | None = None) -> torch.Tensor:
         """Map ``(N, 1, H, W)`` in [-1, 1] to ``(N, 1, H, W)`` in [-1, 1], float32."""
-        return torch.tanh(self.network(image).float())
+        # A scripted network takes images alone.
+        if torch.jit.is_scripting() or code is None:  # type: ignore[attr-defined]
+            return torch.tanh(self.network(image).float())
+        return self._coded(image, code)
+
+    @torch.jit.unused
+    def _coded(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        with coded(self.network, code):
+            return torch.tanh(self.network(image).float())
 
 
 class GrayThroughRGB(nn.Module):
@@ -286,7 +305,7 @@ def build_generator(spec: Mapping[str, Any]) -> nn.Module:
     ----------
     spec : mapping
         ``_target_`` and arguments. A network of MONAI needs no ``spatial_dims``, ``in_channels``
-        and ``out_channels``, and is wrapped in `BoundedOutput`.
+        and ``out_channels``, may have ``contrasts``, and is wrapped in `BoundedOutput`.
 
     Returns
     -------
@@ -341,16 +360,19 @@ def _build_monai(name: str, arguments: Mapping[str, Any], where: str) -> nn.Modu
     if allowed.needs and find_spec(allowed.needs) is None:
         raise InvalidSpec(f"{name} needs a package: pip install {allowed.needs}", where)
     given = {**arguments, **fixed}
+    contrasts = given.pop("contrasts", ())
+    if contrasts and given.get("use_checkpoint"):
+        raise InvalidSpec("does not go with contrasts", _below(where, "use_checkpoint"))
     try:
         multiple = allowed.multiple(complete_spec({"_target_": _MONAIS + name, **given}))
         if allowed.in_memory:
             with torch.device("cpu"):
-                return BoundedOutput(allowed.kind(**given), multiple)
+                return BoundedOutput(allowed.kind(**given), multiple, contrasts)
         with torch.random.fork_rng(), torch.device("meta"), torch.inference_mode():
             made = allowed.kind(**given).eval()(torch.zeros(1, 1, _SIDE, _SIDE))
         if not isinstance(made, torch.Tensor) or made.shape != (1, 1, _SIDE, _SIDE):
             raise ValueError("it does not give one image of the size of its input")
-        return BoundedOutput(allowed.kind(**given), multiple)
+        return BoundedOutput(allowed.kind(**given), multiple, contrasts)
     except Exception as error:  # MONAI refuses arguments by whatever comes of them
         reason = " ".join(str(error).split())[:200]
         raise InvalidSpec(f"{name} cannot be built: {reason}", where) from error
@@ -361,13 +383,15 @@ def _check_arguments(kind: type[nn.Module], given: Mapping[str, Any], where: str
     parameters = inspect.signature(kind).parameters
     largest = next((each.largest for each in _ALLOWED.values() if each.kind is kind), LARGEST)
     for name, value in given.items():
-        if name not in parameters:
-            raise InvalidSpec(f"{kind.__name__} has no such argument", _below(where, name))
-        default, place = parameters[name].default, _below(where, name)
-        _check_no_expression(value, place)
-        if name == "contrasts" and kind.__module__.startswith(__package__):
+        place = _below(where, name)
+        if name == "contrasts" and (name in parameters or kind.__module__.startswith("monai.")):
             _check_contrasts(value, place)
-        elif kind.__module__.startswith("medtranslate") and not isinstance(value, nn.Module):
+            continue
+        if name not in parameters:
+            raise InvalidSpec(f"{kind.__name__} has no such argument", place)
+        default = parameters[name].default
+        _check_no_expression(value, place)
+        if kind.__module__.startswith("medtranslate") and not isinstance(value, nn.Module):
             if not _is_whole(value, 1, largest):
                 raise InvalidSpec(f"{value!r} is not a whole number from 1 to {largest}", place)
         else:

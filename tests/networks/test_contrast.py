@@ -15,8 +15,6 @@ from medtranslate.networks import (
     Compact,
     InvalidSpec,
     PatchGAN,
-    ResNet9,
-    UNet256,
     build_generator,
     complete_spec,
     contrasts_of,
@@ -29,6 +27,8 @@ SPECS = {
     "compact": {"width": 16, "blocks": 1},
     "resnet9": {"width": 8, "blocks": 1},
     "unet256": {"width": 4},
+    "BasicUNet": {"features": [8, 8, 8, 16, 16, 8]},
+    "SegResNet": {"blocks_down": [1, 1], "blocks_up": [1], "init_filters": 8},  # group norms
 }
 
 
@@ -65,13 +65,12 @@ def test_a_code_changes_the_image_and_an_unknown_one_is_the_unconditional_path(
     torch.testing.assert_close(fix_contrast(network, 0)(image), plain)
 
 
-@pytest.mark.parametrize("kind", [Compact, ResNet9, UNet256])
+@pytest.mark.parametrize("name", SPECS)
 def test_fresh_codes_change_nothing_and_weights_without_contrasts_fit(
-    kind: type[nn.Module], image: torch.Tensor
+    name: str, image: torch.Tensor
 ) -> None:
-    small = {"width": 8} if kind is UNet256 else {"width": 8, "blocks": 1}
-    plain = kind(**small)
-    coded = kind(**small, contrasts=NAMES)
+    plain = build_generator(generator_spec(name, SPECS[name])).eval()
+    coded = build_generator(generator_spec(name, {**SPECS[name], "contrasts": list(NAMES)})).eval()
 
     missing, unexpected = coded.load_state_dict(plain.state_dict(), strict=False)
 
@@ -79,6 +78,15 @@ def test_fresh_codes_change_nothing_and_weights_without_contrasts_fit(
     with torch.no_grad():
         torch.testing.assert_close(coded(image, torch.tensor([0, 1, 3])), plain(image))
     assert contrasts_of(coded) == NAMES and contrasts_of(plain) == ()
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_script_with_codes_takes_images_alone(name: str, image: torch.Tensor) -> None:
+    network = conditioned(name)
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.jit.script(network)(image), network(image))
+        t2 = fix_contrast(network, 2)
+        torch.testing.assert_close(torch.jit.script(t2)(image), t2(image))
 
 
 def test_the_shipped_weights_load_as_they_are() -> None:
@@ -123,8 +131,11 @@ def test_a_spec_names_contrasts_and_says_nothing_where_there_are_none() -> None:
     for wrong in (["t9"], "t1", ["t1", "t1"], 3):
         with pytest.raises(InvalidSpec, match=r"contrasts: .* is no list of t1, t1c, t2"):
             build_generator(generator_spec("compact", {"contrasts": wrong}))
-    with pytest.raises(InvalidSpec, match="has no such argument"):
-        build_generator(generator_spec("BasicUNet", {"contrasts": ["t1"]}))
+    with pytest.raises(InvalidSpec, match="no normalization that a contrast could scale"):
+        unet = {"channels": [8, 16], "strides": [2], "norm": None, "contrasts": ["t1"]}
+        build_generator(generator_spec("UNet", unet))
+    with pytest.raises(InvalidSpec, match="use_checkpoint: does not go with contrasts"):
+        build_generator(generator_spec("SwinUNETR", {"use_checkpoint": True, "contrasts": ["t1"]}))
 
 
 def test_a_generator_of_one_contrast_is_traced_and_exported(image: torch.Tensor) -> None:
