@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 from hypothesis import settings
 
 # A process of tests has one thread, and so have the programs that it starts: several processes of
@@ -73,6 +77,14 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def commands_built_once() -> Iterator[None]:
+    """Build the parsers of all commands once, not for each of hundreds of calls."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        yield
+
+
 @pytest.fixture
 def plots_undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the plots of pages empty: Matplotlib takes longer than what most pages are about."""
@@ -98,3 +110,29 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     networks = Networks(dict.fromkeys(generators, spec), generators)
     recipes = sorted(shipped("transforms").glob("*.yaml"))
     return save_bundle(folder, networks, recipes, name="tiny", version="0.0")
+
+
+@pytest.fixture(scope="session")
+def loaded_models() -> dict[Any, Any]:
+    """What `loaded_once` keeps."""
+    return {}
+
+
+@pytest.fixture
+def loaded_once(
+    tiny_bundle: Path, loaded_models: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Load the tiny bundle once for all tests that ask for the same device and precision."""
+    from medtranslate.translation import Translator, translator
+
+    load = Translator.load
+
+    def loaded(bundle: Any = None, **options: Any) -> Translator:
+        if str(bundle) != str(tiny_bundle):
+            return load(bundle, **options)
+        key = (translator.load_domain, *sorted(options.items()))  # tests put checks of their own in
+        if key not in loaded_models:
+            loaded_models[key] = load(bundle, **options)
+        return loaded_models[key]
+
+    monkeypatch.setattr(Translator, "load", loaded)

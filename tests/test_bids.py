@@ -56,7 +56,7 @@ def dataset(tmp_path: Path, save: Save, ct_voxels: np.ndarray, mr_voxels: np.nda
 
 
 @pytest.fixture
-def converted(dataset: Path, tiny_bundle: Path) -> Convert:
+def converted(dataset: Path, tiny_bundle: Path, loaded_once: None) -> Convert:
     """Run the app on the dataset with the tiny model."""
 
     def call(to: str = "mri", output: str = "derivatives/medtranslate", **fields: Any) -> Any:

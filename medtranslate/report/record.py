@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import re
 import sys
@@ -321,6 +322,7 @@ def _model(translator: Translator | None) -> dict[str, Any]:
     }
 
 
+@functools.cache  # each is in a long text that is parsed
 def _versions() -> dict[str, str]:
     found = {}
     for name in _LIBRARIES:

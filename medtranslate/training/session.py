@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import signal
 import threading
@@ -148,8 +149,7 @@ class Session:
     ) -> None:
         self.run_folder, self.world, self.data, self.models = run, world, data, models
         self.cadence, self.score, self.handlers = cadence, score, handlers
-        packages = ("torch", "monai", "pytorch-ignite", "medtranslate")
-        self.about = {**about, "versions": {name: version(name) for name in packages}}
+        self.about = {**about, "versions": _versions()}
         before: dict[str, Any] = {"step": 0, "seconds": 0.0, "best": None, "unrecorded": 0}
         before |= checkpoint.about if checkpoint else {}
         self.best: float | None = before["best"]
@@ -335,3 +335,9 @@ class _Every:
             return False
         self._last = now
         return True
+
+
+@functools.cache  # each is in a long text that is parsed
+def _versions() -> dict[str, str]:
+    packages = ("torch", "monai", "pytorch-ignite", "medtranslate")
+    return {name: version(name) for name in packages}

@@ -39,7 +39,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def convert(command: Command, tiny_bundle: Path) -> Command:
+def convert(command: Command, tiny_bundle: Path, loaded_once: None) -> Command:
     """Run ``convert`` with the tiny bundle, on the processor."""
     return lambda *arguments: command(
         "convert", *arguments, "--bundle", tiny_bundle, "--device", "cpu"

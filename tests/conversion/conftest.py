@@ -10,6 +10,6 @@ from scan_fixtures import *  # noqa: F403
 
 
 @pytest.fixture
-def tiny(tiny_bundle: Path) -> dict[str, Any]:
+def tiny(tiny_bundle: Path, loaded_once: None) -> dict[str, Any]:
     """Options that name the tiny model, on the processor."""
     return {"to": "mri", "bundle": tiny_bundle, "device": "cpu"}

@@ -25,7 +25,7 @@ from medtranslate.domain_check.classifier import augmented, extract_features
 from medtranslate.errors import ModelUnusable
 from medtranslate.transforms import Prepared
 
-QUICK = CalibrationSettings(classifiers=2, examples=128, epochs=1, variants=1)
+QUICK = CalibrationSettings(classifiers=2, examples=64, epochs=1, variants=1)
 
 
 def of_format(number: int) -> dict[str, str]:

@@ -28,6 +28,7 @@ def evaluation(ct, mri, new_extractor):
     return Evaluator([MADE], RealData(ct, mri, paired=True), new_extractor(), images=2).run()
 
 
+@pytest.mark.usefixtures("plots_undrawn")
 def test_the_json_holds_everything_and_is_strict(evaluation, tmp_path: Path) -> None:
     write_report(evaluation, tmp_path / "out")
 
@@ -50,6 +51,7 @@ def test_the_json_holds_everything_and_is_strict(evaluation, tmp_path: Path) -> 
     assert "galleries" not in found
 
 
+@pytest.mark.usefixtures("plots_undrawn")
 def test_the_csv_has_a_row_a_case(evaluation, tmp_path: Path) -> None:
     write_report(evaluation, tmp_path / "out")
     with (tmp_path / "out" / "cases.csv").open(newline="") as file:
@@ -101,6 +103,7 @@ def test_the_terminal_shows_the_papers_figures_in_their_column(evaluation) -> No
     assert all(len(row) == len(grid.headers) for grid in grids(evaluation) for row in grid.rows)
 
 
+@pytest.mark.usefixtures("plots_undrawn")
 def test_an_existing_report_is_kept_unless_asked(evaluation, tmp_path: Path) -> None:
     write_report(evaluation, tmp_path / "out")
     with pytest.raises(OutputExists):
@@ -108,6 +111,7 @@ def test_an_existing_report_is_kept_unless_asked(evaluation, tmp_path: Path) -> 
     assert len(write_report(evaluation, tmp_path / "out", overwrite=True)) == 3
 
 
+@pytest.mark.usefixtures("plots_undrawn")
 def test_a_folder_with_other_things_is_never_replaced(evaluation, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(OutputFailed, match=r"other things than a report, such as 'thesis\.tex'"):
@@ -115,6 +119,7 @@ def test_a_folder_with_other_things_is_never_replaced(evaluation, tmp_path: Path
     assert (tmp_path / "thesis.tex").exists()
 
 
+@pytest.mark.usefixtures("plots_undrawn")
 def test_a_full_disk_leaves_nothing(
     evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
+from pydicom.dataset import Dataset
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, JPEG2000TransferSyntaxes
 
@@ -146,6 +147,26 @@ def read_encoding(parsed: Parsed) -> Encoding:
     )
     check_encoding(encoding)
     return encoding
+
+
+def padding(dataset: Dataset, encoding: Encoding) -> tuple[int, int] | None:
+    """Give the lowest and highest stored value that stand for no image, PS3.3 C.7.5.1.1.2."""
+    value = stored_value(dataset, "PixelPaddingValue", encoding)
+    if value is None:
+        return None
+    limit = stored_value(dataset, "PixelPaddingRangeLimit", encoding)
+    return (value, value) if limit is None else (min(value, limit), max(value, limit))
+
+
+def stored_value(dataset: Dataset, keyword: str, encoding: Encoding) -> int | None:
+    """Give an attribute whose sign is that of the pixels (VR ``US or SS``)."""
+    value = whole(dataset, keyword)
+    if value is None:
+        return None
+    # Writers take either VR for either sign; PixelRepresentation decides.
+    half = 1 << (encoding.allocated - 1)
+    unsigned = value & (2 * half - 1)
+    return unsigned - 2 * half if encoding.signed and unsigned >= half else unsigned
 
 
 def check_encoding(encoding: Encoding) -> None:

@@ -29,12 +29,16 @@ from pydicom.uid import (
 
 from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
 from medtranslate.imaging.dicom.attributes import SLICE_ATTRIBUTES, Kept, kept
-from medtranslate.imaging.dicom.read.encoding import Encoding, check_whole, read_encoding
+from medtranslate.imaging.dicom.read.encoding import (
+    Encoding,
+    check_whole,
+    padding,
+    read_encoding,
+)
 from medtranslate.imaging.dicom.read.files import Parsed, damage_named, parse
 from medtranslate.imaging.dicom.read.values import (
     first,
     items,
-    padding,
     required_decimals,
     rescale,
     shown,

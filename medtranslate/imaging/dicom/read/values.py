@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -17,9 +17,6 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import VR
 
 from medtranslate.errors import Unreadable, Unsupported
-
-if TYPE_CHECKING:
-    from medtranslate.imaging.dicom.read.encoding import Encoding
 
 
 @functools.cache
@@ -188,23 +185,3 @@ def rescale(modality: str, slope: str, intercept: str, kind: str) -> tuple[float
     if max(abs(factor), abs(offset)) > 1e9:
         raise Unsupported(f"RescaleSlope {factor:g} or RescaleIntercept {offset:g} is absurd")
     return factor, offset
-
-
-def padding(dataset: Dataset, encoding: Encoding) -> tuple[int, int] | None:
-    """Give the lowest and highest stored value that stand for no image, PS3.3 C.7.5.1.1.2."""
-    value = stored_value(dataset, "PixelPaddingValue", encoding)
-    if value is None:
-        return None
-    limit = stored_value(dataset, "PixelPaddingRangeLimit", encoding)
-    return (value, value) if limit is None else (min(value, limit), max(value, limit))
-
-
-def stored_value(dataset: Dataset, keyword: str, encoding: Encoding) -> int | None:
-    """Give an attribute whose sign is that of the pixels (VR ``US or SS``)."""
-    value = whole(dataset, keyword)
-    if value is None:
-        return None
-    # Writers take either VR for either sign; PixelRepresentation decides.
-    half = 1 << (encoding.allocated - 1)
-    unsigned = value & (2 * half - 1)
-    return unsigned - 2 * half if encoding.signed and unsigned >= half else unsigned
