@@ -17,7 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from medtranslate.errors import Unreadable, Unsupported
 from medtranslate.imaging import read_scan
 from medtranslate.imaging.dicom.read import files, values
-from medtranslate.imaging.dicom.read.encoding import Encoding
+from medtranslate.imaging.dicom.read.encoding import Encoding, padding, stored_value
 from medtranslate.imaging.dicom.read.pixels import codestream_size, significant
 
 
@@ -181,15 +181,15 @@ def test_padding_has_the_sign_of_the_pixels_whatever_its_vr(
 ) -> None:
     dataset = raw("PixelPaddingValue", vr, struct.pack("<H", word))
     kind = encoding(signed=signed)
-    assert values.stored_value(dataset, "PixelPaddingValue", kind) == expected
-    assert values.padding(dataset, kind) == (expected, expected)
-    assert values.padding(Dataset(), kind) is None
+    assert stored_value(dataset, "PixelPaddingValue", kind) == expected
+    assert padding(dataset, kind) == (expected, expected)
+    assert padding(Dataset(), kind) is None
 
 
 def test_padding_of_bytes_has_eight_bits() -> None:
     dataset = raw("PixelPaddingValue", "SS", struct.pack("<h", -1))
-    assert values.stored_value(dataset, "PixelPaddingValue", encoding(8, 8)) == 255
-    assert values.stored_value(dataset, "PixelPaddingValue", encoding(8, 8, True)) == -1
+    assert stored_value(dataset, "PixelPaddingValue", encoding(8, 8)) == 255
+    assert stored_value(dataset, "PixelPaddingValue", encoding(8, 8, True)) == -1
 
 
 def test_a_range_of_padding_goes_from_the_lower_to_the_higher_value() -> None:
@@ -197,7 +197,7 @@ def test_a_range_of_padding_goes_from_the_lower_to_the_higher_value() -> None:
         dataset = raw("PixelPaddingValue", "SS", struct.pack("<h", one))
         limit = raw("PixelPaddingRangeLimit", "SS", struct.pack("<h", other))
         dataset.update(limit)
-        assert values.padding(dataset, encoding(signed=True)) == (-2000, -5)
+        assert padding(dataset, encoding(signed=True)) == (-2000, -5)
 
 
 def test_every_value_of_a_range_of_padding_is_air(tmp_path, read) -> None:
