@@ -118,6 +118,9 @@ def prepare(
     prepared = _slices(folder, modality, include, recipes, cache, workers, trusted=force)
     prepared.save(output)
     say(f"{len(prepared.records)} scans, {len(prepared)} slices: {output}")
+    if prepared.left_out:
+        first = prepared.left_out[0]
+        say(f"{len(prepared.left_out)} left out, such as {first.name}: {first.reason}")
 
 
 @data.command()
