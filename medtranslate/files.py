@@ -128,7 +128,8 @@ def check_present(path: Path) -> None:
     Raises
     ------
     InputMissing
-        There is no such file or folder, or no permission.
+        There is no such file or folder, or no permission; or what is there only stands for a file
+        that was not fetched.
     """
     try:
         if path.is_dir():
@@ -137,8 +138,8 @@ def check_present(path: Path) -> None:
             # Opening a named pipe would wait for a writer for ever.
             raise InputMissing("is no regular file", path=path)
         else:
-            with path.open("rb"):
-                pass
+            with path.open("rb") as file:
+                check_fetched(file.read(64), path)
     except FileNotFoundError:
         fault = DANGLING if path.is_symlink() else "no such file or folder"
         raise InputMissing(fault, path=path) from None
@@ -146,6 +147,28 @@ def check_present(path: Path) -> None:
         raise InputMissing("no permission to read", path=path) from None
     except OSError as error:
         raise InputMissing(f"cannot be opened: {error.strerror}", path=path) from error
+
+
+def check_fetched(start: bytes, path: Path) -> None:
+    """Refuse what stands in the place of a file, by its first bytes.
+
+    Raises
+    ------
+    InputMissing
+        A pointer of Git LFS or git-annex, or a web page, such as that of a failed download.
+    """
+    begins = start.lstrip().lower()
+    for first, what, remedy in _STAND_INS:
+        if begins.startswith(first):
+            raise InputMissing(f"is {what}, not the file itself", path=path, remedy=remedy)
+
+
+_STAND_INS = (
+    (b"version https://git-lfs.github.com", "a pointer of Git LFS", "git lfs pull"),
+    (b"/annex/objects/", "a pointer of git-annex", "git annex get, or datalad get"),
+    (b"<!doctype html", "a web page", "download it again"),
+    (b"<html", "a web page", "download it again"),
+)
 
 
 @contextmanager

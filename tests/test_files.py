@@ -25,6 +25,28 @@ from medtranslate.files import (
     whole_file,
     whole_folder,
 )
+from medtranslate.imaging import read
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:ab", "a pointer of Git LFS"),
+        ("/annex/objects/SHA256E-s12--ab.nii.gz\n", "a pointer of git-annex"),
+        ("<!DOCTYPE html><html>403 Forbidden", "a web page"),
+        ("\n<HTML><body>Log in</body>", "a web page"),
+    ],
+)
+@pytest.mark.parametrize("name", ["scan.nii.gz", "slice.dcm", "scan.mha", "scan.nrrd", "image.png"])
+def test_what_stands_for_a_file_that_was_not_fetched_is_named(
+    tmp_path: Path, content: str, fault: str, name: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputMissing, match=f"is {fault}, not the file itself") as refused:
+        read(tmp_path / name)
+    assert refused.value.path == tmp_path / name
+    with pytest.raises(InputMissing, match=refused.value.fault):
+        read(tmp_path)
 
 
 def test_shipped_data_lie_in_the_checkout_and_in_an_installed_package(

@@ -1,4 +1,4 @@
-"""The files of a folder, within limits, and which of them begin like DICOM, without pydicom."""
+"""The files of a folder, within limits, and what files are by how they begin, without pydicom."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from medtranslate.errors import InputMissing, UntrustedInput
+from medtranslate.errors import InputMissing, Unreadable, UntrustedInput
 
 MOST_FILES = 50_000
 """Files below one folder beyond which it is refused."""
@@ -78,3 +78,33 @@ def bare_start(start: bytes) -> bool:
     explicit = vr in (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO")
     implicit = int.from_bytes(start[4:8], "little") <= 128
     return group in (0x0002, 0x0008) and element <= 0x0018 and (explicit or implicit)
+
+
+def mistaken(block: bytes, path: Path) -> Unreadable:
+    """Make the error that names what a file is that is no NIfTI, by its first (unpacked) bytes."""
+    for offset, magic, what, remedy in _MISTAKEN:
+        if block[offset : offset + len(magic)] == magic:
+            with path.open("rb") as file:
+                gzipped = file.read(2) == b"\x1f\x8b"
+            if remedy:
+                return Unreadable(f"{what}, which is not read", path=path, remedy=remedy)
+            if gzipped:
+                fault, remedy = f"a gzipped {what}, which is not read", "unpack it with gunzip"
+                return Unreadable(fault, path=path, remedy=remedy)
+            return Unreadable(f"a {what} in spite of its name", path=path, remedy="rename it")
+    return Unreadable("not a NIfTI file", path=path)
+
+
+_MISTAKEN = (
+    (0, b"\0\0\0\1\0\0", "a volume of FreeSurfer (MGH)", "mri_convert makes a .nii.gz of it"),
+    (128, b"DICM", "DICOM file", ""),
+    (257, b"ustar", "a tar archive", "unpack it, or make a zip"),
+    (0, b"NRRD", "NRRD file", ""),
+    (0, b"\x1f\x8b", "gzipped twice", "unpack it with gunzip"),
+    (0, b"\x89PNG", "PNG image", ""),
+    (0, b"\xff\xd8\xff", "JPEG image", ""),
+)
+"""What a gzip, or a file named like NIfTI, may hold instead: offset, first bytes, name, remedy.
+
+Without a remedy it is a format that is read, but not where it is gzipped or named otherwise.
+"""

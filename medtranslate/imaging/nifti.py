@@ -32,6 +32,7 @@ from medtranslate.imaging.base import (
     to_float32,
     to_stored,
 )
+from medtranslate.imaging.folder import mistaken
 from medtranslate.imaging.guess_modality import guess_volume, labeled
 from medtranslate.imaging.limits import (
     SLACK,
@@ -284,22 +285,7 @@ def read_header(path: Path) -> Header:
             raise Unsupported("the voxels lie in a second file", path=path, remedy="use .nii")
         if magic == kind.single_magic:
             return header
-    for offset, magic, what, remedy in _MISTAKEN:
-        if block[offset : offset + len(magic)] == magic:
-            raise Unreadable(f"{what}, which is not read", path=path, remedy=remedy)
-    raise Unreadable("not a NIfTI file", path=path)
-
-
-_MISTAKEN = (
-    (0, b"\0\0\0\1\0\0", "a volume of FreeSurfer (MGH)", "mri_convert makes a .nii.gz of it"),
-    (128, b"DICM", "a gzipped DICOM file", "unpack it with gunzip"),
-    (257, b"ustar", "a tar archive", "unpack it, or make a zip"),
-    (0, b"NRRD", "a gzipped NRRD file", "unpack it with gunzip"),
-    (0, b"\x1f\x8b", "gzipped twice", "unpack it with gunzip"),
-    (0, b"\x89PNG", "a gzipped PNG image", "unpack it with gunzip"),
-    (0, b"\xff\xd8\xff", "a gzipped JPEG image", "unpack it with gunzip"),
-)
-"""What a gzip, or a file named like NIfTI, may hold instead: offset, first bytes, name, remedy."""
+    raise mistaken(block, path)
 
 
 def judge(header: Header, path: Path) -> list[str]:
@@ -476,8 +462,16 @@ def _settled_qform(header: Header) -> list[str]:
     return ["The qform is unusable and is left out; the sform is used."]
 
 
+_NO_SCAN = {1002: "labels", 1006: "displacements", 1007: "vectors", 22: "p-values", 3: "t-values"}
+_NO_SCAN |= {4: "F-values", 5: "z-values", 1001: "an estimate", 1003: "names of labels"}
+"""By ``intent_code`` of nifti1.h: values that were computed from scans."""
+
+
 def _placement_faults(header: Header, path: Path) -> list[str]:
     faults = []
+    meaning = _NO_SCAN.get(int(header["intent_code"]))
+    if meaning:
+        faults.append(f"The header's intent is {meaning}: the values may be no scan's.")
     qform, sform = header.get_qform(coded=True)[0], header.get_sform(coded=True)[0]
     if qform is None and sform is None:
         faults.append("Neither sform nor qform: position and left-right are assumed.")

@@ -288,6 +288,29 @@ def test_what_a_gzip_holds_instead_is_named(tmp_path, content, fault):
     refused(tmp_path / "scan.mgz", Unreadable, f"{fault}.*not read")
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (bytes(128) + b"DICM" + bytes(500), "a DICOM file"),
+        (b"NRRD0004\n" + bytes(500), "a NRRD file"),
+        (b"\x89PNG" + bytes(500), "a PNG image"),
+    ],
+)
+def test_what_is_named_like_nifti_and_is_not_is_named(tmp_path, content, what):
+    (tmp_path / "scan.nii").write_bytes(content)
+    refused(tmp_path / "scan.nii", Unreadable, rf"{what} in spite of its name \(rename it\)")
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning"), [(1002, "labels"), (1007, "vectors"), (3, "t-values"), (0, "")]
+)
+def test_values_that_were_computed_from_scans_are_reported(nifti_file, voxels, code, meaning):
+    faults = read(nifti_file(voxels, intent_code=code)).meta["source"]["faults"]
+    assert faults == (
+        [f"The header's intent is {meaning}: the values may be no scan's."] if meaning else []
+    )
+
+
 @pytest.mark.parametrize(("unit", "fault"), [(1, "3500 mm: .*meters"), (3, "0.0035 mm: .*microns")])
 def test_a_unit_that_makes_voxels_of_no_scanner(nifti_file, voxels, unit, fault):
     path = nifti_file(voxels)

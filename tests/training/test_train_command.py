@@ -120,8 +120,8 @@ def test_check_and_prepare(app, tmp_path: Path, cache: Path) -> None:
     prepare = ["data", "prepare", folder, "-m", "ct", "-o", out, "--cache", cache]
     listed = invoke(app, *prepare, "--include", lists)
     assert "2 left out, such as scans/bad.png: not in the list" in listed
-    all_of_it = invoke(app, "data", "prepare", folder, "-m", "ct", "-o", tmp_path / "all.safetensors",
-                       "--cache", cache)  # fmt: skip
+    prepare[6] = tmp_path / "all.safetensors"
+    all_of_it = invoke(app, *prepare)
     assert "1 left out, such as scans/bad.png: the file is empty" in all_of_it
     assert len(PreparedSet.load(out)) == 3
     with pytest.raises(OutputExists):

@@ -31,7 +31,7 @@ from pydicom.uid import (
 )
 
 from medtranslate.errors import InputMissing, MedTranslateError, Unreadable, UntrustedInput
-from medtranslate.files import DANGLING
+from medtranslate.files import DANGLING, check_fetched
 from medtranslate.imaging.dicom.read.values import shown
 from medtranslate.imaging.folder import PREFIX_AT, bare_start
 
@@ -326,6 +326,7 @@ def open_content(path: Path, budget: int = LIMITS.header_bytes) -> BoundedFile:
     start = stream.read(1024)
     if start[PREFIX_AT : PREFIX_AT + 4] != b"DICM" and not bare_start(start):
         stream.close()
+        check_fetched(start, path)
         raise Unreadable("is not DICOM", path=path)
     if DeflatedExplicitVRLittleEndian.encode() in start:
         with stream:
