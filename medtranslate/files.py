@@ -99,9 +99,21 @@ def file_hash(path: str | Path) -> str:
     >>> len(file_hash(shipped("transforms/ct-volume.yaml")))
     64
     """
+    with reading(path), Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Name a file that cannot be read in the block.
+
+    Raises
+    ------
+    InputMissing, Unreadable
+        It is not there or may not be read; the disk cannot read it.
+    """
     try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        yield
     except (FileNotFoundError, PermissionError) as error:
         raise InputMissing(f"cannot be opened: {error.strerror}", path=path) from error
     except OSError as error:

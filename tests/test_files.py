@@ -19,6 +19,7 @@ from medtranslate.files import (
     check_target_folder,
     file_hash,
     is_temporary,
+    reading,
     remove_leftovers,
     shipped,
     temporary_folder,
@@ -47,6 +48,19 @@ def test_what_stands_for_a_file_that_was_not_fetched_is_named(
     assert refused.value.path == tmp_path / name
     with pytest.raises(InputMissing, match=refused.value.fault):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "fault"),
+    [
+        (errno.EACCES, InputMissing, "cannot be opened: Permission denied"),
+        (errno.ENOENT, InputMissing, "cannot be opened: No such file"),
+        (errno.EIO, Unreadable, "cannot be read: Input/output error"),
+    ],
+)
+def test_what_cannot_be_read_is_named(number: int, kind: type[Exception], fault: str) -> None:
+    with pytest.raises(kind, match=f"a.png: {fault}"), reading("a.png"):
+        raise OSError(number, os.strerror(number))
 
 
 def test_shipped_data_lie_in_the_checkout_and_in_an_installed_package(

@@ -24,7 +24,7 @@ from rich.progress import (
 )
 
 from medtranslate.errors import OutputFailed, TrainingFailed
-from medtranslate.files import whole_file
+from medtranslate.files import reading, whole_file
 from medtranslate.training.distributed import World
 from medtranslate.training.objective import Losses
 
@@ -129,7 +129,8 @@ class Rows:
 
     def _drop_after(self, step: int) -> None:
         """Keep the heading and the rows up to a step; what a power cut spoiled goes as well."""
-        text = self.path.read_text(encoding="utf-8", errors="replace")
+        with reading(self.path):
+            text = self.path.read_text(encoding="utf-8", errors="replace")
         heading, *rows = text.splitlines() or [""]
         kept = [
             row

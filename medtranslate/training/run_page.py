@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from medtranslate import html
-from medtranslate.files import whole_file
+from medtranslate.files import reading, whole_file
 from medtranslate.training.run_folder import RunFolder
 
 _CURVES = {
@@ -46,8 +46,10 @@ def _progress(last: dict[str, str]) -> str:
 
 
 def _images(grid: Path) -> dict[str, str]:
+    with reading(grid):
+        content = grid.read_bytes()
     return {
-        "uri": html.png_uri(grid.read_bytes()),
+        "uri": html.png_uri(content),
         "caption": "From left to right: CT, synthetic MRI, reconstructed CT; MRI, synthetic CT, "
         f"reconstructed MRI. {grid.stem}.",
     }
@@ -56,7 +58,7 @@ def _images(grid: Path) -> dict[str, str]:
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8") as file:
+    with reading(path), path.open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
