@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
-from medtranslate.files import whole_folder
+from medtranslate.files import check_present, whole_folder
 from medtranslate.imaging.base import RefusingReader, ScanWriter, to_integers, to_stored
 from medtranslate.imaging.child import PATIENCE, Answer, children
 from medtranslate.imaging.guess_modality import guess_image_2d, labeled
@@ -253,6 +253,7 @@ def _image_file(answer: Answer) -> ImageFile:
 
 def _asked(task: str, path: Path) -> Generator[Answer, None, None]:
     """Let a child look at, or decode, an image file; what it refuses names the file."""
+    check_present(path)
     size = path.stat().st_size
     if size == 0:
         raise Unreadable("the file is empty", path=path)

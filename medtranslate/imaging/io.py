@@ -160,12 +160,12 @@ class ScanReader(RefusingReader):
             raise AmbiguousInput(_listing(contents), path=folder, remedy=remedy)
         if series:
             return dicom.DicomReader().load((folder,))
+        for one in (*scans, *contents.strangers)[:1]:
+            check_present(one)
         if images:
             return Image2DReader().load((scans[0],))
         if scans:
             return self.load((scans[0],))
-        if contents.strangers:
-            check_present(contents.strangers[0])
         raise Unreadable("no scan in this folder", path=folder)
 
     def _load_zip(self, path: Path) -> Scan:
