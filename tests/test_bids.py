@@ -297,6 +297,7 @@ def test_the_command_has_exit_codes_and_a_line_for_each_scan(
 
     code, said, errors = call(dataset, out, "participant", "--participant-label", "01", *more)
     assert (code, errors) == (0, "") and "sub-01_desc-synthetic_MR.nii.gz" in said
+    assert "data:image/png" in (out / "sub-01.html").read_text(encoding="utf-8")
     code, said, errors = call(dataset, out, "participant", "--participant-label", "04", *more)
     assert (code, said) == (4, "") and errors.count("\n") == 1
     code, said, errors = call(dataset, out, "group", *more)

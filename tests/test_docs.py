@@ -47,6 +47,19 @@ def test_every_package_with_a_python_interface_is_in_the_reference() -> None:
     assert len(shown) == len(set(shown)), "a package is shown twice"
 
 
+def test_every_file_that_a_page_includes_is_there() -> None:
+    lines = [
+        line.strip()
+        for page in DOCS.rglob("*.md")
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\s*--\s*8", line)  # also one that a formatter took for Python
+    ]
+    named = [re.fullmatch(r'--8<-- "([^"]+)"', line) for line in lines]
+
+    assert len(lines) > 5 and all(named), lines
+    assert [one[1] for one in named if one and not (ROOT / one[1]).is_file()] == []
+
+
 def commands() -> list[tuple[str, list[str]]]:
     """Return each medtranslate command in a bash block of the documentation, and its page."""
     pages = [ROOT / "README.md", *DOCS.rglob("*.md"), *(ROOT / "bundles").rglob("*.md")]

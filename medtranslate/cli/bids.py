@@ -97,7 +97,6 @@ def bids(
         output="",
         format="nii.gz",
         skip_existing=False,
-        preview=False,
     )
     codes = []
     with ConversionConsole(quiet=quiet, verbose=verbose) as console:

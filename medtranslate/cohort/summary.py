@@ -183,7 +183,9 @@ def page(
         f"{len(entries)} scans converted",
         figures=list(_figures(rows, states, measured)),
         kinds=[(kinds[code], code, count) for code, count in codes.most_common()],
-        failed=[(one["scan"], one["error"]) for one in failed[:LISTED]],
+        failed=[
+            (one["scan"], one["error"].removeprefix(f"{one['scan']}: ")) for one in failed[:LISTED]
+        ],
         bars=_bars(measured),
         worst=[_shown(entry, files[entry.scan]) for entry in ranked[:WORST]],
         meanings=[(name, MEANINGS[name]) for name in ("Cycle error", "Domain check", "Coverage")],

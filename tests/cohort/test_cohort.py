@@ -99,6 +99,7 @@ def test_a_cohort_has_the_results_of_convert_a_table_and_a_page(
 
     page = done.written.page.read_text(encoding="utf-8")
     assert "2 of 3 scans converted" in page and "Unreadable" in page
+    assert page.count("bad.nii") == 1
     assert page.count("data:image/png") == 2 and "http" not in page.replace("http-equiv", "")
 
 
