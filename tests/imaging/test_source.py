@@ -35,6 +35,7 @@ def test_shapes_are_given_three_axes():
     ):
         with pytest.raises(Unsupported, match=fault):
             check_shape(shape)
+    assert LARGEST_VOLUME == 2**31
     assert check_shape((2**11, 2**10, 2**10)) == (2**11, 2**10, 2**10)
     with pytest.raises(UntrustedInput, match="claims too many voxels"):
         check_shape((LARGEST_VOLUME // 4, 5, 1), "scan.nii")
@@ -50,8 +51,9 @@ def test_a_scan_gives_monai_its_affine_shape_and_space_in_its_types():
     assert meta["space"] == "RAS" and meta["source"] == source
 
 
-def test_a_record_is_parsed_once():
+def test_a_record_is_parsed_once_and_known_by_its_text():
     record = SourceRecord.of({"files": ["a.dcm", "b.dcm"]})
+    assert {record, SourceRecord.of(dict(record.items()))} == {record}
     assert record["files"] is record["files"]
 
 

@@ -7,8 +7,8 @@ from head_scans import ORIENTATIONS, centered
 from monai.data import MetaTensor
 
 from medtranslate.errors import Unsupported
-from medtranslate.transforms import AxialSlices, ImageFrame
-from medtranslate.transforms.base import head_of
+from medtranslate.transforms import AxialSlices, FindTissue, ImageFrame, ImageFramed
+from medtranslate.transforms.base import head_of, unpack_mask
 
 LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -59,6 +59,24 @@ def test_slices_are_never_mixed(orientation):
     inside = frames[:, 128, 128].numpy()
     np.testing.assert_allclose(inside, levels if signs[height] > 0 else levels[::-1], rtol=1e-6)
     np.testing.assert_allclose(back(placement, frames).numpy(), volume, rtol=1e-5)
+
+
+@pytest.mark.parametrize("level", [-300.0, -100.0, 50.0, 200.0, 300.0])
+def test_tissue_is_found_whether_or_not_its_level_is_clipped_away(level):
+    volume = torch.full((1, 60, 60, 4), -1000.0)
+    volume[0, 10:50, 10:50] = 250.0 if level < 250 else 400.0
+    scan = FindTissue(above=level)(MetaTensor(volume, affine=np.diag([1, 1, 5.0, 1])))
+    cut = AxialSlices(pixel=1.0, clip=(-100, 225))(scan)
+    assert cut.max() == 225 and cut.min() == -100
+    mask = unpack_mask(cut.meta["tissue"]["mask"], (256, 256, 4))
+    assert mask[108:148, 108:148].all() and int(mask.sum()) == pytest.approx(4 * 40 * 40, rel=0.02)
+
+
+def test_a_frame_is_filled_and_clips_where_asked():
+    assert ImageFrame(clip=[-10, 20]).clip == (-10.0, 20.0)
+    framed = ImageFramed("image")({"image": MetaTensor(torch.ones(1, 100, 80, 1))})["image"]
+    assert framed.shape == (1, 256, 256, 1)
+    assert int((framed[0, 128, :, 0] > 0.5).sum()) == 256
 
 
 def test_a_longer_volume_is_cropped_and_a_shorter_one_padded():
