@@ -6,10 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pytest
 import torch
 from monai.data import MetaTensor
 
-from medtranslate.imaging.dicom import write_figures, write_parametric_map, write_series
+from medtranslate.errors import Unsupported
+from medtranslate.imaging.dicom import (
+    read_parametric_map,
+    write_figures,
+    write_parametric_map,
+    write_series,
+)
 from medtranslate.imaging.dicom.derive.computed import SOFTWARE
 
 from .factory import series, translated, write
@@ -71,6 +78,29 @@ def test_each_frame_of_a_map_lies_where_its_slice_lies_also_in_an_uneven_series(
         [source] = group.DerivationImageSequence[0].SourceImageSequence
         assert source.ReferencedSOPInstanceUID == uid
     assert placed == slices
+
+
+def test_a_map_reads_back_to_the_bit_on_the_grid_of_its_series_alone(tmp_path, read):
+    image, folder = derived(tmp_path, read, series(count=5, rows=15))
+    mapped, told = write_measured(image, folder, tmp_path)
+    source = read(folder).meta["source"]
+    quantity, units, values = read_parametric_map(mapped, source)
+    assert (quantity, units) == ("cycle error", "HU")
+    np.testing.assert_array_equal(values, error_map(image).as_tensor()[0].numpy())
+    assert values.dtype == np.float32 and values.flags["C_CONTIGUOUS"]
+
+    moved = np.array(source["affine"])
+    moved[0, 3] += 0.2
+    for changed in (
+        {"shape": [15, 12, 5]},
+        {"shape": [12, 15, 4]},
+        {"affine": moved.tolist()},
+        {"affine": (np.asarray(source["affine"]) * [1, 1, 1.5, 1]).tolist()},
+    ):
+        with pytest.raises(Unsupported, match="lies on another grid than the result"):
+            read_parametric_map(mapped, {**dict(source.items()), **changed})
+    with pytest.raises(Unsupported, match="is no error map of medtranslate"):
+        read_parametric_map(told, source)
 
 
 def test_a_map_says_what_its_values_mean(tmp_path, read):
