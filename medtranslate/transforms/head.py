@@ -31,6 +31,9 @@ from medtranslate.transforms.base import (
 Mask = NDArray[np.bool_]
 
 _MARGIN = 8  # pixels of the halved slice added on each side, so that closing may cross the border
+_BLACK, _WHITE = 0.08, 0.92  # shares of full white: no page is as dark; a negative's background
+_ONE_GRAY = 0.025  # of full white: the noise of JPEG on a page
+_MOST_OF_BORDER, _RECTANGLE, _FRAMES = 0.6, 0.98, 3  # a page's share of its border; frames at most
 _BOX = 0.92  # an ellipse fills 0.79 of its box; a printed frame, once filled, all of it
 
 
@@ -80,7 +83,8 @@ class OtsuThreshold:
 class FindTissue(ImageTransform):
     """Measure above which level a voxel is tissue, and where the head's center is.
 
-    Voxels stay as they are. ``meta["tissue"]`` says ``"level"``, in the image's units, and
+    Voxels stay as they are, but a bright page around the head of a 2D image becomes black, and a
+    frame printed round such a page. ``meta["tissue"]`` says ``"level"``, in the image's units, and
     ``"center"``, in voxels; it is what `AxialSlices` centers on and what `HeadMask` starts from.
 
     Parameters
@@ -113,8 +117,12 @@ class FindTissue(ImageTransform):
         """Return the image (1, X, Y, Z) with what was measured in ``meta["tissue"]``."""
         image = as_image(image)
         volume = image.as_tensor()[0].detach().to("cpu", torch.float32)
-        level = self.level(volume, full_white(image))
-        out = like(image.as_tensor(), image)
+        voxels, white = image.as_tensor(), full_white(image)
+        if self.of_white and bool((paper := page(volume.numpy() / white)).any()):
+            volume = volume.masked_fill(torch.from_numpy(paper), 0.0)
+            voxels = volume[None].to(voxels)
+        level = self.level(volume, white)
+        out = like(voxels, image)
         out.meta[TISSUE] = {"level": float(level), "center": _center(volume, level)}
         return self.note(out, image)
 
@@ -208,6 +216,53 @@ def full_white(image: MetaTensor) -> float:
     """Return full white of a 2D image, from the stored type: 65535 for 16 bit, else 255."""
     source: Any = image.meta.get("source") or {}
     return 65535.0 if source.get("dtype") == "uint16" else 255.0
+
+
+def page(gray: NDArray[np.floating]) -> Mask:
+    """Find the bright page of 2D images, and frames printed round it.
+
+    A page has one gray and reaches the border; what it surrounds may have that gray too, inside. A
+    frame has one gray as well, and leaves a rectangle. Black is no page, and what is white right
+    up to the head is a negative, for the domain check to refuse.
+
+    Parameters
+    ----------
+    gray : float array (X, Y, N)
+        Images, 0 black to 1 white.
+
+    Returns
+    -------
+    bool array (X, Y, N)
+        Page and frames; all False where an image has its background black, or no background.
+    """
+    found = np.zeros(gray.shape, dtype=bool)
+    for index in range(gray.shape[2]):
+        _paint_page(gray[..., index], found[..., index])
+    return found
+
+
+def _paint_page(gray: NDArray[np.floating], found: Mask) -> None:
+    """Mark the page of one image, frame by frame from the border inward."""
+    top, left, (bottom, right) = 0, 0, gray.shape
+    for _ in range(_FRAMES):
+        inner = gray[top:bottom, left:right]
+        if min(inner.shape) < 4:
+            return
+        outer = np.concatenate([inner[0], inner[-1], inner[1:-1, 0], inner[1:-1, -1]])
+        shade = float(np.median(outer))
+        if shade <= _BLACK or np.mean(np.abs(outer - shade) <= _ONE_GRAY) < _MOST_OF_BORDER:
+            return
+        sheet = np.pad(np.abs(inner - shade) <= _ONE_GRAY, 1, constant_values=True)
+        labels = _labels(sheet)
+        sheet = (labels == labels[0, 0])[1:-1, 1:-1]
+        framed = not sheet.all() and _share_of_box(~sheet) >= _RECTANGLE
+        if framed or shade < _WHITE:
+            found[top:bottom, left:right] |= sheet
+        if not framed:
+            return
+        rows, columns = np.flatnonzero(~sheet.all(axis=1)), np.flatnonzero(~sheet.all(axis=0))
+        top, bottom = top + rows[0], top + rows[-1] + 1
+        left, right = left + columns[0], left + columns[-1] + 1
 
 
 def without_rim(head: torch.Tensor) -> torch.Tensor:

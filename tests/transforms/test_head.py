@@ -179,3 +179,62 @@ def test_the_mask_of_slices_that_no_geometry_cut():
     assert "tissue" not in masked.meta
     with pytest.raises(ValueError, match="FindTissue comes before"):
         HeadMask()(slices)
+
+
+def scan(background=0):
+    """A 2D image of a head (1, X, Y, 1), 8 bit, whose center is brighter."""
+    gray = np.where(HEAD, 120, background)
+    gray[ellipse(tall=40, wide=30)] = 180
+    return gray
+
+
+def as_image(gray):
+    return MetaTensor(torch.from_numpy(gray.T.astype(np.float32))[None, ..., None])
+
+
+def gray_of(gray, **threshold):
+    out = FindTissue(of_white=True, **threshold)(as_image(gray))
+    return out[0, ..., 0].numpy().T, out.meta["tissue"]
+
+
+@pytest.mark.parametrize("shade", [30, 90, 230])
+@pytest.mark.parametrize("threshold", [{"above": 0.08}, {"otsu": 0.45}], ids=["ct", "mr"])
+def test_a_bright_page_is_black_to_the_program(shade, threshold):
+    noise = np.random.default_rng(0).integers(-4, 5, HEAD.shape)
+    page = np.where(HEAD, scan(), shade + noise)
+    expected, tissue = gray_of(scan(), **threshold)
+
+    got, of_page = gray_of(page, **threshold)
+
+    np.testing.assert_array_equal(got, expected)
+    assert of_page == tissue
+
+
+@pytest.mark.parametrize("frames", [[255], [230, 40], [40, 255, 60]])
+def test_frames_round_a_head_are_taken_off(frames):
+    gray = np.where(HEAD, scan(), frames[-1] if len(frames) > 1 else 0)
+    for shade in reversed(frames[:-1] if len(frames) > 1 else frames):
+        gray = np.pad(gray, 5, constant_values=shade)
+    inner = (slice(5 * max(1, len(frames) - 1), -5 * max(1, len(frames) - 1)),) * 2
+
+    got, _ = gray_of(gray, above=0.08)
+
+    np.testing.assert_array_equal(got[inner], scan())
+    got[inner] = 0
+    assert not got.any()
+
+
+@pytest.mark.parametrize(
+    "gray",
+    [scan(), scan(15), 255 - scan(), np.tile(np.arange(256), (256, 1)), np.full((3, 3), 90)],
+    ids=["black background", "dark background", "negative", "no background", "few pixels"],
+)
+def test_what_has_no_page_stays_as_it_is(gray):
+    np.testing.assert_array_equal(gray_of(gray, above=0.08)[0], gray)
+
+
+def test_gray_inside_a_head_is_no_page():
+    gray = np.where(HEAD, scan(), 60)
+    gray[ellipse(tall=10, wide=10)] = 60
+    got, _ = gray_of(gray, above=0.08)
+    assert got[128, 128] == 60 and got[0, 0] == 0
