@@ -26,7 +26,9 @@ Command = Callable[..., Done]
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, loaded_once: None
+) -> Command:
     """Run a command line and give its exit code and what it said."""
     monkeypatch.setattr(ProgressLines, "SECONDS", math.inf)  # however slow the machine
 
@@ -39,7 +41,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def convert(command: Command, tiny_bundle: Path, loaded_once: None) -> Command:
+def convert(command: Command, tiny_bundle: Path) -> Command:
     """Run ``convert`` with the tiny bundle, on the processor."""
     return lambda *arguments: command(
         "convert", *arguments, "--bundle", tiny_bundle, "--device", "cpu"

@@ -26,21 +26,21 @@ def compressed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("work", "said"),
+    ("work", "patience", "said"),
     [
-        ("import os; os.abort()", "its decoder crashed"),
-        ("import time; time.sleep(60)", "it is not decoded after 2 s"),
+        ("import os; os.abort()", 60.0, "its decoder crashed"),
+        ("import time; time.sleep(60)", 0.5, "it is not decoded after 0.5 s"),
     ],
 )
 def test_a_decoder_that_crashes_or_hangs_is_an_error_that_names_the_file(
-    tmp_path, compressed, read, monkeypatch, work, said
+    tmp_path, compressed, read, monkeypatch, work, patience, said
 ):
     script = tmp_path / "worker.py"
     script.write_text(work)
     pool = child.Children()
     monkeypatch.setattr(child, "WORKER", script)
     monkeypatch.setattr(encoding, "children", lambda: pool)
-    monkeypatch.setattr(encoding, "PATIENCE", 2.0)
+    monkeypatch.setattr(encoding, "PATIENCE", patience)
     with pytest.raises(Unreadable, match=rf"\.dcm: the pixel data cannot be decoded: {said}"):
         read(compressed[0])
 
