@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from monai.bundle import ConfigParser
+from PIL import Image
+from torch import nn
 
 from medtranslate.networks import (
     GENERATOR_NAMES,
     BoundedOutput,
     GrayThroughRGB,
     InvalidSpec,
+    ResNet9,
     build_generator,
     complete_spec,
+    draw_weights,
     generator_name,
     generator_spec,
 )
@@ -150,3 +155,49 @@ def test_an_output_is_bounded_in_bfloat16_too():
     network = BoundedOutput(torch.nn.Conv2d(1, 1, 1).bfloat16())
     made = network(torch.full((1, 1, 8, 8), 50.0, dtype=torch.bfloat16))
     assert made.dtype == torch.float32 and made.abs().max() <= 1
+
+
+def color_network(ends):
+    torch.manual_seed(0)
+    return draw_weights(ResNet9(*ends, width=4, blocks=1), 0.3).eval().requires_grad_(False)
+
+
+def test_three_in_three_out_is_what_pillow_makes_of_the_colors():
+    network, image = color_network((3, 3)), torch.rand(1, 1, 32, 32) * 2 - 1
+    gray = ((GrayThroughRGB(network)(image)[0, 0] + 1) * 127.5).numpy()
+    colors = ((network(image.expand(-1, 3, -1, -1))[0] + 1) * 127.5).numpy()
+    shown = Image.fromarray(np.rint(colors).astype(np.uint8).transpose(1, 2, 0))
+    assert np.abs(gray - np.asarray(shown.convert("L"), dtype=float)).max() <= 1
+
+
+@pytest.mark.parametrize("ends", [(1, 1), (3, 1), (1, 3), (3, 3)])
+def test_gray_goes_in_and_comes_out_whatever_the_channels(ends):
+    network = GrayThroughRGB(color_network(ends))
+    assert network(torch.zeros(2, 1, 32, 36)).shape == (2, 1, 32, 36)
+    assert (network.in_channels, network.out_channels) == (1, 1)
+
+
+def test_gray_goes_in_as_equal_channels():
+    network, image = color_network((3, 1)), torch.rand(1, 1, 32, 32)
+    expected = network(image.expand(-1, 3, -1, -1))
+    assert torch.equal(GrayThroughRGB(network)(image), expected)
+
+
+def test_gray_through_rgb_adds_no_weights():
+    network = color_network((3, 3))
+    names = {f"network.{name}" for name in network.state_dict()}
+    assert set(GrayThroughRGB(network).state_dict()) == names
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [("ResNet9", "no generator"), (ResNet9(2, 3, 4, 1), "in_channels are 2, not 1 or 3")],
+)
+def test_gray_through_rgb_refuses_what_is_no_generator_of_one_or_three_channels(network, said):
+    with pytest.raises(ValueError, match=said):
+        GrayThroughRGB(network)
+
+
+def test_gray_through_rgb_refuses_a_network_that_is_no_generator():
+    with pytest.raises(ValueError, match="no generator"):
+        GrayThroughRGB(nn.Identity())
