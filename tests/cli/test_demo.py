@@ -20,7 +20,13 @@ FILES = {
 }
 
 
-def test_the_files_are_there_and_named(command, tiny_bundle, tmp_path) -> None:
+@pytest.fixture
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the demo of a phantom that is drawn and translated in no time."""
+    monkeypatch.setattr(demo, "Phantom", partial(Phantom, (48, 52, 2), (4.5, 4.25, 26.0)))
+
+
+def test_the_files_are_there_and_named(command, tiny_bundle, tmp_path, coarse) -> None:
     done = command("demo", "-o", tmp_path / "shown", "--bundle", tiny_bundle)
 
     assert done.code == 0, done.err
@@ -30,12 +36,6 @@ def test_the_files_are_there_and_named(command, tiny_bundle, tmp_path) -> None:
     made = nib.load(tmp_path / "shown" / "head-ct_mri.nii.gz")
     assert made.shape == nib.load(tmp_path / "shown" / "head-ct.nii.gz").shape
     assert made.header["descrip"].item().startswith(b"SYNTHETIC MR")
-
-
-@pytest.fixture
-def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the demo of a phantom that is drawn and translated in no time."""
-    monkeypatch.setattr(demo, "Phantom", partial(Phantom, (48, 52, 2), (4.5, 4.25, 26.0)))
 
 
 def test_a_second_demo_asks_for_overwrite_and_spares_what_is_foreign(
