@@ -73,6 +73,34 @@ def test_decimals_and_codes_are_mended_and_a_mended_code_is_one_that_is_allowed(
     assert "OtherPatientNames" not in copied and notes_of(source, "OtherPatientNames") == []
 
 
+def test_sequences_are_copied_whole_or_left_out() -> None:
+    whole, lacking = Dataset(), Dataset()
+    whole.PatientID, whole.TypeOfPatientID = "7", "TEXT"
+    source = raw_source()
+    source.OtherPatientIDsSequence = [whole]
+    assert copy_series(source, "MR", "1.2.3").dataset.OtherPatientIDsSequence == [whole]
+    source.OtherPatientIDsSequence = []
+    assert "OtherPatientIDsSequence" not in copy_series(source, "MR", "1.2.3").dataset
+    assert notes_of(source, "OtherPatientIDsSequence") == []
+    source.OtherPatientIDsSequence = [whole, lacking]
+    assert "OtherPatientIDsSequence" not in copy_series(source, "MR", "1.2.3").dataset
+    assert notes_of(source, "OtherPatientIDsSequence") == [
+        "OtherPatientIDsSequence: an item lacks PatientID: left out"
+    ]
+
+
+def test_private_text_keeps_its_bytes_whatever_the_character_set_says(tmp_path, read) -> None:
+    folder = write(tmp_path / "in", series())
+    for path in folder.iterdir():
+        one = pydicom.dcmread(path)
+        one.private_block(0x0019, "MADE BY TEST", create=True).add_new(0x01, "LO", "xxxx")
+        one.save_as(path)
+        path.write_bytes(path.read_bytes().replace(b"xxxx", b"\xe4\x00\x81\x1b"))
+    out = write_series(translated(read(folder)), tmp_path / "out", keep_private=True)
+    for path in out.iterdir():
+        assert b"LO\x04\x00\xe4\x00\x81\x1b" in path.read_bytes()
+
+
 def test_warnings_of_broken_values_become_notes() -> None:
     source = raw_source(StudyDate=("DA", b"2024-01-02"), StudyID=("SH", b"1" * 20))
     with warnings.catch_warnings():
