@@ -37,7 +37,7 @@ def as_nifti(tmp_path, read):
     return make
 
 
-@pytest.mark.parametrize("orientation", ["RAS", "LPS", "LAS", "SPR", "ARI"])
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "LAS", "SPR", "ARI", "SLP", "PIR"])
 def test_the_grid_may_be_stored_any_way_round(tmp_path, as_nifti, orientation):
     made = series()
     folder = write(tmp_path / "in", made)
