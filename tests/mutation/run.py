@@ -212,6 +212,7 @@ class Copy:
         path = str(self.folder / mutant.path)
         new = dict(_functions(compile(mutant.content, path, "exec")))
         done = False
+        gc.unfreeze()  # what the tests have frozen is not among the objects otherwise
         for one in gc.get_objects():  # `isinstance` would ask lazy objects, which warn
             if type(one) is FunctionType and one.__code__.co_filename == path:
                 code = new.get(one.__code__.co_qualname)
