@@ -134,7 +134,7 @@ class Workers:
             "distributed.scheduler.worker-saturation": 1.0,  # a scan waits for whoever is free
             "distributed.comm.timeouts.connect": f"{_CONNECT_SECONDS} s",
         }
-        with dask.config.set(settings):
+        with dask.config.set(settings), _no_tracebacks():
             if self.scheduler:
                 with _client(self.scheduler) as client:
                     yield client
@@ -148,6 +148,18 @@ class Workers:
                 _kept(cluster, client, count, queue),
             ):
                 yield client
+
+
+@contextmanager
+def _no_tracebacks() -> Iterator[None]:
+    """Keep Dask's client from logging a traceback: that a scheduler is gone is said in one line."""
+    logger = logging.getLogger("distributed.client")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager
