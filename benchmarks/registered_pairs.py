@@ -8,6 +8,7 @@ window (gray 0 is -20 HU, 255 is 100 HU). Every image goes through the whole con
 - fluid: inside the brain 10 gray levels (5 HU) or more below the brain's median in the true CT, and
   tissue what lies within 6 of it; a slice counts with 80 pixels of fluid. An MR is taken for
   fluid-bright (T2) where its fluid is brighter than its tissue, else for fluid-dark (T1, FLAIR);
+  the MR's own gray says how well the pair itself tells fluid from tissue (grain, misalignment);
 - fluid darker: slices whose fluid lies below tissue by at least half of what it does in the truth;
 - false white: pixels of the brain at 200 or more (74 HU) where 5x5 pixels of the truth are below;
 - bone Dice: 230 or more (88 HU) inside the head;
@@ -181,7 +182,7 @@ def ct_figures(cases: Sequence[Case], made: Sequence[Gray]) -> dict[str, float]:
         "false white in the brain, %": 100 * _mean(_false_white(c, ct) for c, ct in inside),
         "brain median - truth": _mean(np.median((ct - c.ct)[c.brain]) for c, ct in inside),
     }
-    for contrast in ("fluid dark", "fluid bright"):
+    for contrast, sign in (("fluid dark", -1), ("fluid bright", 1)):
         those = [(case, ct) for case, ct in inside if case.contrast == contrast]
         if not those:
             continue
@@ -195,6 +196,9 @@ def ct_figures(cases: Sequence[Case], made: Sequence[Gray]) -> dict[str, float]:
             f"{contrast} in MR: the same in the truth": float(wanted.mean()),
             f"{contrast} in MR: AUC of fluid against tissue": _mean(
                 _auc(-ct[case.fluid], -ct[case.tissue]) for case, ct in those
+            ),
+            f"{contrast} in MR: the same of the MR's own gray": _mean(
+                _auc(sign * case.mr[case.fluid], sign * case.mr[case.tissue]) for case, _ in those
             ),
         }
     return figures
