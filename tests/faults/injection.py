@@ -28,6 +28,7 @@ KINDS = {
 """By name, the errors that are injected. A short write stores half of what it is given first."""
 
 _CHANGES = {"os.rename": 2, "os.mkdir": 1, "os.rmdir": 1, "os.remove": 1, "os.truncate": 1}
+_TEXT = dict.fromkeys(("encoding", "errors", "newline"))  # of ``open``, in its order
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -154,8 +155,9 @@ class _Written(io.FileIO):
 
 def _opener(real: Any) -> Any:
     def opened(file: Any, mode: str = "r", buffering: int = -1, *more: Any, **options: Any) -> Any:
-        if not set(mode) & set("wax+") or isinstance(file, int) or more or "opener" in options:
-            return real(file, mode, buffering, *more, **options)
+        options |= dict(zip(_TEXT, more, strict=False))  # as pathlib gives them
+        if not set(mode) & set("wax+") or isinstance(file, int) or options.keys() - _TEXT.keys():
+            return real(file, mode, buffering, **options)
         raw = _Written(os.fspath(file), mode.replace("b", "").replace("t", ""))
         if buffering == 0:
             return raw

@@ -86,7 +86,9 @@ def test_whichever_operation_fails_the_old_or_the_new_is_there_whole(
             except OutputFailed:
                 raised = True
         assert content(folder) in ((old, new) if raised else (new,)), faults.failed
-        assert raised or faults.failed.removes or faults.failed.kind == "read", faults.failed
+        # What clears up is tried again by the next run; Python makes an interrupted write again.
+        again = faults.failed.removes or (faults.failed.kind, error) == ("write", "EINTR")
+        assert raised or again or faults.failed.kind == "read", faults.failed
         remove_leftovers(folder)
         assert not [path for path in folder.iterdir() if is_temporary(path.name)]
 
