@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
+import dask
 import pytest
 
 from medtranslate import ConversionOptions
@@ -116,6 +118,24 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch) -> None:
         asked.connected(None),
     ):
         pass
+
+
+def test_workers_keep_the_memory_that_a_network_frees(monkeypatch) -> None:
+    """Dask lets glibc give it back after each layer: a conversion took twice as long."""
+    given: dict[str, object] = {}
+
+    def processes(share):
+        given.update(dask.config.get("distributed.nanny.pre-spawn-environ"))
+        return nullcontext()
+
+    monkeypatch.setattr(workers, "_processes", processes)
+    monkeypatch.setattr(workers, "_client", nullcontext)
+    monkeypatch.setattr(workers, "_kept", lambda *given: nullcontext())
+
+    with Workers().connected(None):
+        pass
+
+    assert given["OMP_NUM_THREADS"] == 1 and "MALLOC_TRIM_THRESHOLD_" not in given
 
 
 @pytest.mark.parametrize(
