@@ -142,3 +142,7 @@ def test_a_record_reads_like_its_mapping():
     assert record == {"modality": "CT", "files": ["a"]} and record != {"modality": "CT"}
     assert record == SourceRecord.of({"files": ["a"], "modality": "CT"})
     assert dict(record.items()) == {"modality": "CT", "files": ["a"]}
+
+
+def test_an_axis_without_a_direction_is_named_by_a_question_mark():
+    assert orientation(np.diag([-1.0, 0.0, 1.0, 1.0])) == "L?S"

@@ -257,3 +257,15 @@ def test_slices_come_back_to_the_grid_with_where_they_were_seen():
     half = cut(volume)[:, :, :128]
     with pytest.raises(ValueError, match=r"\(3, 256, 128\) slices for \(3, 256, 256\)"):
         cut.inverse(half)
+
+
+def test_slices_center_on_the_head_that_was_found():
+    volume = torch.zeros(1, 64, 64, 3)
+    volume[0, 40:56, 10:26] = 100.0
+    image = MetaTensor(volume, affine=torch.eye(4, dtype=torch.float64))
+
+    cut = AxialSlices(pixel=1.0, size=32)(FindTissue(above=50.0)(image))
+
+    rows, columns = torch.nonzero(cut[0, ..., 1].as_tensor() > 50, as_tuple=True)
+    assert (int(rows.min()), int(rows.max())) == (8, 23)
+    assert (int(columns.min()), int(columns.max())) == (8, 23)
