@@ -161,6 +161,20 @@ def check_present(path: Path) -> None:
         raise InputMissing(f"cannot be opened: {error.strerror}", path=path) from error
 
 
+def create_folder(folder: Path) -> None:
+    """Create a folder, and those above it, unless it is there.
+
+    Raises
+    ------
+    OutputFailed
+        It cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFailed(f"cannot be created: {error.strerror}", path=folder) from error
+
+
 def check_fetched(start: bytes, path: Path) -> None:
     """Refuse what stands in the place of a file, by its first bytes.
 

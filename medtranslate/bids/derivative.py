@@ -26,7 +26,7 @@ from medtranslate.bids.dataset import (
 )
 from medtranslate.conversion import Conversion, ConversionOptions, Observer, convert
 from medtranslate.errors import OutputFailed
-from medtranslate.files import whole_file
+from medtranslate.files import create_folder, whole_file
 from medtranslate.text import as_json
 
 BIDS_VERSION = "1.10.0"
@@ -210,8 +210,8 @@ def _converted(
             options, output=str(scan.output), reports=[] if kept else list(map(str, scan.reports))
         )
         try:
-            _make_folder(scan.output.parent)
-            _make_folder(scan.reports[0].parent)
+            create_folder(scan.output.parent)
+            create_folder(scan.reports[0].parent)
             for path in asked.report_files:
                 path.unlink(missing_ok=True)  # of a scan that failed, or of an earlier result
             done = convert(scan.path, options=asked, translator=translator, observer=observer)
@@ -268,18 +268,11 @@ def _write_description(bids: Path, output: Path, *, linked: bool) -> None:
     }
     if linked:
         content |= {"SourceDatasets": [{"URL": link}], "DatasetLinks": {RAW: link}}
-    _make_folder(output)
+    create_folder(output)
     files = {DESCRIPTION: as_json(content), "README": _README, ".bidsignore": IGNORED}
     for name, text in files.items():
         with whole_file(output / name, overwrite=True) as temporary:
             temporary.write_text(text, encoding="utf-8")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputFailed(f"cannot be created: {error.strerror}", path=folder) from error
 
 
 def _remove_empty(folder: Path, top: Path) -> None:

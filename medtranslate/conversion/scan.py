@@ -17,7 +17,8 @@ from medtranslate.conversion.interface import UNKNOWN, ConversionOptions, Modali
 from medtranslate.conversion.plan import FOLDERS, PlannedScan
 from medtranslate.device import Progress
 from medtranslate.domain_check import Judgment
-from medtranslate.errors import OutputFailed, Unsupported, WrongModality
+from medtranslate.errors import Unsupported, WrongModality
+from medtranslate.files import create_folder
 from medtranslate.imaging import dicom, read, write
 from medtranslate.imaging.image2d import write_stack
 from medtranslate.imaging.source import SourceRecord
@@ -149,10 +150,7 @@ def folder_created(folder: Path | None) -> Iterator[None]:
         yield
         return
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputFailed(f"cannot be created: {error.strerror}", path=folder) from error
+    create_folder(folder)
     try:
         yield
     except BaseException:

@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from medtranslate.errors import EvaluationFailed, InputMissing, MedTranslateError, OutputFailed
+from medtranslate.errors import EvaluationFailed, InputMissing, MedTranslateError
 from medtranslate.evaluation.distances import fidelity
-from medtranslate.files import cache_folder, file_hash, whole_file
+from medtranslate.files import cache_folder, create_folder, file_hash, whole_file
 
 FEATURES = 2048
 EXTRACTOR = "inception-v3-compat"
@@ -156,10 +156,7 @@ def _converted(torchscript: Path, kept: Path) -> Weights:
 
 
 def _keep(tensors: Tensors, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputFailed(f"cannot be created: {error.strerror}", path=path.parent) from error
+    create_folder(path.parent)
     with whole_file(path, overwrite=True) as partial:
         partial.write_bytes(_as_bytes(tensors))
 

@@ -160,8 +160,8 @@ class ScanReader(RefusingReader):
             raise AmbiguousInput(_listing(contents), path=folder, remedy=remedy)
         if series:
             return dicom.DicomReader().load((folder,))
-        for one in (*scans, *contents.strangers)[:1]:
-            check_present(one)
+        if scans or contents.strangers:
+            check_present([*scans, *contents.strangers][0])
         if images:
             return Image2DReader().load((scans[0],))
         if scans:

@@ -462,8 +462,10 @@ def _settled_qform(header: Header) -> list[str]:
     return ["The qform is unusable and is left out; the sform is used."]
 
 
-_NO_SCAN = {1002: "labels", 1006: "displacements", 1007: "vectors", 22: "p-values", 3: "t-values"}
-_NO_SCAN |= {4: "F-values", 5: "z-values", 1001: "an estimate", 1003: "names of labels"}
+_NO_SCAN = {
+    **{3: "t-values", 4: "F-values", 5: "z-values", 22: "p-values", 1001: "an estimate"},
+    **{1002: "labels", 1003: "names of labels", 1006: "displacements", 1007: "vectors"},
+}
 """By ``intent_code`` of nifti1.h: values that were computed from scans."""
 
 

@@ -253,7 +253,6 @@ class ResNet9(nn.Module):
         Channels after the first convolution (64 in the paper).
     blocks : int
         Residual blocks (9 in the paper).
-
     contrasts : sequence of str
         MR contrasts that it takes a code for: 1 for the first, 0 for an unknown one.
 
@@ -324,7 +323,6 @@ class UNet256(nn.Module):
         Channels of the image; one is gray.
     width : int
         Channels of the outermost level (64 in the paper).
-
     contrasts : sequence of str
         MR contrasts that it takes a code for: 1 for the first, 0 for an unknown one.
 
@@ -406,7 +404,6 @@ class Compact(nn.Module):
         Channels at a quarter of the size; a multiple of 8.
     blocks : int
         Residual blocks there.
-
     contrasts : sequence of str
         MR contrasts that it takes a code for: 1 for the first, 0 for an unknown one.
 
