@@ -16,8 +16,9 @@ window (gray 0 is -20 HU, 255 is 100 HU). Every image goes through the whole con
   results are arbitrary units, so one curve (a gray level for each gray level, the best
   by absolute error) is fitted to all images of a contrast before the error is taken; beside it the
   same curve fitted to the CT itself, and one constant gray;
-- error map: Spearman's rank correlation inside the head of the cycle error with the true error
-  (both means of 5x5 pixels), and the same for nearness to the outline.
+- error map: Spearman's rank correlation inside the head of the expected error, the cycle error and
+  nearness to the outline with the true error (means of 5x5 pixels), the AUROC of each for the worst
+  tenth, and the mean expected error over the true one.
 
 ::
 
@@ -42,6 +43,7 @@ from safetensors.torch import load_file
 from medtranslate import Translator, read
 from medtranslate.evaluation.lesions.planting import brain, depth
 from medtranslate.modality import Modality
+from medtranslate.quality.expected_error import expected_error, rank
 from medtranslate.transforms.head import heads
 
 Gray = NDArray[np.float32]
@@ -92,7 +94,8 @@ def main() -> None:
     options.add_argument("--bundle", type=Path, help="instead of the shipped one")
     options.add_argument("--weights", action="append", default=[], metavar="ct|mri=FILE")
     options.add_argument("--to", choices=("ct", "mri", "both"), default="both")
-    options.add_argument("--error-map", action="store_true", help="costs two more translations")
+    options.add_argument("--error-map", action="store_true", help="rank errors by the error maps")
+    options.add_argument("--no-cycle", action="store_true", help="leave the cycle error out of it")
     options.add_argument("--json", type=Path)
     chosen = options.parse_args()
     translator = Translator.load(chosen.bundle)
@@ -113,12 +116,15 @@ def main() -> None:
         made = [_gray(result) for result in results]
         found |= ct_figures(cases, made) if to == "ct" else mr_figures(cases, made)
         if chosen.error_map:
-            back = source.target
-            cycled = [
-                _gray(translated(translator, result, back, asked(translator, case, back)))
-                for case, result in zip(cases, results, strict=True)
-            ]
-            found |= map_figures(cases, made, cycled, to)
+            maps = {"nearness to the outline": [-depth(case.head) for case in cases]}
+            if translator.bundle.expected_error is not None:
+                maps["expected error"] = [
+                    expected(translator, case.images[source], result)
+                    for case, result in zip(cases, results, strict=True)
+                ]
+            if not chosen.no_cycle:
+                maps["cycle error"] = cycle_errors(translator, cases, results, source)
+            found |= map_figures(cases, made, maps, to)
     print(f"{translator.bundle.name} {translator.bundle.version} {' '.join(chosen.weights)}\n")
     print("| what | figure |\n| --- | --- |")
     for name, value in found.items():
@@ -223,19 +229,43 @@ def mr_figures(cases: Sequence[Case], made: Sequence[Gray]) -> dict[str, float]:
 
 
 def map_figures(
-    cases: Sequence[Case], made: Sequence[Gray], cycled: Sequence[Gray], to: str
+    cases: Sequence[Case], made: Sequence[Gray], maps: Mapping[str, Sequence[Gray]], to: str
 ) -> dict[str, float]:
-    """Rank pixels by cycle error, and by nearness to the outline, against the true error."""
-    by_cycle, by_outline = [], []
-    for case, result, back in zip(cases, made, cycled, strict=True):
-        source, truth = (case.mr, case.ct) if to == "ct" else (case.ct, case.mr)
-        true = _smooth(np.abs(result - truth))[case.head]
-        by_cycle.append(_spearman(_smooth(np.abs(source - back))[case.head], true))
-        by_outline.append(_spearman(-depth(case.head)[case.head], true))
-    return {
-        f"error map to {to}: Spearman": _mean(by_cycle),
-        f"error map to {to}: nearness to the outline": _mean(by_outline),
-    }
+    """Rank pixels by each map against the true error."""
+    true = [
+        _smooth(np.abs(result - (case.ct if to == "ct" else case.mr)))[case.head]
+        for case, result in zip(cases, made, strict=True)
+    ]
+    figures = {}
+    for name, values in maps.items():
+        inside = [one[case.head] for case, one in zip(cases, values, strict=True)]
+        found = [rank(one, error) for one, error in zip(inside, true, strict=True)]
+        figures[f"error map to {to}, {name}: Spearman"] = _mean(one.spearman for one in found)
+        figures[f"error map to {to}, {name}: AUROC"] = _mean(one.auroc for one in found)
+        if name == "expected error":
+            ratios = (one.mean() / error.mean() for one, error in zip(inside, true, strict=True))
+            figures[f"error map to {to}, {name}: mean over the true one"] = _mean(ratios)
+    return figures
+
+
+def expected(translator: Translator, image: MetaTensor, result: MetaTensor) -> Gray:
+    """Return the expected error of a result."""
+    return _smooth(_gray(expected_error(translator, image, result).map))
+
+
+def cycle_errors(
+    translator: Translator,
+    cases: Sequence[Case],
+    results: Sequence[MetaTensor],
+    source: Modality,
+) -> list[Gray]:
+    """Translate results back and compare the reconstructions with the scans."""
+    back = source.target
+    found = []
+    for case, result in zip(cases, results, strict=True):
+        cycled = translated(translator, result, back, asked(translator, case, back))
+        found.append(_smooth(np.abs(_gray(cycled) - _gray(case.images[source]))))
+    return found
 
 
 def _curve_error(values: Sequence[NDArray], truth: Sequence[NDArray]) -> float:
@@ -264,10 +294,6 @@ def _dice(first: Mask, second: Mask, head: Mask) -> float:
 def _auc(higher: NDArray, lower: NDArray) -> float:
     ranks = _ranks(np.concatenate([higher, lower]))[: len(higher)]
     return float((ranks.mean() - (len(higher) - 1) / 2) / len(lower))
-
-
-def _spearman(first: NDArray, second: NDArray) -> float:
-    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
 
 
 def _ranks(values: NDArray) -> NDArray[np.float64]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from pathlib import Path
 
 import torch
 
-from medtranslate.bundle import Networks, save_bundle
+from medtranslate.bundle import Networks, attach_expected_error, save_bundle
 from medtranslate.files import shipped
 from medtranslate.networks import Compact, draw_weights
+from medtranslate.quality import ErrorPredictors
+from medtranslate.quality.expected_error import ErrorPredictor
 
 SPEC = {"_target_": "medtranslate.networks.Compact", "width": 16, "blocks": 1}
 
@@ -20,6 +24,22 @@ def tiny_networks(targets: tuple[str, ...] = ("mri", "ct")) -> Networks:
         torch.manual_seed(seed)
         generators[to] = draw_weights(Compact(width=16, blocks=1), 0.2)
     return Networks({to: dict(SPEC) for to in targets}, generators)
+
+
+def constant_error(error: float) -> ErrorPredictor:
+    """A network that expects one error everywhere, for values in [-1, 1]."""
+    network = ErrorPredictor().eval()
+    torch.nn.init.zeros_(network.network.final_conv.weight)
+    torch.nn.init.constant_(network.bias, math.log(error))
+    return network
+
+
+def with_constant_error(bundle: Path, copy: Path, error: float = 0.125) -> Path:
+    """Copy a bundle, and have the copy expect one error everywhere."""
+    shutil.copytree(bundle, copy)
+    networks = {to: constant_error(error) for to in ("mri", "ct")}
+    attach_expected_error(copy, ErrorPredictors(networks, {"slices": 2}).to_bytes())
+    return copy
 
 
 def shipped_recipes() -> list[Path]:

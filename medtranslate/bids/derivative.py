@@ -143,7 +143,7 @@ def sidecar(done: Conversion, bids: Path, *, anonymous: bool = False) -> dict[st
     source = done.path.resolve().relative_to(bids.resolve()).as_posix()
     figures = {
         key: {name: checks[key][name] for name in ("error", "units", "share_of_range")}
-        for key in ("cycle_error", "variation")
+        for key in ("expected_error", "cycle_error", "variation")
         if checks.get(key)
     }
     content: dict[str, Any] = {

@@ -31,6 +31,7 @@ _UPGRADE = (
     "write its recipes (configs/recipes) anew as MONAI transforms, or copy those that medtranslate "
     "ships (docs/reference/recipes.md), then set format: 2"
 )
+_NUMBERS = {"domain": "domain check", "expected_error": "expected error"}
 _TRAIN = "train one: medtranslate train CT_FOLDER MR_FOLDER -o RUN; then give --bundle RUN/bundle"
 
 
@@ -77,6 +78,9 @@ class Bundle:
         By modality and kind: ``"CT-volume"``, ``"CT-image"``, ``"MR-volume"``, ``"MR-image"``.
     domain : Path or None
         Numbers of the domain check (`medtranslate.domain_check.load_domain`), where it carries any.
+    expected_error : Path or None
+        Weights of the networks that predict errors of its results
+        (`medtranslate.quality.expected_error.load_error_predictors`), where it carries any.
 
     Examples
     --------
@@ -90,6 +94,7 @@ class Bundle:
     generators: Mapping[str, Generator]
     recipes: Mapping[str, Recipe]
     domain: Path | None = None
+    expected_error: Path | None = None
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> Bundle:
@@ -120,7 +125,7 @@ class Bundle:
             str(content.get("version", "0")),
             {to: _generator(folder, to, generators, path) for to in TARGETS if to in generators},
             _recipes(path, recipes),
-            _domain(folder, content, path),
+            *(_numbers(folder, content, path, name) for name in ("domain", "expected_error")),
         )
         _check_sizes(bundle, path)
         return bundle
@@ -300,14 +305,15 @@ def _check_hash(file: Path, stated: Any, path: Path, where: str) -> str:
     return digest
 
 
-def _domain(folder: Path, content: dict[str, Any], path: Path) -> Path | None:
-    if "domain" not in content:
+def _numbers(folder: Path, content: dict[str, Any], path: Path, name: str) -> Path | None:
+    """Return the file of numbers that a model's file names, if it names one and it is whole."""
+    if name not in content:
         return None
-    spec = _mapping(content, "domain", path)
-    file = _inside(folder, spec.get("numbers"), path, "domain.numbers")
+    spec = _mapping(content, name, path)
+    file = _inside(folder, spec.get("numbers"), path, f"{name}.numbers")
     if not file.is_file():
-        raise ModelUnusable("the domain check's numbers are missing", path=file)
-    _check_hash(file, spec.get("sha256"), path, "domain.sha256")
+        raise ModelUnusable(f"the numbers of its {_NUMBERS[name]} are missing", path=file)
+    _check_hash(file, spec.get("sha256"), path, f"{name}.sha256")
     return file
 
 

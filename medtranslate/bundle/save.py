@@ -29,6 +29,7 @@ from medtranslate.transforms import load_recipe
 from medtranslate.transforms.load import read_yaml
 
 DOMAIN_FILE = Path("configs/domain.safetensors")
+EXPECTED_ERROR_FILE = Path("configs/expected_error.safetensors")
 REFERENCE_FILE = Path("configs/reference.json")
 _TEMPLATES = Path(__file__).parent / "templates"
 _WEIGHTS: dict[str, str] = {
@@ -452,10 +453,32 @@ def attach_domain(folder: Path, numbers: bytes) -> None:
     ...     Bundle.load(folder).domain.name
     'domain.safetensors'
     """
-    path, model = folder / DOMAIN_FILE, folder / MODEL_FILE
+    _attach(folder, "domain", DOMAIN_FILE, numbers)
+
+
+def attach_expected_error(folder: Path, numbers: bytes) -> None:
+    """Add networks that predict errors to a bundle, in place of those that it has.
+
+    Parameters
+    ----------
+    folder : path
+        The bundle's; ``model.yaml`` is there already, and is written anew.
+    numbers : bytes
+        A safetensors file, from `medtranslate.quality.expected_error.ErrorPredictors`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; attach it again, or the bundle may not load.
+    """
+    _attach(folder, "expected_error", EXPECTED_ERROR_FILE, numbers)
+
+
+def _attach(folder: Path, name: str, file: Path, numbers: bytes) -> None:
+    path, model = folder / file, folder / MODEL_FILE
     content = read_yaml(model)
     _replace(path, numbers)
-    content["domain"] = {"numbers": DOMAIN_FILE.as_posix(), "sha256": file_hash(path)}
+    content[name] = {"numbers": file.as_posix(), "sha256": file_hash(path)}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     _replace(model, text.encode("utf-8"))
 

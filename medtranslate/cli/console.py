@@ -144,27 +144,31 @@ def summary(one: Conversion) -> str:
     shape = "x".join(map(str, source["shape"]))
     return (
         f"{one.path} -> {one.output}: {source['modality']} ({source['modality_basis']}) "
-        f"to synthetic {one.synthesis['modality']}, {shape}, {_cycle_error([one])}"
+        f"to synthetic {one.synthesis['modality']}, {shape}, {_errors([one])}"
         f"{sum(one.seconds.values()):.1f} s"
     )
 
 
 def folder_summary(converted: Sequence[Conversion], of: int) -> str:
-    """Say in one line what a folder of 2D images was converted to, with the mean cycle error."""
+    """Say in one line what a folder of 2D images was converted to, with the mean errors."""
     first = converted[0]
     seconds = sum(sum(one.seconds.values()) for one in converted)
     return (
         f"{first.given} -> {first.folder}: {len(converted)} of {of} images, "
         f"{first.source['modality']} ({first.source['modality_basis']}) "
-        f"to synthetic {first.synthesis['modality']}, {_cycle_error(converted)}{seconds:.1f} s"
+        f"to synthetic {first.synthesis['modality']}, {_errors(converted)}{seconds:.1f} s"
     )
 
 
-def _cycle_error(conversions: Sequence[Conversion]) -> str:
-    """Say the mean cycle error; nothing where none was measured."""
-    found = [one.checks["cycle_error"] for one in conversions if "cycle_error" in one.checks]
-    if not found:
-        return ""
-    error, share = (mean(one[key] for one in found) for key in ("error", "share_of_range"))
-    shown = f"{error:.1f}" if error >= 1 else f"{error:.2g}"
-    return f"cycle error {shown} {found[0]['units']} ({share:.1%} of the range), "
+def _errors(conversions: Sequence[Conversion]) -> str:
+    """Say the mean expected error and cycle error; nothing of what was not measured."""
+    said = ""
+    for check in ("expected_error", "cycle_error"):
+        found = [one.checks[check] for one in conversions if check in one.checks]
+        if not found:
+            continue
+        error, share = (mean(one[key] for one in found) for key in ("error", "share_of_range"))
+        shown = f"{error:.1f}" if error >= 1 else f"{error:.2g}"
+        name = check.replace("_", " ")
+        said += f"{name} {shown} {found[0]['units']} ({share:.1%} of the range), "
+    return said

@@ -197,7 +197,7 @@ Variation = Annotated[
     ),
 ]
 Map = Annotated[
-    bool, typer.Option("--map", help="Write cycle error and variation as images beside the result.")
+    bool, typer.Option("--map", help="Write the error maps as images beside the result.")
 ]
 
 

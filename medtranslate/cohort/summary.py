@@ -26,6 +26,8 @@ from medtranslate.text import escaped
 WORST = 12
 """Scans that the page shows."""
 
+_MEANT = ("Expected error", "Cycle error", "Domain check", "Coverage")
+
 LISTED = 500
 """Scans that the page lists; the table has all."""
 
@@ -65,6 +67,9 @@ _COLUMNS: dict[str, tuple[type, Getter]] = {
     "domain": (str, _of("domain", "verdict")),
     "anomaly_score": (float, _of("domain", "score")),
     "domain_reasons": (str, _listed("domain", "reasons", "; ")),
+    "expected_error": (float, _of("expected_error", "error")),
+    "expected_error_units": (str, _of("expected_error", "units")),
+    "expected_error_share": (float, _of("expected_error", "share_of_range")),
     "cycle_error": (float, _of("cycle_error", "error")),
     "cycle_error_units": (str, _of("cycle_error", "units")),
     "cycle_error_share": (float, _of("cycle_error", "share_of_range")),
@@ -188,7 +193,7 @@ def page(
         ],
         bars=_bars(measured),
         worst=[_shown(entry, files[entry.scan]) for entry in ranked[:WORST]],
-        meanings=[(name, MEANINGS[name]) for name in ("Cycle error", "Domain check", "Coverage")],
+        meanings=[(name, MEANINGS[name]) for name in _MEANT],
         left_out=max(0, len(failed) - LISTED),
     )
 

@@ -369,6 +369,9 @@ class Conversions(Iterator[Conversion]):
             preview=job.preview,
             error_map=job.error_map if "cycle_error" in trace.found else None,
             variation_map=job.variation_map,
+            expected_error_map=(
+                job.expected_error_map if "expected_error" in trace.found else None
+            ),
             figures=job.figures,
             synthesis=converted.synthesis,
             notes=converted.notes,
@@ -425,8 +428,14 @@ def _usable(translator: Translator, options: ConversionOptions) -> Translator:
     """Refuse a model that cannot do what is asked for."""
     bundle = translator.bundle
     bundle.generator(options.to)
-    one_way = len(bundle.generators) < len(TARGETS)
-    if one_way and options.map and options.cycle:
+    if not options.map or bundle.expected_error is not None:
+        return translator
+    if not (options.cycle or options.variation):
+        raise InvalidOption(
+            "--map draws the cycle error, which --no-cycle leaves out, and the expected error, "
+            f"which {bundle.name} does not predict"
+        )
+    if options.cycle and len(bundle.generators) < len(TARGETS):
         fault = "has no generator back, so there is no cycle error to map"
         raise ModelUnusable(fault, path=bundle.folder, remedy="leave out --map")
     return translator

@@ -75,7 +75,7 @@ class ConversionOptions:
     variation : bool
         Translate the scan mirrored and shifted too, and measure how far the results differ.
     map : bool
-        Write the cycle error and the variation as images beside the result.
+        Write the expected error, the cycle error and the variation as images beside the result.
     reports : sequence of (str or path)
         Reports to write: a page if the name ends in ``.html``, else JSON. One name alone is
         accepted too.
@@ -201,7 +201,7 @@ class Conversion:
         The input, as given.
     path : Path
         The file or folder read; `given` where no scan was found.
-    output, preview, error_map, variation_map, figures : Path or None
+    output, preview, error_map, variation_map, expected_error_map, figures : Path or None
         Files or folders written.
     source : mapping
         ``meta["source"]`` of the scan without its header; empty where it was not read.
@@ -209,8 +209,9 @@ class Conversion:
         ``meta["synthesis"]`` of the result: the model and what the values mean; empty where the
         scan was not converted.
     checks : mapping
-        What the checks found, as the report has it: ``"domain"``, ``"unseen"``, ``"cycle_error"``,
-        ``"variation"`` and ``"recipes"``; checks that were not made are absent.
+        What the checks found, as the report has it: ``"domain"``, ``"unseen"``,
+        ``"expected_error"``, ``"cycle_error"``, ``"variation"`` and ``"recipes"``; checks that were
+        not made are absent.
     notes : tuple of str
         What was noticed, a sentence each.
     seconds : mapping of str to float
@@ -237,6 +238,7 @@ class Conversion:
     preview: Path | None = None
     error_map: Path | None = None
     variation_map: Path | None = None
+    expected_error_map: Path | None = None
     figures: Path | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
     synthesis: Mapping[str, Any] = field(default_factory=dict)
@@ -267,6 +269,7 @@ class Conversion:
             "preview": self.preview,
             "error_map": self.error_map,
             "variation_map": self.variation_map,
+            "expected_error_map": self.expected_error_map,
             "figures": self.figures,
         }
         return conversion(
@@ -293,7 +296,8 @@ class Trace:
         By stage.
     found : dict of str to builtins
         What the checks found, for the report: ``"recipes"``, ``"domain"``, ``"unseen"``,
-        ``"cycle_error"``, ``"variation"``; checks that were not reached are absent.
+        ``"expected_error"``, ``"cycle_error"``, ``"variation"``; checks that were not reached are
+        absent.
     source : mapping
         ``meta["source"]`` of the scan; empty until it is read.
     """

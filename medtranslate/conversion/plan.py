@@ -51,7 +51,7 @@ class PlannedScan:
         Folder of results, created if it is missing.
     preview : Path or None
         Image to write; None where none is asked for, or one contact sheet shows a whole folder.
-    error_map, variation_map : Path or None
+    error_map, variation_map, expected_error_map : Path or None
         Maps to write; None where none is asked for. A folder for a folder of 2D images.
     figures : Path or None
         For a DICOM result with maps, the structured report to write.
@@ -66,13 +66,15 @@ class PlannedScan:
     preview: Path | None
     error_map: Path | None = None
     variation_map: Path | None = None
+    expected_error_map: Path | None = None
     figures: Path | None = None
     beside: tuple[Path, ...] = ()
 
     @property
     def maps(self) -> tuple[Path, ...]:
         """Maps to write."""
-        return tuple(one for one in (self.error_map, self.variation_map) if one is not None)
+        maps = (self.expected_error_map, self.error_map, self.variation_map)
+        return tuple(one for one in maps if one is not None)
 
     @property
     def targets(self) -> tuple[Path, ...]:
@@ -154,8 +156,6 @@ def check_options(options: ConversionOptions) -> None:
         raise InvalidOption(f"--{moved[0]} makes a grid that no DICOM slice has")
     if options.skip_existing and options.overwrite:
         raise InvalidOption("--skip-existing contradicts --overwrite")
-    if options.map and not (options.cycle or options.variation):
-        raise InvalidOption("--map draws the cycle error, which --no-cycle leaves out")
     dicom_only = [n for n in ("template", "uid_seed", "keep_private") if getattr(options, n)]
     if dicom_only and (moved or format not in ("", "dicom")):
         option = dicom_only[0].replace("_", "-")
@@ -202,16 +202,15 @@ def _beside_apart(job: PlannedScan, taken: set[Path]) -> PlannedScan:
         stem = _beside(job.output, "", "").name
         other = f"{stem}{job.format.replace('.', '_')}_"
         moved = {one: one.with_name(one.name.replace(stem, other, 1)) for one in job.beside}
-        preview, error, variation, figures = (
-            one and moved[one]
-            for one in (job.preview, job.error_map, job.variation_map, job.figures)
-        )
+        kept = (job.preview, job.error_map, job.variation_map, job.expected_error_map, job.figures)
+        preview, error, variation, expected, figures = (one and moved[one] for one in kept)
         beside = tuple(moved.values())
         job = replace(
             job,
             preview=preview,
             error_map=error,
             variation_map=variation,
+            expected_error_map=expected,
             figures=figures,
             beside=beside,
         )
@@ -285,7 +284,9 @@ def _job(
         output, made = home / item.name.with_name(last + ending), home
     together = home if source.together else None
     preview = None if together else _preview(output)
-    error, variation = (_map(output, format, what, together) for what in ("error", "variation"))
+    error, variation, expected = (
+        _map(output, format, what, together) for what in ("error", "variation", "expected_error")
+    )
     figures = _beside(output, "figures", ".dcm") if format == "dicom" else None
     return PlannedScan(
         item,
@@ -295,8 +296,11 @@ def _job(
         preview if options.preview else None,
         error if options.map and options.cycle else None,
         variation if options.map and options.variation else None,
+        expected if options.map else None,
         figures if options.map else None,
-        beside=tuple(one for one in (preview, error, variation, figures) if one is not None),
+        beside=tuple(
+            one for one in (preview, error, variation, expected, figures) if one is not None
+        ),
     )
 
 

@@ -1,11 +1,11 @@
 """One scan from file to file: read, check, translate, check, write, preview.
 
-`Checks` are the checks of one scan: domain, coverage, cycle error and variation.
+`Checks` are the checks of one scan: domain, coverage, expected error, cycle error and variation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,12 @@ from medtranslate.modality import Modality
 from medtranslate.quality.coverage import Coverage, mark_unseen, measure_coverage
 from medtranslate.quality.cycle import CycleError, WorstSlice, cycle_error, worst_slices
 from medtranslate.quality.error_map import ErrorMap, rounded, write_map
+from medtranslate.quality.expected_error import (
+    ErrorPredictors,
+    ExpectedError,
+    expected_error,
+    load_error_predictors,
+)
 from medtranslate.quality.variation import Variation, variation
 from medtranslate.report.preview import Panel, panels, save_preview
 from medtranslate.transforms import Prepared
@@ -97,10 +103,11 @@ def convert_scan(
     with trace.stage("prepare"):
         _, prepared = translator.prepare(image, source, to)
     with trace.stage("check"):
-        checks = Checks(translator, image, prepared, options, trace)
+        predictors = load_error_predictors(translator.bundle)
+        checks = Checks(translator, image, prepared, options, trace, predictors)
         unseen, notes = checks.before()
     passes = _Passes(progress, 1 + checks.measures_cycle + options.variation)
-    if checks.measures_cycle or options.variation:
+    if checks.predicts_error or checks.measures_cycle or options.variation:
         checks = checks.kept()
     with trace.stage("translate"):
         result = translator.translate_prepared(
@@ -120,8 +127,19 @@ def convert_scan(
             mark_unseen(cycle, checks.prepared, unseen)
         if cycle and job.error_map:
             _write_map(cycle, job.error_map, job, options, result)
-    view = _view(image, result, cycle, options, trace)
-    cycle = None  # one map at a time
+    if not options.wants_viewer:
+        cycle = None  # one map at a time
+    expected: ExpectedError | None = None
+    if checks.predicts_error:
+        with trace.stage("expected_error"):
+            expected = checks.predict_error(result)
+        with trace.stage("write"):
+            if source["kind"] == "volume" and (job.expected_error_map or options.wants_viewer):
+                mark_unseen(expected, checks.prepared, unseen)
+            if job.expected_error_map:
+                _write_map(expected, job.expected_error_map, job, options, result)
+    view = _view(image, result, [one for one in (expected, cycle) if one], options, trace)
+    cycle = expected = None
     if options.variation:
         with trace.stage("variation"):
             variation = checks.measure_variation(result, passes.next())
@@ -270,7 +288,7 @@ def _write_figures(
     job: PlannedScan, path: Path, result: MetaTensor, options: ConversionOptions, trace: Trace
 ) -> None:
     found = trace.found
-    measures = [found[name] for name in ("cycle_error", "variation") if name in found]
+    measures = [found[name] for name in _MEASURES if name in found]
     dicom.write_figures(
         found,
         path,
@@ -302,7 +320,7 @@ def _preview(
 def _view(
     image: MetaTensor,
     result: MetaTensor,
-    cycle: CycleError | None,
+    measured: Sequence[ErrorMap],
     options: ConversionOptions,
     trace: Trace,
 ) -> ScanView | str | None:
@@ -315,9 +333,12 @@ def _view(
     from medtranslate.report.viewer import map_of, scan_view  # with matplotlib, as the page itself
 
     with trace.stage("view"):
-        maps, measure = [], trace.found.get("cycle_error")
-        if cycle and measure:
-            maps.append(map_of(measure, "cycle error", rounded(cycle).as_tensor()[0].numpy()))
+        found = [trace.found[one.name.replace(" ", "_")] for one in measured]
+        maps = [
+            map_of(figures, one.name, rounded(one).as_tensor()[0].numpy())
+            for figures, one in zip(found, measured, strict=True)
+        ]
+        measure = found[0] if found else None
         return scan_view(
             image.as_tensor()[0].cpu().numpy(),
             result.as_tensor()[0].cpu().numpy(),
@@ -329,6 +350,7 @@ def _view(
         )
 
 
+_MEASURES = ("expected_error", "cycle_error", "variation")
 NO_CALIBRATION = "the model carries no calibration for it"
 
 
@@ -347,6 +369,8 @@ class Checks:
     options : ConversionOptions
     trace : Trace
         Takes what is found.
+    predictors : ErrorPredictors, optional
+        The model's networks that predict errors, where it carries any.
     """
 
     translator: Translator
@@ -354,6 +378,7 @@ class Checks:
     prepared: Prepared
     options: ConversionOptions
     trace: Trace
+    predictors: ErrorPredictors | None = None
 
     @property
     def source(self) -> Mapping[str, Any]:
@@ -366,6 +391,11 @@ class Checks:
         """Whether the cycle error is asked for and the model has the reverse generator."""
         back = Modality(self.source["modality"]).target
         return self.options.cycle and back in self.translator.bundle.generators
+
+    @property
+    def predicts_error(self) -> bool:
+        """Whether the model carries a network that predicts the error of this direction."""
+        return self.predictors is not None and self.options.to in self.predictors.networks
 
     def before(self) -> tuple[Coverage, list[str]]:
         """Judge the scan before it is translated.
@@ -416,6 +446,14 @@ class Checks:
         odd = {*(unseen.below_skull_base or ()), *unseen.unlike}
         worst = worst_slices(translator, self.image, result, found, self.prepared, exclude=odd)
         return found, worst
+
+    def predict_error(self, result: MetaTensor) -> ExpectedError:
+        """Predict the expected error."""
+        found = expected_error(
+            self.translator, self.image, result, self.prepared, predictors=self.predictors
+        )
+        self.trace.found["expected_error"] = found.as_builtins()
+        return found
 
     def measure_variation(self, result: MetaTensor, progress: Progress) -> Variation:
         """Measure the variation."""

@@ -134,7 +134,8 @@ def held_back(checks: Mapping[str, Any], source: Mapping[str, Any], hold_if: Hol
     domain = checks.get("domain", {})
     if hold_if.domain_warned and domain.get("verdict") == "warned":
         reasons.append(f"the domain check warns: {'; '.join(domain['reasons'])}")
-    for name, limit in (("cycle_error", hold_if.cycle_error), ("variation", hold_if.variation)):
+    for name in ("expected_error", "cycle_error", "variation"):
+        limit = getattr(hold_if, name)
         if limit is None:
             continue
         words, measured = name.replace("_", " "), checks.get(name)

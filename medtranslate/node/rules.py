@@ -194,6 +194,8 @@ class HoldIf(SettingsPart):
 
     domain_warned: bool = True
     """The domain check warns of the scan. What it refuses is never converted."""
+    expected_error: PositiveFloat | None = None
+    """The expected error exceeds this share of the range of values, or the model predicts none."""
     cycle_error: PositiveFloat | None = None
     """The cycle error exceeds this share of the range of values, or was not measured."""
     variation: PositiveFloat | None = None

@@ -33,6 +33,7 @@ def describe(bundle: Bundle) -> Iterator[tuple[str, str]]:
     for key, recipe in bundle.recipes.items():
         yield f"recipe {key}", ", ".join(type(each).__name__ for each in recipe.transforms)
     yield "domain check", "yes" if bundle.domain else "no"
+    yield "expected error", "yes" if bundle.expected_error else "no"
     yield "training", _training(facts.training) or "not stated"
     yield "data", facts.data_source
     yield "license", _license(bundle.folder) or facts.license

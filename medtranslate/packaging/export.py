@@ -287,7 +287,8 @@ def refresh_bundle(
 
     What people wrote stays: the card and other documents, the license, the words in the metadata;
     with other weights, figures of evaluation go, as they were of the old ones. The domain check
-    stays where the source brings none and was trained on the same slices.
+    stays where the source brings none and was trained on the same slices; the expected error goes
+    where the source brings none.
 
     Parameters
     ----------
@@ -324,6 +325,7 @@ def refresh_bundle(
 
 def _take_weights(folder: Path, source: Path, name: str, version: str) -> list[str]:
     facts, numbers = facts_of(folder), _read_domain_check(folder)
+    predicted_errors = "expected_error" in content_of(folder)
     with temporary_folder() as made:
         new = made / "bundle"
         new.mkdir()
@@ -335,6 +337,10 @@ def _take_weights(folder: Path, source: Path, name: str, version: str) -> list[s
     training = facts_of(folder).training
     refresh(folder, facts=replace(facts, training=training, eval_metrics={}))
     gone = ["its figures of evaluation were of other weights"] if facts.eval_metrics else []
+    if predicted_errors and "expected_error" not in content_of(folder):
+        gone.append(
+            "its expected error was of other weights (medtranslate bundle fit-expected-error)"
+        )
     if numbers and not _read_domain_check(folder):
         if training.get("data", "") == facts.training.get("data"):
             attach_domain(folder, numbers)

@@ -14,6 +14,7 @@ from monai.bundle import ConfigWorkflow
 from medtranslate.bundle import Bundle
 from medtranslate.bundle.metadata import SIDE, check_metadata
 from medtranslate.bundle.save import REFERENCE_FILE, content_of, foreign_workflows
+from medtranslate.domain_check import load_domain
 from medtranslate.errors import MedTranslateError, ModelUnusable
 from medtranslate.files import temporary_folder
 from medtranslate.imaging import read, write
@@ -26,6 +27,7 @@ from medtranslate.packaging.reference import (
     reference_translator,
 )
 from medtranslate.packaging.zoo import check_state_dicts
+from medtranslate.quality.expected_error import load_error_predictors
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def verify(bundle: Path, *, trust_code: bool = False) -> Iterator[Check]:
     checks: dict[str, Callable[[], Check]] = {
         "metadata": lambda: _metadata(loaded),
         "network in and out": lambda: _networks(loaded),
+        "learned checks": lambda: _learned_checks(loaded),
         "reference": lambda: _reference(loaded),
         "state dicts for the Model Zoo": lambda: _state_dicts(loaded),
         "workflows": lambda: _workflows(loaded),
@@ -103,6 +106,21 @@ def _networks(bundle: Bundle) -> Check:
         if not bool((made.abs() <= 1).all()):  # not finite is not within either
             return _fault(f"{to}: gives values outside [-1, 1]")
     return _ok(f"(1, 1, {SIDE}, {SIDE}) float32 in [-1, 1] both ways")
+
+
+def _learned_checks(bundle: Bundle) -> Check:
+    """Load the domain check, and send noise through the networks that predict errors."""
+    domain, predictors = load_domain(bundle), load_error_predictors(bundle)
+    if domain is None and predictors is None:
+        return _not_checked("no domain check and no expected error")
+    noise = torch.rand(2, 1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for to, network in predictors.networks.items() if predictors else ():
+        with torch.inference_mode():
+            error = network(*noise, torch.ones(1, 1, SIDE, SIDE, dtype=torch.bool))
+        if not bool((error > 0).all() and error.isfinite().all()):
+            return _fault(f"expected error to {to}: is not finite and above 0")
+    held = {"domain check": domain, "expected error": predictors}
+    return _ok(", ".join(f"{name}{'' if one else ': none'}" for name, one in held.items()))
 
 
 def _reference(bundle: Bundle) -> Check:

@@ -241,7 +241,7 @@ class SliceRecord(_Part):
 
 
 class MeasureRecord(_Part):
-    """The cycle error or the variation."""
+    """The expected error, the cycle error or the variation."""
 
     error: NonNegative
     """Mean over the head within the field of view, in ``units``."""
@@ -291,6 +291,8 @@ class ScanReport(_Part):
     """The result."""
     preview: WrittenRecord | None
     """The preview image."""
+    expected_error_map: WrittenRecord | None = None
+    """The expected error, voxel by voxel; below 0 where the model could not see."""
     error_map: WrittenRecord | None
     """The cycle error, voxel by voxel; below 0 where the model could not see."""
     variation_map: WrittenRecord | None
@@ -307,6 +309,8 @@ class ScanReport(_Part):
     """The result of the domain check."""
     unseen: UnseenRecord | None
     """Coverage: what the model could not see."""
+    expected_error: MeasureRecord | None = None
+    """Result against the truth, as a network expects it; null where the model carries none."""
     cycle_error: MeasureRecord | None
     """Scan against reconstruction; null without the cycle (``--no-cycle``, a one-way model)."""
     variation: MeasureRecord | None

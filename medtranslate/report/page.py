@@ -18,6 +18,10 @@ from medtranslate.quality.cycle import GrayImage, WorstSlice
 from medtranslate.report.viewer import NO_LIBRARY, ScanView, embedded, library
 
 MEANINGS = {
+    "Expected error": "A small network saw the scan and the result, and predicts how far the "
+    "result lies from the truth. It has learned that from rendered pairs of CT and MRI, and shows "
+    "where such a result is usually wrong: a large value is a reason not to trust the place, a "
+    "small one is no proof that it is right.",
     "Cycle error": "The result, rounded as it is written and with a little noise over it, was "
     "translated back, and this reconstruction compared with the scan. A structure that the "
     "reconstruction lacks may be missing, moved or invented in the result. The reverse does not "
@@ -205,6 +209,7 @@ def _files(one: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     names = {
         "output": "Result",
         "preview": "Preview",
+        "expected_error_map": "Expected error map",
         "error_map": "Cycle error map",
         "variation_map": "Variation map",
         "figures": "Figures of the checks (DICOM structured report)",
@@ -278,7 +283,7 @@ def findings(conversion: Mapping[str, Any]) -> Iterator[str]:
         A sentence each.
     """
     for key, describe in _DESCRIBE.items():
-        if conversion[key]:
+        if conversion.get(key):  # what came later is not in every report
             yield from describe(conversion[key])
     yield from conversion["warnings"]
 
@@ -294,6 +299,13 @@ def _domain(found: Mapping[str, Any]) -> Iterator[str]:
         f"Domain check: {found['verdict']}{f' ({reasons})' if reasons else ''}; anomaly score "
         f"{found['score']:.1f}, warned of from {limits['warn']:g}, refused from "
         f"{limits['refuse']:g}.{forced}"
+    )
+
+
+def _expected(found: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"Expected error: the result is expected to lie {found['error']:.1f} {found['units']} from "
+        f"the truth on average, {found['share_of_range']:.1%} of its range."
     )
 
 
@@ -342,4 +354,10 @@ def _listed(slices: list[int]) -> str:
     return f"Slices {shown} are"
 
 
-_DESCRIBE = {"domain": _domain, "cycle_error": _cycle, "variation": _variation, "unseen": _unseen}
+_DESCRIBE = {
+    "domain": _domain,
+    "expected_error": _expected,
+    "cycle_error": _cycle,
+    "variation": _variation,
+    "unseen": _unseen,
+}

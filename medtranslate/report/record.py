@@ -24,13 +24,13 @@ from medtranslate.text import as_json, plain
 if TYPE_CHECKING:
     from medtranslate.translation import Translator
 
-OUTPUTS = ("output", "preview", "error_map", "variation_map", "figures")
+OUTPUTS = ("output", "preview", "expected_error_map", "error_map", "variation_map", "figures")
 """Keys of the files that a conversion writes."""
 
-CHECKS = ("recipes", "domain", "unseen", "cycle_error", "variation")
+CHECKS = ("recipes", "domain", "unseen", "expected_error", "cycle_error", "variation")
 """Keys of the checks of a conversion."""
 
-_BESIDE = "preview|error|variation|figures"
+_BESIDE = "preview|expected_error|error|variation|figures"
 """What the names of files beside a result end in."""
 
 _SUFFIX = re.compile(r"(\.nii)?\.[a-z]\w*$", re.IGNORECASE)
@@ -120,9 +120,9 @@ def anonymous_scan(name: str, scan: Mapping[str, Any]) -> dict[str, Any]:
     """
     paths = [scan["input"]["given"], scan["input"]["path"]]
     paths += [file["path"] for file in scan["input"]["files"]]
-    paths += [scan[key]["path"] for key in OUTPUTS if scan[key]]
+    paths += [scan[key]["path"] for key in OUTPUTS if scan.get(key)]
     written = {
-        key: scan[key] and {"path": f"{name}, {key.replace('_', ' ')}", "files": []}
+        key: scan.get(key) and {"path": f"{name}, {key.replace('_', ' ')}", "files": []}
         for key in OUTPUTS
     }
     error = scan["error"] and {**scan["error"], "message": _meaning(scan["error"]["kind"])}

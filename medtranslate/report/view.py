@@ -22,9 +22,16 @@ from medtranslate.report.viewer import NO_LIBRARY, Voxels, embedded, library, sc
 
 _SUFFIX = re.compile(r"\.(nii\.gz|nii|mha|nrrd|dcm)$", re.IGNORECASE)
 _RESULT = re.compile(r"_(mri|ct)(_\d+)?$")
-_MAP = re.compile(r"SYNTHETIC (cycle error|variation) in (HU|scanner units|arbitrary units)")
+_MAP = re.compile(
+    r"SYNTHETIC (expected error|cycle error|variation) in (HU|scanner units|arbitrary units)"
+)
+_MEANT = ("Expected error", "Cycle error", "Variation")
 _LARGEST_REPORT = 2**26  # bytes
-_MAPS = {"error_map": "_error", "variation_map": "_variation"}
+_MAPS = {
+    "expected_error_map": "_expected_error",
+    "error_map": "_error",
+    "variation_map": "_variation",
+}
 
 _Path = str | PathLike[str]
 
@@ -118,7 +125,7 @@ def write_view(
         label=finding.description or f"SYNTHETIC {made.source['modality']}, NOT FOR DIAGNOSIS",
         view=embedded(shown, "view-0"),
         files=[] if anonymous else [(name, str(path)) for name, path in files],
-        meanings=[(name, MEANINGS[name]) for name in ("Cycle error", "Variation") if found.maps],
+        meanings=[(name, MEANINGS[name]) for name in _MEANT if found.maps],
         niivue=niivue,
     )
     with whole_file(output, overwrite=overwrite) as temporary:

@@ -16,7 +16,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
 from tiny_bundles import tiny_bundle as save_tiny_bundle
-from tiny_bundles import tiny_networks
+from tiny_bundles import tiny_networks, with_constant_error
 
 from medtranslate import read
 from medtranslate.domain_check import Judgment
@@ -241,6 +241,41 @@ def test_a_map_of_nothing_is_a_wrong_command_line(convert, ct, listed) -> None:
     assert listed() == {"scan.nii.gz"}
     assert convert(ct, "--to", "mri", "--map", "--no-cycle", "--variation").code == 0
     assert {"scan_mri_variation.nii.gz"} == {name for name in listed() if "_v" in name}
+
+
+def test_expected_errors_need_no_round_trip(command, tiny_bundle, ct, ct_series, tmp_path) -> None:
+    folder = with_constant_error(tiny_bundle, tmp_path / "model" / "tiny")
+    more = ("--to", "mri", "--map", "--no-cycle", "--bundle", folder, "--device", "cpu")
+
+    done = command("convert", ct, *more, "--report", tmp_path / "r.json")
+
+    assert done.code == 0 and "expected error 2" in done.out and "cycle error" not in done.out
+    (one,) = reported(tmp_path / "r.json")["conversions"]
+    assert one["cycle_error"] is None and one["error_map"] is None
+    assert one["expected_error"]["error"] == pytest.approx(0.125 * 4095 / 2, rel=0.05)
+    made = read(tmp_path / "scan_mri_expected_error.nii.gz").as_tensor()
+    assert one["expected_error_map"]["path"].endswith("scan_mri_expected_error.nii.gz")
+    assert made.max() == pytest.approx(0.125 * 4095 / 2, rel=0.05) and made.min() < 0
+
+    assert command("convert", ct_series, *more).code == 0
+    mapped = pydicom.dcmread(tmp_path / "series_mri_expected_error.dcm")
+    assert mapped.SeriesDescription == "expected error of SYNTHETIC MR, NOT FOR DIAGNOSIS"
+    figures = pydicom.dcmread(tmp_path / "series_mri_figures.dcm")
+    assert "Expected error" in str(figures) and "Cycle error" not in str(figures)
+
+
+def test_a_page_shows_expected_errors(command, tiny_bundle, ct, tmp_path) -> None:
+    folder = with_constant_error(tiny_bundle, tmp_path / "model" / "tiny")
+    page = tmp_path / "r.html"
+
+    done = command(
+        "convert", ct, "--to", "mri", "--bundle", folder, "--device", "cpu", "--report", page
+    )
+
+    assert done.code == 0, done.err
+    text = page.read_text(encoding="utf-8")
+    assert "Expected error: the result is expected to lie 25" in text
+    assert "expected error 25" in done.out and "cycle error" in done.out
 
 
 def test_a_model_of_one_direction_has_no_round_trip(one_way, ct, tmp_path) -> None:

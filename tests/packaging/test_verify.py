@@ -64,6 +64,7 @@ def test_a_whole_bundle(complete) -> None:
         "networks, recipes and weights": "ok",
         "metadata": "ok",
         "network in and out": "ok",
+        "learned checks": "not checked",
         "reference": "ok",
         "state dicts for the Model Zoo": "not checked",
         "workflows": "ok",

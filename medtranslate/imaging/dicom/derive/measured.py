@@ -47,7 +47,12 @@ _ASKED_FOR = (
 )
 """What highdicom takes from the instances even if it is empty."""
 
-_SERIES_NUMBERS = {"cycle error": 10000, "variation": 20000, "figures": 30000}
+_SERIES_NUMBERS = {
+    "cycle error": 10000,
+    "variation": 20000,
+    "figures": 30000,
+    "expected error": 40000,
+}
 """Added to the SeriesNumber of the derived series."""
 
 
@@ -56,12 +61,18 @@ def _code(number: int, meaning: str) -> Code:
 
 
 _TRANSLATION = _code(1, "Image-to-image translation")
-_QUANTITIES = {"cycle error": _code(2, "Cycle error"), "variation": _code(3, "Variation")}
+_QUANTITIES = {
+    "expected error": _code(15, "Expected error"),
+    "cycle error": _code(2, "Cycle error"),
+    "variation": _code(3, "Variation"),
+}
 _SHARES = {
+    "expected error": _code(16, "Expected error as a share of the range of values"),
     "cycle error": _code(4, "Cycle error as a share of the range of values"),
     "variation": _code(5, "Variation as a share of the range of values"),
 }
 _PEAKS = {
+    "expected error": _code(17, "Peak of the expected error"),
     "cycle error": _code(6, "Peak of the cycle error"),
     "variation": _code(7, "Peak of the variation"),
 }
@@ -99,7 +110,7 @@ def write_parametric_map(
     series : Path
         Folder of the derived series that it measures, as `write_series` wrote it.
     quantity : str
-        ``"cycle error"`` or ``"variation"``.
+        ``"expected error"``, ``"cycle error"`` or ``"variation"``.
     units : str
         ``"HU"``, ``"scanner units"`` or ``"arbitrary units"``.
     highest : float
@@ -169,7 +180,7 @@ def read_parametric_map(
     Returns
     -------
     (quantity, units, float32 array (X, Y, Z))
-        ``"cycle error"`` or ``"variation"``, its units, and the values.
+        ``"expected error"``, ``"cycle error"`` or ``"variation"``, its units, and the values.
 
     Raises
     ------
@@ -219,8 +230,8 @@ def write_figures(
     Parameters
     ----------
     figures : mapping
-        ``"cycle_error"``, ``"variation"``, ``"domain"`` and ``"unseen"``, as the JSON report has
-        them; those that are absent are left out.
+        ``"expected_error"``, ``"cycle_error"``, ``"variation"``, ``"domain"`` and ``"unseen"``, as
+        the JSON report has them; those that are absent are left out.
     path, series, uid_seed, overwrite
         As `write_parametric_map`.
     synthesis : mapping
