@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -165,7 +166,7 @@ def fit_expected_error(
             fitted,
             settings,
             seed,
-            lambda n, to=to: progress(f"fitting the error to {to}", n, settings.steps),
+            partial(progress, f"fitting the error to {to}"),
         )
         _calibrate(networks[to], held_out)
         figures[to] = asdict(measure(networks[to], held_out))
@@ -201,7 +202,7 @@ def make_examples(
     TrainingFailed
         No MRI can be told from its CT.
     """
-    contrasts = translator.bundle.contrasts
+    contrasts = cast(Any, translator.bundle.contrasts)  # of names that `Settings` knows too
     size = min(_BLOCK, count)
     drawn = Settings(rendered_block_size=size, contrasts=contrasts, seed=seed)
     source = RenderedSource(labels, drawn, torch.device("cpu"))
@@ -274,7 +275,7 @@ def _joined(examples: list[Examples]) -> Examples:
 
 
 def _fit(
-    examples: Examples, settings: FitSettings, seed: int, progress: Callable[[int], None]
+    examples: Examples, settings: FitSettings, seed: int, progress: Callable[[int, int], None]
 ) -> ErrorPredictor:
     """Fit a network by the likelihood of Laplace's distribution, whose scale is the mean error."""
     random = torch.Generator().manual_seed(seed)
@@ -299,7 +300,7 @@ def _fit(
             loss.backward()
             optimizer.step()
             schedule.step()
-            progress(step + 1)
+            progress(step + 1, settings.steps)
     return network.eval().requires_grad_(False)
 
 
