@@ -120,7 +120,8 @@ class GeneratorObjective(nn.Module):
         }
         total = s.adversarial_weight * (terms["adversarial_mri"] + terms["adversarial_ct"])
         if s.cycle_weight:
-            cycled_ct = in_head(G["ct"](self._noisy(fake_mri, ct.head, noise)), ct.head)
+            noisy_mri = self._noisy(fake_mri, ct.head, noise)
+            cycled_ct = in_head(coded(G["ct"], noisy_mri, self._code("ct", code)), ct.head)
             noisy_ct = self._noisy(fake_ct, mri.head, noise)
             cycled_mri = in_head(coded(G["mri"], noisy_ct, code), mri.head)
             # Equation 2: L_cyc = |F(G(x)) - x|_1 + |G(F(y)) - y|_1.
@@ -138,7 +139,7 @@ class GeneratorObjective(nn.Module):
         for name, fake, source in (("mri", fake_mri, ct), ("ct", fake_ct, mri)):
             if name in self.anchors:
                 terms[f"anchor_{name}"] = self._distance(
-                    name, fake, source, code if name == "mri" else None
+                    name, fake, source, self._code(name, code)
                 )
                 total = total + s.anchor_weight * terms[f"anchor_{name}"]
         return total, terms, {"mri": fake_mri, "ct": fake_ct}
@@ -155,7 +156,7 @@ class GeneratorObjective(nn.Module):
         for name, source, truth in (("mri", source_ct, pairs.mri), ("ct", pairs.mri, pairs.ct)):
             if name not in WHICH[s.trained_generators]:
                 continue
-            code = pairs.contrast if name == "mri" and s.contrasts else None
+            code = self._code(name, pairs.contrast)
             fake = in_head(coded(self.generators[name], source, code), pairs.head)
             if name == "mri" and pairs.mri_follows is not None:
                 # What cannot be told from the source is left as it is made: no distance there.
@@ -172,14 +173,20 @@ class GeneratorObjective(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the synthetic image, and the identity term's output for the own image, if any."""
         generate, s = self.generators[to], self.settings
-        code = own.contrast if to == "mri" else None
+        # The code is that of the MRI, be it made or given.
+        code = self._code(to, own.contrast if to == "mri" else source.contrast)
         if not s.identity_share or to not in WHICH[s.identity_generators]:
             return in_head(coded(generate, source.image, code), source.head), None
         # One call for both: instance normalization keeps images apart.
-        both = None if code is None else torch.cat([code, code])
+        # A CT that is to stay as it is has no contrast.
+        both = None if code is None else torch.cat([code, code if to == "mri" else 0 * code])
         made = coded(generate, torch.cat([source.image, own.image]), both)
         made = in_head(made, torch.cat([source.head, own.head]))
         return made[: len(source)], made[len(source) :]
+
+    def _code(self, to: str, contrast: torch.Tensor | None) -> torch.Tensor | None:
+        """Return the contrast code of the MRI where the generator takes one."""
+        return contrast if to in self.settings.coded else None
 
     def _distance(
         self, name: str, fake: torch.Tensor, source: Images, code: torch.Tensor | None

@@ -70,6 +70,9 @@ class Settings(_Explained):
     contrasts : tuple of str
         MR contrasts (``t1``, ``t1c``, ``t2``, ``flair``, ``pd``) that the generator of MRI takes as
         an input and its discriminator judges by; none by default. Not in the paper.
+    contrast_generators : {"mri", "both"}
+        Generators that take the contrast as an input, by what they make: with "both", the one that
+        makes CT is told the contrast of the MRI that it gets.
     discriminator_width, discriminator_layers : int
         Channels and layers of the PatchGAN; 64 and 3 give the paper's 70x70.
     epochs : int
@@ -178,6 +181,7 @@ class Settings(_Explained):
     network: str = "resnet9"
     network_arguments: dict[str, Any] = field(default_factory=dict)
     contrasts: tuple[Literal["t1", "t1c", "t2", "flair", "pd"], ...] = ()
+    contrast_generators: Literal["mri", "both"] = "mri"
     discriminator_width: Count = 64
     discriminator_layers: Count = 3
     epochs: Count = 200
@@ -269,8 +273,13 @@ class Settings(_Explained):
 
     def generator(self, side: str) -> dict[str, Any]:
         """Return the spec of the generator of ``"mri"`` or ``"ct"``, as bundles have it."""
-        coded = {"contrasts": list(self.contrasts)} if side == "mri" and self.contrasts else {}
+        coded = {"contrasts": list(self.contrasts)} if side in self.coded else {}
         return generator_spec(self.network, {**self.network_arguments, **coded})
+
+    @property
+    def coded(self) -> tuple[str, ...]:
+        """Generators that take a contrast code, by what they make."""
+        return WHICH[self.contrast_generators] if self.contrasts else ()
 
     @property
     def anchored(self) -> tuple[str, ...]:

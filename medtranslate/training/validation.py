@@ -13,6 +13,7 @@ from torch import nn
 
 from medtranslate.device import autocast
 from medtranslate.files import whole_file
+from medtranslate.networks import contrasts_of
 from medtranslate.training.objective import coded, in_head
 from medtranslate.training.prepared import PreparedSet, from_gray
 from medtranslate.training.randomness import generator
@@ -120,8 +121,11 @@ class Validation:
         # MRI are made in the contrasts that the real ones have, in turn.
         known = self.mri.codes
         codes = None if known is None else known[torch.arange(len(self.ct)) % len(known)]
-        for made, source, real in (("mri", self.ct, self.mri), ("ct", self.mri, self.ct)):
-            asked = codes if made == "mri" else None
+        told = known if contrasts_of(generators["ct"]) else None
+        for made, source, real, asked in (
+            ("mri", self.ct, self.mri, codes),
+            ("ct", self.mri, self.ct, told),
+        ):
             judged = self._translated(generators[made], source, device, asked)
             scores[made] = self.score(judged, shown(from_gray(real.slices)[0]))
         return {**scores, "mean": (scores["mri"] + scores["ct"]) / 2}

@@ -83,14 +83,15 @@ class Told(nn.Module):
         return image
 
 
-def test_each_network_gets_the_code_of_the_mri_that_it_makes_or_judges() -> None:
+@pytest.mark.parametrize("told", ["mri", "both"])
+def test_each_network_gets_the_code_of_the_mri_that_it_makes_takes_or_judges(told: str) -> None:
     generators = nn.ModuleDict({"mri": Told(), "ct": Told()})
     judges = nn.ModuleDict({"mri": Told(), "ct": Told()})
     code, image = torch.tensor([2, 0]), torch.zeros(2, 1, 4, 4)
     head = image == 0
     ct, mri = Images(image, head), Images(image, head, code)
     pairs = {"rendered": Pairs(image, image, head, torch.tensor([1, 2]))}
-    settings = replace(CODED, identity_share=0.5)
+    settings = replace(CODED, identity_share=0.5, contrast_generators=told)
 
     GeneratorObjective(generators, settings)(ct, mri, judges, generator(0, "noise"), pairs)
     DiscriminatorObjective(judges, settings)(
@@ -100,7 +101,10 @@ def test_each_network_gets_the_code_of_the_mri_that_it_makes_or_judges() -> None
     # A synthetic MRI and the identity, the reconstruction of the MRI, the pairs.
     assert generators["mri"].codes == [[2, 0, 2, 0], [2, 0], [1, 2]]
     assert judges["mri"].codes == [[2, 0], [2, 0, 1, 1]]
-    assert set(map(str, generators["ct"].codes + judges["ct"].codes)) == {"None"}
+    assert set(map(str, judges["ct"].codes)) == {"None"}
+    # A CT of the MRI and the identity of a CT, the reconstruction of the CT, the pairs.
+    given = [[2, 0, 0, 0], [2, 0], [1, 2]]
+    assert generators["ct"].codes == (given if told == "both" else [None] * 3)
 
 
 def test_a_fake_of_an_earlier_step_keeps_its_code() -> None:
@@ -143,7 +147,9 @@ def test_a_run_with_contrasts_resumes_exactly_starts_from_one_without_and_makes_
 
     names = tmp_path / "contrasts.csv"
     names.write_text("mr/0.png,t1\nmr/1.png,t2\nmr/2.png,t2\n")
+    both = replace(CODED, contrast_generators="both")
     coded: dict[str, Any] = {"contrast_list": names, "on_finished": RunPackager("mine")}
+    coded["settings"] = both
     run("plain", replace(TINY, epochs=1, steps_per_epoch=1))
     run("through", init_from=tmp_path / "plain", **coded)
     stop = At(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -155,11 +161,11 @@ def test_a_run_with_contrasts_resumes_exactly_starts_from_one_without_and_makes_
     )
     same_tensors(through.tensors, resumed.tensors)
     name = "fold.3.contrast.differences.weight"
-    assert through.part("generators.mri")[name].any()
-    assert name not in through.part("generators.ct")
+    assert all(through.part(f"generators.{made}")[name].any() for made in ("mri", "ct"))
     content = content_of(RunFolder(tmp_path / "through").bundle)
-    assert content["generators"]["mri"]["network"]["contrasts"] == ["t1", "t2"]
-    assert "contrasts" not in content["generators"]["ct"]["network"]
+    for made in ("mri", "ct"):
+        assert content["generators"][made]["network"]["contrasts"] == ["t1", "t2"]
+    assert "contrasts" not in CODED.generator("ct")
     with pytest.raises(TrainingFailed, match="the scans, lists or recipes are not those"):
         run("through", resume=True)
 
