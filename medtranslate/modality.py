@@ -86,8 +86,8 @@ TARGETS = (Modality.MR.target, Modality.CT.target)
 """Every target, in the order in which bundles list their generators."""
 
 
-def check_contrast(contrast: str, to: str) -> None:
-    """Refuse a contrast that is none, or one where no MRI is made.
+def check_contrast(contrast: str) -> None:
+    """Refuse a contrast that is none.
 
     Raises
     ------
@@ -95,5 +95,3 @@ def check_contrast(contrast: str, to: str) -> None:
     """
     if contrast not in CONTRASTS:
         raise InvalidOption(f"contrast must be one of {', '.join(CONTRASTS)}, got {contrast!r}")
-    if Modality.parse(to, "to") is not Modality.MR:
-        raise InvalidOption("a contrast is of the MRI that is made: give it with --to mri")

@@ -55,14 +55,19 @@ def tiny_bundle(folder: Path, networks: Networks | None = None) -> Path:
     )
 
 
-def contrast_networks(contrasts: tuple[str, ...] = ("t1", "flair")) -> Networks:
-    """Return generators of which that of MRI makes several contrasts."""
+def contrast_networks(
+    contrasts: tuple[str, ...] = ("t1", "flair"), told: tuple[str, ...] = ("mri",)
+) -> Networks:
+    """Return generators of which some, by default that of MRI, take several contrasts."""
     plain = tiny_networks()
-    coded = Compact(width=16, blocks=1, contrasts=contrasts)
-    coded.load_state_dict(plain.generators["mri"].state_dict(), strict=False)
-    with torch.no_grad():
-        for name, weight in coded.named_parameters():
-            if ".contrast." in name:
-                weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(3))
-    specs = {**plain.specs, "mri": {**SPEC, "contrasts": list(contrasts)}}
-    return Networks(specs, {**plain.generators, "mri": coded})
+    specs, generators = dict(plain.specs), dict(plain.generators)
+    for to in told:
+        specs[to] = {**SPEC, "contrasts": list(contrasts)}
+        coded = Compact(width=16, blocks=1, contrasts=contrasts)
+        coded.load_state_dict(plain.generators[to].state_dict(), strict=False)
+        with torch.no_grad():
+            for name, weight in coded.named_parameters():
+                if ".contrast." in name:
+                    weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(3))
+        generators[to] = coded
+    return Networks(specs, generators)

@@ -121,7 +121,9 @@ def convert_dataset(
 
 def _made_contrast(options: ConversionOptions) -> str:
     """Return the contrast that an MRI will have: the model's default where none is asked for."""
-    if options.to != "mri" or options.contrast:
+    if options.to != "mri":
+        return ""
+    if options.contrast:
         return options.contrast
     from medtranslate.bundle import Bundle
 

@@ -136,22 +136,35 @@ class Bundle:
 
     @property
     def contrasts(self) -> tuple[str, ...]:
-        """The MR contrasts that can be asked for, the default first; most models have none."""
-        made = self.generators.get(Modality.MR.target)
-        return () if made is None else contrasts_of(made.network)
+        """The MR contrasts that it tells apart, the default first; most models have none."""
+        told = (contrasts_of(each.network) for each in self.generators.values())
+        return next(filter(None, told), ())
 
     @property
     def default_contrast(self) -> str:
         """The MR contrast that is made unless another is asked for; ``""`` in a model without."""
-        return "".join(self.contrasts[:1])
+        made = self.generators.get(Modality.MR.target)
+        return "" if made is None else "".join(contrasts_of(made.network)[:1])
 
-    def contrast_code(self, contrast: str) -> int:
-        """Return the code of a contrast, of the default one for ``""``; 0 in a model without any.
+    def contrast_code(self, contrast: str, to: str = Modality.MR.target) -> int:
+        """Return the code that a generator takes for a contrast of the MRI, made or given.
+
+        Parameters
+        ----------
+        contrast : str
+            ``""`` is the default one of an MRI that is made, and an unknown one of one given.
+        to : str
+            ``"mri"`` or ``"ct"``.
+
+        Returns
+        -------
+        int
+            From 1; 0 for an unknown contrast, and where the generator takes no code.
 
         Raises
         ------
         InvalidOption
-            The model does not make this contrast.
+            The model does not tell this contrast from others.
 
         Examples
         --------
@@ -159,16 +172,16 @@ class Bundle:
         4
         >>> Bundle.load().contrast_code("adc")
         Traceback (most recent call last):
-        medtranslate.errors.InvalidOption: brain_ct_mri 0.5.0 makes no adc; it makes t1, t1c, ...
+        medtranslate.errors.InvalidOption: brain_ct_mri 0.5.0 has no contrast adc, but t1, t1c, ...
         """
         known, model = self.contrasts, f"{self.name} {self.version}"
         if not known and contrast:
             raise InvalidOption(f"{model} has no choice of MR contrast: leave out {contrast}")
-        if not known:
-            return 0
         if contrast and contrast not in known:
-            raise InvalidOption(f"{model} makes no {contrast}; it makes {', '.join(known)}")
-        return known.index(contrast or self.default_contrast) + 1
+            raise InvalidOption(f"{model} has no contrast {contrast}, but {', '.join(known)}")
+        codes = contrasts_of(self.generator(to).network)
+        chosen = contrast or (self.default_contrast if to == Modality.MR.target else "")
+        return codes.index(chosen) + 1 if chosen in codes else 0
 
     @property
     def precision(self) -> str:

@@ -129,7 +129,7 @@ Contrast = Annotated[
     choice(
         CONTRASTS,
         "--contrast",
-        help="Contrast of the MRI to make, where the model has several; by default its first.",
+        help="Contrast of the MRI, made (by default the model's first) or given.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]

@@ -38,8 +38,8 @@ class ConversionOptions:
     to : str
         ``"mri"`` or ``"ct"``: the modality to make.
     contrast : str
-        Contrast of the MRI to make, such as ``"flair"``, where the model has several; by default
-        the model's first.
+        Contrast of the MRI, made or given, such as ``"flair"``, where the model has several. By
+        default the model's first is made, and that of an MRI given is told from its voxels.
     output : str or path
         A file, whose suffix is the format, or a folder of results (a trailing slash means a
         folder); ``""`` writes beside the source.
@@ -152,7 +152,7 @@ class ConversionOptions:
             part=_part(self.part),
         )
         if self.contrast:
-            check_contrast(self.contrast, self.to)
+            check_contrast(self.contrast)
         if self.format not in ("", *FORMATS):
             raise InvalidOption(f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
         if self.output == "-":

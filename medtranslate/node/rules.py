@@ -216,7 +216,8 @@ class Rule(SettingsPart):
     to: Annotated[str, AfterValidator(_target)]
     """``mri`` or ``ct``: the modality to make."""
     contrast: Annotated[str, AfterValidator(str.lower)] = ""
-    """Contrast of the MRI to make, of those that the model has; by default its first."""
+    """Contrast of the MRI to make, of those that the model has (by default its first), or of the
+    MRI that comes (by default told from its voxels)."""
     send_to: Annotated[list[Name], Field(min_length=1)]
     """Names of receivers; each gets every result."""
     hold_if: HoldIf = HoldIf()
@@ -236,7 +237,7 @@ class Rule(SettingsPart):
         if self.when.modality and Modality.parse(self.when.modality).value != self.modality:
             raise ValueError(f"when.modality {self.when.modality} cannot be converted to {self.to}")
         if self.contrast:
-            check_contrast(self.contrast, self.to)
+            check_contrast(self.contrast)
         return self
 
 

@@ -73,7 +73,8 @@ def export_network(
     overwrite : bool
         Replace an existing file.
     contrast : str
-        Of the MRI that it makes, where the model has several; by default the model's first.
+        Of the MRI that it makes or takes, where the model has several; by default the model's first
+        is made, and that of an MRI given is unknown.
 
     Returns
     -------
@@ -107,7 +108,7 @@ def export_network(
     path = Path(path)
     form = exchange_format(path)
     if contrast:
-        check_contrast(contrast, to)
+        check_contrast(contrast)
     network = generator_of(bundle, to, contrast)
     slices = _phantom_slices(bundle, to)
     with whole_file(path, overwrite=overwrite) as temporary:
@@ -187,14 +188,14 @@ def exchange_words(bundle: Bundle, to: str, contrast: str = "") -> dict[str, str
     """
     target = Modality.parse(to)
     source = target.other
-    made = contrast or bundle.default_contrast if target is Modality.MR else ""
+    fixed = contrast or (bundle.default_contrast if target is Modality.MR else "")
     return {
         "model": bundle.name,
         "version": bundle.version,
         "weights_sha256": bundle.generator(to).sha256,
         "source": source.value,
         "target": target.value,
-        **({"contrast": made} if made else {}),
+        **({"contrast": fixed} if fixed else {}),
         "label": (
             f"SYNTHETIC {target} from {source}, {bundle.name} {bundle.version}, NOT FOR DIAGNOSIS"
         ),

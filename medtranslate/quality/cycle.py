@@ -40,8 +40,9 @@ class CycleError(ErrorMap):
     """Absolute differences of a scan and its reconstruction, in the scan's units.
 
     ``limits`` is the range that the network saw of the scan: HU of the window, percentiles of an
-    MR, black and white of a 2D image. Values beyond it are not compared. ``contrast`` is the MR
-    contrast of the reconstruction (`nearest_contrast`); ``""`` for CT and models without a choice.
+    MR, black and white of a 2D image. Values beyond it are not compared. ``contrast`` is that of
+    the MR, made or given: `nearest_contrast` where the result does not say; ``""`` for models
+    without a choice.
 
     Examples
     --------
@@ -101,7 +102,7 @@ def cycle_error(
     ('HU', True)
     """
     pair = Pair.of(translator, image, result, prepared)
-    contrast = nearest_contrast(translator, pair)
+    contrast = _contrast_of(result) or nearest_contrast(translator, pair)
     back = translator.for_contrast(contrast)
 
     def difference(chosen: Indices) -> torch.Tensor:
@@ -118,6 +119,12 @@ def cycle_error(
         progress=progress,
     )
     return replace(found, contrast=contrast)
+
+
+def _contrast_of(result: MetaTensor) -> str:
+    """Return the contrast of the MR, made or given, that a result says; ``""`` if it says none."""
+    said = result.meta.get("synthesis", {})
+    return str(said.get("contrast") or said.get("source_contrast") or "")
 
 
 def nearest_contrast(translator: Translator, pair: Pair) -> str:

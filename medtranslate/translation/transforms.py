@@ -28,7 +28,7 @@ class TranslateModality(Transform):
     force : bool
         Translate what the domain check refuses.
     contrast : str
-        Of the MRI that is made, such as ``"flair"``; by default the translator's.
+        Of the MRI, made or given, such as ``"flair"``; by default the translator's.
 
     Examples
     --------

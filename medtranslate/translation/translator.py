@@ -41,8 +41,8 @@ class Translator:
     domain_check : DomainCheck, optional
         The check of what is translated; None where the bundle carries none.
     contrast : str
-        The contrast of the MRI that is made, such as ``"flair"``; ``""`` where the model has no
-        choice.
+        The contrast of all MRI, such as ``"flair"``: of those made, and of those given; ``""``
+        makes the model's first one, and leaves open which one is given.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Translator:
     def __repr__(self) -> str:
         model = f"{self.bundle.name} {self.bundle.version}"
         where = f"on {self.device.processor} in {self.device.precision}"
-        contrast = f", in {self.contrast}" if self.contrast else ""
+        contrast = f", in {self.made_contrast}" if self.made_contrast else ""
         return f"Translator({model}, to {' or '.join(self.networks)}{contrast}, {where})"
 
     @classmethod
@@ -89,11 +89,15 @@ class Translator:
         wanted = loaded.precision if precision == "auto" else precision
         where = Device.pick(device, wanted, batch_size)
         settled = {to: where.settle(generator_of(loaded, to, contrast)) for to in loaded.generators}
-        made = contrast or loaded.default_contrast
-        return cls(loaded, where, settled, load_domain(loaded), made)
+        return cls(loaded, where, settled, load_domain(loaded), contrast)
+
+    @property
+    def made_contrast(self) -> str:
+        """The contrast of the MRI that is made; ``""`` where the model has no choice."""
+        return self.contrast or self.bundle.default_contrast
 
     def for_contrast(self, contrast: str) -> Translator:
-        """Return the same translator making MRI of a contrast; itself for ``""``.
+        """Return the same translator for MRI of a contrast, made or given; itself for ``""``.
 
         Raises
         ------
@@ -103,11 +107,16 @@ class Translator:
         if contrast in ("", self.contrast):
             return self
         if contrast not in self._by_contrast:
-            made = Modality.MR.target
-            network = self.device.settle(generator_of(self.bundle, made, contrast))
-            networks = {**self.networks, made: network}
+            networks = {to: self._settled(to, contrast) for to in self.networks}
             self._by_contrast[contrast] = replace(self, networks=networks, contrast=contrast)
         return self._by_contrast[contrast]
+
+    def _settled(self, to: str, contrast: str) -> nn.Module:
+        """Return the generator for a contrast; the one that is there, where its code is that."""
+        code = self.bundle.contrast_code
+        if code(contrast, to) == code(self.contrast, to):
+            return self.networks[to]
+        return self.device.settle(generator_of(self.bundle, to, contrast))
 
     @overload
     def translate(
@@ -168,7 +177,8 @@ class Translator:
         progress : function
             Called with the slices done and the slices in all.
         contrast : str
-            Of the MRI that is made, where the model has several; by default the translator's.
+            Of the MRI that is made or given, where the model has several; by default the
+            translator's.
 
         Returns
         -------
@@ -194,7 +204,7 @@ class Translator:
             If the model does not make an MRI of this contrast.
         """
         if contrast:
-            check_contrast(contrast, to)
+            check_contrast(contrast)
         chosen = self.for_contrast(contrast)
         scan = as_image(image, affine=affine, modality=modality)
         source = source_of(scan, modality)
@@ -383,7 +393,7 @@ class Translator:
         """Say in builtins which model makes what (``docs/architecture.md``)."""
         bundle, made = self.bundle, Modality.parse(to)
         model = f"{bundle.name} {bundle.version}"
-        contrast = self.contrast if made is Modality.MR else ""
+        contrast = self.made_contrast if made is Modality.MR else ""
         shown = f"{made} {contrast.upper()}" if contrast else made.value
         volume = source["kind"] == "volume"
         limits = target.written
@@ -394,6 +404,7 @@ class Translator:
             "weights_sha256": bundle.generator(made.target).sha256,
             "label": f"SYNTHETIC {shown} from {source['modality']}, {model}, NOT FOR DIAGNOSIS",
             "contrast": contrast,
+            "source_contrast": "" if made is Modality.MR else self.contrast,
             "dtype": "int16" if volume else "uint8",
             "background": target.background,
             "window": [limits.low, limits.high] if volume and made is Modality.CT else [],
@@ -431,11 +442,9 @@ def _finite(image: MetaTensor) -> bool:
 
 
 def generator_of(bundle: Bundle, to: str, contrast: str) -> nn.Module:
-    """Return a bundle's generator; that of MRI with its contrast fixed, where it has any."""
+    """Return a bundle's generator with the contrast fixed, where it takes any."""
     network = bundle.generator(to).network
-    if to != Modality.MR.target:
-        return network
-    code = bundle.contrast_code(contrast)
+    code = bundle.contrast_code(contrast, to)
     return fix_contrast(network, code) if code else network
 
 
