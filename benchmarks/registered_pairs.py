@@ -156,7 +156,7 @@ def _read_pair(folder: Path, name: str) -> Case:
 
 def asked(translator: Translator, case: Case, to: str) -> str:
     """Return the contrast to ask for: that of the true MR, where the model has a choice."""
-    if to == "ct" or not translator.contrast:
+    if to == "ct" or not translator.bundle.contrasts:
         return ""
     return {"fluid bright": "t2", "fluid dark": "t1"}.get(case.contrast, "")
 

@@ -31,7 +31,11 @@ _UPGRADE = (
     "write its recipes (configs/recipes) anew as MONAI transforms, or copy those that medtranslate "
     "ships (docs/reference/recipes.md), then set format: 2"
 )
-_NUMBERS = {"domain": "domain check", "expected_error": "expected error"}
+_NUMBERS = {
+    "domain": "domain check",
+    "expected_error": "expected error",
+    "contrast": "contrast classifier",
+}
 _TRAIN = "train one: medtranslate train CT_FOLDER MR_FOLDER -o RUN; then give --bundle RUN/bundle"
 
 
@@ -81,6 +85,9 @@ class Bundle:
     expected_error : Path or None
         Weights of the networks that predict errors of its results
         (`medtranslate.quality.expected_error.load_error_predictors`), where it carries any.
+    contrast_classifier : Path or None
+        Weights of the network that tells the contrast of an MRI
+        (`medtranslate.translation.contrast.load_contrast_classifier`), where it carries one.
 
     Examples
     --------
@@ -95,6 +102,7 @@ class Bundle:
     recipes: Mapping[str, Recipe]
     domain: Path | None = None
     expected_error: Path | None = None
+    contrast_classifier: Path | None = None
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> Bundle:
@@ -125,7 +133,7 @@ class Bundle:
             str(content.get("version", "0")),
             {to: _generator(folder, to, generators, path) for to in TARGETS if to in generators},
             _recipes(path, recipes),
-            *(_numbers(folder, content, path, name) for name in ("domain", "expected_error")),
+            *(_numbers(folder, content, path, name) for name in _NUMBERS),
         )
         _check_sizes(bundle, path)
         return bundle

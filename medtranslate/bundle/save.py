@@ -30,6 +30,7 @@ from medtranslate.transforms.load import read_yaml
 
 DOMAIN_FILE = Path("configs/domain.safetensors")
 EXPECTED_ERROR_FILE = Path("configs/expected_error.safetensors")
+CONTRAST_FILE = Path("configs/contrast.safetensors")
 REFERENCE_FILE = Path("configs/reference.json")
 _TEMPLATES = Path(__file__).parent / "templates"
 _WEIGHTS: dict[str, str] = {
@@ -472,6 +473,24 @@ def attach_expected_error(folder: Path, numbers: bytes) -> None:
         If it cannot be written; attach it again, or the bundle may not load.
     """
     _attach(folder, "expected_error", EXPECTED_ERROR_FILE, numbers)
+
+
+def attach_contrast_classifier(folder: Path, numbers: bytes) -> None:
+    """Add a network that tells MR contrasts to a bundle, in place of one that it has.
+
+    Parameters
+    ----------
+    folder : path
+        The bundle's; ``model.yaml`` is there already, and is written anew.
+    numbers : bytes
+        A safetensors file, from `medtranslate.translation.contrast.ContrastClassifier.to_bytes`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; attach it again, or the bundle may not load.
+    """
+    _attach(folder, "contrast", CONTRAST_FILE, numbers)
 
 
 def _attach(folder: Path, name: str, file: Path, numbers: bytes) -> None:

@@ -102,6 +102,7 @@ def convert_scan(
     trace.source = source = image.meta["source"]
     with trace.stage("prepare"):
         _, prepared = translator.prepare(image, source, to)
+        translator = translator.for_scan(prepared, source)
     with trace.stage("check"):
         predictors = load_error_predictors(translator.bundle)
         checks = Checks(translator, image, prepared, options, trace, predictors)

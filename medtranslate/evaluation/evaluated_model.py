@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.protocol import MODALITIES
 from medtranslate.evaluation.slices import SIDE, GrayArray, gray_levels, to_eight_bit, to_network
-from medtranslate.modality import Target
+from medtranslate.modality import Modality, Target
 
 if TYPE_CHECKING:
     from medtranslate.translation import Translator
@@ -84,10 +85,23 @@ class Candidate:
         return cls(
             name=bundle.name,
             version=bundle.version,
-            translate_slices=lambda slices, to: translator.translate_slices(slices, to=to),
+            translate_slices=partial(_translated, translator),
             costs={to: cost(bundle.generator(to).network) for to in MODALITIES},
             weights_sha256={to: bundle.generator(to).sha256 for to in MODALITIES},
         )
+
+
+def _translated(translator: Translator, slices: torch.Tensor, to: str) -> torch.Tensor:
+    """Translate slices, each an MRI of its own contrast where they are MRI."""
+    if to == Modality.MR.target or translator.contrast_classifier is None:
+        return translator.translate_slices(slices, to=to)
+    told = translator.contrast_classifier.tell_each(slices, slices[:, 0] > -1)
+    made = torch.empty_like(slices)
+    for contrast in {each.clear for each in told}:
+        these = torch.tensor([each.clear == contrast for each in told])
+        chosen = translator.for_contrast(contrast)
+        made[these] = chosen.translate_slices(slices[these], to=to).to(made)
+    return made
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,17 @@ from typing import Any
 import torch
 import yaml
 
-from medtranslate.bundle import Bundle, Networks, attach_domain, save_bundle
+from medtranslate.bundle import (
+    Bundle,
+    Networks,
+    attach_contrast_classifier,
+    attach_domain,
+    save_bundle,
+)
 from medtranslate.bundle.load import MODEL_FILE
 from medtranslate.bundle.metadata import Facts
 from medtranslate.bundle.save import (
+    CONTRAST_FILE,
     DOMAIN_FILE,
     check_name,
     content_of,
@@ -25,6 +32,7 @@ from medtranslate.bundle.save import (
 from medtranslate.errors import InputMissing, TrainingFailed
 from medtranslate.files import temporary_folder, whole_folder
 from medtranslate.packaging.calibrate import calibrate_from_run
+from medtranslate.packaging.contrasts import fit_contrasts
 from medtranslate.packaging.reference import write_reference
 from medtranslate.packaging.zoo import LICENSE_FILE, add_zoo_files
 from medtranslate.training.checkpoints import Checkpoint, load_weights
@@ -33,13 +41,19 @@ from medtranslate.training.models import Models
 from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.settings import Settings
 
+Fitted = Mapping[str, bytes | None]
+"""By name, the file of what is fitted on a run's data; None where there is too little of it."""
+
+_ATTACH = {"domain": attach_domain, "contrast": attach_contrast_classifier}
+
 
 @dataclass(frozen=True)
 class RunPackager:
     """Make the bundle of a training run when it is finished: `Training.on_finished`.
 
     The bundle also gets a domain check, calibrated on the run's slices, where there are enough of
-    them (`calibrate_from_run`). A run that has its bundle already is left alone.
+    them (`calibrate_from_run`), and where the generator of CT is told contrasts, a classifier that
+    tells them (`fit_contrasts`). A run that has its bundle already is left alone.
 
     Parameters
     ----------
@@ -69,12 +83,16 @@ class RunPackager:
         """
         if run.bundle.exists():
             return
-        seed = Checkpoint.load(run.last).about["settings"]["seed"]
-        export(run, run.bundle, self.name, self.version, domain=calibrate_from_run(data, seed))
+        settings = Settings.from_dict(Checkpoint.load(run.last).about["settings"])
+        seed = settings.seed
+        fitted: dict[str, bytes | None] = {"domain": calibrate_from_run(data, seed)}
+        if settings.contrast_generators == "both":
+            fitted["contrast"] = fit_contrasts(data, settings.contrasts, seed)
+        export(run, run.bundle, self.name, self.version, fitted=fitted)
 
 
 def export(
-    run: RunFolder, folder: Path, name: str, version: str, *, domain: bytes | None = None
+    run: RunFolder, folder: Path, name: str, version: str, *, fitted: Fitted | None = None
 ) -> Path:
     """Write a run's result as a bundle: its best checkpoint where it was validated, else its last.
 
@@ -89,8 +107,9 @@ def export(
         Must not exist, or be empty.
     name, version : str
         Of the model.
-    domain : bytes, optional
-        Numbers of its domain check (`calibrate_from_run`).
+    fitted : mapping of str to bytes or None, optional
+        What is fitted on its data and carried by it: ``"domain"`` (`calibrate_from_run`) and
+        ``"contrast"`` (`fit_contrasts`).
 
     Returns
     -------
@@ -128,7 +147,7 @@ def export(
     path = run.best if run.best.is_file() else run.last
     if not path.is_file():
         raise TrainingFailed("this run has saved no checkpoint yet", path=run.folder)
-    return export_checkpoint(path, folder, name, version, domain=domain)
+    return export_checkpoint(path, folder, name, version, fitted=fitted)
 
 
 def export_checkpoint(
@@ -138,7 +157,7 @@ def export_checkpoint(
     version: str,
     facts: Facts | None = None,
     *,
-    domain: bytes | None = None,
+    fitted: Fitted | None = None,
 ) -> Path:
     """Write a checkpoint as a bundle, as `export` does.
 
@@ -150,7 +169,7 @@ def export_checkpoint(
         As `export`.
     facts : Facts, optional
         What the metadata say in words; how it was trained is added.
-    domain : bytes, optional
+    fitted : mapping of str to bytes or None, optional
         As `export`.
 
     Returns
@@ -175,10 +194,9 @@ def export_checkpoint(
     networks = Networks(specs, dict(models.averages.items()), dict(models.discriminators.items()))
 
     def finish(whole: Path) -> None:
+        _attach(whole, fitted or {})
         if checkpoint.about["recipes"]:  # of slices made in memory there are none to translate by
             write_reference(whole)
-        if domain is not None:
-            attach_domain(whole, domain)
 
     with temporary_folder() as made:
         recipes = []
@@ -324,8 +342,8 @@ def refresh_bundle(
 
 
 def _take_weights(folder: Path, source: Path, name: str, version: str) -> list[str]:
-    facts, numbers = facts_of(folder), _read_domain_check(folder)
     predicted_errors = "expected_error" in content_of(folder)
+    facts, fitted = facts_of(folder), _read_fitted(folder)
     with temporary_folder() as made:
         new = made / "bundle"
         new.mkdir()
@@ -341,19 +359,26 @@ def _take_weights(folder: Path, source: Path, name: str, version: str) -> list[s
         gone.append(
             "its expected error was of other weights (medtranslate bundle fit-expected-error)"
         )
-    if numbers and not _read_domain_check(folder):
-        if training.get("data", "") == facts.training.get("data"):
-            attach_domain(folder, numbers)
-        else:
-            gone.append("its domain check was of other training data")
+    brought = _read_fitted(folder)
+    kept = {name: each for name, each in fitted.items() if name not in brought}
+    if "domain" in kept and training.get("data", "") != facts.training.get("data"):
+        del kept["domain"]
+        gone.append("its domain check was of other training data")
+    _attach(folder, kept)
     return gone
 
 
-def _read_domain_check(folder: Path) -> bytes:
-    """Return the file of a bundle's domain check; empty where it has none."""
-    path = folder / DOMAIN_FILE
-    known = (folder / MODEL_FILE).is_file() and "domain" in content_of(folder)
-    return path.read_bytes() if known else b""
+def _attach(folder: Path, fitted: Fitted) -> None:
+    for name, numbers in fitted.items():
+        if numbers is not None:
+            _ATTACH[name](folder, numbers)
+
+
+def _read_fitted(folder: Path) -> dict[str, bytes]:
+    """Return the files that a bundle carries beside its weights, by their names in its content."""
+    content = content_of(folder) if (folder / MODEL_FILE).is_file() else {}
+    files = {"domain": DOMAIN_FILE, "contrast": CONTRAST_FILE}
+    return {name: (folder / file).read_bytes() for name, file in files.items() if name in content}
 
 
 def _write_bundle(source: Path, whole: Path, options: ExportOptions) -> None:
@@ -384,8 +409,8 @@ def _writer(source: Path) -> Callable[[Path, str, str], Path] | None:
 
 
 def _export_run(run: RunFolder, whole: Path, name: str, version: str) -> Path:
-    numbers = _read_domain_check(run.bundle)  # calibrated when the training ended
-    return export(run, whole, name, version, domain=numbers or None)
+    # Fitted when the training ended.
+    return export(run, whole, name, version, fitted=_read_fitted(run.bundle))
 
 
 def _serve(folder: Path, to: str) -> None:

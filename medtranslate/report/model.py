@@ -148,6 +148,8 @@ class SynthesisRecord(_Part):
     """The label that the result carries: synthetic, by which model, not for diagnosis."""
     contrast: str = ""
     """Contrast of a synthetic MRI, such as ``flair``; empty where the model has no choice."""
+    source_contrast: str = ""
+    """Contrast of the MRI that a CT was made of; empty where it is not known."""
     dtype: str
     """Type of the values written."""
     background: float

@@ -138,9 +138,7 @@ class GeneratorObjective(nn.Module):
         # Not in the paper: stay close to the initial generators' output at low resolution.
         for name, fake, source in (("mri", fake_mri, ct), ("ct", fake_ct, mri)):
             if name in self.anchors:
-                terms[f"anchor_{name}"] = self._distance(
-                    name, fake, source, self._code(name, code)
-                )
+                terms[f"anchor_{name}"] = self._distance(name, fake, source, self._code(name, code))
                 total = total + s.anchor_weight * terms[f"anchor_{name}"]
         return total, terms, {"mri": fake_mri, "ct": fake_ct}
 

@@ -24,6 +24,11 @@ from medtranslate.modality import Modality, check_contrast
 from medtranslate.networks import fix_contrast
 from medtranslate.transforms import Prepared, Recipe
 from medtranslate.transforms.head import full_white
+from medtranslate.translation.contrast import (
+    ContrastClassifier,
+    ToldContrast,
+    load_contrast_classifier,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,8 @@ class Translator:
         By target, the generators as settled on the device.
     domain_check : DomainCheck, optional
         The check of what is translated; None where the bundle carries none.
+    contrast_classifier : ContrastClassifier, optional
+        Tells the contrast of an MRI that is given; None where the bundle carries none.
     contrast : str
         The contrast of all MRI, such as ``"flair"``: of those made, and of those given; ``""``
         makes the model's first one, and leaves open which one is given.
@@ -54,6 +61,7 @@ class Translator:
     device: Device
     networks: Mapping[str, nn.Module]
     domain_check: DomainCheck | None = None
+    contrast_classifier: ContrastClassifier | None = None
     contrast: str = ""
     # Each is copied and settled once, however many scans ask for it.
     _by_contrast: dict[str, Translator] = field(default_factory=dict, init=False)
@@ -89,7 +97,8 @@ class Translator:
         wanted = loaded.precision if precision == "auto" else precision
         where = Device.pick(device, wanted, batch_size)
         settled = {to: where.settle(generator_of(loaded, to, contrast)) for to in loaded.generators}
-        return cls(loaded, where, settled, load_domain(loaded), contrast)
+        classifier = load_contrast_classifier(loaded)
+        return cls(loaded, where, settled, load_domain(loaded), classifier, contrast)
 
     @property
     def made_contrast(self) -> str:
@@ -110,6 +119,33 @@ class Translator:
             networks = {to: self._settled(to, contrast) for to in self.networks}
             self._by_contrast[contrast] = replace(self, networks=networks, contrast=contrast)
         return self._by_contrast[contrast]
+
+    def for_scan(self, prepared: Prepared, source: Mapping[str, Any]) -> Translator:
+        """Return the translator for the contrast that a given MRI is clearly of; else itself.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            From `prepare`; its slices must not be translated yet.
+        source : mapping
+            The scan's source record.
+        """
+        told = self.tell_contrast(prepared, source)
+        clear = "" if told is None else told.clear
+        return self.for_contrast(clear) if clear in self.bundle.contrasts else self
+
+    def tell_contrast(self, prepared: Prepared, source: Mapping[str, Any]) -> ToldContrast | None:
+        """Tell the contrast of a given MRI from its slices.
+
+        Returns
+        -------
+        ToldContrast or None
+            None for a CT, where the translator has been told the contrast, and where the model
+            carries no classifier.
+        """
+        if self.contrast or self.contrast_classifier is None or source["modality"] != Modality.MR:
+            return None
+        return self.contrast_classifier.tell(prepared)
 
     def _settled(self, to: str, contrast: str) -> nn.Module:
         """Return the generator for a contrast; the one that is there, where its code is that."""
@@ -205,13 +241,13 @@ class Translator:
         """
         if contrast:
             check_contrast(contrast)
-        chosen = self.for_contrast(contrast)
         scan = as_image(image, affine=affine, modality=modality)
         source = source_of(scan, modality)
         _, prepared = self.prepare(scan, source, to)
         judgment = self.judge(prepared, source) if check else None
         if judgment is not None and not force:
             judgment.raise_if_refused(source)
+        chosen = self.for_contrast(contrast).for_scan(prepared, source)
         result = chosen.translate_prepared(scan, source, prepared, to=to, progress=progress)
         result.meta["quality"] = {"domain": quality_record(judgment)}
         return to_nibabel(result) if isinstance(image, nib.Nifti1Image) else result

@@ -24,7 +24,6 @@ from medtranslate.phantom import Phantom
 from medtranslate.quality.cycle import cycle_error, nearest_contrast, reconstruct
 from medtranslate.quality.error_map import Pair
 
-
 NAMES = {"t1", "flair"}
 
 

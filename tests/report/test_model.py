@@ -14,7 +14,14 @@ from medtranslate.report import ConversionReport, schema
 
 FIRST = json.loads((Path(__file__).parent / "report-1.schema.json").read_text(encoding="utf-8"))
 """The schema that was written by hand and came with the first reports."""
-ADDED = {"contrast", "contrasts", "figures", "expected_error", "expected_error_map"}
+ADDED = {
+    "contrast",
+    "contrasts",
+    "figures",
+    "expected_error",
+    "expected_error_map",
+    "source_contrast",
+}
 """Fields that later reports have too; readers of the first ones ignore them."""
 
 SHA = "0" * 64

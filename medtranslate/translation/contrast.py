@@ -1,0 +1,194 @@
+"""The contrast of an MRI, told from its prepared slices by a small network that a bundle may carry.
+
+A generator of CT that takes contrast codes needs the contrast of the MRI that it is given, which
+headers rarely state. What is not clear stays unknown: code 0, the unconditional path.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from medtranslate.bundle import Bundle
+from medtranslate.errors import ModelUnusable
+from medtranslate.modality import CONTRASTS
+from medtranslate.transforms import Prepared
+
+SURE = 0.8
+"""Probability from which a contrast counts as told."""
+
+MAX_SLICES = 24
+"""Slices of a scan that are looked at, evenly spread."""
+
+_LEAST_HEAD = 0.06  # of a slice: less shows too little of the brain
+_FOLD = 4  # network pixels a side in one of the classifier's
+_LOW, _HIGH = 0.02, 0.98  # brightness percentiles of the head that are 0 and 1
+_FEW = 7  # one pixel in so many gives the percentiles
+_WIDTHS, _STRIDES = (16, 32, 48, 64), (1, 2, 2, 2)
+_ALIKE = {"t1": "t1c", "t1c": "t1"}  # one to whoever knows no vessel from another
+_FORMAT, _KEY = 1, "medtranslate"
+
+
+@dataclass(frozen=True)
+class ToldContrast:
+    """What contrast an MRI seems to have.
+
+    Parameters
+    ----------
+    contrast : str
+        The likeliest, such as ``"flair"``.
+    probability : float
+        Of it, or of T1 with and without contrast agent together.
+
+    Examples
+    --------
+    >>> ToldContrast("t2", 0.95).clear, ToldContrast("t2", 0.55).clear
+    ('t2', '')
+    """
+
+    contrast: str
+    probability: float
+
+    @property
+    def clear(self) -> str:
+        """The contrast, where it is clear enough to go by; else ``""``."""
+        return self.contrast if self.probability >= SURE else ""
+
+
+class ContrastClassifier(nn.Module):
+    """Tell the contrast of MR slices.
+
+    Parameters
+    ----------
+    contrasts : sequence of str
+        What it tells apart.
+
+    Examples
+    --------
+    >>> slices, head = torch.zeros(2, 1, 256, 256), torch.ones(2, 256, 256).bool()
+    >>> ContrastClassifier(["t1", "t2"])(contrast_features(slices, head)).shape
+    torch.Size([2, 2])
+    """
+
+    def __init__(self, contrasts: Sequence[str] = CONTRASTS) -> None:
+        super().__init__()
+        self.contrasts = tuple(contrasts)
+        layers: list[nn.Module] = []
+        before = 2
+        for width, stride in zip(_WIDTHS, _STRIDES, strict=True):
+            convolution = nn.Conv2d(before, width, 3, stride, 1)
+            layers += [convolution, nn.GroupNorm(4, width), nn.ReLU()]
+            before = width
+        self.encoder = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Linear(2 * before, 64), nn.ReLU(), nn.Dropout(0.3), nn.Linear(64, len(contrasts))
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Map features (N, 2, S, S) to logits (N, contrasts)."""
+        encoded = self.encoder(features)
+        logits: torch.Tensor = self.head(
+            torch.cat([encoded.mean((2, 3)), encoded.amax((2, 3))], dim=1)
+        )
+        return logits
+
+    @torch.inference_mode()
+    def tell(self, prepared: Prepared) -> ToldContrast | None:
+        """Tell the contrast of a prepared MRI; None where no slice shows enough of a head.
+
+        Slices vote by their log-probabilities: one that is sure outvotes several that are not.
+        """
+        area = prepared.head.flatten(1).float().mean(1)
+        shown = torch.nonzero(area >= _LEAST_HEAD)[:, 0]
+        if not len(shown):
+            return None
+        places = torch.linspace(0, len(shown) - 1, min(MAX_SLICES, len(shown)))
+        chosen = shown[places.round().long()]
+        features = contrast_features(prepared.slices[chosen], prepared.head[chosen])
+        return self._told(self(features).log_softmax(1).mean(0))
+
+    @torch.inference_mode()
+    def tell_each(self, slices: torch.Tensor, head: torch.Tensor) -> list[ToldContrast]:
+        """Tell the contrast of each slice alone: of (N, 1, H, W) in [-1, 1] and heads (N, H, W)."""
+        return [self._told(odds) for odds in self(contrast_features(slices, head))]
+
+    def _told(self, odds: torch.Tensor) -> ToldContrast:
+        chances = dict(zip(self.contrasts, odds.softmax(0).tolist(), strict=True))
+        best = max(chances, key=lambda name: chances[name])
+        return ToldContrast(best, chances[best] + chances.get(_ALIKE.get(best, ""), 0.0))
+
+    def to_bytes(self) -> bytes:
+        """Serialize as a safetensors file, weights in 16 bit."""
+        weights = {name: each.half().contiguous() for name, each in self.state_dict().items()}
+        about = {"format": _FORMAT, "contrasts": self.contrasts}
+        return save(weights, metadata={_KEY: json.dumps(about)})
+
+
+def contrast_features(slices: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    """Return what the classifier sees of prepared slices.
+
+    Parameters
+    ----------
+    slices : float tensor (N, 1, H, W)
+        In [-1, 1]; 4 divides H and W.
+    head : bool tensor (N, H, W)
+
+    Returns
+    -------
+    float32 tensor (N, 2, H / 4, W / 4)
+        Brightness between two percentiles of the head, 0 outside; head fraction.
+    """
+    cover = head.float()
+    bright = (slices[:, 0].float() + 1) / 2
+    stretched = [_stretched(one[inside], one) for one, inside in zip(bright, head, strict=True)]
+    return F.avg_pool2d(torch.stack([torch.stack(stretched) * cover, cover], dim=1), _FOLD)
+
+
+def _stretched(inside: torch.Tensor, bright: torch.Tensor) -> torch.Tensor:
+    few = inside[::_FEW]
+    if not len(few):
+        return bright
+    low, high = torch.quantile(few, torch.tensor([_LOW, _HIGH])).tolist()
+    stretched: torch.Tensor = (bright - low) / max(high - low, 0.02)
+    return stretched.clamp(0, 1.2)
+
+
+def load_contrast_classifier(bundle: Bundle) -> ContrastClassifier | None:
+    """Load a bundle's classifier of MR contrasts; None where it carries none.
+
+    Raises
+    ------
+    ModelUnusable
+        If the file is damaged or of another format.
+
+    Examples
+    --------
+    >>> load_contrast_classifier(Bundle.load()).contrasts
+    ('t1', 't1c', 't2', 'flair', 'pd')
+    """
+    path = bundle.contrast_classifier
+    if path is None:
+        return None
+    try:
+        with safe_open(path, framework="pt") as opened:
+            about = json.loads((opened.metadata() or {})[_KEY])
+            weights = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
+        if about["format"] != _FORMAT:
+            fault = f"contrasts of format {about['format']}, but this version reads {_FORMAT}"
+            raise ModelUnusable(fault, path=path, remedy="use a newer medtranslate")
+        if not set(about["contrasts"]) <= set(CONTRASTS):
+            raise ValueError("a contrast that is none")
+        classifier = ContrastClassifier(about["contrasts"])
+        classifier.load_state_dict(weights)
+        if not all(bool(each.isfinite().all()) for each in weights.values()):
+            raise ValueError("numbers that are not finite")
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+        raise ModelUnusable("not the numbers of a contrast classifier", path=path) from error
+    return classifier.eval().requires_grad_(False)
