@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -58,30 +59,32 @@ def main() -> None:
         report_memory(bundle, scan)
 
 
-def make_bundle(folder: Path, name: str) -> Path:
+def make_bundle(folder: Path, name: str, **arguments: int) -> Path:
     """A bundle of drawn weights: time does not depend on what they are."""
     torch.manual_seed(0)
     kind = getattr(zoo, name)
-    drawn = {to: zoo.draw_weights(kind()) for to in ("mri", "ct")}
-    specs = {to: {"_target_": f"medtranslate.networks.{name}"} for to in drawn}
+    drawn = {to: zoo.draw_weights(kind(**arguments)) for to in ("mri", "ct")}
+    specs = {to: {"_target_": f"medtranslate.networks.{name}", **arguments} for to in drawn}
     recipes = sorted(shipped("transforms").glob("*.yaml"))
     return save_bundle(
         folder / "bundle", Networks(specs, drawn), recipes, name="benchmark", version="0"
     )
 
 
-def make_scan(folder: Path) -> Path:
+def make_scan(folder: Path, shape: tuple[int, int, int] = SHAPE, name: str = "scan.nii.gz") -> Path:
     """An ellipsoid of brain in a skull with noise, in HU; every slice holds some head."""
     rng = np.random.default_rng(0)
-    x, y = np.meshgrid(np.linspace(-1.2, 1.2, SHAPE[0]), np.linspace(-1.2, 1.2, SHAPE[1]))
-    volume = np.full(SHAPE, -1000, np.int16, order="F")
-    for z in range(SHAPE[2]):
-        size = np.sqrt(1 - ((z - 80) / 90) ** 2)
+    x, y = np.meshgrid(np.linspace(-1.2, 1.2, shape[0]), np.linspace(-1.2, 1.2, shape[1]))
+    volume = np.full(shape, -1000, np.int16, order="F")
+    middle = shape[2] / 2
+    for z in range(shape[2]):
+        size = np.sqrt(1 - ((z - middle) / (1.125 * middle)) ** 2)
         radius = np.hypot(x / 0.85, y) / size
         plane = np.select([radius < 0.86, radius < 0.93, radius < 1], [35, 900, 20], -1000)
-        volume[..., z] = plane.T + rng.normal(0, 6, SHAPE[:2])
-    path = folder / "scan.nii.gz"
-    nib.save(nib.Nifti1Image(volume, np.diag([-0.45, -0.45, 1.0, 1.0])), path)
+        volume[..., z] = plane.T + rng.normal(0, 6, shape[:2])
+    path = folder / name
+    affine = np.diag([-230.4 / shape[0], -230.4 / shape[1], 1.0, 1.0])
+    nib.save(nib.Nifti1Image(volume, affine), path)
     return path
 
 
@@ -149,32 +152,66 @@ def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str
 
 def report_memory(bundle: Path, scan: Path) -> None:
     """Print the peak of a conversion in a process of its own above an idle interpreter's."""
-    idle = peak("pass", bundle, scan)
-    busy = peak(
+    taken = cost(
+        "from medtranslate import Translator, write\nfrom pathlib import Path\n"
+        "bundle, scan = map(Path, sys.argv[1:])\n"
         "result = Translator.load(bundle).translate(scan, to='mri', check=False)\n"
         "write(result, scan.parent / 'peak.nii.gz')",
         bundle,
         scan,
     )
-    print(f"peak memory: {idle:.0f} MB idle, {busy - idle:.0f} MB above it")
+    print(f"peak memory: {taken.idle:.0f} MB idle, {taken.peak:.0f} MB above it")
 
 
-def peak(work: str, bundle: Path, scan: Path) -> float:
-    """Peak resident MB of an interpreter that loads torch and MONAI and does some work.
+@dataclass(frozen=True)
+class Cost:
+    """What some work took in a process of its own, after its imports.
 
-    From Linux's VmHWM: ``ru_maxrss`` would carry this process's own peak over into its child.
+    Parameters
+    ----------
+    wall, processor : float
+        Seconds; of the processor with its child processes.
+    peak, idle : float
+        MB of resident memory: the peak above `idle`, and what the interpreter held before.
     """
-    code = (
-        "import sys, torch, monai, monai.data, monai.transforms\n"
-        "from pathlib import Path\nfrom medtranslate import Translator, write\n"
-        "bundle, scan = map(Path, sys.argv[1:])\n"
-        f"{work}\n"
-        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, bundle, scan], check=True, capture_output=True, text=True
-    )
-    return float(done.stdout.splitlines()[-1]) / 1000
+
+    wall: float
+    processor: float
+    peak: float
+    idle: float
+
+
+_AROUND = """
+import sys, os, time, torch, monai, monai.data, monai.transforms
+import medtranslate.conversion.scan, medtranslate.conversion.conversions
+{before}
+def held(): return float(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1e3
+idle, before, start = held(), sum(os.times()[:4]), time.perf_counter()
+{work}
+end = time.perf_counter()
+print('COST', end - start, sum(os.times()[:4]) - before, held() - idle, idle)
+"""
+
+
+def cost(work: str, *arguments: str | Path, before: str = "") -> Cost:
+    """Run some Python in a process of its own, which has torch, MONAI and medtranslate loaded.
+
+    What `before` does, such as further imports, is not counted.
+    Peaks are Linux's VmHWM: ``ru_maxrss`` would carry this process's own peak over into its child.
+    """
+    command = [sys.executable, "-c", _AROUND.format(work=work, before=before), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}{done.stderr}")
+    figures = done.stdout.split("COST")[-1].split()
+    return Cost(*map(float, figures))
+
+
+CONVERT = (
+    "from medtranslate.cli.app import app\nfrom medtranslate.cli.endings import run\n"
+    "assert run(app, ['convert', *sys.argv[1:]]) == 0"
+)
+"""Work for `cost`: the command ``convert`` with the arguments."""
 
 
 def machine() -> str:

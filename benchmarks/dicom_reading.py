@@ -47,15 +47,17 @@ SYNTAXES = {
 SIDE, SPACING, STEP = 512, 0.45, 0.6
 
 
-def write_series(folder: Path, count: int, syntax: str) -> Path:
-    """Write a series of `count` slices of 512x512 and give its folder."""
+def write_series(folder: Path, count: int, syntax: str, side: int = SIDE) -> Path:
+    """Write a series of `count` slices of side x side and give its folder."""
     folder.mkdir()
-    head = Phantom(shape=(SIDE, SIDE, 8), spacing=(SPACING, SPACING, 20.0)).volume()
-    noise = np.random.default_rng(0).normal(0, 8, (SIDE, SIDE))
+    spacing = SIDE * SPACING / side
+    head = Phantom(shape=(side, side, 8), spacing=(spacing, spacing, 20.0)).volume()
+    noise = np.random.default_rng(0).normal(0, 8, (side, side))
     slices = head.as_tensor()[0].numpy().transpose(2, 1, 0)
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
     for index in range(count):
         one = header(index, study, series, frame)
+        one.Rows, one.Columns, one.PixelSpacing = side, side, [spacing, spacing]
         stored = np.rint(slices[index * 8 // count] + np.roll(noise, index, 0))
         one.PixelData = stored.clip(-1024).astype("<i2").tobytes()
         if syntax != "native":
@@ -75,9 +77,8 @@ def header(index: int, study: str, series: str, frame: str) -> Dataset:
     one.PatientName, one.InstanceNumber, one.SliceThickness = "Phantom", index + 1, str(STEP)
     one.ImagePositionPatient = [-115.0, -115.0, round(index * STEP, 4)]
     one.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    one.PixelSpacing, one.RescaleSlope, one.RescaleIntercept = [SPACING, SPACING], 1, 0
+    one.RescaleSlope, one.RescaleIntercept = 1, 0
     one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
-    one.Rows = one.Columns = SIDE
     one.BitsAllocated = one.BitsStored = 16
     one.HighBit, one.PixelRepresentation = 15, 1
     block = one.private_block(0x0009, "BENCHMARK", create=True)

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from conversion import SHAPE, machine, make_bundle, make_scan
+from conversion import CONVERT, SHAPE, cost, machine, make_bundle, make_scan
 from monai.data import MetaTensor
 
 from medtranslate import Bundle, Translator, read, write
@@ -137,18 +135,9 @@ def report_memory(bundle: Path, scan: Path) -> None:
 
 
 def peak(bundle: Path, scan: Path, *options: str) -> float:
-    """Peak resident MB of one call of ``convert`` (Linux's VmHWM)."""
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom medtranslate.cli.app import app\n"
-        "from medtranslate.cli.endings import run\nassert run(app, sys.argv[1:]) == 0\n"
-        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
-    )
+    """Peak resident MB of one call of ``convert`` above an interpreter's with the imports."""
     always = ["--to", "mri", "--from", "ct", "--no-preview", "--overwrite", "--force"]
-    arguments = ["convert", str(scan), "--bundle", str(bundle), *always, *options]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
-    )
-    return float(done.stdout.splitlines()[-1]) / 1000
+    return cost(CONVERT, scan, "--bundle", bundle, *always, *options).peak
 
 
 if __name__ == "__main__":

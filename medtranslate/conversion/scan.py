@@ -112,16 +112,17 @@ def convert_scan(
         checks = checks.kept()
     with trace.stage("translate"):
         result = translator.translate_prepared(
-            image, source, prepared, to=to, progress=passes.next()
+            image, source, prepared, to=to, as_written=True, progress=passes.next()
         )
         del prepared  # its slices are the result's now, which has its own voxels
     cycle: CycleError | None = None
     worst: list[WorstSlice] = []
     if checks.measures_cycle:
         with trace.stage("cycle"):
-            cycle, worst = checks.measure_cycle(result, unseen, passes.next())
-        if job.error_map is None and not options.wants_viewer:
-            cycle = None  # its figures are kept; its map would only take memory
+            with_map = job.error_map is not None or options.wants_viewer
+            cycle, worst = checks.measure_cycle(result, unseen, passes.next(), with_map=with_map)
+        if not with_map:
+            cycle = None
     with trace.stage("write"), folder_created(job.home and job.output.parent):
         _write(result, job, options)
         if cycle and source["kind"] == "volume":
@@ -133,9 +134,10 @@ def convert_scan(
     expected: ExpectedError | None = None
     if checks.predicts_error:
         with trace.stage("expected_error"):
-            expected = checks.predict_error(result)
+            with_map = job.expected_error_map is not None or options.wants_viewer
+            expected = checks.predict_error(result, with_map=with_map)
         with trace.stage("write"):
-            if source["kind"] == "volume" and (job.expected_error_map or options.wants_viewer):
+            if source["kind"] == "volume" and with_map:
                 mark_unseen(expected, checks.prepared, unseen)
             if job.expected_error_map:
                 _write_map(expected, job.expected_error_map, job, options, result)
@@ -143,7 +145,8 @@ def convert_scan(
     cycle = expected = None
     if options.variation:
         with trace.stage("variation"):
-            variation = checks.measure_variation(result, passes.next())
+            with_map = job.variation_map is not None
+            variation = checks.measure_variation(result, passes.next(), with_map=with_map)
         with trace.stage("write"):
             if source["kind"] == "volume" and job.variation_map:
                 mark_unseen(variation, checks.prepared, unseen)
@@ -342,7 +345,7 @@ def _view(
         measure = found[0] if found else None
         return scan_view(
             image.as_tensor()[0].cpu().numpy(),
-            result.as_tensor()[0].cpu().numpy(),
+            result.as_tensor()[0].cpu().float().numpy(),
             source["affine"],
             modality=source["modality"],
             maps=maps,
@@ -431,16 +434,18 @@ class Checks:
         return unseen, notes
 
     def kept(self) -> Checks:
-        """Return the same with a copy of the slices, which the translation would replace."""
-        prepared = replace(self.prepared, slices=self.prepared.slices.clone())
+        """Return the same with slices that stay when the translation replaces the tensor's."""
+        prepared = replace(self.prepared, slices=self.prepared.slices.detach())
         return replace(self, prepared=prepared)
 
     def measure_cycle(
-        self, result: MetaTensor, unseen: Coverage, progress: Progress
+        self, result: MetaTensor, unseen: Coverage, progress: Progress, *, with_map: bool
     ) -> tuple[CycleError, list[WorstSlice]]:
         """Measure the cycle error, and cut out the worst slices where a page shows them."""
         translator = self.translator
-        found = cycle_error(translator, self.image, result, self.prepared, progress=progress)
+        found = cycle_error(
+            translator, self.image, result, self.prepared, with_map=with_map, progress=progress
+        )
         self.trace.found["cycle_error"] = found.as_builtins()
         if not self.options.wants_page:
             return found, []
@@ -448,18 +453,27 @@ class Checks:
         worst = worst_slices(translator, self.image, result, found, self.prepared, exclude=odd)
         return found, worst
 
-    def predict_error(self, result: MetaTensor) -> ExpectedError:
+    def predict_error(self, result: MetaTensor, *, with_map: bool) -> ExpectedError:
         """Predict the expected error."""
         found = expected_error(
-            self.translator, self.image, result, self.prepared, predictors=self.predictors
+            self.translator,
+            self.image,
+            result,
+            self.prepared,
+            predictors=self.predictors,
+            with_map=with_map,
         )
         self.trace.found["expected_error"] = found.as_builtins()
         return found
 
-    def measure_variation(self, result: MetaTensor, progress: Progress) -> Variation:
+    def measure_variation(
+        self, result: MetaTensor, progress: Progress, *, with_map: bool
+    ) -> Variation:
         """Measure the variation."""
         translator = self.translator
-        found = variation(translator, self.image, result, self.prepared, progress=progress)
+        found = variation(
+            translator, self.image, result, self.prepared, with_map=with_map, progress=progress
+        )
         self.trace.found["variation"] = found.as_builtins()
         return found
 

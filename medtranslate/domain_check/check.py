@@ -256,7 +256,7 @@ class DomainCheck:
         'passed'
         """
         modality = source["modality"]
-        area = prepared.head.flatten(1).float().mean(1)
+        area = prepared.areas.float() / prepared.head[0].numel()
         indices = _evenly(torch.nonzero(area >= MIN_HEAD_FRACTION)[:, 0])
         if not len(indices):
             return Judgment("refused", MAX_SCORE, self.limits, (_NO_HEAD,))

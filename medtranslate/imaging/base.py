@@ -366,7 +366,7 @@ def to_integers(
     Parameters
     ----------
     voxels : numpy.ndarray
-        Float32 of shape (X, Y, Z).
+        Float32 of shape (X, Y, Z); integers of the type itself are returned as they are.
     dtype : dtype
         An integer type.
     path : path, optional
@@ -378,6 +378,8 @@ def to_integers(
         A voxel is not finite or does not fit the type.
     """
     dtype = np.dtype(dtype)
+    if voxels.dtype == dtype:
+        return voxels
     limits = np.iinfo(dtype)
     integers = np.empty_like(voxels, dtype=dtype)
     for z in range(voxels.shape[2]):

@@ -97,15 +97,18 @@ def measure_coverage(
     (0, True)
     """
     slices, head = prepared.slices[:, 0], prepared.head
-    size = max(1, int(head.sum()))
-    black, white = ((slices <= -_SATURATED) & head, (slices >= _SATURATED) & head)
+    size = max(1, int(prepared.areas.sum()))
+    black = white = 0
+    for each, inside in zip(slices, head, strict=True):
+        black += int(torch.count_nonzero((each <= -_SATURATED) & inside))
+        white += int(torch.count_nonzero((each >= _SATURATED) & inside))
     at = prepared.placement.slices
     shows_bone = recipe.modality == "CT" and recipe.kind == "volume"
     base = _below_skull_base(slices, head) if shows_bone else None
     return Coverage(
         _outside_field(prepared.placement, image, recipe),
-        int(black.sum()) / size,
-        int(white.sum()) / size,
+        black / size,
+        white / size,
         None if base is None else tuple(int(one) for one in at[base]),
         tuple(int(at[one]) for one in unlike),
     )

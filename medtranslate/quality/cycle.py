@@ -61,6 +61,7 @@ def cycle_error(
     result: MetaTensor,
     prepared: Prepared | None = None,
     *,
+    with_map: bool = True,
     progress: Progress = lambda done, of: None,
 ) -> CycleError:
     """Translate a result back and compare the reconstruction with the scan.
@@ -80,6 +81,8 @@ def cycle_error(
     prepared : Prepared, optional
         From `Translator.prepare`, with the slices of the scan still in it; without it the scan is
         prepared again.
+    with_map : bool
+        Whether the map is wanted beside the figures; without it, the result's map is empty.
     progress : function
         Called with the slices done and the slices in all.
 
@@ -116,6 +119,7 @@ def cycle_error(
         limits=pair.prepared.limits,
         units=pair.units,
         batch=translator.device.batch,
+        with_map=with_map,
         progress=progress,
     )
     return replace(found, contrast=contrast)

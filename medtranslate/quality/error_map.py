@@ -47,7 +47,7 @@ class Pair:
     ----------
     prepared : Prepared
         The scan, with its own slices still in it.
-    result : float tensor (X, Y, Z)
+    result : tensor (X, Y, Z)
         The translation, in the target's units.
     placement : Placement
         Takes `result` to the network's grid: the least-squares inverse of the way on which it was
@@ -106,7 +106,7 @@ class Pair:
         target: Recipe = translator.bundle.recipe(Modality.parse(to), source["kind"])
         return cls(
             prepared,
-            result.as_tensor()[0].detach().to("cpu", torch.float32),
+            result.as_tensor()[0].detach().cpu(),
             _inverted(prepared.placement),
             target.written,
             to,
@@ -152,7 +152,7 @@ class Pair:
         self,
         slices: torch.Tensor,
         chosen: Indices,
-        out: torch.Tensor,
+        out: torch.Tensor | None,
         change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> None:
         """Resample slices to the scan's grid.
@@ -162,8 +162,8 @@ class Pair:
         slices : float tensor (n, 1, size, size)
         chosen : int array (n,)
             Which network slices they are.
-        out : tensor (X, Y, Z)
-            These slices of it are filled.
+        out : tensor (X, Y, Z) or None
+            These slices of it are filled; None where what `change` is given is enough.
         change : function
             ``change(planes, inside)`` is given (k, rows, columns) on the scan's grid, some slices
             at a time and in order, and where they show the head within the network's field; what
@@ -235,7 +235,7 @@ class ErrorMap:
     ----------
     map : MetaTensor (1, X, Y, Z)
         Float32, not below 0; 0 outside the head and outside the network's field of view; affine,
-        shape and source of the scan.
+        shape and source of the scan. Of shape (1, 0, 0, 0) where only figures were asked for.
     error : float
         Mean over the head within the network's field of view.
     slices : tuple of SliceError
@@ -289,9 +289,10 @@ class ErrorMap:
         limits: Limits,
         units: str,
         batch: int,
+        with_map: bool,
         progress: Progress,
     ) -> Self:
-        """Measure slice by slice; only the map and a batch of slices are held in memory.
+        """Measure slice by slice; only the map, if any, and a batch of slices are held in memory.
 
         Parameters
         ----------
@@ -309,11 +310,13 @@ class ErrorMap:
             Name of the units.
         batch : int
             Slices per batch.
+        with_map : bool
+            Whether the map is made.
         progress : function
             Called with the slices done and the slices in all.
         """
         placement, held = pair.prepared.placement, pair.holds
-        out = placement.empty().zero_()
+        out = placement.empty().zero_() if with_map else None
         sums: list[torch.Tensor] = []
         highest: list[float | None] = []
 
@@ -333,7 +336,7 @@ class ErrorMap:
         totals = torch.cat(sums)
         figures = zip(placement.slices[held].tolist(), totals.tolist(), highest, strict=True)
         return cls(
-            like_scan(out, image, pair.source),
+            like_scan(torch.empty(0, 0, 0) if out is None else out, image, pair.source),
             float(totals[:, 0].sum() / totals[:, 1].sum().clamp(min=1)),
             tuple(
                 SliceError(at, total / max(1.0, count), int(count), peak)

@@ -235,6 +235,7 @@ def expected_error(
     prepared: Prepared | None = None,
     *,
     predictors: ErrorPredictors | None = None,
+    with_map: bool = True,
     progress: Progress = lambda done, of: None,
 ) -> ExpectedError:
     """Predict how far a result lies from the truth.
@@ -251,6 +252,8 @@ def expected_error(
         As `cycle_error`.
     predictors : ErrorPredictors, optional
         By default loaded from the translator's bundle.
+    with_map : bool
+        As `cycle_error`.
     progress : function
         Called with the slices done and the slices in all.
 
@@ -296,5 +299,6 @@ def expected_error(
         limits=pair.written,
         units=pair.written_units,
         batch=translator.device.batch,
+        with_map=with_map,
         progress=progress,
     )

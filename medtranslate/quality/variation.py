@@ -73,6 +73,7 @@ def variation(
     result: MetaTensor,
     prepared: Prepared | None = None,
     *,
+    with_map: bool = True,
     progress: Progress = lambda done, of: None,
 ) -> Variation:
     """Translate a scan again, mirrored and shifted, and measure how the result changes.
@@ -87,6 +88,8 @@ def variation(
         Its translation, in the target's units on the scan's grid.
     prepared : Prepared, optional
         As `cycle_error`.
+    with_map : bool
+        Whether the map is wanted beside the figures; without it, the result's map is empty.
     progress : function
         Called with the slices done and the slices in all.
 
@@ -125,6 +128,7 @@ def variation(
         limits=pair.written,
         units=pair.written_units,
         batch=translator.device.batch,
+        with_map=with_map,
         progress=progress,
     )
 

@@ -100,7 +100,7 @@ def panels(source: MetaTensor, result: MetaTensor, count: int = SLICES) -> tuple
     after, _ = _radiological(result, affine, placed)
     chosen = _choose(after, float(synthesis["background"]), count)
     low_high = _range_of_source(before[..., chosen], record)
-    made = _range_of_result(after[..., chosen], record, synthesis)
+    made = _range_of_result(after[..., chosen].astype(np.float32), record, synthesis)
     total = before.shape[2]
     return tuple(
         Panel(
@@ -273,6 +273,7 @@ def _shown(
 ) -> NDArray[np.uint8]:
     """Return gray pixels of a plane (columns, rows), square in millimeters."""
     low, high = low_high
+    plane = plane.astype(np.float32, copy=False)
     gray = np.clip((plane.T - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
     size = np.array([gray.shape[1] * spacing[0], gray.shape[0] * spacing[1]])
     width, height = np.maximum(1, np.rint(size * (SIDE / size.max()))).astype(int)

@@ -80,7 +80,7 @@ class Scale(ImageTransform):
         slices = image.as_tensor()[0].permute(2, 0, 1)
         mask = head_of(image)
         head = None if mask is None else mask.permute(2, 0, 1).to(slices.device)
-        limits = self.measure(_inside(slices, head).numpy(force=True), full_white(image))
+        limits = self.measure(_inside(slices, head), full_white(image))
         scaled = limits.to_unit(slices)
         if head is not None:
             scaled[~head] = -1
@@ -380,11 +380,13 @@ class ToUnitsd(KeyedTransform):
         super().__init__(keys, ToUnits(low, high, background), allow_missing_keys)
 
 
-def _inside(slices: torch.Tensor, head: torch.Tensor | None) -> torch.Tensor:
+def _inside(slices: torch.Tensor, head: torch.Tensor | None) -> NDArray[np.floating]:
+    values = slices.numpy(force=True)
     if head is None:
-        return slices.flatten()
-    inside = slices[without_rim(head)]
-    return inside if len(inside) else slices.flatten()
+        return values.ravel()
+    # By numpy: torch lists the three indices of each voxel first, in six times the memory.
+    inside = values[without_rim(head).numpy(force=True)]
+    return inside if len(inside) else values.ravel()
 
 
 class N4BiasCorrection(ImageTransform):

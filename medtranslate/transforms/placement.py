@@ -214,7 +214,7 @@ class Placement:
         return slices
 
     def from_network(
-        self, slices: torch.Tensor, out: torch.Tensor, change: Callable[..., torch.Tensor]
+        self, slices: torch.Tensor, out: torch.Tensor | None, change: Callable[..., torch.Tensor]
     ) -> None:
         """Resample the network's grid back into an image.
 
@@ -222,16 +222,17 @@ class Placement:
         ----------
         slices : float tensor (N, size, size)
             On the network's grid.
-        out : tensor (X, Y, Z)
-            Filled.
+        out : tensor (X, Y, Z) or None
+            Filled; None where what `change` is given is enough.
         change : function
             ``change(values, chunk)`` is applied to each chunk (n, rows, columns) on the image's
             plane before it is stored; ``chunk`` is the part of ``slices`` that it came from.
         """
-        stack = out.permute(self.axes)
         for chunk in self._chunks():
             plane = self.rows_back @ slices[chunk].to(torch.float32) @ self.columns_back.T
-            stack[self.slices[chunk]] = change(plane, chunk).to(out.dtype)
+            changed = change(plane, chunk)
+            if out is not None:
+                out.permute(self.axes)[self.slices[chunk]] = changed.to(out.dtype)
 
     def inside(self, head: torch.Tensor) -> torch.Tensor:
         """Return where heads (n, size, size) lie on the image's plane, within the field."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, Transform
@@ -67,6 +68,12 @@ class Prepared:
     def holds(self) -> torch.Tensor:
         """Which slices show some head: bool (N,)."""
         return self.head.flatten(1).any(1)
+
+    @property
+    def areas(self) -> torch.Tensor:
+        """How many pixels of head each slice shows: int64 (N,)."""
+        # By numpy: torch makes an int64 of each pixel to count it, eight times the mask.
+        return torch.from_numpy(np.count_nonzero(self.head.numpy(), axis=(1, 2)).astype(np.int64))
 
     @classmethod
     def of(cls, image: MetaTensor) -> Prepared:
@@ -220,7 +227,9 @@ class Recipe:
             raise Unsupported("the recipe changes the scan's grid before slices are laid on it")
         return prepared
 
-    def restore(self, slices: torch.Tensor, prepared: Prepared) -> MetaTensor:
+    def restore(
+        self, slices: torch.Tensor, prepared: Prepared, dtype: torch.dtype = torch.float32
+    ) -> MetaTensor:
         """Take slices back: to the geometry of what was prepared, in the units of this recipe.
 
         The same voxels as ``Invertd`` by the geometry of the source and then `units`, in the
@@ -233,11 +242,13 @@ class Recipe:
         prepared : Prepared
             What the source's recipe gave for the source; a conversion restores it with the
             target's recipe.
+        dtype : torch.dtype
+            Of the result; an integer type must hold the range of `units` and its background.
 
         Returns
         -------
         MetaTensor (1, X, Y, Z)
-            Float32 whole numbers within `units` in the head, its background elsewhere. The affine
+            Whole numbers within `units` in the head, its background elsewhere. The affine
             is the caller's to copy from the source.
         """
         placement, units = prepared.placement, self._to_units
@@ -247,7 +258,7 @@ class Recipe:
         def written(plane: torch.Tensor, chunk: slice) -> torch.Tensor:
             return units.written(plane, placement.inside(prepared.head[chunk]))
 
-        out = placement.empty()
+        out = placement.empty(dtype)
         placement.from_network(slices[:, 0], out, written)
         return MetaTensor(out[None])
 

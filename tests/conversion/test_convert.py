@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from medtranslate import ConversionOptions, convert, convert_many
 from medtranslate.cli.app import app
@@ -22,6 +23,7 @@ from medtranslate.errors import (
     SomeFailed,
     WrongModality,
 )
+from medtranslate.transforms import Recipe
 from medtranslate.translation import Translator
 
 VARYING = {"created", "seconds", "peak_memory_bytes"}
@@ -86,6 +88,21 @@ def test_a_scan_that_cannot_be_converted_is_raised_with_its_report(tiny, mr, tmp
 
     (one,) = json.loads((tmp_path / "r.json").read_text())["conversions"]
     assert one["error"]["exit_code"] == WrongModality.exit_code
+
+
+def test_a_result_is_held_in_the_type_that_is_written(tiny, ct, tmp_path, monkeypatch) -> None:
+    held = []
+    restore = Recipe.restore
+
+    def watched(self, slices, prepared, dtype):
+        held.append(dtype)
+        return restore(self, slices, prepared, dtype)
+
+    monkeypatch.setattr(Recipe, "restore", watched)
+
+    done = convert(ct, **tiny, output=tmp_path / "mri.nii")
+
+    assert held == [torch.int16] and nib.load(done.output).get_data_dtype() == np.int16
 
 
 def test_several_scans_are_for_convert_many(tiny, images, tmp_path, monkeypatch) -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from stub_translator import PIXELS, same, translator
 
 from medtranslate.errors import ModelUnusable
-from medtranslate.quality import cycle_error
+from medtranslate.quality import cycle_error, variation
 from medtranslate.quality.cycle import NOISE
+from medtranslate.transforms import Placement
 
 NOISE_HU = 60 * NOISE * np.sqrt(2 / np.pi)
 """What noise alone makes of the mean absolute difference, in a window 120 HU wide."""
@@ -47,6 +48,21 @@ def test_the_map_is_the_figures(tiny_bundle) -> None:
     assert found.error == pytest.approx(mean)
     assert [one.peak for one in found.worst] == sorted(s.peak for s in found.slices)[::-1]
     assert found.axis == 2
+
+
+@pytest.mark.parametrize("measure", [cycle_error, variation])
+def test_figures_alone_are_those_of_the_map_and_lay_out_no_volume(
+    tiny_bundle, monkeypatch, measure
+) -> None:
+    model, scan = translator(tiny_bundle, {"mri": same, "ct": lambda x: -x}), stub_translator.ct()
+    result = model.translate(scan, to="mri")
+    with_map = measure(model, scan, result)
+    monkeypatch.setattr(Placement, "empty", None)  # which every map begins with
+
+    found = measure(model, scan, result, with_map=False)
+
+    assert found.as_builtins() == with_map.as_builtins() and found.error == with_map.error
+    assert with_map.map.numel() == scan.numel() and found.map.numel() == 0
 
 
 @pytest.mark.parametrize("to", ["mri", "ct"])

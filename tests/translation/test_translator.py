@@ -24,6 +24,7 @@ from medtranslate.errors import (
     WrongModality,
 )
 from medtranslate.phantom import Phantom
+from medtranslate.transforms import Limits
 from medtranslate.translation import Translator
 
 
@@ -59,6 +60,50 @@ def test_ct_to_mri(translator, ct):
         "background": 0.0,
         "window": [],
     }
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_the_type_that_is_written_holds_the_same_values(bundle_folder, ct, batch):
+    translator = Translator.load(bundle_folder, device="cpu", precision="float32", batch_size=batch)
+    made = translator.translate(ct, to="mri")
+    source = dict(ct.meta["source"])
+    _, prepared = translator.prepare(ct, source, "mri")
+
+    written = translator.translate_prepared(ct, source, prepared, to="mri", as_written=True)
+
+    assert written.dtype == torch.int16
+    assert torch.equal(written.as_tensor().float(), made.as_tensor())
+    assert written.meta["synthesis"] == made.meta["synthesis"]
+
+
+def test_values_that_the_type_to_write_does_not_hold_stay_floats(tmp_path, ct):
+    bundle = tiny_bundle(tmp_path / "far")
+    translator = Translator.load(bundle, device="cpu", precision="float32")
+    target = translator.bundle.recipe("MR", "volume")
+    target.units.transform.limits = Limits(0.0, 40000.0)
+    source = dict(ct.meta["source"])
+    _, prepared = translator.prepare(ct, source, "mri")
+
+    made = translator.translate_prepared(ct, source, prepared, to="mri", as_written=True)
+
+    assert made.dtype == torch.float32 and made.max() > 32767
+
+
+def test_network_and_places_are_asked_some_batches_at_a_time(translator, ct, monkeypatch):
+    lengths = []
+    run = type(translator.device).run
+
+    def counted(self, network, slices, progress):
+        lengths.append(len(slices))
+        return run(self, network, slices, progress)
+
+    monkeypatch.setattr(type(translator.device), "run", counted)
+    monkeypatch.setattr("medtranslate.translation.translator._BATCHES", 1)
+    seen = []
+    translator.translate(ct, to="mri", progress=lambda done, of: seen.append((done, of)))
+
+    assert max(lengths) <= translator.device.batch and len(lengths) > 1
+    assert seen == sorted(seen) and seen[-1] == (sum(lengths),) * 2
 
 
 class Stub:
