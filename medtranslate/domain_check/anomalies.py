@@ -13,6 +13,9 @@ import torch.nn.functional as F
 
 GENUINE = "genuine"
 ON_ITS_SIDE = "on its side"
+FUNCTIONAL = "functional"
+OTHER_PLANE = "other plane"
+RANDOM_CONTRAST = "random contrast"
 ORIENTATION_ANOMALIES = {
     "upside down": "upside down: rotated by 180 degrees or mirrored top to bottom",
     ON_ITS_SIDE: "lying on its side: rotated by about 90 degrees",
@@ -25,8 +28,11 @@ CONTENT_ANOMALIES = {
     "other modality": "looks like {other}, not like {modality}",
     "cut off": "only a part of a head: much of it lies outside the field of view",
     "no head": "looks like no head: another body part, a phantom or noise",
+    FUNCTIONAL: "blurred and without a skull, as SPECT and PET are: not {modality}",
+    OTHER_PLANE: "a coronal or sagittal slice, not an axial one",
 }
-"""Contents other than a head in its modality: name and message."""
+"""Contents other than an axial slice of a head in its modality: name and message. A check that was
+calibrated without slices of other planes lacks the last, one of format 2 the last two."""
 
 ANOMALIES = {**ORIENTATION_ANOMALIES, **CONTENT_ANOMALIES}
 """All anomalies, in the order in which `AnomalyEnsemble.log_odds` returns them."""
@@ -41,8 +47,18 @@ its side."""
 
 # Probabilities: upright, then the ORIENTATION_ANOMALIES.
 _ORIENTATION_SHARES = torch.tensor([0.37, 0.30, 0.15, 0.18])
-# Probabilities: genuine, the CONTENT_ANOMALIES, random contrast.
-_CONTENT_SHARES = torch.tensor([0.37, 0.13, 0.15, 0.07, 0.18, 0.10])
+# Relative to each other: genuine, the CONTENT_ANOMALIES, random contrast.
+_CONTENT_SHARES = {
+    GENUINE: 0.37,
+    "inverted": 0.13,
+    "other modality": 0.15,
+    "cut off": 0.07,
+    "no head": 0.18,
+    FUNCTIONAL: 0.06,
+    OTHER_PLANE: 0.12,
+    RANDOM_CONTRAST: 0.10,
+}
+_WITHOUT_ORIENTATION = ("no head", FUNCTIONAL, OTHER_PLANE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +69,8 @@ class Examples:
     ----------
     slices : float32 tensor (N, 2, 128, 128)
     orientations : int64 tensor (N,)
-        0 for upright, else 1 + index in `ORIENTATION_ANOMALIES`; `IGNORED` where there is no head.
+        0 for upright, else 1 + index in `ORIENTATION_ANOMALIES`; `IGNORED` where there is no axial
+        slice of a head.
     contents : int64 tensor (N,)
         0 for genuine, else 1 + index in `CONTENT_ANOMALIES`; `IGNORED` for a random contrast.
     """
@@ -89,26 +106,38 @@ class AnomalySynthesizer:
         theta[:, 0, 0] = 1 / self.uniform(n, 1, BROADENED[self.modality])
         return _resampled(halves, theta)
 
-    def examples(self, own: torch.Tensor, other: torch.Tensor) -> Examples:
+    def examples(
+        self, own: torch.Tensor, other: torch.Tensor, planes: torch.Tensor | None = None
+    ) -> Examples:
         """Synthesize one example from each slice, with random labels.
 
         Parameters
         ----------
         own, other : float32 tensors (N, 2, 128, 128)
             Genuine slices of this modality, and of the other.
+        planes : float32 tensor (N, 2, 128, 128), optional
+            Coronal and sagittal slices of this modality; without them there are no examples of
+            this anomaly.
         """
         n, random = len(own), self.random
         orientations = torch.multinomial(_ORIENTATION_SHARES, n, True, generator=random)
-        contents = torch.multinomial(_CONTENT_SHARES, n, True, generator=random)
-        kinds = (GENUINE, *CONTENT_ANOMALIES, "random contrast")
-        slices = torch.empty_like(own)
-        for label, content in enumerate(kinds):
-            here = contents == label
-            if here.any():
-                base = other if content == "other modality" else own
-                slices[here] = self.synthesize(content, base[here], orientations[here])
-        orientations[contents == kinds.index("no head")] = IGNORED
-        contents[contents == kinds.index("random contrast")] = IGNORED
+        kinds = tuple(kind for kind in _CONTENT_SHARES if kind != OTHER_PLANE or planes is not None)
+        shares = torch.tensor([_CONTENT_SHARES[kind] for kind in kinds])
+        drawn = torch.multinomial(shares, n, True, generator=random)
+        bases = {"other modality": other, OTHER_PLANE: planes}
+        known = (GENUINE, *CONTENT_ANOMALIES)
+        slices, contents = torch.empty_like(own), torch.full((n,), IGNORED)
+        for place, kind in enumerate(kinds):
+            here = drawn == place
+            if not here.any():
+                continue
+            base = bases.get(kind)
+            chosen = (own if base is None else base)[here]
+            slices[here] = self.synthesize(kind, chosen, orientations[here])
+            if kind in known:
+                contents[here] = known.index(kind)
+            if kind in _WITHOUT_ORIENTATION:
+                orientations[here] = IGNORED
         return Examples(slices, orientations, contents)
 
     def synthesize(
@@ -119,14 +148,17 @@ class AnomalySynthesizer:
         Parameters
         ----------
         content : str
-            ``"genuine"``, one of `CONTENT_ANOMALIES`, or ``"random contrast"``.
+            ``"genuine"``, one of `CONTENT_ANOMALIES`, or `RANDOM_CONTRAST`.
         halves : float32 tensor (N, 2, 128, 128)
-            Genuine slices: of the other modality for ``"other modality"``.
+            Genuine slices: of the other modality for ``"other modality"``, of the other planes for
+            ``"other plane"``.
         orientations : int64 tensor (N,)
             As in `Examples`.
         """
         if content == "no head":
             return self._acquired(self._no_head(halves))
+        if content == FUNCTIONAL:
+            return self._placed(self._functional(halves), self._degrees(orientations))
         shaded = halves if content == "other modality" else self._shaded(halves)
         placed = self._placed(shaded, self._degrees(orientations))
         if content == "inverted":
@@ -135,7 +167,7 @@ class AnomalySynthesizer:
             placed = self._misread(placed)
         elif content == "cut off":
             placed = self._trimmed(placed, 0.35, 0.7)
-        elif content == "random contrast":
+        elif content == RANDOM_CONTRAST:
             placed = self._recolored(placed)
         return self._acquired(placed)
 
@@ -196,6 +228,23 @@ class AnomalySynthesizer:
         part = at.flatten(1) - low
         value = knots.gather(1, low) * (1 - part) + knots.gather(1, low + 1) * part
         return self._filled(value.view_as(shade), cover)
+
+    def _functional(self, halves: torch.Tensor) -> torch.Tensor:
+        """Draw activity as SPECT and PET show it: the brain alone, patchy and blurred."""
+        n, side = len(halves), halves.shape[-1]
+        brain = halves[:, 1:]
+        for depth, share in ((3, 1.0), (2, 0.6), (2, 0.5)):  # of 1.8 mm: scalp and skull
+            smaller = 1 - F.max_pool2d(1 - brain, 2 * depth + 1, 1, depth)
+            enough = smaller.mean((1, 2, 3)) > 0.03
+            brain = torch.where(_column(enough & self.chance(n, share)), smaller, brain)
+        patches = F.interpolate(self.normal(n, 1, 7, 7), (side, side), mode="bilinear")
+        activity = self._recolored(halves)[:, :1] * (1 + 0.4 * patches).clamp(min=0.1) * brain
+        for width, share in ((3, 1.0), (3, 1.0), (5, 0.7), (7, 0.5)):
+            soft = F.avg_pool2d(activity, width, 1, width // 2)
+            activity = torch.where(_column(self.chance(n, share)), soft, activity)
+        activity = activity / activity.amax((2, 3), keepdim=True).clamp(min=1e-3)
+        shown = (activity > _column(self.uniform(n, 0.08, 0.3))).float()
+        return torch.cat([activity * shown, shown], dim=1)
 
     def _no_head(self, own: torch.Tensor) -> torch.Tensor:
         drawers = (self._organs, self._objects, self._noise, self._shuffled, self._blank)
@@ -383,6 +432,10 @@ class AnomalySynthesizer:
         loud = (self.chance(n, 0.4) * self.uniform(n, 0, 0.06))[:, None, None]
         noisy = shade + loud * self.normal(*shade.shape) * cover
         return torch.stack([noisy.clamp(min=0).minimum(cover), cover], dim=1)
+
+
+def _column(values: torch.Tensor) -> torch.Tensor:
+    return values[:, None, None, None]
 
 
 def _resampled(halves: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:

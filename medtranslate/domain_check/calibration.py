@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from medtranslate.domain_check.anomalies import (
     ANOMALIES,
+    CONTENT_ANOMALIES,
     IGNORED,
     ON_ITS_SIDE,
     AnomalySynthesizer,
@@ -68,16 +70,21 @@ class CalibrationSlices:
         To train on.
     held_out : float tensor (M, 2, 128, 128)
         Of other scans, to measure the scales on.
+    planes : float tensor (K, 2, 128, 128), optional
+        Coronal and sagittal slices of this modality. Without them the check does not know this
+        anomaly.
     """
 
     fit: torch.Tensor
     held_out: torch.Tensor
+    planes: torch.Tensor | None = None
 
 
 def calibrate(
     slices: Mapping[str, CalibrationSlices],
     seed: int = 0,
     settings: CalibrationSettings | None = None,
+    start: DomainCheck | None = None,
 ) -> DomainCheck:
     """Calibrate a domain check on genuine slices.
 
@@ -88,14 +95,19 @@ def calibrate(
     seed : int
         Of every random choice; the same slices, seed and processor give the same check.
     settings : CalibrationSettings, optional
+    start : DomainCheck, optional
+        A check whose networks are trained on, instead of new ones; it has at least as many. They
+        may know fewer anomalies.
     """
     settings = settings or CalibrationSettings()
     checks = {}
     for modality, own in slices.items():
         other = slices[Modality(modality).other]
         seeds = range(seed, seed + settings.classifiers)
+        members = start.modalities[modality].classifiers.members if start else [None] * len(seeds)
         ensemble = AnomalyEnsemble(
-            _train(modality, own.fit, other.fit, settings, each) for each in seeds
+            _train(modality, own, other.fit, settings, each, member)
+            for each, member in zip(seeds, members, strict=False)
         )
         checks[modality] = _measure(modality, seeds.stop, ensemble, own.held_out, settings.variants)
     return DomainCheck(checks, LIMITS)
@@ -114,25 +126,29 @@ def anomaly_scale(odds: torch.Tensor, broadened: torch.Tensor) -> ScoreScale:
     """
     plain = ScoreScale.measure(odds).knots
     with_broadened = ScoreScale.measure(torch.cat([odds, broadened])).knots
-    side = torch.tensor([anomaly == ON_ITS_SIDE for anomaly in ANOMALIES])
+    known = list(ANOMALIES)[: len(plain)]
+    side = torch.tensor([anomaly == ON_ITS_SIDE for anomaly in known])
     return ScoreScale(torch.where(side[:, None], with_broadened, plain))
 
 
 def _train(
     modality: str,
-    own: torch.Tensor,
+    own: CalibrationSlices,
     other: torch.Tensor,
     settings: CalibrationSettings,
     seed: int,
+    start: nn.Module | None,
 ) -> AnomalyClassifier:
     synthesizer = AnomalySynthesizer(modality, torch.Generator().manual_seed(seed))
     images, scalars, orientations, contents = _examples(synthesizer, own, other, settings.examples)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # initial weights and dropout
-        classifier = AnomalyClassifier()
+        classifier = AnomalyClassifier(len(CONTENT_ANOMALIES) - (own.planes is None))
         genuine = scalars[contents == 0]
         classifier.mean.copy_(genuine.mean(0))
         classifier.std.copy_(genuine.std(0).clamp(min=1e-3))
+        if start is not None:
+            _continue(classifier, start)
         optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
@@ -149,6 +165,14 @@ def _train(
     return classifier.eval().requires_grad_(False)
 
 
+def _continue(classifier: AnomalyClassifier, start: nn.Module) -> None:
+    """Copy the weights of a network that knows as many anomalies, or fewer."""
+    state = classifier.state_dict()
+    for name, value in start.state_dict().items():
+        state[name][: len(value)] = value
+    classifier.load_state_dict(state)
+
+
 def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits, labels, ignore_index=IGNORED)
 
@@ -159,14 +183,15 @@ def _batches(count: int, epochs: int, random: torch.Generator) -> Iterator[torch
 
 
 def _examples(
-    synthesizer: AnomalySynthesizer, own: torch.Tensor, other: torch.Tensor, count: int
+    synthesizer: AnomalySynthesizer, own: CalibrationSlices, other: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return images in half precision, scalars, and labels of orientation and of content."""
     parts = []
     for _ in range(max(1, count // _BATCH)):
+        sources = [own.fit, other] if own.planes is None else [own.fit, other, own.planes]
         drawn = [
             source[torch.randint(0, len(source), (_BATCH,), generator=synthesizer.random)].float()
-            for source in (own, other)
+            for source in sources
         ]
         examples = synthesizer.examples(*drawn)
         features = extract_features(examples.slices, synthesizer.modality)

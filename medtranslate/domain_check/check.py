@@ -2,7 +2,8 @@
 
 The file is safetensors, nothing that runs. By modality: the weights of a few networks of some
 60,000 numbers each, and their scales; no image and no slice is stored. Under the metadata key
-``medtranslate``: format, limits, number of networks.
+``medtranslate``: format, limits, number of networks. Format 3 knows up to two anomalies more than
+format 2, which is read too; how many, the shapes of the last layers tell.
 """
 
 from __future__ import annotations
@@ -311,12 +312,13 @@ def _reasons(scores: torch.Tensor, modality: str) -> tuple[str, ...]:
     )
 
 
-FORMAT = 2
+FORMAT = 3
+_READ = (2, 3)  # format 2 knows the first four of CONTENT_ANOMALIES
 _KEY = "medtranslate"
 _REMEDY = (
     "remove the bundle in its run and continue with `train --resume`, which calibrates it again"
 )
-# Names of format 2 in the file, by names in the code.
+# Names in the file, by names in the code.
 _SCALES = {"anomalies": "faults", "slice": "slice", "scan": "scan"}
 _WEIGHTS = {
     "members": "each",
@@ -364,8 +366,8 @@ def load_domain(bundle: Bundle) -> DomainCheck | None:
         with safe_open(bundle.domain, framework="pt") as opened:
             about = json.loads((opened.metadata() or {})[_KEY])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        if about["format"] != FORMAT:
-            fault = f"a domain check of format {about['format']}, but this version reads {FORMAT}"
+        if about["format"] not in _READ:
+            fault = f"a domain check of format {about['format']}, but this version reads 2 and 3"
             raise ModelUnusable(fault, path=bundle.domain, remedy=_REMEDY)
         warn, refuse = (float(limit) for limit in about["limits"])
         parts = {name: _part(tensors, name, about["namers"][name]) for name in ("CT", "MR")}
@@ -384,7 +386,8 @@ def _part(tensors: dict[str, torch.Tensor], modality: str, count: int) -> Modali
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
-    ensemble = AnomalyEnsemble(AnomalyClassifier() for _ in range(count))
+    contents = len(state["members.0.content.3.bias"]) - 1
+    ensemble = AnomalyEnsemble(AnomalyClassifier(contents) for _ in range(count))
     ensemble.load_state_dict(state)
     scales = [ScoreScale(tensors[f"{modality}.{stored}"].float()) for stored in _SCALES.values()]
     return ModalityCheck(ensemble.eval().requires_grad_(False), *scales)

@@ -312,12 +312,18 @@ _ENCODED = 40
 
 
 class AnomalyClassifier(nn.Module):
-    """Classify the orientation and the content of a slice from its features."""
+    """Classify the orientation and the content of a slice from its features.
+
+    Parameters
+    ----------
+    contents : int
+        How many of `CONTENT_ANOMALIES`, the first ones, it knows.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, contents: int = len(CONTENT_ANOMALIES)) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
             nn.Conv2d(2, 16, 5, 2, 2), nn.ReLU(),
@@ -329,7 +335,7 @@ class AnomalyClassifier(nn.Module):
         self.register_buffer("mean", torch.zeros(SCALARS))
         self.register_buffer("std", torch.ones(SCALARS))
         self.orientation = _head(1 + len(ORIENTATION_ANOMALIES))
-        self.content = _head(1 + len(CONTENT_ANOMALIES))
+        self.content = _head(1 + contents)
 
     def forward(
         self, images: torch.Tensor, scalars: torch.Tensor
@@ -368,7 +374,7 @@ class AnomalyEnsemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def log_odds(self, halves: torch.Tensor, modality: str) -> torch.Tensor:
-        """Return the mean log-odds (N, anomalies) of each anomaly, in the order of `ANOMALIES`.
+        """Return the mean log-odds (N, anomalies) of each known anomaly, as `ANOMALIES` orders.
 
         The mean runs over the members, the augmented slices and their mirror images, so a slice and
         its mirror image get the same.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import SimpleITK as sitk
@@ -23,6 +23,10 @@ from medtranslate.label_synthesis.tissues import TissueTable
 BRAIN = ("white_matter", "cortex", "deep_gray")
 _OPENING = 2  # voxels; tears specks and thin streaks off the head
 _COARSEST = 4.0  # mm; sulci are lost above
+_PLANES = {
+    "coronal": (0, 2, 1),
+    "sagittal": (1, 2, 0),
+}  # axes of the map, by axis of the turned one
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,16 +100,43 @@ class LabelMap:
             hint = "give a table that has them"
             raise Unreadable(str(error), path=name or None, remedy=hint) from error
         classes = _without_specks(classes)
-        layers = table.is_any(classes, *BRAIN).any(0).any(0).nonzero()[:, 0]
-        if not len(layers):
+        if not table.is_any(classes, *BRAIN).any():
             raise Unsupported("there is no brain in this label map", path=name or None)
-        heights = (layers.double() - (classes.shape[2] - 1) / 2) * float(spacing[2])
-        brain = (float(heights[0]), float(heights[-1]))
+        brain = _brain(classes, float(spacing[2]), table)
         return cls(classes, (float(spacing[0]), float(spacing[1]), float(spacing[2])), brain, name)
+
+    def in_plane(self, plane: Literal["coronal", "sagittal"], table: TissueTable) -> LabelMap:
+        """Return the map turned so that `cut` takes coronal or sagittal slices of the head.
+
+        Rows run from superior to inferior, columns from right to left or from anterior to
+        posterior (or mirrored); `brain` is the extent along the third axis.
+
+        Examples
+        --------
+        >>> white = TissueTable.read().index("white_matter")
+        >>> block = torch.full((20, 30, 40), white, dtype=torch.uint8)
+        >>> head = LabelMap(block, spacing=(3.0, 3.0, 3.0), brain=(-58.5, 58.5))
+        >>> coronal = head.in_plane("coronal", TissueTable.read())
+        >>> coronal.classes.shape, coronal.brain
+        (torch.Size([20, 40, 30]), (-43.5, 43.5))
+        """
+        x, y, z = _PLANES[plane]
+        classes = self.classes.permute(x, y, z).contiguous()
+        spacing = (self.spacing[x], self.spacing[y], self.spacing[z])
+        return replace(
+            self, classes=classes, spacing=spacing, brain=_brain(classes, spacing[2], table)
+        )
 
     def to(self, device: torch.device) -> LabelMap:
         """Return the map on a device."""
         return replace(self, classes=self.classes.to(device))
+
+
+def _brain(classes: torch.Tensor, spacing: float, table: TissueTable) -> tuple[float, float]:
+    """Return where the brain begins and ends along the third axis, in mm from the middle."""
+    layers = table.is_any(classes, *BRAIN).any(0).any(0).nonzero()[:, 0]
+    heights = (layers.double() - (classes.shape[2] - 1) / 2) * spacing
+    return float(heights[0]), float(heights[-1])
 
 
 def _without_specks(classes: torch.Tensor) -> torch.Tensor:

@@ -5,9 +5,11 @@ import torch
 
 from medtranslate.domain_check.anomalies import (
     CONTENT_ANOMALIES,
+    FUNCTIONAL,
     GENUINE,
     IGNORED,
     ORIENTATION_ANOMALIES,
+    OTHER_PLANE,
     AnomalySynthesizer,
 )
 
@@ -19,15 +21,39 @@ def synthesizer(modality: str = "CT", seed: int = 0) -> AnomalySynthesizer:
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_examples_are_slices_with_labels(halves: torch.Tensor, modality: str) -> None:
     own = halves.repeat(12, 1, 1, 1)
-    examples = synthesizer(modality).examples(own, own)
+    examples = synthesizer(modality).examples(own, own, own)
     shade, cover = examples.slices.unbind(1)
 
     assert examples.slices.isfinite().all()
     assert shade.min() >= 0 and bool((shade <= cover + 1e-6).all())
     assert set(examples.orientations.tolist()) <= {IGNORED, *range(1 + len(ORIENTATION_ANOMALIES))}
     assert set(examples.contents.tolist()) <= {IGNORED, *range(1 + len(CONTENT_ANOMALIES))}
-    no_head = examples.contents == 1 + list(CONTENT_ANOMALIES).index("no head")
-    assert bool((examples.orientations[no_head] == IGNORED).all())
+    for name in ("no head", FUNCTIONAL, OTHER_PLANE):
+        shown = examples.contents == 1 + list(CONTENT_ANOMALIES).index(name)
+        assert bool(shown.any()) and bool((examples.orientations[shown] == IGNORED).all())
+
+
+def test_without_slices_of_other_planes_no_example_shows_one(halves: torch.Tensor) -> None:
+    own = halves.repeat(24, 1, 1, 1)
+
+    contents = synthesizer().examples(own, own).contents
+
+    assert set(contents.tolist()) == {IGNORED, *range(len(CONTENT_ANOMALIES))}
+
+
+def test_activity_lies_in_the_brain_alone_and_is_blurred(halves: torch.Tensor) -> None:
+    upright = torch.zeros(len(halves), dtype=torch.int64)
+    head, activity = (
+        synthesizer("MR").synthesize(kind, halves, upright) for kind in (GENUINE, FUNCTIONAL)
+    )
+
+    def roughness(slices: torch.Tensor) -> torch.Tensor:
+        shade = slices[:, :1]
+        soft = torch.nn.functional.avg_pool2d(shade, 3, 1, 1)
+        return (shade - soft).abs().mean((1, 2, 3)) / slices[:, 1].mean((1, 2))
+
+    assert bool((activity[:, 1].mean((1, 2)) < head[:, 1].mean((1, 2))).all())
+    assert float(roughness(activity).median()) < 0.5 * float(roughness(head).median())
 
 
 def test_the_same_seed_makes_the_same_examples(halves: torch.Tensor) -> None:

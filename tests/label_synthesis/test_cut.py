@@ -31,6 +31,19 @@ def test_rows_run_to_the_back_and_columns_to_the_left(label_map, table):
     assert columns < 31  # the patient's right
 
 
+def test_turned_to_another_plane_rows_run_down_and_the_brain_is_found(label_map, table):
+    for plane, axis in (("coronal", 1), ("sagittal", 0)):
+        turned = label_map.in_plane(plane, table)
+
+        assert turned.classes.shape[1] == label_map.classes.shape[2]
+        assert turned.classes.shape[2] == label_map.classes.shape[axis]
+        layers = table.is_any(turned.classes, "white_matter", "cortex", "deep_gray")
+        places = layers.any(0).any(0).nonzero()[:, 0] - (turned.classes.shape[2] - 1) / 2
+        assert turned.brain == pytest.approx(
+            (float(places[0]) * turned.spacing[2], float(places[-1]) * turned.spacing[2])
+        )
+
+
 def test_a_map_stored_along_other_axes_gives_the_same_slices(image, label_map, table):
     turned = image.as_tensor().permute(0, 3, 1, 2).flip(2)
     affine = np.asarray(image.affine)[:, [2, 0, 1, 3]].copy()
