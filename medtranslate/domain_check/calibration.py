@@ -29,6 +29,7 @@ from medtranslate.domain_check.classifier import (
 from medtranslate.modality import Modality
 
 _BATCH = 128
+_Examples = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 _SCANS_PER_SLICE = 30  # random scans put together from each held-out slice
 
 
@@ -97,7 +98,7 @@ def calibrate(
     settings : CalibrationSettings, optional
     start : DomainCheck, optional
         A check whose networks are trained on, instead of new ones; it has at least as many. They
-        may know fewer anomalies.
+        may know fewer anomalies. As they differ already, they share their examples.
     """
     settings = settings or CalibrationSettings()
     checks = {}
@@ -105,10 +106,14 @@ def calibrate(
         other = slices[Modality(modality).other]
         seeds = range(seed, seed + settings.classifiers)
         members = start.modalities[modality].classifiers.members if start else [None] * len(seeds)
-        ensemble = AnomalyEnsemble(
-            _train(modality, own, other.fit, settings, each, member)
-            for each, member in zip(seeds, members, strict=False)
-        )
+        trained, examples = [], None
+        for each, member in zip(seeds, members, strict=False):
+            random = torch.Generator().manual_seed(each)
+            if examples is None or start is None:
+                synthesizer = AnomalySynthesizer(modality, random)
+                examples = _examples(synthesizer, own, other.fit, settings.examples)
+            trained.append(_train(examples, own.planes is not None, settings, random, each, member))
+        ensemble = AnomalyEnsemble(trained)
         checks[modality] = _measure(modality, seeds.stop, ensemble, own.held_out, settings.variants)
     return DomainCheck(checks, LIMITS)
 
@@ -132,18 +137,17 @@ def anomaly_scale(odds: torch.Tensor, broadened: torch.Tensor) -> ScoreScale:
 
 
 def _train(
-    modality: str,
-    own: CalibrationSlices,
-    other: torch.Tensor,
+    examples: _Examples,
+    with_planes: bool,
     settings: CalibrationSettings,
+    random: torch.Generator,
     seed: int,
     start: nn.Module | None,
 ) -> AnomalyClassifier:
-    synthesizer = AnomalySynthesizer(modality, torch.Generator().manual_seed(seed))
-    images, scalars, orientations, contents = _examples(synthesizer, own, other, settings.examples)
+    images, scalars, orientations, contents = examples
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # initial weights and dropout
-        classifier = AnomalyClassifier(len(CONTENT_ANOMALIES) - (own.planes is None))
+        classifier = AnomalyClassifier(len(CONTENT_ANOMALIES) - (not with_planes))
         genuine = scalars[contents == 0]
         classifier.mean.copy_(genuine.mean(0))
         classifier.std.copy_(genuine.std(0).clamp(min=1e-3))
@@ -155,7 +159,7 @@ def _train(
             settings.learning_rate,
             total_steps=settings.epochs * (len(contents) // _BATCH),
         )
-        for batch in _batches(len(contents), settings.epochs, synthesizer.random):
+        for batch in _batches(len(contents), settings.epochs, random):
             orientation, content = classifier(images[batch].float(), scalars[batch])
             loss = _loss(orientation, orientations[batch]) + _loss(content, contents[batch])
             optimizer.zero_grad()
@@ -184,7 +188,7 @@ def _batches(count: int, epochs: int, random: torch.Generator) -> Iterator[torch
 
 def _examples(
     synthesizer: AnomalySynthesizer, own: CalibrationSlices, other: torch.Tensor, count: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> _Examples:
     """Return images in half precision, scalars, and labels of orientation and of content."""
     parts = []
     for _ in range(max(1, count // _BATCH)):
