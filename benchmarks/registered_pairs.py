@@ -6,9 +6,11 @@ window (gray 0 is -20 HU, 255 is 100 HU). Every image goes through the whole con
 
 - head: the head in the true CT; brain: what its closed skull encloses, 3 mm from bone;
 - fluid: inside the brain 10 gray levels (5 HU) or more below the brain's median in the true CT, and
-  tissue what lies within 6 of it; a slice counts with 80 pixels of fluid. An MR is taken for
-  fluid-bright (T2) where its fluid is brighter than its tissue, else for fluid-dark (T1, FLAIR);
-  the MR's own gray says how well the pair itself tells fluid from tissue (grain, misalignment);
+  tissue what lies within 6 of it; a slice counts with 80 pixels of fluid. The MR of a head (what
+  stands before the last three digits of a name) are taken for fluid-bright (T2) where fluid is
+  brighter than tissue in most of their slices, else for fluid-dark (T1, FLAIR): in a single slice
+  near the vertex, a few pixels of misalignment would decide. The MR's own gray says how well the
+  pair itself tells fluid from tissue (grain, misalignment);
 - fluid darker: slices whose fluid lies below tissue by at least half of what it does in the truth;
 - false white: pixels of the brain at 200 or more (74 HU) where 5x5 pixels of the truth are below;
 - bone Dice: 230 or more (88 HU) inside the head;
@@ -57,13 +59,23 @@ NEIGHBORHOOD = 5  # pixels
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One registered pair: images, gray levels 0 to 255 (H, W), and where head and brain are."""
+    """One registered pair: images, gray levels 0 to 255 (H, W), and where head and brain are.
 
+    ``bright`` says whether fluid is brighter than tissue in most slices of this MR.
+    """
+
+    name: str
     images: Mapping[Modality, MetaTensor]
     ct: Gray
     mr: Gray
     head: Mask
     brain: Mask
+    bright: bool = False
+
+    @property
+    def patient(self) -> str:
+        """What stands before the last three digits of the name."""
+        return self.name[:-3]
 
     @property
     def fluid(self) -> Mask:
@@ -78,9 +90,14 @@ class Case:
     @property
     def contrast(self) -> str:
         """``"fluid bright"`` or ``"fluid dark"`` by the MR, ``""`` with too little fluid."""
-        if self.fluid.sum() < FEWEST or self.tissue.sum() < FEWEST:
+        if not self.has_fluid:
             return ""
-        return "fluid bright" if _below(self.mr, self) < 0 else "fluid dark"
+        return "fluid bright" if self.bright else "fluid dark"
+
+    @property
+    def has_fluid(self) -> bool:
+        """Whether there is enough of fluid and tissue to compare."""
+        return min(int(self.fluid.sum()), int(self.tissue.sum())) >= FEWEST
 
     @property
     def _level(self) -> float:
@@ -144,14 +161,22 @@ def with_weights(translator: Translator, to: str, file: Path) -> Translator:
 def read_pairs(folder: Path) -> list[Case]:
     """Read the pairs of a folder."""
     names = sorted(path.name for path in (folder / "CT").iterdir())
-    return [_read_pair(folder, name) for name in names]
+    cases = [_read_pair(folder, name) for name in names]
+    below: dict[str, list[float]] = {}
+    for each in cases:
+        if each.has_fluid:
+            below.setdefault(each.patient, []).append(_below(each.mr, each))
+    bright = {patient: float(np.median(found)) < 0 for patient, found in below.items()}
+    return [replace(each, bright=bright.get(each.patient, False)) for each in cases]
 
 
 def _read_pair(folder: Path, name: str) -> Case:
     images = {each: read(folder / each / name, modality=each) for each in Modality}
     ct, mr = (_gray(image) for image in images.values())
     head = heads((ct > HEAD)[None])[0]
-    return Case(images, ct, mr, head, brain(ct.round().astype(np.uint8), head, "ct"))
+    return Case(
+        Path(name).stem, images, ct, mr, head, brain(ct.round().astype(np.uint8), head, "ct")
+    )
 
 
 def asked(translator: Translator, case: Case, to: str) -> str:
