@@ -1,23 +1,30 @@
-"""A whole conversion against the bare network and against MONAI's SliceInferer, in one run.
+"""A complete conversion against the bare network, OpenVINO and MONAI's SliceInferer, in one run.
 
-What is measured, on a made 512x512x160 int16 head CT in a ``.nii.gz``:
+What is measured, on a synthetic 512x512x160 int16 head CT in a ``.nii.gz``, for each engine:
 
-- bare: the settled network alone, on the volume's 160 network slices, at the same precision and
+- network: the settled network alone, on the volume's 160 network slices, at the same precision and
   batch; the floor of every conversion that asks the network for every slice;
-- whole: read, prepare, translate, restore, write, from file to file;
-- inferer: MONAI's ``SliceInferer`` around the same network on the same slices, by batch size;
-- error: bfloat16 against float32, in gray levels of 255;
+- conversion: read, prepare, translate, restore, write, from file to file;
+- with checks: the same by ``convert``, with domain check, cycle error and preview;
+- inferer: MONAI's ``SliceInferer`` around torch's network on the same slices, by batch size;
+- error: the engine's image and bfloat16's against torch's float32, in gray levels of 255;
+- first: what the first slice of an engine takes beside a later one: tracing and compiling;
 - memory: peak resident memory of a conversion above an interpreter with torch and MONAI loaded.
 
-Times are the median of interleaved repeats. Run it on an otherwise idle machine::
+Runs alternate; times are the least and the median of the repeats. Run it on an idle machine::
 
     python benchmarks/conversion.py            # Compact, drawn weights
     python benchmarks/conversion.py --network ResNet9 --repeats 1 --batches 4
+    python benchmarks/conversion.py --network shipped --batches
+
+Where other programs share the cores, ``--clock processor`` measures the processor time of all
+threads, and one thread on one core says the most (``taskset -c 0 ... --threads 1``).
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import platform
 import statistics
 import subprocess
@@ -26,6 +33,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -33,34 +41,49 @@ import numpy as np
 import torch
 from monai.inferers import SliceInferer
 
-from medtranslate import Translator, read, write
+from medtranslate import ConversionOptions, Translator, read, write
+from medtranslate import convert as convert_with_checks
 from medtranslate import networks as zoo
 from medtranslate.bundle import Networks, save_bundle
 from medtranslate.files import shipped
 from medtranslate.translation.translator import source_of
 
 SHAPE = (512, 512, 160)
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+INSTALLED = ["torch", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
 
 
 def main() -> None:
     """Print one table."""
     options = argparse.ArgumentParser()
-    options.add_argument("--network", default="Compact", choices=["Compact", "ResNet9", "UNet256"])
+    options.add_argument(
+        "--network", default="Compact", choices=["Compact", "ResNet9", "UNet256", "shipped"]
+    )
+    options.add_argument("--engines", nargs="+", default=INSTALLED, choices=INSTALLED)
+    options.add_argument("--precision", default="auto", help="of every engine")
+    options.add_argument("--slices", type=int, default=SHAPE[2])
+    options.add_argument("--clock", default="wall", choices=list(CLOCKS))
+    options.add_argument("--checks", action="store_true", help="also conversions with checks")
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--batches", type=int, nargs="*", default=[1, 4, 8], help="SliceInferer's")
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
     with tempfile.TemporaryDirectory() as folder:
-        bundle, scan = make_bundle(Path(folder), chosen.network), make_scan(Path(folder))
+        bundle = make_bundle(Path(folder), chosen.network)
+        shape = (*SHAPE[:2], chosen.slices)
+        scan = make_scan(Path(folder), shape)
         print(f"{machine()}, torch {torch.__version__}, {chosen.threads} threads")
-        print(f"{chosen.network}, {'x'.join(map(str, SHAPE))} int16, {chosen.repeats} repeats")
-        report_times(bundle, scan, chosen.repeats, chosen.batches)
-        report_memory(bundle, scan)
+        print(f"{chosen.network}, {'x'.join(map(str, shape))} int16, {chosen.repeats} repeats")
+        report_times(bundle, scan, chosen)
+        for engine in chosen.engines:
+            report_memory(bundle, scan, engine)
 
 
 def make_bundle(folder: Path, name: str, **arguments: int) -> Path:
-    """A bundle of drawn weights: time does not depend on what they are."""
+    """The shipped bundle, or one of drawn weights: time does not depend on what they are."""
+    if name == "shipped":
+        return shipped("bundles/brain_ct_mri")
     torch.manual_seed(0)
     kind = getattr(zoo, name)
     drawn = {to: zoo.draw_weights(kind(**arguments)) for to in ("mri", "ct")}
@@ -88,32 +111,63 @@ def make_scan(folder: Path, shape: tuple[int, int, int] = SHAPE, name: str = "sc
     return path
 
 
-def report_times(bundle: Path, scan: Path, repeats: int, batches: list[int]) -> None:
-    """Print seconds and ratios, each against the bare network of the same run."""
-    translator = Translator.load(bundle)
-    exact = Translator.load(bundle, precision="float32")
-    image = read(scan, modality="CT")
-    _, prepared = translator.prepare(image, source_of(image), "mri")
-    slices = prepared.slices[prepared.head.flatten(1).any(1)]
-    runs: dict[str, Callable[[], object]] = {
-        "bare network": lambda: translator.device.run(translator.networks["mri"], slices),
-        "whole conversion": lambda: convert(translator, scan),
+def report_times(bundle: Path, scan: Path, chosen: argparse.Namespace) -> None:
+    """Print times and ratios, each against torch's bare network of the same run."""
+    translators = {
+        engine: Translator.load(bundle, engine=engine, device="cpu", precision=chosen.precision)
+        for engine in chosen.engines
     }
-    for batch in batches:
-        runs[f"SliceInferer, batch {batch}"] = inferer(translator, slices, batch)
-    translator.device.run(translator.networks["mri"], slices[:8])  # to warm up
-    seconds = interleaved(runs, repeats)
-    floor = seconds["bare network"]
-    print(f"{len(slices)} slices with a head, {translator.device}, batch {translator.device.batch}")
-    for name, value in seconds.items():
-        print(f"{name:24} {value:7.2f} s {value / len(slices) * 1e3:7.1f} ms a slice "
-              f"{value / floor:6.2f} x bare")  # fmt: skip
-    few = slices[::20]
-    fast, full = (each.translate_slices(few, to="mri") for each in (translator, exact))
-    error = 127.5 * (fast - full).abs()
-    print(
-        f"error against float32: {error.mean():.3f} gray levels on average, {error.max():.2f} most"
+    first = next(iter(translators.values()))
+    image = read(scan, modality="CT")
+    _, prepared = first.prepare(image, source_of(image), "mri")
+    slices = prepared.slices[prepared.holds]
+    runs: dict[str, Callable[[], object]] = {}
+    for engine, each in translators.items():
+        report_first(engine, each, slices[:1], CLOCKS[chosen.clock])
+        runs[f"{engine}: network"] = partial(each.translate_slices, slices, to="mri")
+        runs[f"{engine}: conversion"] = partial(convert, each, scan)
+        if chosen.checks:
+            each.translate_slices(slices[:1], to="ct")  # compiled, if it is to be
+            runs[f"{engine}: with checks"] = partial(convert_checked, each, scan)
+    for batch in chosen.batches:
+        runs[f"SliceInferer, batch {batch}"] = inferer(first, slices, batch)
+    taken = interleaved(runs, chosen.repeats, CLOCKS[chosen.clock])
+    least, median = (
+        {name: f(each) for name, each in taken.items()} for f in (min, statistics.median)
     )
+    floor = next(iter(runs))
+    print(f"{len(slices)} slices with a head, {first.device}, batch {first.device.batch}")
+    print(f"{'':24} least, ms a slice   median   least / {floor}")
+    for name in runs:
+        low, middle = (1e3 * each[name] / len(slices) for each in (least, median))
+        print(f"{name:24} {low:18.1f} {middle:8.1f} {least[name] / least[floor]:8.2f}")
+    few = slices[:: max(1, len(slices) // 8)]
+    exact = Translator.load(bundle, device="cpu", precision="float32")
+    expected = exact.translate_slices(few, to="mri")
+    for engine, each in translators.items():
+        error = 127.5 * (each.translate_slices(few, to="mri") - expected).abs()
+        print(f"{engine} in {each.device.precision}, from torch in float32: "
+              f"{error.mean():.4f} gray levels on average, {error.max():.3f} at most")  # fmt: skip
+
+
+def report_first(
+    engine: str, translator: Translator, one: torch.Tensor, clock: Callable[[], float]
+) -> None:
+    """Print what the first slice takes beyond a later one: what an engine does before it starts."""
+    times = []
+    for _ in range(3):
+        start = clock()
+        translator.translate_slices(one, to="mri")
+        times.append(clock() - start)
+    print(f"{engine}: {times[0] - min(times[1:]):.2f} s before the first slice of a network")
+
+
+def convert_checked(translator: Translator, scan: Path) -> None:
+    """Convert from file to file with the checks that are on by default."""
+    options = ConversionOptions(
+        to="mri", modality="CT", output=scan.with_name("checked.nii.gz"), force=True, overwrite=True
+    )
+    convert_with_checks(scan, options=options, translator=translator)
 
 
 def convert(translator: Translator, scan: Path) -> None:
@@ -139,28 +193,32 @@ def inferer(translator: Translator, slices: torch.Tensor, batch: int) -> Callabl
     return run
 
 
-def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each run, taken in turn so that drift is shared."""
+def interleaved(
+    runs: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Seconds of each run, taken in turn so that drift is shared."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             run()
-            taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
+            taken[name].append(clock() - start)
+    return taken
 
 
-def report_memory(bundle: Path, scan: Path) -> None:
+def report_memory(bundle: Path, scan: Path, engine: str) -> None:
     """Print the peak of a conversion in a process of its own above an idle interpreter's."""
     taken = cost(
         "from medtranslate import Translator, write\nfrom pathlib import Path\n"
-        "bundle, scan = map(Path, sys.argv[1:])\n"
-        "result = Translator.load(bundle).translate(scan, to='mri', check=False)\n"
-        "write(result, scan.parent / 'peak.nii.gz')",
+        "bundle, scan = map(Path, sys.argv[1:3])\n"
+        "translator = Translator.load(bundle, device='cpu', engine=sys.argv[3])\n"
+        "result = translator.translate(scan, to='mri', check=False)\n"
+        "write(result, scan.parent / 'peak.nii.gz', overwrite=True)",
         bundle,
         scan,
+        engine,
     )
-    print(f"peak memory: {taken.idle:.0f} MB idle, {taken.peak:.0f} MB above it")
+    print(f"{engine}: peak memory {taken.idle:.0f} MB idle, {taken.peak:.0f} MB above it")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Device, precision and batch size: one choice for translating, training and evaluating.
+"""Device, engine, precision and batch size: one choice for translating, training, evaluating.
 
 Torch is imported where it is used, so that a command line refuses a wrong name at once.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,58 @@ class Precision(StrEnum):
         if name not in tuple(cls):
             raise InvalidOption(f"precision must be one of {', '.join(cls)}, got {text!r}")
         return cls(name)
+
+
+class Engine(StrEnum):
+    """What computes generators: torch, or OpenVINO after it has compiled them for a CPU.
+
+    Examples
+    --------
+    >>> Engine.parse("OpenVINO")
+    <Engine.OPENVINO: 'openvino'>
+    """
+
+    TORCH = "torch"
+    OPENVINO = "openvino"
+
+    @classmethod
+    def parse(cls, text: str) -> Engine:
+        """Return the engine of a name in any case.
+
+        Raises
+        ------
+        InvalidOption
+            There is no such engine.
+        """
+        if text.lower() not in tuple(cls):
+            raise InvalidOption(f"engine must be one of {', '.join(cls)}, got {text!r}")
+        return cls(text.lower())
+
+    def device(self, name: str) -> str:
+        """Return the name of the device that this engine computes on; torch is not asked.
+
+        Parameters
+        ----------
+        name : str
+            As `check_device_name` takes it. For OpenVINO ``"auto"`` is the CPU.
+
+        Raises
+        ------
+        DeviceUnusable
+            The name means nothing, or OpenVINO is to compute on a GPU.
+
+        Examples
+        --------
+        >>> Engine.OPENVINO.device("auto"), Engine.TORCH.device("auto")
+        ('cpu', 'auto')
+        """
+        name = check_device_name(name)
+        if self is Engine.TORCH:
+            return name
+        if name not in ("auto", "cpu"):
+            fault = f"OpenVINO computes on the CPU, not on {name!r}"
+            raise DeviceUnusable(fault, remedy="--device cpu, or --engine torch")
+        return "cpu"
 
 
 def check_device_name(name: str) -> str:
@@ -181,7 +234,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 @dataclass(frozen=True)
 class Device:
-    """A device, the numbers it computes in and how many slices it takes at once.
+    """A device, what computes on it, in which numbers, and how many slices it takes at once.
 
     Parameters
     ----------
@@ -192,14 +245,23 @@ class Device:
         moves by less than one gray level of 255 on average (``benchmarks/conversion.py``).
     batch : int
         Slices at once.
+    engine : Engine
+        What computes the generators.
     """
 
     processor: torch.device
     dtype: torch.dtype
     batch: int
+    engine: Engine = Engine.TORCH
 
     @classmethod
-    def pick(cls, name: str = "auto", precision: str = "auto", batch: int | None = None) -> Device:
+    def pick(
+        cls,
+        name: str = "auto",
+        precision: str = "auto",
+        batch: int | None = None,
+        engine: str = "torch",
+    ) -> Device:
         """Pick a device for translating.
 
         Parameters
@@ -210,13 +272,16 @@ class Device:
             As `choose_precision` takes it: ``"auto"``, ``"float32"`` or ``"bf16"``.
         batch : int, optional
             Slices at once; by default 4 on a CPU and 32 on a GPU.
+        engine : str
+            ``"torch"``, or ``"openvino"``, for which ``"auto"`` is the CPU.
 
         Raises
         ------
         DeviceUnusable
-            There is no such device.
+            There is no such device, or the engine does not compute on it, not in this precision,
+            or is not installed.
         InvalidOption
-            There is no such precision, or `batch` is below 1.
+            There is no such precision or engine, or `batch` is below 1.
 
         Examples
         --------
@@ -225,12 +290,15 @@ class Device:
         """
         import torch
 
-        device = choose_device(name)
+        chosen_engine = Engine.parse(engine)
+        device = choose_device(chosen_engine.device(name))
         if batch is not None and batch < 1:
             raise InvalidOption(f"batch size must be at least 1, got {batch}")
         chosen = choose_precision(precision, device)
+        if chosen_engine is Engine.OPENVINO:
+            _check_openvino(chosen)
         dtype = torch.bfloat16 if chosen is Precision.BF16 else torch.float32
-        return cls(device, dtype, batch or (32 if device.type == "cuda" else 4))
+        return cls(device, dtype, batch or (32 if device.type == "cuda" else 4), chosen_engine)
 
     @property
     def precision(self) -> Precision:
@@ -257,9 +325,15 @@ class Device:
         is large beside its spread: up to 14 gray levels with weights drawn for a test.
 
         It takes slices of any float type on any device, as MONAI's inferers hand them on.
+
+        With OpenVINO it is compiled when it is first called.
         """
         import torch
 
+        if self.engine is Engine.OPENVINO:
+            from medtranslate.networks.compiled import OpenVINONetwork
+
+            return OpenVINONetwork(network, bf16=self.precision is Precision.BF16)
         settled = copy.deepcopy(network).to(self.processor, self.dtype)
         settled.register_forward_pre_hook(_as_weights)
         if self.processor.type == "cpu" and self.dtype == torch.float32:
@@ -289,6 +363,8 @@ class Device:
         ------
         DeviceUnusable
             If the device runs out of memory.
+        ModelUnusable
+            If the engine cannot compile the network.
         """
         import torch
 
@@ -306,7 +382,21 @@ class Device:
         return out
 
     def __str__(self) -> str:
-        return f"{self.processor} ({self.precision})"
+        engine = "" if self.engine is Engine.TORCH else f", {self.engine}"
+        return f"{self.processor} ({self.precision}{engine})"
+
+
+def _check_openvino(precision: Precision) -> None:
+    """Refuse OpenVINO where it is not installed, or where it would compute in other numbers."""
+    if find_spec("openvino") is None:
+        hint = "pip install 'medtranslate[openvino]', or --engine torch"
+        raise DeviceUnusable("the engine OpenVINO is not installed", remedy=hint)
+    if precision is Precision.BF16:
+        from medtranslate.networks.compiled import computes_bf16
+
+        if not computes_bf16():
+            fault = "OpenVINO does not compute in bf16 on this processor"
+            raise DeviceUnusable(fault, remedy="--precision float32")
 
 
 def _as_weights(network: nn.Module, slices: tuple[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -108,7 +108,7 @@ class ModelUnusable(MedTranslateError):
 
 
 class DeviceUnusable(MedTranslateError):
-    """The device asked for is absent or out of memory."""
+    """The device asked for is absent or out of memory, or the engine is not installed."""
 
     exit_code = 11
 

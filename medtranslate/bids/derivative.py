@@ -205,6 +205,7 @@ def _converted(
         precision=options.precision,
         batch_size=options.batch_size,
         contrast=options.contrast,
+        engine=options.engine,
     )
     for scan in scans:
         kept = scan.output.exists() and not options.overwrite  # the result, and so its report

@@ -68,6 +68,7 @@ def bids(
     contrast: shared.Contrast = None,
     bundle: shared.Bundle = "",
     device: shared.Device = "auto",
+    engine: shared.Engine = "torch",
     precision: shared.Precision = "auto",
     batch_size: shared.BatchSize = None,
     skip_existing: shared.SkipExisting = False,

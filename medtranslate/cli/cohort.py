@@ -74,6 +74,7 @@ def cohort(
     format: shared.Format = None,
     bundle: shared.Bundle = "",
     device: shared.Device = "auto",
+    engine: shared.Engine = "torch",
     precision: shared.Precision = "auto",
     batch_size: shared.BatchSize = None,
     workers: Count = None,

@@ -69,6 +69,7 @@ def convert(
     format: shared.Format = None,
     bundle: shared.Bundle = "",
     device: shared.Device = "auto",
+    engine: shared.Engine = "torch",
     precision: shared.Precision = "auto",
     batch_size: shared.BatchSize = None,
     series: Series = "",

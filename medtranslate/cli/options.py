@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medtranslate.device import ALIASES, check_device_name
+from medtranslate.device import Engine as Engines
 from medtranslate.device import Precision as Precisions
 from medtranslate.files import FORMATS
 from medtranslate.modality import CONTRASTS, TARGETS, Modality
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from medtranslate.conversion import ConversionOptions
 
 PRECISIONS = tuple(precision.value for precision in Precisions)
+ENGINES = tuple(engine.value for engine in Engines)
 
 
 def choice(
@@ -101,6 +103,14 @@ Device = Annotated[
         parser=check_device_name,
         autocompletion=_completion(["auto", "cpu", "cuda"]),
         help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
+    ),
+]
+Engine = Annotated[
+    str,
+    choice(
+        ENGINES,
+        "--engine",
+        help="What computes the networks; openvino compiles them for the CPU (extra openvino).",
     ),
 ]
 Precision = Annotated[

@@ -37,8 +37,9 @@ _UNNOTICED = 5
 
 _NO_SETTINGS = frozenset(
     {
-        *("output", "device", "precision", "batch_size", "threads", "reports", "anonymous"),
-        *("overwrite", "skip_existing", "part", "bundle"),  # the weights tell the model
+        *("output", "reports", "anonymous", "overwrite", "skip_existing", "part"),
+        *("device", "engine", "precision", "batch_size", "threads"),
+        "bundle",  # the weights tell the model
     }
 )
 """Options that do not tell one cohort from another."""

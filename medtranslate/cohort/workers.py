@@ -359,6 +359,7 @@ def _converted(task: Task, *, overwrite: bool) -> Conversion:
             options.precision,
             options.batch_size,
             options.contrast,
+            options.engine,
             tuple(sorted(task.weights.items())),
         )
     except (ModelUnusable, DeviceUnusable) as error:
@@ -376,6 +377,7 @@ def _translator(
     precision: str,
     batch_size: int | None,
     contrast: str,
+    engine: str,
     weights: tuple[tuple[str, str], ...],
 ) -> Translator:
     """Load the model, once in a process."""
@@ -387,6 +389,7 @@ def _translator(
         precision=precision,
         batch_size=batch_size,
         contrast=contrast,
+        engine=engine,
     )
     generators = loaded.bundle.generators
     if weights and weights != tuple(sorted((to, one.sha256) for to, one in generators.items())):

@@ -312,6 +312,7 @@ class Conversions(Iterator[Conversion]):
                 precision=options.precision,
                 batch_size=options.batch_size,
                 contrast=options.contrast,
+                engine=options.engine,
             )
             self._translator = _usable(translator, options).for_contrast(options.contrast)
         except (ModelUnusable, DeviceUnusable) as error:

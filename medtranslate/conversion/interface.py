@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medtranslate.device import Precision, check_device_name
+from medtranslate.device import Engine, Precision
 from medtranslate.errors import InvalidOption, exit_code
 from medtranslate.files import FORMATS
 from medtranslate.modality import Modality, check_contrast
@@ -90,6 +90,8 @@ class ConversionOptions:
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     precision : str
         ``"auto"``, ``"float32"`` or ``"bf16"``.
+    engine : str
+        ``"torch"``, or ``"openvino"``, which compiles the networks for the CPU.
     batch_size : int or None
         Slices per pass through the network; by default 4 on a CPU and 32 on a GPU.
     threads : int or None
@@ -133,10 +135,12 @@ class ConversionOptions:
     skip_existing: bool = False
     part: str = ""
     threads: int | None = None
+    engine: str = "torch"
 
     def __post_init__(self) -> None:
         reports = [self.reports] if isinstance(self.reports, str | Path) else self.reports
         modality = Modality.parse(self.modality).value if self.modality else ""
+        engine = Engine.parse(self.engine)
         self._set(
             to=Modality.parse(self.to, "to").target,
             output=_path(self.output),
@@ -146,8 +150,9 @@ class ConversionOptions:
             template=_path(self.template),
             reports=tuple(_path(one) for one in reports),
             bundle=_path(self.bundle),
-            device=check_device_name(self.device),
+            device=engine.device(self.device),
             precision=Precision.parse(self.precision).value,
+            engine=engine.value,
             contrast=self.contrast.lower(),
             part=_part(self.part),
         )

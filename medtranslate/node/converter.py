@@ -88,6 +88,7 @@ class Converter:
                 device=model.device,
                 precision=model.precision,
                 batch_size=model.batch_size,
+                engine=model.engine,
             )
         return convert(
             job.source,

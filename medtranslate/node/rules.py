@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from medtranslate.device import Precision, check_device_name
+from medtranslate.device import Engine, Precision, check_device_name
 from medtranslate.modality import Modality, check_contrast
 from medtranslate.settings_file import SettingsPart, load_settings, near
 
@@ -61,6 +61,10 @@ def _network(text: str) -> str:
 
 def _target(text: str) -> str:
     return Modality.parse(text).target
+
+
+def _engine(text: str) -> str:
+    return Engine.parse(text).value
 
 
 def _precision(text: str) -> str:
@@ -305,10 +309,17 @@ class Model(SettingsPart):
     """Folder of the bundle; by default the shipped one."""
     device: Annotated[str, AfterValidator(check_device_name)] = "auto"
     """As ``--device`` of ``medtranslate convert``."""
+    engine: Annotated[str, AfterValidator(_engine)] = "torch"
+    """As ``--engine``."""
     precision: Annotated[str, AfterValidator(_precision)] = "auto"
     """As ``--precision``."""
     batch_size: PositiveInt | None = None
     """As ``--batch-size``."""
+
+    @model_validator(mode="after")
+    def _computes(self) -> Model:
+        Engine(self.engine).device(self.device)
+        return self
 
 
 class NodeRules(SettingsPart):

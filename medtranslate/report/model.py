@@ -47,6 +47,8 @@ class DeviceRecord(_Part):
     """Torch's name of the device, such as ``cpu`` or ``cuda:0``."""
     name: str
     """What the machine calls it."""
+    engine: str = "torch"
+    """What computed the network: ``torch`` or ``openvino``."""
     precision: str
     """Type of the network's numbers, such as ``float32``."""
     batch_size: Count

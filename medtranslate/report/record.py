@@ -303,6 +303,7 @@ def _device(translator: Translator | None) -> dict[str, Any]:
     return {
         "processor": str(device.processor),
         "name": name,
+        "engine": device.engine.value,
         "precision": device.precision.value,
         "batch_size": device.batch,
         "threads": torch.get_num_threads(),

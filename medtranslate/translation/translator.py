@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from medtranslate.bundle import Bundle
-from medtranslate.device import Device, Progress
+from medtranslate.device import Device, Engine, Progress
 from medtranslate.domain_check import DomainCheck, Judgment, load_domain, quality_record
 from medtranslate.errors import OutOfDomain, Unsupported, WrongModality
 from medtranslate.imaging.guess_modality import guess_volume
@@ -73,7 +73,8 @@ class Translator:
         model = f"{self.bundle.name} {self.bundle.version}"
         where = f"on {self.device.processor} in {self.device.precision}"
         contrast = f", in {self.made_contrast}" if self.made_contrast else ""
-        return f"Translator({model}, to {' or '.join(self.networks)}{contrast}, {where})"
+        engine = "" if self.device.engine is Engine.TORCH else f" by {self.device.engine}"
+        return f"Translator({model}, to {' or '.join(self.networks)}{contrast}, {where}{engine})"
 
     @classmethod
     def load(
@@ -84,8 +85,19 @@ class Translator:
         precision: str = "auto",
         batch_size: int | None = None,
         contrast: str = "",
+        engine: str = "torch",
     ) -> Translator:
         """Load a model: the shipped one, or a bundle's folder.
+
+        Parameters
+        ----------
+        bundle : path or Bundle, optional
+            The model; the shipped one where left out.
+        device, precision, batch_size, engine
+            As `Device.pick` takes them. With ``engine="openvino"`` a generator is compiled for the
+            CPU when it is first used, which takes seconds.
+        contrast : str
+            Of the MRI that is made, where the model has several; by default its first.
 
         Raises
         ------
@@ -94,11 +106,11 @@ class Translator:
         ModelUnusable
             If there is no such bundle or it is damaged.
         DeviceUnusable
-            If there is no such device.
+            If there is no such device, or the engine does not compute on it or is not installed.
         """
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         wanted = loaded.precision if precision == "auto" else precision
-        where = Device.pick(device, wanted, batch_size)
+        where = Device.pick(device, wanted, batch_size, engine)
         settled = {to: where.settle(generator_of(loaded, to, contrast)) for to in loaded.generators}
         classifier = load_contrast_classifier(loaded)
         return cls(loaded, where, settled, load_domain(loaded), classifier, contrast)

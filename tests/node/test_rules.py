@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medtranslate.errors import InputMissing, InvalidOption
+from medtranslate.errors import DeviceUnusable, InputMissing, InvalidOption
 from medtranslate.node import load_rules, rules
 from medtranslate.settings_file import parts_of
 
@@ -127,6 +127,15 @@ def test_a_typo_is_one_line_that_names_the_key(tmp_path: Path, text: str, fault:
     assert str(refused.value).startswith(f"{tmp_path / 'node.yaml'}: ")
     assert "\n" not in str(refused.value)
     assert refused.value.exit_code == 2
+
+
+def test_the_engine_is_named_in_any_case_and_fits_the_device(tmp_path: Path) -> None:
+    text = changed(model={"engine": "OpenVINO"})
+    assert load_rules(write(tmp_path, text)).model.engine == "openvino"
+    with pytest.raises(DeviceUnusable, match="not on 'cuda'"):
+        load_rules(write(tmp_path, changed(model={"engine": "openvino", "device": "cuda"})))
+    with pytest.raises(InvalidOption, match="engine must be one of torch, openvino"):
+        load_rules(write(tmp_path, changed(model={"engine": "onnx"})))
 
 
 def test_a_missing_file_is_missing_input(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ FIRST = json.loads((Path(__file__).parent / "report-1.schema.json").read_text(en
 ADDED = {
     "contrast",
     "contrasts",
+    "engine",
     "figures",
     "expected_error",
     "expected_error_map",
