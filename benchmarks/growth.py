@@ -89,6 +89,14 @@ def scans(folder: Path, count: int) -> list[Path | str]:
     return [*sorted(folder.glob("*.nii.gz")), "-o", f"{folder}/out/"]
 
 
+def series(folder: Path, count: int) -> list[Path | str]:
+    """Write some small DICOM series into one folder, all to be converted."""
+    (folder / "in").mkdir()
+    for number in range(count):
+        write_series(folder / "in" / f"{number:04}", 8, "native", 128)
+    return [folder / "in", "--series", "all", "-o", f"{folder}/out/"]
+
+
 AXES = {
     "NIfTI, slices of 512x512": Axis((1, 10, 100, 1000), lambda f, n: nifti(f, (512, 512, n))),
     "DICOM, slices of 512x512": Axis((1, 10, 100, 1000), dicom),
@@ -100,6 +108,7 @@ AXES = {
     ),
     "2D images of a folder": Axis((1, 10, 100, 1000), images),
     "scans in a call, 128x128x8": Axis((1, 8, 64), scans),
+    "series of a folder, 128x128x8": Axis((1, 8, 64), series),
 }
 
 

@@ -24,11 +24,13 @@ from medtranslate.errors import (
     common_exit_code,
 )
 from medtranslate.files import remove_leftovers
+from medtranslate.imaging import dicom
 from medtranslate.modality import TARGETS
 
 if TYPE_CHECKING:
     from medtranslate.bundle import Bundle
     from medtranslate.conversion.scan import Converted
+    from medtranslate.imaging.dicom import FolderReader
     from medtranslate.quality.cycle import WorstSlice
     from medtranslate.report.preview import Panel
     from medtranslate.report.viewer import ScanView
@@ -331,8 +333,10 @@ class Conversions(Iterator[Conversion]):
         panels: list[Panel] = []
         label = ""
         step = max(1, -(-len(jobs) // _ON_A_SHEET))  # so that a contact sheet stays readable
+        several = sum(bool(job.item.series) for job in jobs) > 1
+        reader = dicom.FolderReader() if several else None
         for number, job in enumerate(jobs, 1):
-            done, converted = self._of_job(plan, job)
+            done, converted = self._of_job(plan, job, reader)
             if together:
                 self._observer.progress(name, number, len(jobs))
                 if converted is not None:
@@ -347,7 +351,9 @@ class Conversions(Iterator[Conversion]):
             except Exception as error:
                 yield self._recorded(outcome(plan, None, error))
 
-    def _of_job(self, plan: Plan, job: PlannedScan) -> tuple[Conversion, Converted | None]:
+    def _of_job(
+        self, plan: Plan, job: PlannedScan, reader: FolderReader | None
+    ) -> tuple[Conversion, Converted | None]:
         assert self._translator is not None
         trace, name, together = Trace(), job.item.path.name, plan.source.together
 
@@ -360,7 +366,7 @@ class Conversions(Iterator[Conversion]):
         progress(0, 0)
         try:
             converted = convert_scan(
-                job, self._translator, self.options, trace, progress, plan.modality
+                job, self._translator, self.options, trace, progress, plan.modality, reader
             )
         except Exception as error:
             return outcome(plan, job, error, trace), None

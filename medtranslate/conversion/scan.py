@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai.data import MetaTensor
 
+from medtranslate.conversion.inputs import Item
 from medtranslate.conversion.interface import UNKNOWN, ConversionOptions, ModalityBasis, Trace
 from medtranslate.conversion.plan import FOLDERS, PlannedScan
 from medtranslate.device import Progress
@@ -20,6 +21,7 @@ from medtranslate.domain_check import Judgment
 from medtranslate.errors import Unsupported, WrongModality
 from medtranslate.files import create_folder
 from medtranslate.imaging import dicom, read, write
+from medtranslate.imaging.base import Refusal
 from medtranslate.imaging.image2d import write_stack
 from medtranslate.imaging.source import SourceRecord
 from medtranslate.modality import Modality
@@ -74,6 +76,7 @@ def convert_scan(
     trace: Trace,
     progress: Progress = lambda done, total: None,
     folder_modality: ModalityBasis = UNKNOWN,
+    reader: dicom.FolderReader | None = None,
 ) -> Converted:
     """Convert one scan; the result is complete or absent.
 
@@ -90,6 +93,8 @@ def convert_scan(
         Called with the slices done and the slices in all, over all passes through the network.
     folder_modality : (modality, basis)
         The modality that the folder of a 2D image was found to have.
+    reader : FolderReader, optional
+        Reads the series of a folder, where several are converted one after another.
 
     Raises
     ------
@@ -98,7 +103,7 @@ def convert_scan(
     """
     to = options.to
     with trace.stage("read"):
-        image = _read(job, options, folder_modality)
+        image = _read(job, options, folder_modality, reader)
     trace.source = source = image.meta["source"]
     with trace.stage("prepare"):
         _, prepared = translator.prepare(image, source, to)
@@ -196,10 +201,13 @@ class _Passes:
 
 
 def _read(
-    job: PlannedScan, options: ConversionOptions, folder_modality: ModalityBasis
+    job: PlannedScan,
+    options: ConversionOptions,
+    folder_modality: ModalityBasis,
+    reader: dicom.FolderReader | None,
 ) -> MetaTensor:
     """Read a scan as it will be translated, and refuse now what could not be written."""
-    image = read(job.item.path, series=job.item.series)
+    image = _image(job.item, reader)
     source = dict(image.meta["source"])
     _settle_modality(source, job.item.path, options, folder_modality)
     image.meta["source"] = SourceRecord.of(source)
@@ -213,6 +221,15 @@ def _read(
         placed = dicom.adopt_template(image, options.template) if options.template else image
         dicom.check_replaceable(job.output, placed.meta["source"]["files"])
     return image
+
+
+def _image(item: Item, reader: dicom.FolderReader | None) -> MetaTensor:
+    if reader is None or not item.series or not item.path.is_dir():
+        return read(item.path, series=item.series)
+    scan = reader.read(item.path, series=item.series)
+    if isinstance(scan, Refusal):
+        raise scan.error
+    return scan.image()
 
 
 def _check_even(job: PlannedScan) -> None:

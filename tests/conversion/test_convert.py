@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scan_fixtures import write_head
 
-from medtranslate import ConversionOptions, convert, convert_many
+from medtranslate import ConversionOptions, convert, convert_many, find_scans
 from medtranslate.cli.app import app
 from medtranslate.cli.endings import run
 from medtranslate.conversion import Observer
@@ -23,6 +24,9 @@ from medtranslate.errors import (
     SomeFailed,
     WrongModality,
 )
+from medtranslate.imaging import dicom
+from medtranslate.imaging.dicom.read import grouping
+from medtranslate.imaging.dicom.read.headers import Header
 from medtranslate.transforms import Recipe
 from medtranslate.translation import Translator
 
@@ -88,6 +92,45 @@ def test_a_scan_that_cannot_be_converted_is_raised_with_its_report(tiny, mr, tmp
 
     (one,) = json.loads((tmp_path / "r.json").read_text())["conversions"]
     assert one["error"]["exit_code"] == WrongModality.exit_code
+
+
+def test_each_header_of_a_folder_is_read_once_to_convert_all_its_series(
+    tiny, ct_voxels, tmp_path, monkeypatch
+) -> None:
+    folder = tmp_path / "study"
+    for number in (1, 2, 3):
+        write_head(folder / str(number), "CT", ct_voxels, number=number)
+    conversions = convert_many(
+        folder, **tiny, series="all", output=tmp_path / "out", cycle=False, preview=False
+    )
+    reads: list[Path] = []
+    read_header = grouping.read_header
+
+    def watched(path: Path) -> Header:
+        reads.append(path)
+        return read_header(path)
+
+    monkeypatch.setattr(grouping, "read_header", watched)
+
+    done = list(conversions)
+
+    assert [one.error for one in done] == [None] * 3
+    assert sorted(reads) == sorted(file for file in folder.rglob("*") if file.is_file())
+    assert len({tuple(one.source["files"]) for one in done}) == 3
+
+
+def test_a_series_that_changes_while_another_is_converted_is_read_anew(ct_voxels, tmp_path) -> None:
+    folder = tmp_path / "study"
+    for number in (1, 2):
+        write_head(folder / str(number), "CT", ct_voxels, number=number)
+    first, second = (one.series for one in find_scans(folder).scans)
+    reader = dicom.FolderReader()
+    before = reader.read(folder, series=first)
+    sorted((folder / "2").iterdir())[0].unlink()
+
+    after = reader.read(folder, series=second)
+
+    assert after.voxels.shape[2] == before.voxels.shape[2] - 1
 
 
 def test_a_result_is_held_in_the_type_that_is_written(tiny, ct, tmp_path, monkeypatch) -> None:

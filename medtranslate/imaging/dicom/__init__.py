@@ -23,12 +23,18 @@ if TYPE_CHECKING:
         check_replaceable,
         write_series,
     )
-    from medtranslate.imaging.dicom.read.reader import DicomReader, find_series, is_dicom
+    from medtranslate.imaging.dicom.read.reader import (
+        DicomReader,
+        FolderReader,
+        find_series,
+        is_dicom,
+    )
     from medtranslate.imaging.dicom.read.regrid import regrid, untilt
 
 _HOMES = {
     "DicomReader": "medtranslate.imaging.dicom.read.reader",
     "DicomWriter": "medtranslate.imaging.dicom.derive.writer",
+    "FolderReader": "medtranslate.imaging.dicom.read.reader",
     "adopt_template": "medtranslate.imaging.dicom.derive.writer",
     "check_replaceable": "medtranslate.imaging.dicom.derive.writer",
     "find_series": "medtranslate.imaging.dicom.read.reader",
@@ -45,6 +51,7 @@ _HOMES = {
 __all__ = [
     "DicomReader",
     "DicomWriter",
+    "FolderReader",
     "adopt_template",
     "check_replaceable",
     "find_series",

@@ -75,11 +75,57 @@ class DicomReader(RefusingReader):
         Unreadable, Unsupported, UntrustedInput
             The fault, the files and the remedy are in the message.
         """
-        contents = group_series(paths)
-        headers = choose(contents, series or self.series)
+        wanted = series or self.series
+        contents = self._contents(paths, wanted)
+        headers = choose(contents, wanted)
         stacked = volume(headers)
         voxels = decode(stacked.slices, headers[0].modality)
         return Scan(voxels.values, source_of(contents, headers, stacked, voxels))
+
+    def _contents(self, paths: tuple[Path, ...], series: str) -> DicomContents:
+        return group_series(paths)
+
+
+class FolderReader(DicomReader):
+    """A reader of one series of a folder after another, which reads each header once.
+
+    What the folder read last holds is kept, and read anew where a file of the series has changed.
+
+    Examples
+    --------
+    >>> from pydicom import examples
+    >>> reader, path = FolderReader(), examples.get_path("ct")
+    >>> [reader.read(path).voxels.shape for _ in range(2)]
+    [(128, 128, 1), (128, 128, 1)]
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._paths: tuple[Path, ...] = ()
+        self._held = DicomContents(Path(), {}, [], [], [])
+        self._stamps: dict[Path, tuple[int, ...]] = {}
+
+    def _contents(self, paths: tuple[Path, ...], series: str) -> DicomContents:
+        if paths != self._paths or not self._unchanged(series):
+            self._paths, self._held = paths, group_series(paths)
+            every = (header for headers in self._held.series.values() for header in headers)
+            self._stamps = {header.path: _stamp(header.path) for header in every}
+        return self._held
+
+    def _unchanged(self, series: str) -> bool:
+        headers = self._held.series.get(series, ())
+        return bool(headers) and all(
+            _stamp(header.path) == self._stamps[header.path] for header in headers
+        )
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what tells a file from another at its place, or from itself after a change."""
+    try:
+        found = path.stat()
+    except OSError:  # it is gone, which reading it will say
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def source_of(
