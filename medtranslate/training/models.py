@@ -9,6 +9,7 @@ from torch import nn
 
 from medtranslate.device import choose_layout
 from medtranslate.networks import PatchGAN, build_generator, draw_weights
+from medtranslate.networks.kernels import quicken
 from medtranslate.training.settings import WHICH, Settings
 
 SIDES = WHICH["both"]
@@ -53,6 +54,9 @@ class Models:
             self.discriminators = self._placed(
                 {n: draw_weights(make_discriminator(settings, n)) for n in SIDES}
             )
+        if settings.winograd and self.device.type == "cpu":
+            quicken(self.generators)
+            quicken(self.discriminators)
         for name in SIDES:
             self.generators[name].requires_grad_(name in WHICH[settings.trained_generators])
         self.averages = self.generators

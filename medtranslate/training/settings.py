@@ -156,6 +156,9 @@ class Settings(_Explained):
         processor has bfloat16 arithmetic.
     memory_format : {"auto", "contiguous", "channels-last"}
         Auto takes channels-last on a GPU; on CPUs instance normalization undoes it at every layer.
+    winograd : bool
+        Where the device is a CPU and the precision float32, compute wide 3x3 and 4x4 convolutions
+        with a third of the multiplications (`networks.kernels`). Losses differ by rounding alone.
     compile : bool
         Compile the networks with ``torch.compile`` where the device is a CUDA device: minutes once,
         then faster steps. Other devices train without, so that one config serves them all.
@@ -220,6 +223,7 @@ class Settings(_Explained):
     full_slice_epochs: CountOrNone = 0
     precision: Literal["auto", "float32", "bf16"] = "auto"
     memory_format: Literal["auto", "contiguous", "channels-last"] = "auto"
+    winograd: bool = True
     compile: bool = False
     cuda_graph: bool = False
     seed: int = 0

@@ -359,6 +359,31 @@ def test_bf16_keeps_weights_in_float32(order: Any, tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in checkpoint.tensors.values()} == {torch.float32}
 
 
+def test_winograds_convolutions_have_the_losses_of_direct_ones() -> None:
+    wide = replace(
+        TINY,
+        network_arguments={"width": 64, "blocks": 1},
+        discriminator_width=64,
+        discriminator_layers=1,
+        downsampling=4,
+    )
+    losses = {}
+    for winograd in (False, True):
+        settings = replace(wide, winograd=winograd)
+        batches = UnpairedBatches(prepared("CT", 3), prepared("MR", 3), 1, 0, CPU)
+        trainer = CycleGANTrainer(Models(settings, CPU), batches)
+        stream, trainer.state.epoch = iter(batches), 1
+        steps = []
+        for trainer.state.iteration in (1, 2, 3):
+            steps.append(trainer._iteration(trainer, next(stream)))
+        losses[winograd] = [{name: float(value) for name, value in each.items()} for each in steps]
+
+    first, *later = zip(losses[True], losses[False], strict=True)
+    assert first[0] == pytest.approx(first[1], rel=1e-4)
+    assert all(fast == pytest.approx(direct, rel=1e-2) for fast, direct in later)
+    assert losses[True] != losses[False]
+
+
 def test_a_run_on_the_cpu_does_not_spend_minutes_on_compiling(order: Any, monkeypatch: Any) -> None:
     def compile(self: Models) -> None:
         raise AssertionError("compiled")
