@@ -22,6 +22,12 @@ Run it on an otherwise idle machine::
     python benchmarks/training_step.py CHECKOUT/pytorch-CycleGAN --device cuda --batch 1 --compile
 
 With ``--compile`` on a GPU, ``bf16-captured`` is the compiled step as one CUDA graph.
+
+With ``--levers`` our step alone is measured, once as it is and once with each setting that may
+speed it up, every line as soon as it is known, for a GPU that is lent for minutes::
+
+    python benchmarks/training_step.py --levers --device cuda --batch 8 --seconds 75
+    python benchmarks/training_step.py --levers --tiny    # the same on a CPU within seconds
 """
 
 from __future__ import annotations
@@ -37,28 +43,72 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from medtranslate.training import CycleGANTrainer, Settings
 from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.models import Models
+from medtranslate.training.pairs import Pairs
 from medtranslate.training.prepared import PreparedSet, ScanRecord
 from medtranslate.training.trainer import CapturedStep
 
 GENERATORS = {"resnet9": "resnet_9blocks", "unet256": "unet_256"}
 PLAIN = {"flip": False, "scaling": 0.0, "shift_pixels": 0.0}
 CAPTURED = {"cuda_graph": True, "pool_size": 1}  # a step is captured when the pool is full
+TINY = {
+    "network_arguments": {"width": 16, "blocks": 1},
+    "discriminator_width": 8,
+    "discriminator_layers": 2,
+    "downsampling": 4,
+}
+SUPERVISED = {"adversarial_weight": 0.0, "cycle_weight": 0.0}
+BEST = {"compile": True, **CAPTURED}
+LEVERS: dict[str, dict[str, dict[str, object]]] = {
+    "cpu": {
+        "direct convolutions": {"winograd": False},
+        "channels-last": {"memory_format": "channels-last"},
+        "no moving average": {"ema_decay": 0.0},
+        "no image pool": {"pool_size": 0},
+        "half the discriminator": {"discriminator_width": 32},
+        "supervised": SUPERVISED,
+        "supervised, direct": {**SUPERVISED, "winograd": False},
+    },
+    "cuda": {
+        "captured": CAPTURED,
+        "float32": {"precision": "float32"},
+        "contiguous": {"memory_format": "contiguous"},
+        "no moving average": {"ema_decay": 0.0},
+        "no image pool": {"pool_size": 0},
+        "half the discriminator": {"discriminator_width": 32},
+        "supervised": SUPERVISED,
+        "captured, batch x4": {**CAPTURED, "times": 4},
+        "compiled, captured": BEST,
+        "compiled, captured, batch x2": {**BEST, "times": 2},
+        "compiled, captured, batch x4": {**BEST, "times": 4},
+        "supervised, compiled, captured, batch x4": {**BEST, **SUPERVISED, "times": 4},
+        "compiled": {"compile": True},
+    },
+}
+"""What is changed, by what it is called: settings, and how many times the batch."""
+
 Step = Callable[[], None]
 
 
 def main() -> None:
     """Print the table, and with --json the figures."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("reference", type=Path, help="the checkout's folder that holds models/")
+    options.add_argument(
+        "reference", type=Path, nargs="?", help="the checkout's folder that holds models/"
+    )
+    options.add_argument("--levers", action="store_true", help="settings apart, no reference")
+    options.add_argument("--tiny", action="store_true", help="--levers on a tiny network")
+    options.add_argument("--seconds", type=float, default=600, help="begin no lever after these")
     options.add_argument("--networks", nargs="+", default=["resnet9", "unet256", "compact"])
     options.add_argument("--device", default="cpu")
     options.add_argument("--batch", type=int, default=1)
@@ -76,6 +126,11 @@ def main() -> None:
     if given.memory_of:
         print(peak_memory(given, given.memory_of))
         return
+    if given.levers:
+        show_levers(given)
+        return
+    if given.reference is None:
+        options.error("the reference's folder is missing (or --levers)")
     rows = [row for network in given.networks for row in measure(given, network)]
     report = {"machine": machine(given), "rows": rows}
     show(report)
@@ -183,6 +238,96 @@ def our_step(given: Namespace, network: str, variant: str) -> Step:
     return step
 
 
+def show_levers(given: Namespace) -> None:
+    """Print what each lever does to a step, as long as there is time."""
+    print(json.dumps(machine(given)), flush=True)
+    print(f"{'':42}{'ms/step':>9}{'pairs/s':>9}{'ratio':>7}{'loss':>9}{'ops':>7}", flush=True)
+    end, plain = time.monotonic() + given.seconds, None
+    for name, changes in {"plain": {}, **LEVERS[torch.device(given.device).type]}.items():
+        if time.monotonic() > end:
+            print(f"{name:42}    left out: no time", flush=True)
+            continue
+        try:
+            figures = lever(given, dict(changes))
+        except torch.OutOfMemoryError:
+            print(f"{name:42}    out of memory", flush=True)
+            continue
+        plain = plain or figures
+        pairs, first = figures["pairs_per_second"], figures["loss"]
+        comparable = changes.get("times", 1) == 1 and "cycle_weight" not in changes
+        off = f"{abs(first / plain['loss'] - 1):9.1e}" if comparable else f"{'':9}"
+        ratio = pairs / plain["pairs_per_second"]
+        line = f"{1e3 * figures['seconds']:9.1f}{pairs:9.2f}{ratio:7.2f}{off}{figures['ops']:7}"
+        print(f"{name:42}{line}", flush=True)
+
+
+def lever(given: Namespace, changes: dict[str, object]) -> dict[str, float]:
+    """Measure our step with changed settings.
+
+    Gives ``seconds`` a step (the least of the rounds), ``pairs_per_second``, the first step's
+    ``loss`` and ``ops``: how many operations of torch the second step is, 0 if it is compiled.
+    """
+    device, batch = torch.device(given.device), given.batch * int(changes.pop("times", 1))
+    precision = str(changes.pop("precision", "bf16" if device.type == "cuda" else "float32"))
+    base = TINY if given.tiny else {"network_arguments": {"blocks": 9}}
+    settings = Settings(
+        network="compact", batch_size=batch, rendered_batch_size=batch, **{**base, **changes}
+    )
+    models = Models(settings, device)
+    if settings.compile:
+        models.compile()
+    batches = UnpairedBatches(from_file("CT"), from_file("MR"), batch, 0, device)
+    pairs = None if settings.unpaired else Ready(batch, device)
+    trainer = CycleGANTrainer(models, batches, precision, rendered=pairs)
+    stream, trainer.state.epoch = iter(batches), 1
+
+    def step() -> dict[str, torch.Tensor]:
+        trainer.state.iteration += 1
+        return trainer._iteration(trainer, next(stream))
+
+    loss = float(sum(step().values()))
+    operations = Operations()
+    with nullcontext() if settings.compile else operations:
+        step()
+    for _ in range(CapturedStep.WARM_UP):
+        step()
+    rounds = [timed(step, given.steps, given.device) / given.steps for _ in range(given.rounds)]
+    return {
+        "seconds": min(rounds),
+        "pairs_per_second": batch / min(rounds),
+        "loss": loss,
+        "ops": operations.count,
+    }
+
+
+class Ready:
+    """Pairs that lie ready, the same in every step."""
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        draws = torch.Generator().manual_seed(0)
+        ct, mri = torch.rand(2, count, 1, 256, 256, generator=draws).to(device) * 2 - 1
+        head = torch.ones_like(ct, dtype=torch.bool)
+        self._pairs = Pairs(ct, mri, head, torch.zeros(count, dtype=torch.int64, device=device))
+
+    def pairs(self, first: int, count: int) -> Pairs:
+        """Give them, whichever are asked for."""
+        return self._pairs
+
+    def digest(self) -> str:
+        """Identify nothing."""
+        return ""
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that torch is asked for, but no views: what a GPU launches."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):  # type: ignore[no-untyped-def]
+        self.count += not function.is_view
+        return function(*arguments, **(named or {}))
+
+
 def from_file(modality: str) -> PreparedSet:
     """Give 64 slices with a round head in each, mapped from a file as in a run."""
     rows, columns = np.mgrid[:256, :256] - 128
@@ -197,7 +342,7 @@ def from_file(modality: str) -> PreparedSet:
         return PreparedSet.load(path)
 
 
-def timed(step: Step, steps: int, device: str) -> float:
+def timed(step: Callable[[], object], steps: int, device: str) -> float:
     wait = torch.cuda.synchronize if device.startswith("cuda") else (lambda: None)
     wait()
     start = time.perf_counter()
@@ -242,7 +387,7 @@ def machine(given: Namespace) -> dict[str, object]:
         "threads": given.threads,
         "batch": given.batch,
         "versions": {name: version(name) for name in ("medtranslate", "torch", "monai")},
-        "reference": str(given.reference.name),
+        "reference": given.reference and given.reference.name,
     }
 
 

@@ -3,16 +3,17 @@
 # as an input, then real scans in the mix. Everything that takes no GPU is done beforehand.
 #
 #   lent_gpu.sh pack DATA LABELS PACK   prepare DATA/trainA, trainB and the label maps, in parts
+#   lent_gpu.sh levers                  on the GPU: what each setting does to a step, in a minute
 #   lent_gpu.sh probe PACK              on the GPU: how many pairs a second are rendered, by block
 #   lent_gpu.sh structure PACK RUN      on the GPU: L1 on rendered pairs alone, into RUN/structure
 #   lent_gpu.sh mixed PACK RUN          on the GPU: unpaired scans beside them, into RUN/mixed
 #   lent_gpu.sh bring RUN OUT           on the GPU: bundles, losses and samples, without Adam's moments
-#   lent_gpu.sh all PACK RUN OUT        on the GPU: probe, structure, mixed, bring
+#   lent_gpu.sh all PACK RUN OUT        on the GPU: levers, probe, structure, mixed, bring
 #   lent_gpu.sh try DATA LABELS FOLDER  all of it on a CPU in minutes, with tiny networks
 #
 # Environment: MINUTES_STRUCTURE (4), MINUTES_MIXED (4), STEPS_STRUCTURE (6000), STEPS_MIXED (4000),
 # BATCH (8, unpaired), RENDERED (16, rendered pairs a step), BLOCK (64, pairs rendered at once), INIT
-# (a bundle to start from), CONTRASTS (a list for --contrasts), PART (15M), OPTIONS of
+# (a bundle to start from), CONTRASTS (a list for --contrasts), PART (15M), LEVERS, OPTIONS of
 # `medtranslate train`, PYTHON (python3), and MEDTRANSLATE, the command ("python3 -P -m medtranslate"
 # where it is not installed). A phase that stops at its minutes is saved; repeated, it resumes.
 # shellcheck disable=SC2086  # MEDTRANSLATE and OPTIONS are several words
@@ -23,7 +24,9 @@ STEPS_STRUCTURE=${STEPS_STRUCTURE:-6000} STEPS_MIXED=${STEPS_MIXED:-4000}
 BATCH=${BATCH:-8} RENDERED=${RENDERED:-16} BLOCK=${BLOCK:-64} PART=${PART:-15M}
 INIT=${INIT:-} CONTRASTS=${CONTRASTS:-} EPOCHS=${EPOCHS:-20}
 OPTIONS=${OPTIONS---precision bf16 --set cuda_graph=true --set network_arguments.blocks=9}
+LEVERS=${LEVERS---device cuda --batch $BATCH --steps 10 --rounds 2 --seconds 60}
 PYTHON=${PYTHON:-python3} MEDTRANSLATE=${MEDTRANSLATE:-medtranslate}
+ROOT=$(cd "$(dirname "$0")/../../.." && pwd)
 
 pack() { # DATA LABELS PACK
   mkdir -p "$3"
@@ -44,6 +47,10 @@ unpacked() { # PACK: the files, joined beside the parts
   (cd "$1" && sha256sum --check --quiet parts.sha256
     for file in ct.safetensors.xz mri.safetensors.xz; do cat "$file".part-* | xz -d >"${file%.xz}"; done
     cat labels.npz.part-* >labels.part && mv labels.part labels.npz)
+}
+
+levers() {
+  $PYTHON "$ROOT/benchmarks/training_step.py" --levers $LEVERS
 }
 
 probe() { # PACK
@@ -112,6 +119,7 @@ bring() { # RUN OUT
 all() { # PACK RUN OUT: what is done is brought, whatever comes of the rest
   run=$2 out=$3 # not local: the trap runs when every function is over
   trap 'bring "$run" "$out"' EXIT
+  levers || true # figures alone: the training goes on
   probe "$1"
   structure "$1" "$2"
   mixed "$1" "$2"
@@ -121,11 +129,12 @@ try() { # DATA LABELS FOLDER
   export STEPS_STRUCTURE=4 STEPS_MIXED=4 BATCH=1 RENDERED=1 BLOCK=2 EPOCHS=2
   OPTIONS='--device cpu --precision float32 --set network_arguments.width=16 --set discriminator_width=8
     --set network_arguments.blocks=1 --set pool_size=2 --set cadence.grid_steps=0'
+  LEVERS='--tiny --steps 1 --rounds 1'
   pack "$1" "$2" "$3/pack"
   all "$3/pack" "$3/run" "$3/out"
 }
 
 case ${1:-} in
-pack | probe | structure | mixed | bring | all | try) "$@" ;;
-*) sed -n '2,22s/^# \{0,1\}//p' "$0"; exit 2 ;;
+pack | levers | probe | structure | mixed | bring | all | try) "$@" ;;
+*) sed -n '2,23s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
