@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medtranslate.transforms import AxialSlices
 from medtranslate.transforms.placement import cubic, resampling, triangle
 
 kernels = pytest.mark.parametrize("kernel", [triangle, cubic])
@@ -47,3 +49,24 @@ def test_a_coarser_grid_averages_what_it_cannot_show():
     stripes = np.tile([0.0, 1.0], 50)
     seen = resampling(np.arange(10) * 8.0 + 14, 100, 8.0, triangle) @ stripes
     np.testing.assert_allclose(seen, 0.5, atol=0.01)
+
+
+@pytest.mark.parametrize(("height", "width"), [(90, 100), (300, 7), (1, 1)])
+def test_what_is_left_out_of_the_products_is_zero(height, width):
+    """Resampling band by band is the product with the matrices, also beyond the image's ends."""
+    placement = (
+        AxialSlices(pixel=0.9, size=128)
+        .layout((height, width, 2), np.diag([0.5, 0.7, 5.0, 1.0]), (height / 2, width / 3, 0.0))
+        .placement()
+    )
+    volume = torch.rand(height, width, 2, generator=torch.Generator().manual_seed(0))
+    stack = volume.permute(placement.axes)[placement.slices.copy()]
+    there = placement.to_network(volume, lambda slices: slices)
+    expected = placement.rows @ stack @ placement.columns.T
+    torch.testing.assert_close(there, expected, rtol=0, atol=1e-6)
+
+    back = placement.empty()
+    placement.from_network(there, back, lambda values, chunk: values)
+    expected = placement.rows_back @ there @ placement.columns_back.T
+    made = back.permute(placement.axes)[placement.slices.copy()]
+    torch.testing.assert_close(made, expected, rtol=0, atol=1e-6)

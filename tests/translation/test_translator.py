@@ -55,6 +55,7 @@ def test_ct_to_mri(translator, ct):
         "version": "0.7",
         "weights_sha256": translator.bundle.generator("mri").sha256,
         "contrast": "",
+        "source_contrast": "",
         "label": "SYNTHETIC MR from CT, tiny 0.7, NOT FOR DIAGNOSIS",
         "dtype": "int16",
         "background": 0.0,
