@@ -223,7 +223,7 @@ def test_an_observer_sees_progress_and_notes(tiny, save, ct_voxels, tmp_path) ->
     [
         ({"to": "pet"}, "to must be one of"),
         ({}, "to is missing"),
-        ({"to": "mri", "map": True, "cycle": False}, "--no-cycle leaves out"),
+        ({"to": "mri", "skip_existing": True, "overwrite": True}, "contradicts --overwrite"),
         ({"to": "mri", "output": "-"}, "not supported"),
         ({"to": "mri", "batch_size": 0}, "batch of 0"),
     ],
