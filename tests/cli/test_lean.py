@@ -18,7 +18,7 @@ from medtranslate.networks import generators
 TORCH = {"torch", "monai"}
 NEVER = {
     *("ignite", "matplotlib", "tensorboard", "tensorboardX", "pandas", "sklearn", "skimage"),
-    *("requests", "mlflow", "torchvision", "transformers", "onnx", "onnxscript", "tqdm"),
+    *("requests", "mlflow", "torchvision", "transformers", "onnx", "onnxscript", "tqdm", "scipy"),
     *("monai.engines", "monai.handlers", "monai.bundle", "monai.fl", "monai.auto3dseg"),
     *("torch.distributed.tensor", "torch._inductor", "torch._dynamo", "torch.onnx", "sympy"),
     *("medtranslate.training", "medtranslate.evaluation", "medtranslate.packaging"),
