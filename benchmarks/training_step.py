@@ -51,6 +51,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from medtranslate.device import keep_freed_memory
 from medtranslate.training import CycleGANTrainer, Settings
 from medtranslate.training.batches import UnpairedBatches
 from medtranslate.training.models import Models
@@ -126,6 +127,8 @@ def main() -> None:
     if given.memory_of:
         print(peak_memory(given, given.memory_of))
         return
+    if given.device == "cpu":
+        keep_freed_memory()  # as a run does
     if given.levers:
         show_levers(given)
         return

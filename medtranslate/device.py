@@ -6,6 +6,7 @@ Torch is imported where it is used, so that a command line refuses a wrong name 
 from __future__ import annotations
 
 import copy
+import ctypes
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,9 @@ Progress = Callable[[int, int], None]
 
 ALIASES: Mapping[str, str] = MappingProxyType({"bfloat16": "bf16", "fp32": "float32"})
 """Other spellings of precisions, in lower case, and the precision that each stands for."""
+
+_KEPT = MappingProxyType({-1: 2**31 - 1, -3: 2**25})
+"""Of mallopt(3): M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, the largest that it takes."""
 
 _NAMES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _KNOWN = "auto, cpu, cuda, cuda:N or mps"
@@ -197,6 +201,25 @@ def worth_compiling(device: torch.device) -> bool:
     They do on CUDA devices. On a CPU compiling takes longer and saves next to nothing.
     """
     return device.type == "cuda"
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep memory that this process frees, for what it takes next.
+
+    glibc gives large blocks back to the system at once. A training step on a CPU takes as many
+    again, and the system clears every page of them again.
+
+    Returns
+    -------
+    bool
+        Whether it does; only glibc can be told so.
+    """
+    try:
+        allocator = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    done = [allocator(option, size) for option, size in _KEPT.items()]
+    return all(done)
 
 
 @contextmanager

@@ -87,6 +87,28 @@ def test_compiling_is_worth_it_on_cuda_devices_alone(name, compiled):
     assert worth_compiling(torch.device(name)) is compiled
 
 
+def test_memory_that_is_freed_is_taken_again_without_new_pages() -> None:
+    script = """
+import resource
+import numpy as np
+from medtranslate.device import keep_freed_memory
+print(keep_freed_memory())
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+np.ones(2**21)
+before = faults()
+for _ in range(50):
+    np.ones(2**21)
+print(faults() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    kept, pages = done.stdout.split()
+    if kept == "False":
+        pytest.skip("the C library is not glibc")
+    assert int(pages) < 50  # of 4,096 pages that each array has
+
+
 def test_a_wrong_name_is_refused_without_torch():
     code = """
 import sys

@@ -10,7 +10,12 @@ from typing import Any
 
 import torch
 
-from medtranslate.device import choose_device, choose_precision, worth_compiling
+from medtranslate.device import (
+    choose_device,
+    choose_precision,
+    keep_freed_memory,
+    worth_compiling,
+)
 from medtranslate.errors import TrainingFailed
 from medtranslate.files import whole_file
 from medtranslate.imaging.scans import FileList
@@ -277,6 +282,8 @@ class Training:
             start_from(models, self.init_from)
         if self.settings.compile and worth_compiling(models.device):
             models.compile()
+        if models.device.type == "cpu":
+            keep_freed_memory()
         session = Session(
             run, world, data, models, {**about, "precision": precision},
             self.cadence, self.score, self.handlers, checkpoint,
