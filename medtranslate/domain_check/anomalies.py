@@ -15,7 +15,6 @@ GENUINE = "genuine"
 ON_ITS_SIDE = "on its side"
 FUNCTIONAL = "functional"
 OTHER_PLANE = "other plane"
-RANDOM_CONTRAST = "random contrast"
 ORIENTATION_ANOMALIES = {
     "upside down": "upside down: rotated by 180 degrees or mirrored top to bottom",
     ON_ITS_SIDE: "lying on its side: rotated by about 90 degrees",
@@ -28,13 +27,17 @@ CONTENT_ANOMALIES = {
     "other modality": "looks like {other}, not like {modality}",
     "cut off": "only a part of a head: much of it lies outside the field of view",
     "no head": "looks like no head: another body part, a phantom or noise",
+}
+"""Contents other than a head in its modality: name and message."""
+
+VIEW_ANOMALIES = {
     FUNCTIONAL: "blurred and without a skull, as SPECT and PET are: not {modality}",
     OTHER_PLANE: "a coronal or sagittal slice, not an axial one",
 }
-"""Contents other than an axial slice of a head in its modality: name and message. A check that was
-calibrated without slices of other planes lacks the last, one of format 2 the last two."""
+"""Views of a head other than axial slices of its modality: name and message. A check that was
+calibrated without slices of other planes does not know them."""
 
-ANOMALIES = {**ORIENTATION_ANOMALIES, **CONTENT_ANOMALIES}
+ANOMALIES = {**ORIENTATION_ANOMALIES, **CONTENT_ANOMALIES, **VIEW_ANOMALIES}
 """All anomalies, in the order in which `AnomalyEnsemble.log_odds` returns them."""
 
 IGNORED = -100
@@ -47,18 +50,11 @@ its side."""
 
 # Probabilities: upright, then the ORIENTATION_ANOMALIES.
 _ORIENTATION_SHARES = torch.tensor([0.37, 0.30, 0.15, 0.18])
-# Relative to each other: genuine, the CONTENT_ANOMALIES, random contrast.
-_CONTENT_SHARES = {
-    GENUINE: 0.37,
-    "inverted": 0.13,
-    "other modality": 0.15,
-    "cut off": 0.07,
-    "no head": 0.18,
-    FUNCTIONAL: 0.06,
-    OTHER_PLANE: 0.12,
-    RANDOM_CONTRAST: 0.10,
-}
-_WITHOUT_ORIENTATION = ("no head", FUNCTIONAL, OTHER_PLANE)
+# Probabilities: genuine, the CONTENT_ANOMALIES, random contrast.
+_CONTENT_SHARES = torch.tensor([0.37, 0.13, 0.15, 0.07, 0.18, 0.10])
+# Relative to each other: genuine, the VIEW_ANOMALIES; and of any orientation instead of upright.
+_VIEW_SHARES = torch.tensor([0.4, 0.2, 0.4])
+_VIEW_TURNED = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +65,7 @@ class Examples:
     ----------
     slices : float32 tensor (N, 2, 128, 128)
     orientations : int64 tensor (N,)
-        0 for upright, else 1 + index in `ORIENTATION_ANOMALIES`; `IGNORED` where there is no axial
-        slice of a head.
+        0 for upright, else 1 + index in `ORIENTATION_ANOMALIES`; `IGNORED` where there is no head.
     contents : int64 tensor (N,)
         0 for genuine, else 1 + index in `CONTENT_ANOMALIES`; `IGNORED` for a random contrast.
     """
@@ -106,39 +101,53 @@ class AnomalySynthesizer:
         theta[:, 0, 0] = 1 / self.uniform(n, 1, BROADENED[self.modality])
         return _resampled(halves, theta)
 
-    def examples(
-        self, own: torch.Tensor, other: torch.Tensor, planes: torch.Tensor | None = None
-    ) -> Examples:
+    def examples(self, own: torch.Tensor, other: torch.Tensor) -> Examples:
         """Synthesize one example from each slice, with random labels.
 
         Parameters
         ----------
         own, other : float32 tensors (N, 2, 128, 128)
             Genuine slices of this modality, and of the other.
-        planes : float32 tensor (N, 2, 128, 128), optional
-            Coronal and sagittal slices of this modality; without them there are no examples of
-            this anomaly.
         """
         n, random = len(own), self.random
         orientations = torch.multinomial(_ORIENTATION_SHARES, n, True, generator=random)
-        kinds = tuple(kind for kind in _CONTENT_SHARES if kind != OTHER_PLANE or planes is not None)
-        shares = torch.tensor([_CONTENT_SHARES[kind] for kind in kinds])
-        drawn = torch.multinomial(shares, n, True, generator=random)
-        bases = {"other modality": other, OTHER_PLANE: planes}
-        known = (GENUINE, *CONTENT_ANOMALIES)
-        slices, contents = torch.empty_like(own), torch.full((n,), IGNORED)
-        for place, kind in enumerate(kinds):
-            here = drawn == place
-            if not here.any():
-                continue
-            base = bases.get(kind)
-            chosen = (own if base is None else base)[here]
-            slices[here] = self.synthesize(kind, chosen, orientations[here])
-            if kind in known:
-                contents[here] = known.index(kind)
-            if kind in _WITHOUT_ORIENTATION:
-                orientations[here] = IGNORED
+        contents = torch.multinomial(_CONTENT_SHARES, n, True, generator=random)
+        kinds = (GENUINE, *CONTENT_ANOMALIES, "random contrast")
+        slices = torch.empty_like(own)
+        for label, content in enumerate(kinds):
+            here = contents == label
+            if here.any():
+                base = other if content == "other modality" else own
+                slices[here] = self.synthesize(content, base[here], orientations[here])
+        orientations[contents == kinds.index("no head")] = IGNORED
+        contents[contents == kinds.index("random contrast")] = IGNORED
         return Examples(slices, orientations, contents)
+
+    def views(self, axial: torch.Tensor, planes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Synthesize one view from each pair of slices.
+
+        Parameters
+        ----------
+        axial, planes : float32 tensors (N, 2, 128, 128)
+            Axial slices of this modality; coronal and sagittal ones.
+
+        Returns
+        -------
+        slices : float32 tensor (N, 2, 128, 128)
+        labels : int64 tensor (N,)
+            0 for genuine, else 1 + index in `VIEW_ANOMALIES`.
+        """
+        n = len(axial)
+        labels = torch.multinomial(_VIEW_SHARES, n, True, generator=self.random)
+        orientations = torch.multinomial(_ORIENTATION_SHARES, n, True, generator=self.random)
+        orientations = torch.where(self.chance(n, _VIEW_TURNED), orientations, 0)
+        slices = torch.empty_like(axial)
+        for label, view in enumerate((GENUINE, *VIEW_ANOMALIES)):
+            here = labels == label
+            if here.any():
+                base = planes if view == OTHER_PLANE else axial
+                slices[here] = self.synthesize(view, base[here], orientations[here])
+        return slices, labels
 
     def synthesize(
         self, content: str, halves: torch.Tensor, orientations: torch.Tensor
@@ -148,7 +157,8 @@ class AnomalySynthesizer:
         Parameters
         ----------
         content : str
-            ``"genuine"``, one of `CONTENT_ANOMALIES`, or `RANDOM_CONTRAST`.
+            ``"genuine"``, one of `CONTENT_ANOMALIES` or `VIEW_ANOMALIES`, or
+            ``"random contrast"``.
         halves : float32 tensor (N, 2, 128, 128)
             Genuine slices: of the other modality for ``"other modality"``, of the other planes for
             ``"other plane"``.
@@ -167,7 +177,7 @@ class AnomalySynthesizer:
             placed = self._misread(placed)
         elif content == "cut off":
             placed = self._trimmed(placed, 0.35, 0.7)
-        elif content == RANDOM_CONTRAST:
+        elif content == "random contrast":
             placed = self._recolored(placed)
         return self._acquired(placed)
 

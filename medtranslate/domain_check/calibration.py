@@ -7,15 +7,14 @@ genuine slices that no classifier has seen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from medtranslate.domain_check.anomalies import (
     ANOMALIES,
-    CONTENT_ANOMALIES,
     IGNORED,
     ON_ITS_SIDE,
     AnomalySynthesizer,
@@ -29,7 +28,6 @@ from medtranslate.domain_check.classifier import (
 from medtranslate.modality import Modality
 
 _BATCH = 128
-_Examples = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 _SCANS_PER_SLICE = 30  # random scans put together from each held-out slice
 
 
@@ -49,6 +47,8 @@ class CalibrationSettings:
         Highest learning rate of AdamW; it rises and falls once (Smith and Topin 2017).
     weight_decay : float
         Of AdamW.
+    view_examples, view_epochs : int
+        Synthetic slices to train the output layers for views on, and passes over them.
     variants : int
         Varied copies of each held-out slice, besides itself, to measure the scales on.
     """
@@ -58,6 +58,8 @@ class CalibrationSettings:
     epochs: int = 18
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
+    view_examples: int = 4000
+    view_epochs: int = 30
     variants: int = 4
 
 
@@ -72,13 +74,16 @@ class CalibrationSlices:
     held_out : float tensor (M, 2, 128, 128)
         Of other scans, to measure the scales on.
     planes : float tensor (K, 2, 128, 128), optional
-        Coronal and sagittal slices of this modality. Without them the check does not know this
-        anomaly.
+        Coronal and sagittal slices of this modality. Without them the check does not know
+        `VIEW_ANOMALIES`.
+    axial : float tensor (L, 2, 128, 128), optional
+        Axial slices from where the planes are from, to compare them with, beside `fit`.
     """
 
     fit: torch.Tensor
     held_out: torch.Tensor
     planes: torch.Tensor | None = None
+    axial: torch.Tensor | None = None
 
 
 def calibrate(
@@ -92,29 +97,30 @@ def calibrate(
     Parameters
     ----------
     slices : mapping of str to CalibrationSlices
-        By ``"CT"`` and ``"MR"``.
+        By ``"CT"`` and ``"MR"``; beside a `start` one of them is enough.
     seed : int
         Of every random choice; the same slices, seed and processor give the same check.
     settings : CalibrationSettings, optional
     start : DomainCheck, optional
-        A check whose networks are trained on, instead of new ones; it has at least as many. They
-        may know fewer anomalies. As they differ already, they share their examples.
+        A check whose networks are taken instead of new ones. They learn the `VIEW_ANOMALIES` of
+        slices that have `planes`, and keep what they know and its scales: no score falls.
     """
     settings = settings or CalibrationSettings()
+    seeds = range(seed, seed + settings.classifiers)
     checks = {}
     for modality, own in slices.items():
-        other = slices[Modality(modality).other]
-        seeds = range(seed, seed + settings.classifiers)
-        members = start.modalities[modality].classifiers.members if start else [None] * len(seeds)
-        trained, examples = [], None
-        for each, member in zip(seeds, members, strict=False):
-            random = torch.Generator().manual_seed(each)
-            if examples is None or start is None:
-                synthesizer = AnomalySynthesizer(modality, random)
-                examples = _examples(synthesizer, own, other.fit, settings.examples)
-            trained.append(_train(examples, own.planes is not None, settings, random, each, member))
-        ensemble = AnomalyEnsemble(trained)
-        checks[modality] = _measure(modality, seeds.stop, ensemble, own.held_out, settings.variants)
+        if start is None:
+            other = slices[Modality(modality).other].fit
+            members = [_train(modality, own.fit, other, settings, each) for each in seeds]
+        else:
+            known = start.modalities[modality].classifiers.members
+            members = [cast("AnomalyClassifier", member) for member in known]
+        ensemble = AnomalyEnsemble(
+            _with_views(member, modality, own, settings, seed + place)
+            for place, member in enumerate(members)
+        )
+        measured = _measure(modality, seeds.stop, ensemble, own.held_out, settings.variants)
+        checks[modality] = _beside(measured, start and start.modalities[modality])
     return DomainCheck(checks, LIMITS)
 
 
@@ -136,30 +142,37 @@ def anomaly_scale(odds: torch.Tensor, broadened: torch.Tensor) -> ScoreScale:
     return ScoreScale(torch.where(side[:, None], with_broadened, plain))
 
 
+def _beside(measured: ModalityCheck, known: ModalityCheck | None) -> ModalityCheck:
+    """Return the check with the scales of what was known before."""
+    if known is None:
+        return measured
+    before = known.anomalies.knots
+    knots = torch.cat([before, measured.anomalies.knots[len(before) :]])
+    return replace(measured, anomalies=ScoreScale(knots), slice=known.slice, scan=known.scan)
+
+
 def _train(
-    examples: _Examples,
-    with_planes: bool,
+    modality: str,
+    own: torch.Tensor,
+    other: torch.Tensor,
     settings: CalibrationSettings,
-    random: torch.Generator,
     seed: int,
-    start: nn.Module | None,
 ) -> AnomalyClassifier:
-    images, scalars, orientations, contents = examples
+    synthesizer = AnomalySynthesizer(modality, torch.Generator().manual_seed(seed))
+    images, scalars, orientations, contents = _examples(synthesizer, own, other, settings.examples)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # initial weights and dropout
-        classifier = AnomalyClassifier(len(CONTENT_ANOMALIES) - (not with_planes))
+        classifier = AnomalyClassifier()
         genuine = scalars[contents == 0]
         classifier.mean.copy_(genuine.mean(0))
         classifier.std.copy_(genuine.std(0).clamp(min=1e-3))
-        if start is not None:
-            _continue(classifier, start)
         optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             settings.learning_rate,
             total_steps=settings.epochs * (len(contents) // _BATCH),
         )
-        for batch in _batches(len(contents), settings.epochs, random):
+        for batch in _batches(len(contents), settings.epochs, synthesizer.random):
             orientation, content = classifier(images[batch].float(), scalars[batch])
             loss = _loss(orientation, orientations[batch]) + _loss(content, contents[batch])
             optimizer.zero_grad()
@@ -169,12 +182,45 @@ def _train(
     return classifier.eval().requires_grad_(False)
 
 
-def _continue(classifier: AnomalyClassifier, start: nn.Module) -> None:
-    """Copy the weights of a network that knows as many anomalies, or fewer."""
-    state = classifier.state_dict()
-    for name, value in start.state_dict().items():
-        state[name][: len(value)] = value
-    classifier.load_state_dict(state)
+def _with_views(
+    member: AnomalyClassifier,
+    modality: str,
+    own: CalibrationSlices,
+    settings: CalibrationSettings,
+    seed: int,
+) -> AnomalyClassifier:
+    """Return the network with an output layer for views, trained on what it already encodes."""
+    if own.planes is None:
+        return member
+    axial = own.fit if own.axial is None else torch.cat([own.fit, own.axial])
+    synthesizer = AnomalySynthesizer(modality, torch.Generator().manual_seed(seed))
+    parts = []
+    with torch.no_grad():
+        for _ in range(max(1, settings.view_examples // _BATCH)):
+            drawn = [_drawn(each, synthesizer.random) for each in (axial, own.planes)]
+            slices, labels = synthesizer.views(drawn[0], drawn[1])
+            features = extract_features(slices, modality)
+            parts.append((member.encoded(features.images, features.scalars), labels))
+    encoded, labels = (torch.cat(each) for each in zip(*parts, strict=True))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = AnomalyClassifier(views=True)
+        classifier.load_state_dict({**classifier.state_dict(), **member.state_dict()})
+        views = cast("torch.nn.Module", classifier.views)
+        optimizer = torch.optim.AdamW(views.parameters(), weight_decay=settings.weight_decay)
+        steps = settings.view_epochs * (len(labels) // _BATCH)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, steps)
+        for batch in _batches(len(labels), settings.view_epochs, synthesizer.random):
+            loss = _loss(views(encoded[batch]), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return classifier.eval().requires_grad_(False)
+
+
+def _drawn(slices: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    return slices[torch.randint(0, len(slices), (_BATCH,), generator=random)].float()
 
 
 def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -187,16 +233,12 @@ def _batches(count: int, epochs: int, random: torch.Generator) -> Iterator[torch
 
 
 def _examples(
-    synthesizer: AnomalySynthesizer, own: CalibrationSlices, other: torch.Tensor, count: int
-) -> _Examples:
+    synthesizer: AnomalySynthesizer, own: torch.Tensor, other: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return images in half precision, scalars, and labels of orientation and of content."""
     parts = []
     for _ in range(max(1, count // _BATCH)):
-        sources = [own.fit, other] if own.planes is None else [own.fit, other, own.planes]
-        drawn = [
-            source[torch.randint(0, len(source), (_BATCH,), generator=synthesizer.random)].float()
-            for source in sources
-        ]
+        drawn = [_drawn(source, synthesizer.random) for source in (own, other)]
         examples = synthesizer.examples(*drawn)
         features = extract_features(examples.slices, synthesizer.modality)
         parts.append(

@@ -2,8 +2,8 @@
 
 The file is safetensors, nothing that runs. By modality: the weights of a few networks of some
 60,000 numbers each, and their scales; no image and no slice is stored. Under the metadata key
-``medtranslate``: format, limits, number of networks. Format 3 knows up to two anomalies more than
-format 2, which is read too; how many, the shapes of the last layers tell.
+``medtranslate``: format, limits, number of networks. In format 3 the networks of a modality may
+have one output layer more, ``views``; format 2 is read too.
 """
 
 from __future__ import annotations
@@ -313,7 +313,7 @@ def _reasons(scores: torch.Tensor, modality: str) -> tuple[str, ...]:
 
 
 FORMAT = 3
-_READ = (2, 3)  # format 2 knows the first four of CONTENT_ANOMALIES
+_READ = (2, 3)  # format 2 knows no VIEW_ANOMALIES
 _KEY = "medtranslate"
 _REMEDY = (
     "remove the bundle in its run and continue with `train --resume`, which calibrates it again"
@@ -386,8 +386,8 @@ def _part(tensors: dict[str, torch.Tensor], modality: str, count: int) -> Modali
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
-    contents = len(state["members.0.content.3.bias"]) - 1
-    ensemble = AnomalyEnsemble(AnomalyClassifier(contents) for _ in range(count))
+    views = "members.0.views.0.weight" in state
+    ensemble = AnomalyEnsemble(AnomalyClassifier(views) for _ in range(count))
     ensemble.load_state_dict(state)
     scales = [ScoreScale(tensors[f"{modality}.{stored}"].float()) for stored in _SCALES.values()]
     return ModalityCheck(ensemble.eval().requires_grad_(False), *scales)

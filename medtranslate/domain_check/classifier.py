@@ -18,7 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from medtranslate.domain_check.anomalies import CONTENT_ANOMALIES, ORIENTATION_ANOMALIES
+from medtranslate.domain_check.anomalies import (
+    CONTENT_ANOMALIES,
+    ORIENTATION_ANOMALIES,
+    VIEW_ANOMALIES,
+)
 
 IMAGE_SIZE = 48
 """Rows and columns of the small image."""
@@ -312,18 +316,18 @@ _ENCODED = 40
 
 
 class AnomalyClassifier(nn.Module):
-    """Classify the orientation and the content of a slice from its features.
+    """Classify the orientation, the content and the view of a slice from its features.
 
     Parameters
     ----------
-    contents : int
-        How many of `CONTENT_ANOMALIES`, the first ones, it knows.
+    views : bool
+        Know the `VIEW_ANOMALIES` too.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, contents: int = len(CONTENT_ANOMALIES)) -> None:
+    def __init__(self, views: bool = False) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
             nn.Conv2d(2, 16, 5, 2, 2), nn.ReLU(),
@@ -335,12 +339,11 @@ class AnomalyClassifier(nn.Module):
         self.register_buffer("mean", torch.zeros(SCALARS))
         self.register_buffer("std", torch.ones(SCALARS))
         self.orientation = _head(1 + len(ORIENTATION_ANOMALIES))
-        self.content = _head(1 + contents)
+        self.content = _head(1 + len(CONTENT_ANOMALIES))
+        self.views = _head(1 + len(VIEW_ANOMALIES)) if views else None
 
-    def forward(
-        self, images: torch.Tensor, scalars: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits of the orientations and of the contents, the first of each for normal.
+    def forward(self, images: torch.Tensor, scalars: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return logits of orientations, contents and perhaps views, the first of each for normal.
 
         Parameters
         ----------
@@ -349,11 +352,16 @@ class AnomalyClassifier(nn.Module):
 
         Returns
         -------
-        (tensor (N, 1 + orientations), tensor (N, 1 + contents))
+        tuple of tensor (N, 1 + anomalies)
         """
+        encoded = self.encoded(images, scalars)
+        heads = (self.orientation, self.content, self.views)
+        return tuple(head(encoded) for head in heads if head is not None)
+
+    def encoded(self, images: torch.Tensor, scalars: torch.Tensor) -> torch.Tensor:
+        """Return what the heads classify: (N, encoded image and normalized scalars)."""
         normalized = ((scalars - self.mean) / self.std).clamp(-5, 5)
-        known = torch.cat([self.encoder(images), normalized], dim=1)
-        return self.orientation(known), self.content(known)
+        return torch.cat([self.encoder(images), normalized], dim=1)
 
     def log_odds(self, features: Features) -> torch.Tensor:
         """Return the log-odds (N, anomalies) of each anomaly against normal."""

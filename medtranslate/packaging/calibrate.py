@@ -76,9 +76,8 @@ def calibrate_from_run(
     """Calibrate a domain check on a run's slices.
 
     One scan in six is held out of the fit and, with the slices that the run was validated on,
-    calibrates the anomaly scores of genuine scans. Where the run has label maps, slices rendered
-    from them are learned too: more heads than the scans', and the coronal and sagittal planes,
-    which the check knows only then.
+    calibrates the anomaly scores of genuine scans. Where the run has label maps, the check learns
+    the other views, coronal and sagittal slices and SPECT and PET, beside heads rendered from them.
 
     Parameters
     ----------
@@ -128,8 +127,7 @@ def _slices(
     if rendered is None:
         return CalibrationSlices(fit, measure)
     modality = trained_on.modality
-    fit = torch.cat([fit, rendered.axial[modality]])
-    return CalibrationSlices(fit, measure, rendered.planes[modality])
+    return CalibrationSlices(fit, measure, rendered.planes[modality], rendered.axial[modality])
 
 
 def _turned(labels: LabelMaps, plane: Literal["coronal", "sagittal"]) -> LabelMaps:

@@ -1,13 +1,12 @@
-"""Calibrate the domain check of `brain_ct_mri` anew, from the one that it has.
+"""Teach the MR networks of the domain check of `brain_ct_mri` the other views.
 
-The networks of a check are trained on with slices that they did not know: axial slices of MR
-volumes, heads rendered from label maps in three planes, and coronal and sagittal slices that are
-resampled from the volumes. Scales are measured on the slices held out::
+The networks keep what they know; an output layer for coronal and sagittal slices, and for SPECT and
+PET, is trained on slices resampled from MR volumes and on heads rendered from label maps. Its
+scales are measured on the slices held out; those of the rest, and CT, stay as they are::
 
     python calibrate_domain.py domain.safetensors --start OLD/configs/domain.safetensors \
-        --ct CT.safetensors --ct-held-out VAL-CT.safetensors \
-        --mri MRI.safetensors VOLUMES.safetensors --mri-held-out VAL-MRI.safetensors \
-        --volumes ms_patient01*.nii.gz --labels LABELS
+        --mri MRI.safetensors --mri-held-out VAL-MRI.safetensors \
+        --volumes-prepared VOLUMES.safetensors --volumes ms_patient01*.nii.gz --labels LABELS
 
 The prepared files are of ``medtranslate data prepare``; ``--volumes`` are the volumes of
 ``VOLUMES.safetensors``, ``LABELS`` a folder of label maps.
@@ -43,7 +42,7 @@ from medtranslate.transforms import load_recipe
 PLANES_OF_VOLUME = 10
 """Coronal slices resampled from each volume, and as many sagittal ones."""
 
-SETTINGS = CalibrationSettings(examples=6000, epochs=6, learning_rate=1e-3, variants=2)
+SETTINGS = CalibrationSettings(view_examples=2600, variants=1)
 
 
 def main() -> None:
@@ -53,31 +52,28 @@ def main() -> None:
     options.add_argument(
         "--start", type=Path, required=True, help="file of the check to go on from"
     )
-    for name in ("ct", "ct-held-out", "mri", "mri-held-out"):
+    for name in ("mri", "mri-held-out", "volumes-prepared"):
         options.add_argument(f"--{name}", type=Path, nargs="+", required=True)
     options.add_argument("--volumes", type=Path, nargs="+", default=[])
     options.add_argument("--labels", type=Path, required=True)
     chosen = options.parse_args()
-    rendered = RenderedHeads.of(LabelMaps.read(chosen.labels), seed=0, axial=640, planes=160)
+    rendered = RenderedHeads.of(LabelMaps.read(chosen.labels), seed=0, axial=320, planes=160)
     resampled = [plane for path in chosen.volumes for plane in other_planes(path)]
-    slices = {
-        "CT": CalibrationSlices(
-            torch.cat([halves(chosen.ct), rendered.axial["CT"]]),
-            halves(chosen.ct_held_out),
-            rendered.planes["CT"],
-        ),
-        "MR": CalibrationSlices(
-            torch.cat([halves(chosen.mri), rendered.axial["MR"]]),
-            halves(chosen.mri_held_out),
-            torch.cat([*resampled, rendered.planes["MR"]]),
-        ),
-    }
-    chosen.output.write_bytes(to_bytes(calibrate(slices, 0, SETTINGS, loaded(chosen.start))))
+    fit, held_out, axial = (
+        halves(each) for each in (chosen.mri, chosen.mri_held_out, chosen.volumes_prepared)
+    )
+    axial = torch.cat([axial, rendered.axial["MR"]])
+    planes = torch.cat([*resampled, rendered.planes["MR"]])
+    slices = {"MR": CalibrationSlices(fit, held_out, planes, axial)}
+    start = loaded(chosen.start)
+    taught = calibrate(slices, 0, SETTINGS, start)
+    both = DomainCheck({"CT": start.modalities["CT"], **taught.modalities})
+    chosen.output.write_bytes(to_bytes(both))
 
 
-def loaded(path: Path) -> DomainCheck | None:
+def loaded(path: Path) -> DomainCheck:
     """Load a check from its file."""
-    return load_domain(cast(Bundle, SimpleNamespace(domain=path)))
+    return cast(DomainCheck, load_domain(cast(Bundle, SimpleNamespace(domain=path))))
 
 
 def halves(files: list[Path]) -> torch.Tensor:
