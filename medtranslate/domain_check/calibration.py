@@ -120,7 +120,7 @@ def calibrate(
             for place, member in enumerate(members)
         )
         measured = _measure(modality, seeds.stop, ensemble, own.held_out, settings.variants)
-        checks[modality] = _beside(measured, start and start.modalities[modality])
+        checks[modality] = _beside(measured, None if start is None else start.modalities[modality])
     return DomainCheck(checks, LIMITS)
 
 
