@@ -304,10 +304,8 @@ class ErrorMap:
             Returns the error of some slices (n, 1, size, size), for a range of values of 2.
         size : function
             Makes the error, resampled to the scan's grid, non-negative.
-        limits : Limits
-            The range of values, in units.
-        units : str
-            Name of the units.
+        limits, units
+            The range of values, and the name of their unit.
         batch : int
             Slices per batch.
         with_map : bool
