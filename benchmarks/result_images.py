@@ -66,10 +66,12 @@ def translated(
     for path in files:
         try:
             scan = read(path, modality=modality)
-            _, prepared = translator.prepare(scan, source_of(scan), to)
+            source = source_of(scan)
+            _, prepared = translator.prepare(scan, source, to)
         except MedTranslateError:
             continue
-        made = translator.translate_slices(prepared.slices, to=to)
+        chosen = translator.for_scan(prepared, source)
+        made = chosen.translate_slices(prepared.slices, to=to)
         yield path.name, shown(in_head(made, prepared.head[:, None]))[0]
 
 

@@ -99,7 +99,8 @@ def measured(translator: Translator, path: Path) -> Volume:
     source = source_of(image)
     modality = source["modality"]
     _, prepared = translator.prepare(image, source, Modality(modality).other.target)
-    made = translator.translate_slices(prepared.slices, to=Modality(modality).other.target).float()
+    chosen = translator.for_scan(prepared, source)
+    made = chosen.translate_slices(prepared.slices, to=Modality(modality).other.target).float()
     gray = shown(prepared.slices)
     head = prepared.head.numpy()
     name: Target = "ct" if modality == "CT" else "mri"

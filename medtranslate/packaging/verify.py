@@ -28,6 +28,7 @@ from medtranslate.packaging.reference import (
 )
 from medtranslate.packaging.zoo import check_state_dicts
 from medtranslate.quality.expected_error import load_error_predictors
+from medtranslate.translation.contrast import load_contrast_classifier
 
 
 @dataclass(frozen=True)
@@ -109,18 +110,23 @@ def _networks(bundle: Bundle) -> Check:
 
 
 def _learned_checks(bundle: Bundle) -> Check:
-    """Load the domain check, and send noise through the networks that predict errors."""
+    """Load what is learned beside the generators; send noise through what predicts errors."""
     domain, predictors = load_domain(bundle), load_error_predictors(bundle)
-    if domain is None and predictors is None:
-        return _not_checked("no domain check and no expected error")
+    held = {
+        "domain check": domain,
+        "contrast classifier": load_contrast_classifier(bundle),
+        "expected error": predictors,
+    }
+    if not any(one is not None for one in held.values()):
+        return _not_checked("none there")
     noise = torch.rand(2, 1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     for to, network in predictors.networks.items() if predictors else ():
         with torch.inference_mode():
             error = network(*noise, torch.ones(1, 1, SIDE, SIDE, dtype=torch.bool))
         if not bool((error > 0).all() and error.isfinite().all()):
             return _fault(f"expected error to {to}: is not finite and above 0")
-    held = {"domain check": domain, "expected error": predictors}
-    return _ok(", ".join(f"{name}{'' if one else ': none'}" for name, one in held.items()))
+    said = (name if one is not None else f"no {name}" for name, one in held.items())
+    return _ok(", ".join(said))
 
 
 def _reference(bundle: Bundle) -> Check:
