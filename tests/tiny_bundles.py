@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from medtranslate.bundle import Networks, attach_expected_error, save_bundle
+from medtranslate.bundle import Networks, attach, save_bundle
 from medtranslate.files import shipped
 from medtranslate.networks import Compact, draw_weights
 from medtranslate.quality import ErrorPredictors
@@ -38,7 +38,7 @@ def with_constant_error(bundle: Path, copy: Path, error: float = 0.125) -> Path:
     """Copy a bundle, and have the copy expect one error everywhere."""
     shutil.copytree(bundle, copy)
     networks = {to: constant_error(error) for to in ("mri", "ct")}
-    attach_expected_error(copy, ErrorPredictors(networks, {"slices": 2}).to_bytes())
+    attach(copy, "expected_error", ErrorPredictors(networks, {"slices": 2}).to_bytes())
     return copy
 
 

@@ -28,9 +28,11 @@ from medtranslate.networks import complete_spec, generator_name
 from medtranslate.transforms import load_recipe
 from medtranslate.transforms.load import read_yaml
 
-DOMAIN_FILE = Path("configs/domain.safetensors")
-EXPECTED_ERROR_FILE = Path("configs/expected_error.safetensors")
-CONTRAST_FILE = Path("configs/contrast.safetensors")
+PARTS = {
+    part: Path(f"configs/{part}.safetensors") for part in ("domain", "contrast", "expected_error")
+}
+"""Files of what is learned beside the generators, by their keys in ``model.yaml``."""
+
 REFERENCE_FILE = Path("configs/reference.json")
 _TEMPLATES = Path(__file__).parent / "templates"
 _WEIGHTS: dict[str, str] = {
@@ -423,13 +425,15 @@ def _filled(name: str, fields: Mapping[str, str]) -> str:
     return _FIELD.sub(lambda found: fields.get(found[1], found[0]), text)
 
 
-def attach_domain(folder: Path, numbers: bytes) -> None:
-    """Add the numbers of a domain check to a bundle, in place of those that it has.
+def attach(folder: Path, part: str, numbers: bytes) -> None:
+    """Add what is learned beside the generators to a bundle, in place of what it has.
 
     Parameters
     ----------
     folder : path
         The bundle's; ``model.yaml`` is there already, and is written anew.
+    part : str
+        Of `PARTS`: ``"domain"``, ``"contrast"`` or ``"expected_error"``.
     numbers : bytes
         A safetensors file.
 
@@ -447,57 +451,17 @@ def attach_domain(folder: Path, numbers: bytes) -> None:
     >>> spec = generator_spec("compact", {"width": 16, "blocks": 1})
     >>> networks = Networks({"mri": spec}, {"mri": build_generator(spec)})
     >>> recipes = [shipped(f"transforms/{name}-volume.yaml") for name in ("ct", "mr")]
-    >>> numbers = (shipped("bundles/brain_ct_mri") / DOMAIN_FILE).read_bytes()
+    >>> numbers = (shipped("bundles/brain_ct_mri") / PARTS["domain"]).read_bytes()
     >>> with tempfile.TemporaryDirectory() as made:
     ...     folder = save_bundle(f"{made}/mine", networks, recipes, name="mine", version="1")
-    ...     attach_domain(folder, numbers)
+    ...     attach(folder, "domain", numbers)
     ...     Bundle.load(folder).domain.name
     'domain.safetensors'
     """
-    _attach(folder, "domain", DOMAIN_FILE, numbers)
-
-
-def attach_expected_error(folder: Path, numbers: bytes) -> None:
-    """Add networks that predict errors to a bundle, in place of those that it has.
-
-    Parameters
-    ----------
-    folder : path
-        The bundle's; ``model.yaml`` is there already, and is written anew.
-    numbers : bytes
-        A safetensors file, from `medtranslate.quality.expected_error.ErrorPredictors`.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; attach it again, or the bundle may not load.
-    """
-    _attach(folder, "expected_error", EXPECTED_ERROR_FILE, numbers)
-
-
-def attach_contrast_classifier(folder: Path, numbers: bytes) -> None:
-    """Add a network that tells MR contrasts to a bundle, in place of one that it has.
-
-    Parameters
-    ----------
-    folder : path
-        The bundle's; ``model.yaml`` is there already, and is written anew.
-    numbers : bytes
-        A safetensors file, from `medtranslate.translation.contrast.ContrastClassifier.to_bytes`.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; attach it again, or the bundle may not load.
-    """
-    _attach(folder, "contrast", CONTRAST_FILE, numbers)
-
-
-def _attach(folder: Path, name: str, file: Path, numbers: bytes) -> None:
-    path, model = folder / file, folder / MODEL_FILE
+    path, model = folder / PARTS[part], folder / MODEL_FILE
     content = read_yaml(model)
     _replace(path, numbers)
-    content[name] = {"numbers": file.as_posix(), "sha256": file_hash(path)}
+    content[part] = {"numbers": PARTS[part].as_posix(), "sha256": file_hash(path)}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     _replace(model, text.encode("utf-8"))
 

@@ -89,7 +89,7 @@ def calibrate_from_run(
     Returns
     -------
     bytes or None
-        A safetensors file, for `attach_domain`; None where there are so few slices of a modality
+        A safetensors file, for `attach`; None where there are so few slices of a modality
         (`MIN_SLICES`) that they cannot calibrate it.
     """
     if min(len(data.ct), len(data.mri)) < MIN_SLICES:

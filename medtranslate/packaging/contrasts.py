@@ -61,7 +61,7 @@ def fit_contrasts(
     Returns
     -------
     bytes or None
-        A safetensors file, for `attach_contrast_classifier`; None where too few real slices have a
+        A safetensors file, for `attach`; None where too few real slices have a
         known contrast (`MIN_SLICES`).
     """
     chosen, random = settings or ContrastFit(), torch.Generator().manual_seed(seed)

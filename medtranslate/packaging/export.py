@@ -14,15 +14,13 @@ import yaml
 from medtranslate.bundle import (
     Bundle,
     Networks,
-    attach_contrast_classifier,
-    attach_domain,
+    attach,
     save_bundle,
 )
 from medtranslate.bundle.load import MODEL_FILE
 from medtranslate.bundle.metadata import Facts
 from medtranslate.bundle.save import (
-    CONTRAST_FILE,
-    DOMAIN_FILE,
+    PARTS,
     check_name,
     content_of,
     facts_of,
@@ -44,7 +42,7 @@ from medtranslate.training.settings import Settings
 Fitted = Mapping[str, bytes | None]
 """By name, the file of what is fitted on a run's data; None where there is too little of it."""
 
-_ATTACH = {"domain": attach_domain, "contrast": attach_contrast_classifier}
+_KEPT = ("domain", "contrast")  # an expected error is of the weights that it was fitted to
 
 
 @dataclass(frozen=True)
@@ -371,14 +369,13 @@ def _take_weights(folder: Path, source: Path, name: str, version: str) -> list[s
 def _attach(folder: Path, fitted: Fitted) -> None:
     for name, numbers in fitted.items():
         if numbers is not None:
-            _ATTACH[name](folder, numbers)
+            attach(folder, name, numbers)
 
 
 def _read_fitted(folder: Path) -> dict[str, bytes]:
     """Return the files that a bundle carries beside its weights, by their names in its content."""
     content = content_of(folder) if (folder / MODEL_FILE).is_file() else {}
-    files = {"domain": DOMAIN_FILE, "contrast": CONTRAST_FILE}
-    return {name: (folder / file).read_bytes() for name, file in files.items() if name in content}
+    return {name: (folder / PARTS[name]).read_bytes() for name in _KEPT if name in content}
 
 
 def _write_bundle(source: Path, whole: Path, options: ExportOptions) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 
-from medtranslate.bundle import Bundle, attach_expected_error
+from medtranslate.bundle import Bundle, attach
 from medtranslate.errors import TrainingFailed
 from medtranslate.label_synthesis import LabelMaps
 from medtranslate.label_synthesis.draw import Draw
@@ -124,7 +124,7 @@ def fit_bundle(
     """
     translator = Translator.load(Bundle.load(folder), device=device)
     predictors = fit_expected_error(translator, labels, settings, seed=seed, progress=progress)
-    attach_expected_error(folder, predictors.to_bytes())
+    attach(folder, "expected_error", predictors.to_bytes())
     return {to: Ranking(**each) for to, each in predictors.fitted["held_out"].items()}
 
 

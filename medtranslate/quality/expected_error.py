@@ -101,6 +101,11 @@ class ErrorPredictors:
         By target: ``"mri"`` and ``"ct"``, or one of them.
     fitted : mapping
         What they were fitted to, and how well they rank errors, in builtins.
+
+    Examples
+    --------
+    >>> ErrorPredictors({"ct": ErrorPredictor()})
+    ErrorPredictors(to ct)
     """
 
     networks: Mapping[str, ErrorPredictor]

@@ -1,7 +1,7 @@
 """What a bundle's YAML files need beside MONAI's own parts.
 
-A scan goes ``LoadImaged -> recipe -> SliceInferer -> Invertd -> units -> SaveImaged``. Here are the
-checks around them, the label of a synthetic image, and the scans that lie at a path.
+A scan goes ``LoadImaged -> recipe -> ContrastInferer -> Invertd -> units -> SaveImaged``. Here are
+the checks around them, the inferer, the label of a synthetic image, and the scans at a path.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
+from monai.inferers import SliceInferer
 from monai.transforms import MapTransform
 
 from medtranslate.errors import OutOfDomain, Unreadable, Unsupported
@@ -23,7 +25,7 @@ from medtranslate.imaging.base import ScanWriter
 from medtranslate.imaging.scans import find_scans
 from medtranslate.imaging.source import SourceRecord, first_file
 from medtranslate.modality import Modality
-from medtranslate.transforms import Recipe
+from medtranslate.transforms import Prepared, Recipe
 from medtranslate.transforms.base import head_of
 from medtranslate.translation.translator import Translator, source_of
 
@@ -134,6 +136,69 @@ class CheckHeadd(MapTransform):
         return dict(data)
 
 
+class TellContrastd(MapTransform):
+    """Tell the contrast of prepared MRI, and keep it in ``meta["source"]["contrast"]``.
+
+    Parameters
+    ----------
+    keys : str or sequence of str
+        Prepared scans (1, rows, columns, slices), with their ``meta["source"]``.
+    translator : Translator
+        The model; ``""`` is kept where it tells no contrast, and for CT.
+    allow_missing_keys : bool
+        Pass over entries that are not there.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, translator: Translator, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.translator = translator
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the dictionary."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            image = MetaTensor(out[key].as_tensor()).copy_meta_from(out[key])
+            source = image.meta["source"]
+            chosen = self.translator.for_scan(Prepared.of(image), source)
+            image.meta["source"] = SourceRecord.of({**source, "contrast": chosen.contrast})
+            out[key] = image
+        return out
+
+
+class ContrastInferer(SliceInferer):
+    """MONAI's inferer of slices, by the generator for the contrast that `TellContrastd` told.
+
+    Parameters
+    ----------
+    translator : Translator
+        The model.
+    to : str
+        ``"mri"`` or ``"ct"``.
+    **arguments
+        Of `monai.inferers.SliceInferer`.
+    """
+
+    def __init__(self, translator: Translator, to: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.translator, self.to = translator, to
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
+        """Translate one scan (1, 1, rows, columns, slices)."""
+        contrast = _contrast(inputs)
+        if contrast:
+            network = self.translator.for_contrast(contrast).networks[self.to]
+        return super().__call__(inputs, network, *args, **kwargs)
+
+
+def _contrast(inputs: torch.Tensor) -> str:
+    """Return the contrast of the scan that a batch of one holds."""
+    said = inputs.meta.get("source", "") if isinstance(inputs, MetaTensor) else ""
+    source = said[0] if isinstance(said, list) else said
+    return str(source.get("contrast", "")) if isinstance(source, SourceRecord) else ""
+
+
 class LabelSynthesisd(MapTransform):
     """Say in ``meta["synthesis"]`` that images are synthetic, and by which model.
 
@@ -166,7 +231,8 @@ class LabelSynthesisd(MapTransform):
             image = MetaTensor(out[key].as_tensor()).copy_meta_from(out[key])
             source = image.meta["source"]
             target = recipes(self.translator, self.to, source["kind"]).target
-            image.meta["synthesis"] = self.translator.synthesis(source, self.to, target)
+            chosen = self.translator.for_contrast(source.get("contrast", ""))
+            image.meta["synthesis"] = chosen.synthesis(source, self.to, target)
             out[key] = image
         return out
 

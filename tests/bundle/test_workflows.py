@@ -18,10 +18,12 @@ from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
 from monai.transforms import Compose
 from PIL import Image
+from tiny_bundles import contrast_networks, tiny_bundle
 from training.phantoms import TINY, prepared
 from typer.testing import CliRunner
 
 from medtranslate import Translator, read
+from medtranslate.bundle import attach
 from medtranslate.bundle.metadata import Facts
 from medtranslate.bundle.save import workflow_files
 from medtranslate.cli.app import app
@@ -39,6 +41,7 @@ from medtranslate.networks import GENERATOR_NAMES
 from medtranslate.packaging.reference import phantom_scan
 from medtranslate.packaging.training_workflow import TrainingSlices
 from medtranslate.training import RunFolder, Settings, Training
+from medtranslate.translation.contrast import ContrastClassifier, ToldContrast
 from medtranslate.translation.workflow import Scans
 
 pytestmark = pytest.mark.usefixtures("plots_undrawn")
@@ -79,6 +82,21 @@ def test_the_voxels_and_the_file_are_those_of_convert(
     assert np.unique(expected.dataobj).size > 50
     assert np.array_equal(made.dataobj, expected.dataobj)
     assert made.header == expected.header
+
+
+def test_the_contrast_of_an_mri_is_told_as_convert_tells_it(scans, tmp_path, monkeypatch) -> None:
+    bundle = tiny_bundle(tmp_path / "told", contrast_networks(told=("mri", "ct")))
+    attach(bundle, "contrast", ContrastClassifier().to_bytes())
+    monkeypatch.setattr(ContrastClassifier, "tell", lambda *given: ToldContrast("flair", 0.9))
+    given, ours = scans / "mr.nii.gz", tmp_path / "ours.nii.gz"
+    convert(given, "--to", "ct", "--bundle", bundle, "-o", ours, "--device", "cpu", "--no-preview")
+
+    told, t1 = (
+        infer(bundle, given, tmp_path / f"out{asked}", to="ct", contrast=asked).popitem()[1]
+        for asked in ("", "t1")
+    )
+
+    assert np.array_equal(told, nib.load(ours).dataobj) and not np.array_equal(told, t1)
 
 
 def test_a_dicom_series(complete, scans, tmp_path) -> None:

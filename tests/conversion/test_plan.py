@@ -74,7 +74,8 @@ def test_maps_beside_results_are_told_apart_as_well(tmp_path: Path, map: bool) -
 
     assert second[0] == "scan_mri.nii.gz"
     assert second[1] == "scan_mri_nii_gz_preview.png"
-    assert second[2:] == (["scan_mri_nii_gz_error.nii.gz"] if map else [])
+    maps = ["scan_mri_nii_gz_expected_error.nii.gz", "scan_mri_nii_gz_error.nii.gz"]
+    assert second[2:] == (maps if map else [])
 
 
 def test_results_are_not_written_into_a_bids_dataset(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load, save
 
-from medtranslate.bundle import Bundle, attach_domain
+from medtranslate.bundle import Bundle, attach
 from medtranslate.domain_check import DomainCheck, anomalies
 from medtranslate.domain_check.anomalies import ANOMALIES, ON_ITS_SIDE, VIEW_ANOMALIES
 from medtranslate.domain_check.calibration import (
@@ -47,7 +47,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path, quick: DomainCheck) -> Path:
     """A bundle with a check."""
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
-    attach_domain(folder, to_bytes(quick))
+    attach(folder, "domain", to_bytes(quick))
     return folder
 
 
@@ -84,7 +84,7 @@ def test_the_networks_of_a_check_can_learn_the_other_views_afterwards(
     slices: dict[str, CalibrationSlices], quick: DomainCheck, halves: torch.Tensor, bundle: Path
 ) -> None:
     more = calibrate(with_planes(slices), settings=QUICK, start=quick)
-    attach_domain(bundle, to_bytes(more))
+    attach(bundle, "domain", to_bytes(more))
 
     loaded = load_domain(Bundle.load(bundle))
 
@@ -98,7 +98,7 @@ def test_the_networks_of_a_check_can_learn_the_other_views_afterwards(
 
 
 def test_a_check_of_format_2_is_read(bundle: Path, quick: DomainCheck, head: Prepared) -> None:
-    attach_domain(bundle, save(load(to_bytes(quick)), metadata=of_format(2)))
+    attach(bundle, "domain", save(load(to_bytes(quick)), metadata=of_format(2)))
 
     loaded = load_domain(Bundle.load(bundle))
 
@@ -207,7 +207,7 @@ def test_missing_numbers_are_refused(bundle: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors"])
 def test_what_is_no_check_is_refused(bundle: Path, content: bytes) -> None:
-    attach_domain(bundle, content)
+    attach(bundle, "domain", content)
 
     with pytest.raises(ModelUnusable, match="not the numbers"):
         load_domain(Bundle.load(bundle))
@@ -226,7 +226,7 @@ def test_numbers_may_not_lie_outside_the_bundle(bundle: Path) -> None:
 def test_weights_that_are_not_finite_are_refused(bundle: Path, quick: DomainCheck) -> None:
     tensors = load(to_bytes(quick))
     tensors["CT.slice"] = torch.full_like(tensors["CT.slice"], math.nan)
-    attach_domain(bundle, save(tensors, metadata=of_format(FORMAT)))
+    attach(bundle, "domain", save(tensors, metadata=of_format(FORMAT)))
 
     with pytest.raises(ModelUnusable, match="not the numbers"):
         load_domain(Bundle.load(bundle))
@@ -235,7 +235,7 @@ def test_weights_that_are_not_finite_are_refused(bundle: Path, quick: DomainChec
 def test_a_check_of_another_format_is_refused_with_what_to_do(
     bundle: Path, quick: DomainCheck
 ) -> None:
-    attach_domain(bundle, save(load(to_bytes(quick)), metadata=of_format(FORMAT + 1)))
+    attach(bundle, "domain", save(load(to_bytes(quick)), metadata=of_format(FORMAT + 1)))
 
     with pytest.raises(
         ModelUnusable, match=r"of format 4, but this version reads 2 and 3 .*--resume"

@@ -97,6 +97,7 @@ def test_a_translator_becomes_a_candidate() -> None:
             return Generator()
 
     class Made:
+        contrast_classifier = None
         bundle = Bundle()
 
         def translate_slices(self, slices: torch.Tensor, to: str) -> torch.Tensor:

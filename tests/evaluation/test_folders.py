@@ -63,6 +63,8 @@ class MadeBundle:
 class MadeTranslator:
     """Stands in for medtranslate.translation.Translator."""
 
+    contrast_classifier = None
+
     def __init__(self, bundle: str) -> None:
         self.bundle = MadeBundle(bundle)
 

@@ -12,8 +12,8 @@ from tiny_bundles import contrast_networks, tiny_bundle
 from training.phantoms import prepared
 
 from medtranslate import Bundle, Translator
-from medtranslate.bundle import attach_contrast_classifier
-from medtranslate.bundle.save import CONTRAST_FILE
+from medtranslate.bundle import attach
+from medtranslate.bundle.save import PARTS
 from medtranslate.errors import ModelUnusable
 from medtranslate.label_synthesis import LabelMaps
 from medtranslate.packaging.contrasts import ContrastFit, _rendered, fit_contrasts
@@ -51,7 +51,7 @@ def numbers() -> bytes:
 def bundle(numbers: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     networks = contrast_networks(CONTRASTS, told=("mri", "ct"))
     folder = tiny_bundle(tmp_path_factory.mktemp("contrast") / "bundle", networks)
-    attach_contrast_classifier(folder, numbers)
+    attach(folder, "contrast", numbers)
     return folder
 
 
@@ -119,9 +119,9 @@ def test_a_ct_is_made_for_the_contrast_told_unless_one_is_asked_for(
 def test_a_damaged_classifier_is_refused_by_name(bundle: Path, tmp_path: Path) -> None:
     folder = tiny_bundle(tmp_path / "bundle", contrast_networks(CONTRASTS))
     assert load_contrast_classifier(Bundle.load(folder)) is None
-    attach_contrast_classifier(folder, b"no numbers")
+    attach(folder, "contrast", b"no numbers")
     with pytest.raises(ModelUnusable, match="not the numbers of a contrast classifier"):
         Translator.load(folder, device="cpu")
-    (folder / CONTRAST_FILE).unlink()
+    (folder / PARTS["contrast"]).unlink()
     with pytest.raises(ModelUnusable, match="the numbers of its contrast classifier are missing"):
         Bundle.load(folder)

@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 from tiny_bundles import shipped_recipes, tiny_networks
 
-from medtranslate.bundle import Bundle, Networks, attach_domain, default_bundle, save_bundle
+from medtranslate.bundle import Bundle, Networks, attach, default_bundle, save_bundle
 from medtranslate.bundle.metadata import Facts, check_metadata
 from medtranslate.bundle.save import content_of, facts_of, generated_files, refresh
 from medtranslate.errors import InputMissing, InvalidOption, ModelUnusable, OutputExists
@@ -232,7 +232,7 @@ def test_refresh_with_other_weights(folder) -> None:
 
 @pytest.mark.parametrize(("data", "kept"), [("a" * 64, True), ("b" * 64, False)])
 def test_a_domain_check_stays_with_the_data_that_it_was_of(folder, data, kept) -> None:
-    attach_domain(folder, Bundle.load(default_bundle()).domain.read_bytes())
+    attach(folder, "domain", Bundle.load(default_bundle()).domain.read_bytes())
     refresh(folder, facts=replace(facts_of(folder), training={"data": "a" * 64}))
     other = save_bundle(
         folder.parent / "other", tiny_networks(), shipped_recipes(), name="other", version="3",

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from stub_translator import same, translator
 from tiny_bundles import with_constant_error
 
-from medtranslate.bundle import Bundle, attach_expected_error
+from medtranslate.bundle import Bundle, attach
 from medtranslate.errors import ModelUnusable
 from medtranslate.quality import ErrorPredictors, expected_error, load_error_predictors
 from medtranslate.quality.expected_error import FORMAT, ErrorPredictor, Ranking, rank
@@ -80,7 +80,7 @@ def test_networks_are_stored_and_loaded_in_16_bit(bundle: Path) -> None:
         torch.manual_seed(0)
         network = ErrorPredictor().eval()
         shown = torch.rand(2, 2, 1, 64, 64) * 2 - 1
-    attach_expected_error(bundle, ErrorPredictors({"ct": network}, {"slices": 7}).to_bytes())
+    attach(bundle, "expected_error", ErrorPredictors({"ct": network}, {"slices": 7}).to_bytes())
 
     loaded = load_error_predictors(Bundle.load(bundle))
 
@@ -102,7 +102,7 @@ def test_a_bundle_without_networks_predicts_nothing_and_says_how_to_fit_them(tin
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors"])
 def test_what_is_no_expected_error_is_refused(bundle: Path, content: bytes) -> None:
-    attach_expected_error(bundle, content)
+    attach(bundle, "expected_error", content)
 
     with pytest.raises(ModelUnusable, match=r"expected_error.safetensors.*not the numbers"):
         load_error_predictors(Bundle.load(bundle))
@@ -117,7 +117,7 @@ def test_damaged_networks_are_refused(bundle: Path, fault: str) -> None:
     else:
         tensors[name] = torch.tensor([math.inf]) if fault == "not finite" else torch.zeros(2)
     about = {"format": FORMAT, "targets": ["mri", "ct"], "fitted": {}}
-    attach_expected_error(bundle, save(tensors, metadata={"medtranslate": json.dumps(about)}))
+    attach(bundle, "expected_error", save(tensors, metadata={"medtranslate": json.dumps(about)}))
 
     with pytest.raises(ModelUnusable, match="not the numbers of an expected error"):
         load_error_predictors(Bundle.load(bundle))
@@ -125,7 +125,7 @@ def test_damaged_networks_are_refused(bundle: Path, fault: str) -> None:
 
 def test_networks_of_another_format_are_refused_with_what_to_do(bundle: Path) -> None:
     about = {"format": FORMAT + 1, "targets": [], "fitted": {}}
-    attach_expected_error(bundle, save({}, metadata={"medtranslate": json.dumps(about)}))
+    attach(bundle, "expected_error", save({}, metadata={"medtranslate": json.dumps(about)}))
 
     with pytest.raises(ModelUnusable, match=r"format 2, but this version reads 1 .*fit-expected"):
         load_error_predictors(Bundle.load(bundle))
