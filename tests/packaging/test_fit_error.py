@@ -92,7 +92,8 @@ def test_a_bundle_that_predicts_errors_is_whole(fitted) -> None:
     checks = {check.name: check for check in verify(fitted)}
 
     found = checks["learned checks"]
-    assert (found.result, found.detail) == ("ok", "domain check: none, expected error")
+    said = "no domain check, no contrast classifier, expected error"
+    assert (found.result, found.detail) == ("ok", said)
 
 
 def test_an_expected_error_goes_with_the_weights_that_it_is_of(fitted, tmp_path) -> None:
