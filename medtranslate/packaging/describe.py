@@ -32,7 +32,7 @@ def describe(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "MR contrasts", ", ".join(bundle.contrasts) or "no choice"
     for key, recipe in bundle.recipes.items():
         yield f"recipe {key}", ", ".join(type(each).__name__ for each in recipe.transforms)
-    yield "contrast classifier", "yes" if bundle.contrast_classifier else "no"
+    yield "classifier", "of MR contrasts" if bundle.contrast_classifier else "none"
     yield "domain check", "yes" if bundle.domain else "no"
     yield "expected error", "yes" if bundle.expected_error else "no"
     yield "training", _training(facts.training) or "not stated"
