@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from medtranslate.conversion.scan import Converted
     from medtranslate.imaging.dicom import FolderReader
     from medtranslate.quality.cycle import WorstSlice
+    from medtranslate.quality.expected_error import ErrorPredictors
     from medtranslate.report.preview import Panel
     from medtranslate.report.viewer import ScanView
     from medtranslate.translation import Translator
@@ -226,6 +227,7 @@ class Conversions(Iterator[Conversion]):
         self._observer = observer or Observer()
         self._start, self._loading = time.perf_counter(), 0.0
         self._translator: Translator | None = None
+        self._predictors: ErrorPredictors | None = None
         self._done: list[Conversion] = []
         self._worst: dict[int, tuple[WorstSlice, ...]] = {}
         self._views: dict[int, ScanView | str] = {}
@@ -306,6 +308,7 @@ class Conversions(Iterator[Conversion]):
         """Load the model; return why it cannot be used, which is how each scan ends."""
         start, options = time.perf_counter(), self.options
         try:
+            from medtranslate.quality.expected_error import load_error_predictors
             from medtranslate.translation import Translator
 
             translator = self._given_translator or Translator.load(
@@ -316,6 +319,7 @@ class Conversions(Iterator[Conversion]):
                 contrast=options.contrast,
                 engine=options.engine,
             )
+            self._predictors = load_error_predictors(translator.bundle)
             self._translator = _usable(translator, options).for_contrast(options.contrast)
         except (ModelUnusable, DeviceUnusable) as error:
             return error
@@ -366,7 +370,14 @@ class Conversions(Iterator[Conversion]):
         progress(0, 0)
         try:
             converted = convert_scan(
-                job, self._translator, self.options, trace, progress, plan.modality, reader
+                job,
+                self._translator,
+                self.options,
+                trace,
+                progress,
+                plan.modality,
+                reader,
+                self._predictors,
             )
         except Exception as error:
             return outcome(plan, job, error, trace), None

@@ -28,12 +28,7 @@ from medtranslate.modality import Modality
 from medtranslate.quality.coverage import Coverage, mark_unseen, measure_coverage
 from medtranslate.quality.cycle import CycleError, WorstSlice, cycle_error, worst_slices
 from medtranslate.quality.error_map import ErrorMap, rounded, write_map
-from medtranslate.quality.expected_error import (
-    ErrorPredictors,
-    ExpectedError,
-    expected_error,
-    load_error_predictors,
-)
+from medtranslate.quality.expected_error import ErrorPredictors, ExpectedError, expected_error
 from medtranslate.quality.variation import Variation, variation
 from medtranslate.report.preview import Panel, panels, save_preview
 from medtranslate.transforms import Prepared
@@ -77,6 +72,7 @@ def convert_scan(
     progress: Progress = lambda done, total: None,
     folder_modality: ModalityBasis = UNKNOWN,
     reader: dicom.FolderReader | None = None,
+    predictors: ErrorPredictors | None = None,
 ) -> Converted:
     """Convert one scan; the result is complete or absent.
 
@@ -95,6 +91,8 @@ def convert_scan(
         The modality that the folder of a 2D image was found to have.
     reader : FolderReader, optional
         Reads the series of a folder, where several are converted one after another.
+    predictors : ErrorPredictors, optional
+        The model's networks that predict errors, where it carries any.
 
     Raises
     ------
@@ -109,7 +107,6 @@ def convert_scan(
         _, prepared = translator.prepare(image, source, to)
         translator = translator.for_scan(prepared, source)
     with trace.stage("check"):
-        predictors = load_error_predictors(translator.bundle)
         checks = Checks(translator, image, prepared, options, trace, predictors)
         unseen, notes = checks.before()
     passes = _Passes(progress, 1 + checks.measures_cycle + options.variation)
