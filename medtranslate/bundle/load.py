@@ -6,13 +6,14 @@ classes of an allow-list, so that a bundle from somebody else can be loaded with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -25,12 +26,17 @@ from medtranslate.networks.generators import TARGETS as NETWORKS
 from medtranslate.transforms import Recipe, load_recipe
 from medtranslate.transforms.load import line_of, read_yaml, refuse
 
+Part = TypeVar("Part")
+
 FORMAT = 2
 MODEL_FILE = Path("configs/model.yaml")
 _UPGRADE = (
     "write its recipes (configs/recipes) anew as MONAI transforms, or copy those that medtranslate "
     "ships (docs/reference/recipes.md), then set format: 2"
 )
+PART_KEY = "medtranslate"
+"""Key of the metadata of a part's file: JSON with its ``format`` and what else the part needs."""
+
 _NUMBERS = {
     "domain": "domain check",
     "expected_error": "expected error",
@@ -336,6 +342,51 @@ def _numbers(folder: Path, content: dict[str, Any], path: Path, name: str) -> Pa
         raise ModelUnusable(f"the numbers of its {_NUMBERS[name]} are missing", path=file)
     _check_hash(file, spec.get("sha256"), path, f"{name}.sha256")
     return file
+
+
+def read_part(
+    path: Path,
+    name: str,
+    formats: Collection[int],
+    build: Callable[[dict[str, Any], dict[str, torch.Tensor]], Part],
+    *,
+    remedy: str,
+    if_damaged: str | None = None,
+) -> Part:
+    """Read the file of what a bundle has learned beside its generators.
+
+    Parameters
+    ----------
+    path : path
+        A safetensors file, as `save.part_bytes` makes it.
+    name : str
+        Of the part, with its article, for messages.
+    formats : collection of int
+        Those that this version reads.
+    build : callable
+        Makes the part of its metadata and tensors; what it raises means a damaged file.
+    remedy, if_damaged : str
+        What to do about another format, and about a damaged file.
+
+    Raises
+    ------
+    ModelUnusable
+        The file is damaged or of another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as opened:
+            about = json.loads((opened.metadata() or {})[PART_KEY])
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        if about["format"] not in formats:
+            known = " and ".join(map(str, formats))
+            fault = f"{name} of format {about['format']}, but this version reads {known}"
+            raise ModelUnusable(fault, path=path, remedy=remedy)
+        if not all(bool(each.isfinite().all()) for each in tensors.values()):
+            raise ValueError("numbers that are not finite")
+        return build(about, tensors)
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+        fault = f"not the numbers of {name}"
+        raise ModelUnusable(fault, path=path, remedy=if_damaged) from error
 
 
 def _inside(folder: Path, name: Any, path: Path, where: str) -> Path:

@@ -19,7 +19,7 @@ import yaml
 from safetensors.torch import save
 from torch import nn
 
-from medtranslate.bundle.load import FORMAT, MODEL_FILE
+from medtranslate.bundle.load import FORMAT, MODEL_FILE, PART_KEY
 from medtranslate.bundle.metadata import METADATA_FILE, Facts, make_metadata, model_card
 from medtranslate.errors import InvalidOption, ModelUnusable
 from medtranslate.files import file_hash, whole_file, whole_folder
@@ -423,6 +423,12 @@ def _filled(name: str, fields: Mapping[str, str]) -> str:
     """Fill a template in one pass: what a field brings is not searched for other fields."""
     text = (_TEMPLATES / name).read_text(encoding="utf-8")
     return _FIELD.sub(lambda found: fields.get(found[1], found[0]), text)
+
+
+def part_bytes(about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """Serialize what is learned beside the generators, as `load.read_part` reads it."""
+    contiguous = {name: each.contiguous() for name, each in tensors.items()}
+    return save(contiguous, metadata={PART_KEY: json.dumps(about)})
 
 
 def attach(folder: Path, part: str, numbers: bytes) -> None:

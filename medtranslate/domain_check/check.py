@@ -8,20 +8,19 @@ have one output layer more, ``views``; format 2 is read too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from medtranslate.bundle import Bundle
+from medtranslate.bundle.load import read_part
+from medtranslate.bundle.save import part_bytes
 from medtranslate.domain_check.anomalies import ANOMALIES
 from medtranslate.domain_check.classifier import AnomalyClassifier, AnomalyEnsemble, half_resolution
-from medtranslate.errors import ModelUnusable, OutOfDomain
+from medtranslate.errors import OutOfDomain
 from medtranslate.modality import Modality
 from medtranslate.transforms import Prepared
 
@@ -314,7 +313,6 @@ def _reasons(scores: torch.Tensor, modality: str) -> tuple[str, ...]:
 
 FORMAT = 3
 _READ = (2, 3)  # format 2 knows no VIEW_ANOMALIES
-_KEY = "medtranslate"
 _REMEDY = (
     "remove the bundle in its run and continue with `train --resume`, which calibrates it again"
 )
@@ -343,7 +341,7 @@ def to_bytes(check: DomainCheck) -> bytes:
         "limits": list(check.limits),
         "namers": {name: len(part.classifiers.members) for name, part in check.modalities.items()},
     }
-    return save(tensors, metadata={_KEY: json.dumps(about)})
+    return part_bytes(about, tensors)
 
 
 def load_domain(bundle: Bundle) -> DomainCheck | None:
@@ -362,24 +360,17 @@ def load_domain(bundle: Bundle) -> DomainCheck | None:
     """
     if bundle.domain is None:
         return None
-    try:
-        with safe_open(bundle.domain, framework="pt") as opened:
-            about = json.loads((opened.metadata() or {})[_KEY])
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        if about["format"] not in _READ:
-            fault = f"a domain check of format {about['format']}, but this version reads 2 and 3"
-            raise ModelUnusable(fault, path=bundle.domain, remedy=_REMEDY)
-        warn, refuse = (float(limit) for limit in about["limits"])
-        parts = {name: _part(tensors, name, about["namers"][name]) for name in ("CT", "MR")}
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
-        raise ModelUnusable("not the numbers of a domain check", path=bundle.domain) from error
+    return read_part(bundle.domain, "a domain check", _READ, _built, remedy=_REMEDY)
+
+
+def _built(about: dict[str, Any], tensors: dict[str, torch.Tensor]) -> DomainCheck:
+    warn, refuse = (float(limit) for limit in about["limits"])
+    parts = {name: _part(tensors, name, about["namers"][name]) for name in ("CT", "MR")}
     return DomainCheck(parts, (warn, refuse))
 
 
 def _part(tensors: dict[str, torch.Tensor], modality: str, count: int) -> ModalityCheck:
     prefix = f"{modality}.namers."
-    if not all(bool(value.isfinite().all()) for value in tensors.values()):
-        raise ValueError("numbers that are not finite")
     names = {stored: name for name, stored in _WEIGHTS.items()}
     state = {
         _renamed(name.removeprefix(prefix), names): value.float()

@@ -11,12 +11,7 @@ from typing import Any
 import torch
 import yaml
 
-from medtranslate.bundle import (
-    Bundle,
-    Networks,
-    attach,
-    save_bundle,
-)
+from medtranslate.bundle import Bundle, Networks, attach, save_bundle
 from medtranslate.bundle.load import MODEL_FILE
 from medtranslate.bundle.metadata import Facts
 from medtranslate.bundle.save import (

@@ -10,7 +10,6 @@ and under the metadata key ``medtranslate`` the format and what they were fitted
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -21,11 +20,11 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.networks.nets import BasicUNet
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 
 from medtranslate.bundle import Bundle
+from medtranslate.bundle.load import read_part
+from medtranslate.bundle.save import part_bytes
 from medtranslate.device import Progress
 from medtranslate.errors import ModelUnusable
 from medtranslate.quality.error_map import ErrorMap, Indices, Pair
@@ -36,7 +35,6 @@ FORMAT = 1
 FEATURES = (8, 8, 16, 16, 32, 8)
 """Channels of the U-Net, from fine to coarse, and of its last layer."""
 
-_KEY = "medtranslate"
 _LARGEST = 2.0  # of values in [-1, 1]
 _REMEDY = "fit it again: medtranslate bundle fit-expected-error BUNDLE LABELS"
 
@@ -122,10 +120,7 @@ class ErrorPredictors:
             for name, value in network.state_dict().items()
         }
         about = {"format": FORMAT, "targets": list(self.networks), "fitted": dict(self.fitted)}
-        return save(
-            {name: value.contiguous() for name, value in tensors.items()},
-            metadata={_KEY: json.dumps(about)},
-        )
+        return part_bytes(about, tensors)
 
 
 def load_error_predictors(bundle: Bundle) -> ErrorPredictors | None:
@@ -141,30 +136,21 @@ def load_error_predictors(bundle: Bundle) -> ErrorPredictors | None:
     >>> load_error_predictors(Bundle.load())  # doctest: +SKIP
     ErrorPredictors(to mri and ct)
     """
-    path = bundle.expected_error
-    if path is None:
+    if bundle.expected_error is None:
         return None
-    try:
-        with safe_open(path, framework="pt") as opened:
-            about = json.loads((opened.metadata() or {})[_KEY])
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        if about["format"] != FORMAT:
-            fault = (
-                f"an expected error of format {about['format']}, but this version reads {FORMAT}"
-            )
-            raise ModelUnusable(fault, path=path, remedy=_REMEDY)
-        networks = {str(to): _network(tensors, f"{to}.") for to in about["targets"]}
-        fitted = dict(about["fitted"])
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
-        fault = "not the numbers of an expected error"
-        raise ModelUnusable(fault, path=path, remedy=_REMEDY) from error
-    return ErrorPredictors(networks, fitted)
+    name = "an expected error"
+    return read_part(
+        bundle.expected_error, name, [FORMAT], _built, remedy=_REMEDY, if_damaged=_REMEDY
+    )
+
+
+def _built(about: dict[str, Any], tensors: dict[str, torch.Tensor]) -> ErrorPredictors:
+    networks = {str(to): _network(tensors, f"{to}.") for to in about["targets"]}
+    return ErrorPredictors(networks, dict(about["fitted"]))
 
 
 def _network(tensors: Mapping[str, torch.Tensor], prefix: str) -> ErrorPredictor:
     own = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
-    if not all(bool(value.isfinite().all()) for value in own.values()):
-        raise ValueError("numbers that are not finite")
     network = ErrorPredictor()
     network.load_state_dict(own)  # to float32
     return network.eval().requires_grad_(False)

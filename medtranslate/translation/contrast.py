@@ -6,18 +6,17 @@ headers rarely state. What is not clear stays unknown: code 0, the unconditional
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 
 from medtranslate.bundle import Bundle
-from medtranslate.errors import ModelUnusable
+from medtranslate.bundle.load import read_part
+from medtranslate.bundle.save import part_bytes
 from medtranslate.modality import CONTRASTS
 from medtranslate.transforms import Prepared
 
@@ -33,7 +32,7 @@ _LOW, _HIGH = 0.02, 0.98  # brightness percentiles of the head that are 0 and 1
 _FEW = 7  # one pixel in so many gives the percentiles
 _WIDTHS, _STRIDES = (16, 32, 48, 64), (1, 2, 2, 2)
 _ALIKE = {"t1": "t1c", "t1c": "t1"}  # one to whoever knows no vessel from another
-_FORMAT, _KEY = 1, "medtranslate"
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class ContrastClassifier(nn.Module):
 
         Slices vote by their log-probabilities: one that is sure outvotes several that are not.
         """
-        area = prepared.head.flatten(1).float().mean(1)
+        area = prepared.areas / prepared.head[0].numel()
         shown = torch.nonzero(area >= _LEAST_HEAD)[:, 0]
         if not len(shown):
             return None
@@ -126,9 +125,8 @@ class ContrastClassifier(nn.Module):
 
     def to_bytes(self) -> bytes:
         """Serialize as a safetensors file, weights in 16 bit."""
-        weights = {name: each.half().contiguous() for name, each in self.state_dict().items()}
-        about = {"format": _FORMAT, "contrasts": self.contrasts}
-        return save(weights, metadata={_KEY: json.dumps(about)})
+        weights = {name: each.half() for name, each in self.state_dict().items()}
+        return part_bytes({"format": _FORMAT, "contrasts": self.contrasts}, weights)
 
 
 def contrast_features(slices: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
@@ -173,22 +171,17 @@ def load_contrast_classifier(bundle: Bundle) -> ContrastClassifier | None:
     >>> load_contrast_classifier(Bundle.load()).contrasts
     ('t1', 't1c', 't2', 'flair', 'pd')
     """
-    path = bundle.contrast_classifier
-    if path is None:
+    if bundle.contrast_classifier is None:
         return None
-    try:
-        with safe_open(path, framework="pt") as opened:
-            about = json.loads((opened.metadata() or {})[_KEY])
-            weights = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
-        if about["format"] != _FORMAT:
-            fault = f"contrasts of format {about['format']}, but this version reads {_FORMAT}"
-            raise ModelUnusable(fault, path=path, remedy="use a newer medtranslate")
-        if not set(about["contrasts"]) <= set(CONTRASTS):
-            raise ValueError("a contrast that is none")
-        classifier = ContrastClassifier(about["contrasts"])
-        classifier.load_state_dict(weights)
-        if not all(bool(each.isfinite().all()) for each in weights.values()):
-            raise ValueError("numbers that are not finite")
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
-        raise ModelUnusable("not the numbers of a contrast classifier", path=path) from error
+    remedy = "use a newer medtranslate"
+    return read_part(
+        bundle.contrast_classifier, "a contrast classifier", [_FORMAT], _built, remedy=remedy
+    )
+
+
+def _built(about: dict[str, Any], weights: dict[str, torch.Tensor]) -> ContrastClassifier:
+    if not set(about["contrasts"]) <= set(CONTRASTS):
+        raise ValueError("a contrast that is none")
+    classifier = ContrastClassifier(about["contrasts"])
+    classifier.load_state_dict(weights)  # to float32
     return classifier.eval().requires_grad_(False)
