@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,14 @@ class Board:
         with _output_of(self._folder):
             self._writer.flush()  # `close` alone waits for ever for a thread that has failed
             self._writer.close()
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        """Close, so that no thread writes to the folder any more, and keep the first failure."""
+        with nullcontext() if kind is None else suppress(OutputFailed):
+            self.close()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -210,16 +210,15 @@ class Session:
         """Train to the end or to a reason to stop; the last good checkpoint always stays."""
         trainer = self.trainer
         self._attach(interrupts)
-        if not trainer.finished:
-            trainer.run()
-        if self.step != self._saved_step:
-            self.save()
-        if self._leads and self.cadence.grid_steps:
-            self._draw()
-        if self._leads:
-            write_page(self.run_folder, self.about, self.data.report())
-        if self.board is not None:
-            self.board.close()
+        with self.board or nullcontext():
+            if not trainer.finished:
+                trainer.run()
+            if self.step != self._saved_step:
+                self.save()
+            if self._leads and self.cadence.grid_steps:
+                self._draw()
+            if self._leads:
+                write_page(self.run_folder, self.about, self.data.report())
         steps = trainer.state.max_epochs * trainer.state.epoch_length
         return Outcome(
             self.run_folder.folder, self.step, steps, "" if trainer.finished else self.stopped

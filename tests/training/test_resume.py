@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,8 +154,10 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_again(
     train: Any, tmp_path: Path
 ) -> None:
     once = Cadence(record_steps=1, grid_steps=2, checkpoint_minutes=100)
+    before = set(threading.enumerate())
     with pytest.raises(RuntimeError, match="plug"):
         train("killed", TINY, cadence=once, handlers=[At(3, crash)])
+    assert set(threading.enumerate()) <= before  # none may still write to TensorBoard's log
     run = RunFolder(tmp_path / "killed")
     assert run.losses.is_file() and not run.last.exists()
     (run.folder / ".medtranslate-abcdefgh.part").mkdir()
@@ -270,3 +273,5 @@ def test_a_full_disk_that_tensorboard_meets_is_named(tmp_path: Path) -> None:
     for use in (lambda: board.add_scalar("loss", 1.0, 1), board.close):
         with pytest.raises(OutputFailed, match="tensorboard: cannot be written: No space left"):
             use()
+    with pytest.raises(RuntimeError, match="the first failure"), board:
+        raise RuntimeError("the first failure")
