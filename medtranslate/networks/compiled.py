@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import sys
+import threading
 import warnings
 from typing import Any
 
@@ -16,6 +18,7 @@ from medtranslate.errors import ModelUnusable
 
 _Shape = tuple[int, ...]
 _TELEMETRY = "openvino_telemetry"
+_COMPILING = threading.Lock()  # threads that share a network compile it once, with one core
 
 
 def load_openvino() -> Any:
@@ -33,10 +36,19 @@ def load_openvino() -> Any:
         sys.modules.update({name: module for name, module in hidden.items() if module})
 
 
+@functools.cache
+def _core() -> Any:
+    """Return OpenVINO's core, one for the whole life of this process.
+
+    Each core sets a stack for signals and, once destroyed, may leave the process with one that is
+    freed: the next signal that Python handles would end it.
+    """
+    return load_openvino().Core()
+
+
 def computes_bf16() -> bool:
     """Return whether OpenVINO computes in bfloat16 on this processor."""
-    found = load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "BF16" in found
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVINONetwork(nn.Module):
@@ -79,8 +91,9 @@ class OpenVINONetwork(nn.Module):
         """
         slices = slices.detach().to("cpu", torch.float32).contiguous()
         key = tuple(slices.shape[1:]), torch.get_num_threads()
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(*key)
+        with _COMPILING:
+            if key not in self._compiled:
+                self._compiled[key] = self._compile(*key)
         # A request a call, so that threads may share the network.
         request = self._compiled[key].create_infer_request()
         (result,) = request.infer([slices.numpy()], share_inputs=True).values()
@@ -102,7 +115,7 @@ class OpenVINONetwork(nn.Module):
             traced = TorchScriptPythonDecoder(self._traced(shape))  # its weights are shared
             model = frontend.convert(frontend.load(traced))
             model.reshape([-1, *shape])
-            return openvino.Core().compile_model(model, "CPU", settings)
+            return _core().compile_model(model, "CPU", settings)
         except Exception as error:  # whatever an operator that it does not know raises
             reason = " ".join(str(error).split())[:200]
             fault = f"OpenVINO cannot compile the network: {reason}"

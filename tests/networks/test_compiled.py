@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import pickle
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -119,3 +120,26 @@ def test_nothing_is_reported_to_the_makers_of_openvino(compact) -> None:
     OpenVINONetwork(compact)(torch.zeros(1, 1, 32, 32))
     assert "openvino.tools.ovc" in sys.modules  # which would report that it is imported
     assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
+
+
+SIGNALED = """
+import gc, os, signal, torch
+from medtranslate.networks import Compact
+from medtranslate.networks.compiled import OpenVINONetwork
+seen = []
+signal.signal(signal.SIGCHLD, lambda *_: seen.append("handled"))
+first, second = (OpenVINONetwork(Compact(width=16, blocks=1)) for _ in range(2))
+first(torch.zeros(1, 1, 64, 64)), second(torch.zeros(1, 1, 64, 64))
+del first
+gc.collect()
+del second
+gc.collect()
+os.kill(os.getpid(), signal.SIGCHLD)
+print(seen)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
+def test_signals_are_handled_when_compiled_networks_are_gone() -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "['handled']\n"), done.stderr
