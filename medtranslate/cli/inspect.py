@@ -90,6 +90,7 @@ def _one(finding: Finding, seen: Inspection) -> Table:
         "path": finding.path,
         "format": " ".join(dict.fromkeys(filter(None, (finding.format, finding.kind)))),
         "modality": _modality(finding),
+        "contrast": _contrast(finding),
         "series": finding.series,
         "description": finding.description,
         "shape": _by(finding.shape),
@@ -153,6 +154,12 @@ def _name(finding: Finding, root: Path) -> str:
         return f"{finding.description or 'series'} {finding.series}"
     path = Path(finding.path)
     return str(path.relative_to(root)) if path.is_relative_to(root) else finding.path
+
+
+def _contrast(finding: Finding) -> str:
+    if finding.modality != "MR" or not finding.contrast:
+        return ""
+    return f"{finding.contrast} ({finding.contrast_basis})"
 
 
 def _modality(finding: Finding) -> str:

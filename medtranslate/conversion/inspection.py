@@ -131,6 +131,8 @@ def inspect(path: str | PathLike[str]) -> Inspection:
         scans[0] if scans else Finding(str(path)),
         modality=source["modality"],
         modality_basis=source["modality_basis"],
+        contrast=source["contrast"],
+        contrast_basis=source["contrast_basis"],
         faults=tuple(source["faults"]),
     )
     others = (one for one in found if not one.kind)

@@ -254,6 +254,8 @@ class Finding:
         ``"CT"``, ``"MR"`` or ``""`` where headers do not tell.
     modality_basis : str
         What the modality rests on, as in ``meta["source"]``.
+    contrast, contrast_basis : str
+        Of an MR, as header or file name state it, and what states it; ``""`` where neither does.
     series : str
         SeriesInstanceUID for DICOM, else ``""``: what ``read(path, series=...)`` takes.
     description : str
@@ -287,6 +289,8 @@ class Finding:
     kind: str = ""
     modality: str = ""
     modality_basis: str = ""
+    contrast: str = ""
+    contrast_basis: str = ""
     series: str = ""
     description: str = ""
     shape: tuple[int, ...] = ()

@@ -24,6 +24,7 @@ from medtranslate.imaging.base import (
     to_float32,
     to_stored,
 )
+from medtranslate.imaging.contrast import of_name
 from medtranslate.imaging.guess_modality import guess_volume, labeled
 from medtranslate.imaging.limits import damage_named, unpacked
 from medtranslate.imaging.source import (
@@ -97,6 +98,7 @@ class ItkReader(RefusingReader):
             files=[path],
             modality=modality,
             modality_basis=basis,
+            contrast=of_name(path),
             shape=header.shape,
             affine=header.affine,
             dtype=stored.dtype,

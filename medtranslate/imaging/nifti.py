@@ -32,6 +32,7 @@ from medtranslate.imaging.base import (
     to_float32,
     to_stored,
 )
+from medtranslate.imaging.contrast import of_name
 from medtranslate.imaging.folder import mistaken
 from medtranslate.imaging.guess_modality import guess_volume, labeled
 from medtranslate.imaging.limits import (
@@ -113,6 +114,7 @@ class NiftiReader(RefusingReader):
             files=[path],
             modality=modality,
             modality_basis=basis,
+            contrast=of_name(path),
             shape=voxels.shape,
             affine=affine_mm(header),
             dtype=stored.dtype,

@@ -159,6 +159,7 @@ def make_source(
     files: Iterable[str | Path] = (),
     modality: str = "",
     modality_basis: str = "",
+    contrast: tuple[str, str] = ("", ""),
     faults: Iterable[str] = (),
     even: bool = True,
     header: dict[str, Any] | None = None,
@@ -183,6 +184,8 @@ def make_source(
         ``"CT"``, ``"MR"`` or ``""``.
     modality_basis : str
         How the modality is known.
+    contrast : (contrast, basis)
+        As header or name state it (`imaging.contrast`); it counts where the scan is an MR.
     faults : iterable of str
         What was noticed, a sentence each.
     even : bool
@@ -201,6 +204,8 @@ def make_source(
         "files": [str(name) for name in files],
         "modality": str(modality),
         "modality_basis": modality_basis,
+        "contrast": contrast[0],
+        "contrast_basis": contrast[1],
         "shape": [int(length) for length in shape],
         "affine": np.asarray(affine, dtype=np.float64).tolist(),
         "dtype": np.dtype(dtype).newbyteorder("=").name,

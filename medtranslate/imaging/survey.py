@@ -14,6 +14,7 @@ from medtranslate.errors import MedTranslateError, Unreadable
 from medtranslate.files import check_present
 from medtranslate.imaging import archive, dicom, image2d, itk, nifti
 from medtranslate.imaging.base import Finding, unforeseen_named
+from medtranslate.imaging.contrast import of_name
 from medtranslate.imaging.folder import looks_like_dicom, walk
 from medtranslate.imaging.guess_modality import labeled
 from medtranslate.imaging.image2d import look_at, natural_key
@@ -109,12 +110,15 @@ def _look_at_nifti(path: Path) -> Finding:
     faults = nifti.judge(header, path)
     description = nifti.description(header)
     modality, basis = labeled(description) or _UNTOLD
+    contrast, by = of_name(path)
     return Finding(
         str(path),
         format="nifti",
         kind="volume",
         modality=modality,
         modality_basis=basis,
+        contrast=contrast,
+        contrast_basis=by,
         description=description,
         shape=check_shape(header.get_data_shape(), path),
         spacing=_spacing(nifti.affine_mm(header)),
@@ -125,12 +129,15 @@ def _look_at_nifti(path: Path) -> Finding:
 def _look_at_itk(path: Path) -> Finding:
     header = read_text_header(path)
     modality, basis = tagged_modality(header) or _UNTOLD
+    contrast, by = of_name(path)
     return Finding(
         str(path),
         format=header.format,
         kind="volume",
         modality=modality,
         modality_basis=basis,
+        contrast=contrast,
+        contrast_basis=by,
         description=label_of(header),
         shape=header.shape,
         spacing=_spacing(header.affine),
@@ -141,12 +148,15 @@ def _look_at_itk(path: Path) -> Finding:
 def _look_at_image(path: Path) -> Finding:
     found = look_at(path)
     modality, basis = labeled(found.description) or _UNTOLD
+    contrast, by = of_name(path)
     return Finding(
         str(path),
         format="image",
         kind="image",
         modality=modality,
         modality_basis=basis,
+        contrast=contrast,
+        contrast_basis=by,
         description=found.description,
         shape=(*check_shape((*found.size, 1), path)[:2], found.count),
     )

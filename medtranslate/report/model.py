@@ -121,6 +121,10 @@ class ReportedSource(_Part):
     """Empty where it could not be determined, so that the conversion failed."""
     modality_basis: str
     """How the modality is known."""
+    contrast: str = ""
+    """Of an MR, as header or file name state it, such as ``flair``; empty where neither does."""
+    contrast_basis: str = ""
+    """What states it."""
     shape: Annotated[list[Count], Field(min_length=3, max_length=3)]
     """Voxels along X, Y and Z."""
     affine: Annotated[list[AffineRow], Field(min_length=4, max_length=4)]

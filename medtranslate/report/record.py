@@ -278,6 +278,8 @@ def _source(source: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     keys = ("format", "kind", "modality", "modality_basis", "shape", "affine", "dtype", "even")
     found = {key: source[key] for key in keys}
+    if source["modality"] == "MR":
+        found |= {key: source.get(key, "") for key in ("contrast", "contrast_basis")}
     if source["kind"] == "volume":
         affine = np.asarray(source["affine"], dtype=np.float64)
         found["spacing_mm"] = [float(f"{v:.6g}") for v in np.linalg.norm(affine[:3, :3], axis=0)]

@@ -138,6 +138,8 @@ class Translator:
     def for_scan(self, prepared: Prepared, source: Mapping[str, Any]) -> Translator:
         """Return the translator for the contrast that a given MRI is clearly of; else itself.
 
+        Header or file name may state it (``source["contrast"]``); otherwise its slices tell it.
+
         Parameters
         ----------
         prepared : Prepared
@@ -145,8 +147,9 @@ class Translator:
         source : mapping
             The scan's source record.
         """
-        told = self.tell_contrast(prepared, source)
-        clear = "" if told is None else told.clear
+        clear = self._stated(source)
+        if not clear and (told := self.tell_contrast(prepared, source)) is not None:
+            clear = told.clear
         return self.for_contrast(clear) if clear in self.bundle.contrasts else self
 
     def tell_contrast(self, prepared: Prepared, source: Mapping[str, Any]) -> ToldContrast | None:
@@ -161,6 +164,11 @@ class Translator:
         if self.contrast or self.contrast_classifier is None or source["modality"] != Modality.MR:
             return None
         return self.contrast_classifier.tell(prepared)
+
+    def _stated(self, source: Mapping[str, Any]) -> str:
+        if self.contrast or source["modality"] != Modality.MR:
+            return ""
+        return str(source.get("contrast", ""))
 
     def _settled(self, to: str, contrast: str) -> nn.Module:
         """Return the generator for a contrast; the one that is there, where its code is that."""

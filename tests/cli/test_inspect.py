@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -26,6 +27,17 @@ def test_the_table_names_what_the_json_names(command, ct) -> None:
 
     for told in ("nifti volume", "CT (guess", "48 x 52 x 5", "4.5 x 4.25 x 26 mm", "LPS", "int16"):
         assert told in said
+
+
+def test_the_contrast_that_a_name_states_is_told_of_an_mr(command, ct, mr, tmp_path) -> None:
+    named = tmp_path / "sub-01_FLAIR.nii.gz"
+    shutil.copy(mr, named)
+    said = command("inspect", named)
+    assert "flair (file name sub-01_FLAIR.nii.gz)" in said.out
+    (scan,) = json.loads(command("inspect", named, "--json").out)["scans"]
+    assert (scan["contrast"], scan["contrast_basis"]) == ("flair", f"file name {named.name}")
+    shutil.copy(ct, tmp_path / "ct_T1w.nii.gz")
+    assert "t1 (" not in command("inspect", tmp_path / "ct_T1w.nii.gz").out
 
 
 def test_series_have_the_numbers_that_convert_takes(command, two_series) -> None:

@@ -87,6 +87,8 @@ def test_an_image_that_left_its_source_is_refused():
         "files": [],
         "modality": "CT",
         "modality_basis": "given",
+        "contrast": "",
+        "contrast_basis": "",
         "shape": [4, 5, 6],
         "affine": affine.tolist(),
         "dtype": "float32",

@@ -115,6 +115,10 @@ def test_a_ct_is_made_for_the_contrast_told_unless_one_is_asked_for(
     assert not torch.equal(t2, t1) and not torch.equal(t2, unknown)
     assert torch.equal(unknown, nothing)
 
+    mr.meta["source"] = {**mr.meta["source"], "contrast": "t2"}  # as its header or name states
+    assert made(ToldContrast("t1", 0.9))[0] == "t2"
+    assert made(ToldContrast("t1", 0.9), "t1")[0] == "t1"
+
 
 def test_a_damaged_classifier_is_refused_by_name(bundle: Path, tmp_path: Path) -> None:
     folder = tiny_bundle(tmp_path / "bundle", contrast_networks(CONTRASTS))

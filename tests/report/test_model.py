@@ -16,6 +16,7 @@ FIRST = json.loads((Path(__file__).parent / "report-1.schema.json").read_text(en
 """The schema that was written by hand and came with the first reports."""
 ADDED = {
     "contrast",
+    "contrast_basis",
     "contrasts",
     "engine",
     "figures",

@@ -28,6 +28,7 @@ from pydicom.uid import (
 )
 
 from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
+from medtranslate.imaging.contrast import STATING, of_header
 from medtranslate.imaging.dicom.attributes import SLICE_ATTRIBUTES, Kept, kept
 from medtranslate.imaging.dicom.read.encoding import (
     Encoding,
@@ -67,6 +68,8 @@ class Header:
         Its image is a sheet of tiled slices (see `is_tiled`).
     notes : tuple of str
         What is unusual about the file, a sentence each.
+    contrast : (contrast, basis)
+        Of an MR, as `imaging.contrast.of_header` gives it.
     kept : dict
         The series-wide attributes that the derived series copies (see `carry`).
     slices : tuple of Slice
@@ -88,6 +91,7 @@ class Header:
     synthetic: bool
     tiled: bool
     notes: tuple[str, ...]
+    contrast: tuple[str, str]
     kept: Kept
     slices: tuple[Slice, ...] = ()
     error: MedTranslateError | None = None
@@ -133,6 +137,7 @@ def _header(parsed: Parsed) -> Header:
                 slices = tuple(read(parsed))
         except MedTranslateError as refusal:
             error = refusal
+    said = {key: text(dataset, key) for key in STATING}
     return Header(
         path=path,
         sop_class=sop_class,
@@ -147,6 +152,7 @@ def _header(parsed: Parsed) -> Header:
         synthetic=first(dataset, "SyntheticData") == "YES",
         tiled=tiled,
         notes=tuple(notes),
+        contrast=of_header(said) if of_class == "MR" else ("", ""),
         kept=kept(dataset) if of_class else {},
         slices=slices,
         error=error,

@@ -158,10 +158,17 @@ def source_of(
         files=[one.path for one in stacked.slices],
         modality=headers[0].modality,
         modality_basis=MODALITY_BASIS,
+        contrast=_contrast(headers),
         faults=faults,
         even=stacked.even,
         header=header_of(lowest, packed, stacked, voxels),
     )
+
+
+def _contrast(headers: Sequence[Header]) -> tuple[str, str]:
+    """Return contrast and basis where all slices state the same contrast."""
+    stated = {header.contrast[0] for header in headers}
+    return headers[0].contrast if len(stated) == 1 else ("", "")
 
 
 def _remarks(headers: Sequence[Header], voxels: Voxels | None) -> list[str]:
@@ -264,12 +271,15 @@ def _home(headers: Sequence[Header]) -> str:
 
 
 def _series_finding(contents: DicomContents, headers: list[Header]) -> Finding:
+    contrast, contrast_basis = _contrast(headers)
     common: dict[str, Any] = {
         "path": str(contents.place),
         "format": "dicom",
         "kind": "volume",
         "modality": headers[0].modality if headers[0].modality in ("CT", "MR") else "",
         "modality_basis": MODALITY_BASIS,
+        "contrast": contrast,
+        "contrast_basis": contrast_basis,
         "series": headers[0].series,
         "description": headers[0].description,
         "home": _home(headers),
