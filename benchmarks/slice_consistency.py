@@ -9,6 +9,11 @@ the network's slices, in slices that show enough brain (`medtranslate.evaluation
 - flicker: step of the brain's median between neighbors, over the spread of the volume's brain
   (10th to 90th percentile), mean of all pairs; for the source and for the result.
 
+With ``--contrasts``, of each CT in each contrast that the model makes: slices that the bundle's
+contrast classifier tells to be of the contrast asked for, of another one, or of none clearly (from
+`medtranslate.translation.contrast.SURE` it is clear), and neighbors that are clearly of two. The
+classifier learned from real MRI; T1 with and without contrast agent are one to it.
+
 ::
 
     python benchmarks/slice_consistency.py DATA/nifti/mr-brain-t2w.nii.gz DATA/dicom/ct-head-tilted
@@ -17,7 +22,7 @@ the network's slices, in slices that show enough brain (`medtranslate.evaluation
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +36,7 @@ from medtranslate import Translator, read
 from medtranslate.evaluation.lesions.planting import brain
 from medtranslate.modality import Modality, Target
 from medtranslate.training.validation import shown
+from medtranslate.translation.contrast import LEAST_HEAD
 from medtranslate.translation.translator import source_of
 
 CLEAR = 0.2
@@ -84,6 +90,7 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("volumes", nargs="+", type=Path)
     options.add_argument("--bundle", type=Path, help="instead of the shipped one")
+    options.add_argument("--contrasts", action="store_true", help="of CT, each in turn")
     chosen = options.parse_args()
     translator = Translator.load(chosen.bundle)
     print(f"{translator.bundle.name} {translator.bundle.version}\n")
@@ -91,6 +98,34 @@ def main() -> None:
     print("| --- " * 8 + "|")
     for path in chosen.volumes:
         print(row(path.name, measured(translator, path)))
+    if chosen.contrasts:
+        print("\n| CT | asked for | as asked | another | unclear | neighbors of two contrasts |")
+        print("| --- " * 6 + "|")
+        for path in chosen.volumes:
+            for line in contrasts(translator, path):
+                print(line, flush=True)
+
+
+def contrasts(translator: Translator, path: Path) -> Iterator[str]:
+    """Translate a CT to each contrast and yield a row of what the classifier tells of it."""
+    image = read(path)
+    source = source_of(image)
+    classifier = translator.contrast_classifier
+    if source["modality"] != "CT" or classifier is None:
+        return
+    _, prepared = translator.prepare(image, source, "mri")
+    enough = prepared.areas >= LEAST_HEAD * prepared.head[0].numel()
+    for asked in translator.bundle.contrasts:
+        made = translator.for_contrast(asked).translate_slices(prepared.slices, to="mri").float()
+        told = classifier.tell_each(made[enough], prepared.head[enough])
+        clear = [one.clear.replace("t1c", "t1") for one in told]
+        wanted = asked.replace("t1c", "t1")
+        counts = (clear.count(wanted), len(clear) - clear.count(wanted) - clear.count(""))
+        turned = sum(a != b for a, b in pairwise(clear) if a and b)
+        yield (
+            f"| {path.name} | {asked} | {counts[0]} of {len(clear)} | {counts[1]} "
+            f"| {clear.count('')} | {turned} |"
+        )
 
 
 def measured(translator: Translator, path: Path) -> Volume:

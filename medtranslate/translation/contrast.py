@@ -26,7 +26,9 @@ SURE = 0.8
 MAX_SLICES = 24
 """Slices of a scan that are looked at, evenly spread."""
 
-_LEAST_HEAD = 0.06  # of a slice: less shows too little of the brain
+LEAST_HEAD = 0.06
+"""Share of a slice that a head covers, from which it shows enough of the brain."""
+
 _FOLD = 4  # network pixels a side in one of the classifier's
 _LOW, _HIGH = 0.02, 0.98  # brightness percentiles of the head that are 0 and 1
 _FEW = 7  # one pixel in so many gives the percentiles
@@ -105,7 +107,7 @@ class ContrastClassifier(nn.Module):
         Slices vote by their log-probabilities: one that is sure outvotes several that are not.
         """
         area = prepared.areas / prepared.head[0].numel()
-        shown = torch.nonzero(area >= _LEAST_HEAD)[:, 0]
+        shown = torch.nonzero(area >= LEAST_HEAD)[:, 0]
         if not len(shown):
             return None
         places = torch.linspace(0, len(shown) - 1, min(MAX_SLICES, len(shown)))

@@ -137,7 +137,6 @@ def _header(parsed: Parsed) -> Header:
                 slices = tuple(read(parsed))
         except MedTranslateError as refusal:
             error = refusal
-    said = {key: text(dataset, key) for key in STATING}
     return Header(
         path=path,
         sop_class=sop_class,
@@ -152,11 +151,15 @@ def _header(parsed: Parsed) -> Header:
         synthetic=first(dataset, "SyntheticData") == "YES",
         tiled=tiled,
         notes=tuple(notes),
-        contrast=of_header(said) if of_class == "MR" else ("", ""),
+        contrast=_contrast(dataset) if of_class == "MR" else ("", ""),
         kept=kept(dataset) if of_class else {},
         slices=slices,
         error=error,
     )
+
+
+def _contrast(dataset: Dataset) -> tuple[str, str]:
+    return of_header({key: text(dataset, key) for key in STATING})
 
 
 def _absent(dataset: Dataset) -> list[str]:
