@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ Mask = NDArray[np.bool_]
 _MARGIN = 8  # pixels of the halved slice added on each side, so that closing may cross the border
 _BLACK, _WHITE = 0.08, 0.92  # shares of full white: no page is as dark; a negative's background
 _ONE_GRAY = 0.025  # of full white: the noise of JPEG on a page
+_RINGING = 0.1  # of full white: the noise of JPEG beside a sharp edge, where a frame is thin
+_SPECK = 2  # pixels: specks of such noise round a frame are thinner than twice as many
 _MOST_OF_BORDER, _RECTANGLE, _FRAMES = 0.6, 0.98, 3  # a page's share of its border; frames at most
 _BOX = 0.92  # an ellipse fills 0.79 of its box; a printed frame, once filled, all of it
 
@@ -245,24 +248,43 @@ def _paint_page(gray: NDArray[np.floating], found: Mask) -> None:
     """Mark the page of one image, frame by frame from the border inward."""
     top, left, (bottom, right) = 0, 0, gray.shape
     for _ in range(_FRAMES):
-        inner = gray[top:bottom, left:right]
+        inner, outer = gray[top:bottom, left:right], found[top:bottom, left:right]
         if min(inner.shape) < 4:
             return
-        outer = np.concatenate([inner[0], inner[-1], inner[1:-1, 0], inner[1:-1, -1]])
-        shade = float(np.median(outer))
-        if shade <= _BLACK or np.mean(np.abs(outer - shade) <= _ONE_GRAY) < _MOST_OF_BORDER:
-            return
-        sheet = np.pad(np.abs(inner - shade) <= _ONE_GRAY, 1, constant_values=True)
-        labels = _labels(sheet)
-        sheet = (labels == labels[0, 0])[1:-1, 1:-1]
-        framed = not sheet.all() and _share_of_box(~sheet) >= _RECTANGLE
-        if framed or shade < _WHITE:
-            found[top:bottom, left:right] |= sheet
+        framings = [_framed(inner, noise) for noise in (_ONE_GRAY, _RINGING)]
+        share, box = max(framings, key=itemgetter(0))
+        framed = share >= _RECTANGLE
+        if framed:
+            outer[:] = True
+            outer[box] = False
+        outer |= _sheet(inner, _ONE_GRAY, math.inf if framed else _WHITE)
         if not framed:
             return
-        rows, columns = np.flatnonzero(~sheet.all(axis=1)), np.flatnonzero(~sheet.all(axis=0))
-        top, bottom = top + rows[0], top + rows[-1] + 1
-        left, right = left + columns[0], left + columns[-1] + 1
+        rows, columns = box
+        top, bottom = top + rows.start, top + rows.stop
+        left, right = left + columns.start, left + columns.stop
+
+
+def _sheet(gray: NDArray[np.floating], noise: float, brightest: float = math.inf) -> Mask:
+    """Return what has the one gray of the border and is connected to it; nothing if it has none."""
+    border = np.concatenate([gray[0], gray[-1], gray[1:-1, 0], gray[1:-1, -1]])
+    shade = float(np.median(border))
+    if not _BLACK < shade < brightest or np.mean(np.abs(border - shade) <= noise) < _MOST_OF_BORDER:
+        return np.zeros(gray.shape, dtype=bool)
+    labels = _labels(np.pad(np.abs(gray - shade) <= noise, 1, constant_values=True))
+    sheet: Mask = (labels == labels[0, 0])[1:-1, 1:-1]
+    return sheet
+
+
+def _framed(gray: NDArray[np.floating], noise: float) -> tuple[float, tuple[slice, slice]]:
+    """Return the box of what the one gray of the border leaves, and how much of it that fills."""
+    sheet = _sheet(gray, noise)
+    inside = _opened(np.pad(~sheet, _SPECK), _SPECK)[_SPECK:-_SPECK, _SPECK:-_SPECK]
+    if not sheet.any() or not inside.any():
+        return 0.0, (slice(0), slice(0))
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return float(inside[box].mean()), box
 
 
 def without_rim(head: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -222,6 +224,22 @@ def test_frames_round_a_head_are_taken_off(frames):
     np.testing.assert_array_equal(got[inner], scan())
     got[inner] = 0
     assert not got.any()
+
+
+@pytest.mark.parametrize("quality", [60, 75, 90])
+def test_frames_in_a_jpeg_are_taken_off_with_the_specks_around_them(quality):
+    gray = np.pad(np.pad(scan(), 4, constant_values=235), (26, 36), constant_values=128)
+    stream = io.BytesIO()
+    Image.fromarray(gray.astype(np.uint8)).save(stream, "JPEG", quality=quality)
+    stored = np.array(Image.open(stream)).astype(np.float32)
+
+    got, _ = gray_of(stored, above=0.08)
+
+    inner = (slice(30, -40), slice(30, -40))
+    kept = got[inner] > 0
+    assert agreement(kept & (stored[inner] > 60), HEAD) > 0.97
+    got[inner] = 0
+    assert not (got > 60).any()
 
 
 @pytest.mark.parametrize(
