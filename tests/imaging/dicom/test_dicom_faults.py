@@ -102,6 +102,16 @@ def test_several_series_are_listed_and_one_must_be_chosen(tmp_path, read):
         read(folder, series="1.2.3")
 
 
+def test_of_many_other_series_a_note_names_three_and_counts_the_rest(tmp_path, read):
+    for number in range(1, 7):
+        write(tmp_path / "s" / str(number), series(number=number, count=2))
+    uid = series(number=1)[0].SeriesInstanceUID
+    notes = read(tmp_path / "s", series=uid).meta["source"]["faults"]
+    assert len(notes) == 4
+    assert all("left out: another series, " in note for note in notes[:3])
+    assert notes[3].endswith(" and 1 more: left out: 2 further series")
+
+
 def test_localizer_report_and_capture_are_left_out_and_said_so(tmp_path, read):
     made, scout = series(), series(number=2, count=1)[0]
     scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]

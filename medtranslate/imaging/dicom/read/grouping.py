@@ -193,9 +193,15 @@ def left_out(contents: DicomContents, chosen: Sequence[Header]) -> list[str]:
     for error in contents.broken:
         name = Path(error.path or "").name
         groups.setdefault(f"left out because it {error.fault}", []).append(name)
-    for uid, headers in contents.series.items():
-        if headers is not chosen and headers != chosen:
-            groups[f"left out: another series, {uid}"] = [h.path.name for h in headers]
+    others = {
+        uid: [header.path.name for header in headers]
+        for uid, headers in contents.series.items()
+        if headers is not chosen and headers != chosen
+    }
+    for uid, files in list(others.items())[:NAMED]:
+        groups[f"left out: another series, {uid}"] = files
+    if rest := list(others.values())[NAMED:]:
+        groups[f"left out: {len(rest)} further series"] = [name for files in rest for name in files]
     for copy in contents.copies:
         groups.setdefault("left out as a copy of another file", []).append(copy.path.name)
     for header in chosen:
