@@ -79,28 +79,31 @@ def of_header(said: Mapping[str, str]) -> tuple[str, str]:
 
 
 def of_name(path: str | Path) -> tuple[str, str]:
-    """Return the contrast of an MR that the words of its file name give, and the name.
+    """Return the contrast of an MR that the words of its file name give, and those words.
 
     Words are those of BIDS (``sub-01_ce-gadolinium_T1w.nii.gz``) and a few that are as plain.
 
     Examples
     --------
     >>> of_name("sub-01_T2w.nii.gz")
-    ('t2', 'file name sub-01_T2w.nii.gz')
+    ('t2', 'T2w in the file name')
     >>> of_name("patient_T2.nii.gz")  # or the second visit
     ('', '')
     """
-    name = Path(path).name
-    words = {word.lower() for word in re.split(r"[^A-Za-z0-9]+", name)}
-    found = {_WORDS[word] for word in words & set(_WORDS)}
+    words = re.split(r"[^A-Za-z0-9]+", Path(path).name)
+    lower = {word.lower() for word in words}
+    found = {_WORDS[word] for word in lower & set(_WORDS)}
     if "flair" in found:
         found -= {"t2"}  # T2w FLAIR
-    if len(found) != 1 or words & _DERIVED:
+    if len(found) != 1 or lower & _DERIVED:
         return "", ""
     (contrast,) = found
-    if contrast == "t1" and "ce" in words:
+    telling = [word for word in words if word.lower() in _WORDS]
+    if contrast == "t1" and "ce" in lower:
         contrast = "t1c"
-    return contrast, f"file name {name}"
+        telling.insert(0, "ce")
+    # Not the name itself, which an anonymous report must not have.
+    return contrast, f"{' '.join(telling)} in the file name"
 
 
 def _timed(said: Mapping[str, str]) -> str:
