@@ -127,12 +127,14 @@ def inspect(path: str | PathLike[str]) -> Inspection:
         float(np.max(voxels)),
         source["dtype"],
     )
+    shown = source["modality"] != "CT"
+    contrast, by = (source["contrast"], source["contrast_basis"]) if shown else ("", "")
     scan = replace(
         scans[0] if scans else Finding(str(path)),
         modality=source["modality"],
         modality_basis=source["modality_basis"],
-        contrast=source["contrast"],
-        contrast_basis=source["contrast_basis"],
+        contrast=contrast,
+        contrast_basis=by,
         faults=tuple(source["faults"]),
     )
     others = (one for one in found if not one.kind)

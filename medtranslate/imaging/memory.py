@@ -22,6 +22,7 @@ from medtranslate.errors import InvalidOption, MedTranslateError, Unsupported
 from medtranslate.files import temporary_folder
 from medtranslate.imaging import dicom, nifti
 from medtranslate.imaging.base import settled, to_float32, to_integers
+from medtranslate.imaging.contrast import of_name
 from medtranslate.imaging.guess_modality import guess_volume, labeled
 from medtranslate.imaging.io import read
 from medtranslate.imaging.itk import LABEL_KEY
@@ -240,6 +241,7 @@ def from_nibabel(image: nib.Nifti1Image, *, modality: str = "") -> MetaTensor:
         files=[name] if name else [],
         modality=found,
         modality_basis=basis,
+        contrast=of_name(name) if name else ("", ""),
         shape=shape,
         affine=nifti.affine_mm(header),
         dtype=header.get_data_dtype(),

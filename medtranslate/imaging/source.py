@@ -185,7 +185,8 @@ def make_source(
     modality_basis : str
         How the modality is known.
     contrast : (contrast, basis)
-        As header or name state it (`imaging.contrast`); it counts where the scan is an MR.
+        As header or name state it (`imaging.contrast`); it counts where the scan is an MR, which
+        may be settled later.
     faults : iterable of str
         What was noticed, a sentence each.
     even : bool

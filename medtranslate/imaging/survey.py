@@ -23,7 +23,7 @@ from medtranslate.imaging.source import check_shape
 from medtranslate.imaging.text_headers import companion, read_text_header
 
 _UNTOLD = ("", "")
-"""Modality and basis of what the voxels alone can tell."""
+"""Modality, or contrast, and basis of what the voxels alone can tell."""
 
 
 def survey(path: str | PathLike[str]) -> list[Finding]:
@@ -110,7 +110,7 @@ def _look_at_nifti(path: Path) -> Finding:
     faults = nifti.judge(header, path)
     description = nifti.description(header)
     modality, basis = labeled(description) or _UNTOLD
-    contrast, by = of_name(path)
+    contrast, by = of_name(path) if modality != "CT" else _UNTOLD
     return Finding(
         str(path),
         format="nifti",
@@ -129,7 +129,7 @@ def _look_at_nifti(path: Path) -> Finding:
 def _look_at_itk(path: Path) -> Finding:
     header = read_text_header(path)
     modality, basis = tagged_modality(header) or _UNTOLD
-    contrast, by = of_name(path)
+    contrast, by = of_name(path) if modality != "CT" else _UNTOLD
     return Finding(
         str(path),
         format=header.format,
@@ -148,7 +148,7 @@ def _look_at_itk(path: Path) -> Finding:
 def _look_at_image(path: Path) -> Finding:
     found = look_at(path)
     modality, basis = labeled(found.description) or _UNTOLD
-    contrast, by = of_name(path)
+    contrast, by = of_name(path) if modality != "CT" else _UNTOLD
     return Finding(
         str(path),
         format="image",

@@ -38,7 +38,7 @@ def load_openvino() -> Any:
 
 @functools.cache
 def _core() -> Any:
-    """Return OpenVINO's core, one for the whole life of this process.
+    """Return OpenVINO's core, one for the whole life of this process; call it under the lock.
 
     Each core sets a stack for signals and, once destroyed, may leave the process with one that is
     freed: the next signal that Python handles would end it.
@@ -48,7 +48,8 @@ def _core() -> Any:
 
 def computes_bf16() -> bool:
     """Return whether OpenVINO computes in bfloat16 on this processor."""
-    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    with _COMPILING:
+        return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVINONetwork(nn.Module):
@@ -91,9 +92,10 @@ class OpenVINONetwork(nn.Module):
         """
         slices = slices.detach().to("cpu", torch.float32).contiguous()
         key = tuple(slices.shape[1:]), torch.get_num_threads()
-        with _COMPILING:
-            if key not in self._compiled:
-                self._compiled[key] = self._compile(*key)
+        if key not in self._compiled:
+            with _COMPILING:
+                if key not in self._compiled:
+                    self._compiled[key] = self._compile(*key)
         # A request a call, so that threads may share the network.
         request = self._compiled[key].create_infer_request()
         (result,) = request.infer([slices.numpy()], share_inputs=True).values()

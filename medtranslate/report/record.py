@@ -135,8 +135,13 @@ def anonymous_scan(name: str, scan: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_UID = re.compile(r"(, )?\b\d+(\.\d+){5,}\b")
+
+
 def without_paths(paths: Iterable[str], name: str, text: str) -> str:
     """Return a text in which paths, and the names of their files, are replaced by a name.
+
+    What names other files that were left out, or a series, loses these names.
 
     Examples
     --------
@@ -144,7 +149,12 @@ def without_paths(paths: Iterable[str], name: str, text: str) -> str:
     'scan 1 has no spacing'
     >>> without_paths(["/scans/mueller_mri.nii"], "scan 1", "mueller_mri_error.nii is missing")
     'scan 1 is missing'
+    >>> without_paths([], "scan 1", "smith 1, smith 2: left out: another series, 1.2.826.0.1.7.9")
+    'other files: left out: another series'
     """
+    if (at := text.find(": left out")) > 0:
+        text = f"other files{text[at:]}"
+    text = _UID.sub("", text)
     names = {part for path in paths for part in (path, Path(path).name) if len(part) > 1}
     for part in sorted(names, key=len, reverse=True):
         stem = re.escape(_SUFFIX.sub("", part))

@@ -34,6 +34,7 @@ Mask = NDArray[np.bool_]
 _MARGIN = 8  # pixels of the halved slice added on each side, so that closing may cross the border
 _BLACK, _WHITE = 0.08, 0.92  # shares of full white: no page is as dark; a negative's background
 _ONE_GRAY = 0.025  # of full white: the noise of JPEG on a page
+_LEAST_FRAMED = 0.25  # of an image: what a frame leaves
 _RINGING = 0.1  # of full white: the noise of JPEG beside a sharp edge, where a frame is thin
 _SPECK = 2  # pixels: specks of such noise round a frame are thinner than twice as many
 _MOST_OF_BORDER, _RECTANGLE, _FRAMES = 0.6, 0.98, 3  # a page's share of its border; frames at most
@@ -284,6 +285,8 @@ def _framed(gray: NDArray[np.floating], noise: float) -> tuple[float, tuple[slic
         return 0.0, (slice(0), slice(0))
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    if gray[box].size < _LEAST_FRAMED * gray.size:  # a label, or a ruler
+        return 0.0, box
     return float(inside[box].mean()), box
 
 

@@ -1,7 +1,7 @@
 """The contrast of an MRI, told from its prepared slices by a small network that a bundle may carry.
 
-A generator of CT that takes contrast codes needs the contrast of the MRI that it is given, which
-headers rarely state. What is not clear stays unknown: code 0, the unconditional path.
+A generator of CT that takes contrast codes needs the contrast of the MRI that it is given. Header
+or name may state it (`imaging.contrast`); else what is not clear stays unknown: code 0.
 """
 
 from __future__ import annotations

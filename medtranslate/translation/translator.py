@@ -168,7 +168,8 @@ class Translator:
     def _stated(self, source: Mapping[str, Any]) -> str:
         if self.contrast or source["modality"] != Modality.MR:
             return ""
-        return str(source.get("contrast", ""))
+        stated = str(source.get("contrast", ""))
+        return stated if stated in self.bundle.contrasts else ""
 
     def _settled(self, to: str, contrast: str) -> nn.Module:
         """Return the generator for a contrast; the one that is there, where its code is that."""

@@ -137,7 +137,7 @@ class CheckHeadd(MapTransform):
 
 
 class TellContrastd(MapTransform):
-    """Tell the contrast of prepared MRI, and keep it in ``meta["source"]["contrast"]``.
+    """Tell the contrast of prepared MRI, and keep it in ``meta["source"]["told_contrast"]``.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ class TellContrastd(MapTransform):
             image = MetaTensor(out[key].as_tensor()).copy_meta_from(out[key])
             source = image.meta["source"]
             chosen = self.translator.for_scan(Prepared.of(image), source)
-            image.meta["source"] = SourceRecord.of({**source, "contrast": chosen.contrast})
+            image.meta["source"] = SourceRecord.of({**source, "told_contrast": chosen.contrast})
             out[key] = image
         return out
 
@@ -196,7 +196,7 @@ def _contrast(inputs: torch.Tensor) -> str:
     """Return the contrast of the scan that a batch of one holds."""
     said = inputs.meta.get("source", "") if isinstance(inputs, MetaTensor) else ""
     source = said[0] if isinstance(said, list) else said
-    return str(source.get("contrast", "")) if isinstance(source, SourceRecord) else ""
+    return str(source.get("told_contrast", "")) if isinstance(source, SourceRecord) else ""
 
 
 class LabelSynthesisd(MapTransform):
@@ -231,7 +231,7 @@ class LabelSynthesisd(MapTransform):
             image = MetaTensor(out[key].as_tensor()).copy_meta_from(out[key])
             source = image.meta["source"]
             target = recipes(self.translator, self.to, source["kind"]).target
-            chosen = self.translator.for_contrast(source.get("contrast", ""))
+            chosen = self.translator.for_contrast(source.get("told_contrast", ""))
             image.meta["synthesis"] = chosen.synthesis(source, self.to, target)
             out[key] = image
         return out

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
+import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from imaging.dicom import factory
+from PIL import Image
 
-from medtranslate import read, survey
+from medtranslate import as_image, inspect, read, survey, write
 from medtranslate.imaging.contrast import STATING, of_header, of_name
+from medtranslate.phantom import Phantom
 
 ORDER = ("ScanningSequence", "EchoTime", "RepetitionTime", "InversionTime")
 SPOILED = {"SequenceVariant": "SK\\SP", "FlipAngle": "15"}
@@ -43,8 +48,17 @@ SPOILED = {"SequenceVariant": "SK\\SP", "FlipAngle": "15"}
         (("SE", "", "4000"), {}, ""),
         (("SE", "fast", "4000"), {}, ""),
         (("SE", "nan", "4000"), {}, ""),
+        (("SE", "120", "9000", "2500?"), {}, ""),  # inverted or not
+        (("SE", "69", "4176"), {"DiffusionBValue": "1000"}, ""),
+        (("SE", "69", "4176"), {"SequenceName": "DwiSE"}, ""),
+        (("SE\\IR", "325", "7500", "3000"), {}, ""),  # white matter nulled too
+        (("GR", "4.6", "22"), SPOILED | {"SequenceVariant": "SK\\SP\\MTC"}, ""),
+        (("GR\\IR", "2.98", "5000", "700"), {"ImageType": "DERIVED\\PRIMARY\\M\\T1 MAP"}, ""),
+        (("SE", "12", "550"), {"ImageType": "DERIVED\\SECONDARY\\SUBTRACTION"}, ""),
+        (("SE", "12", "550"), {"ImageType": "ORIGINAL\\PRIMARY\\M\\ND\\NORM"}, "t1"),
+        (("SE", "12", "550"), {"ContrastBolusAgent": "No contrast"}, "t1"),
+        (("SE", "12", "550"), {"ContrastBolusAgent": "0.1 mmol/kg Gadovist"}, "t1c"),
         ((), {"AcquisitionContrast": "FLUID_ATTENUATED"}, "flair"),
-        ((), {"AcquisitionContrast": "T1", "ContrastBolusAgent": "DOTAREM"}, "t1c"),
         ((), {"AcquisitionContrast": "MIXED"}, ""),
     ],
 )
@@ -80,6 +94,15 @@ def test_whatever_a_header_says_gives_a_contrast_or_none(said: dict[str, str]) -
         ("T1w_to_T2w.nii.gz", ""),
         ("sub-01_T2starw.nii.gz", ""),
         ("flairs.nii.gz", ""),
+        # A T1 FLAIR, a T1 of another file, maps, a dark-fluid T2, an agent perhaps
+        ("5_AX_T1_FLAIR.nii.gz", ""),
+        ("sub-01_space-T1w_desc-preproc_bold.nii.gz", ""),
+        ("sub-01_space-T1w_FLAIR.nii.gz", "flair"),
+        ("sub-01_acq-mp2rage_T1map.nii.gz", ""),
+        ("sub-01_inv-2_MP2RAGE.nii.gz", ""),
+        ("t2w_tirm_dark-fluid.nii.gz", ""),
+        ("T1w_gd.nii.gz", ""),
+        ("sub-01_ce-none_T1w.nii.gz", ""),
     ],
 )
 def test_words_of_a_file_name_give_the_contrast(name: str, contrast: str) -> None:
@@ -103,3 +126,44 @@ def test_a_series_states_what_all_its_slices_state(tmp_path: Path) -> None:
     instances[1].EchoTime = "15"
     mixed = factory.write(tmp_path / "mixed", instances)
     assert read(mixed).meta["source"]["contrast"] == ""
+
+
+def test_what_an_operator_wrote_is_not_repeated() -> None:
+    said = dict(zip(ORDER, ("SE", "12", "550"), strict=False))
+    said["ContrastBolusAgent"] = "10 ml, Dr Mueller"
+    assert of_header(said) == (
+        "t1c",
+        "DICOM EchoTime 12, RepetitionTime 550, ContrastBolusAgent",
+    )
+
+
+def test_a_damaged_value_states_nothing_and_keeps_its_slice(tmp_path: Path) -> None:
+    folder = factory.write(tmp_path / "s", factory.series("MR", count=3))
+    for one in sorted(folder.iterdir())[-1:]:
+        content = one.read_bytes()
+        dataset = pydicom.dcmread(one)
+        dataset.AngioFlag = "N"
+        dataset.save_as(one)
+        content = one.read_bytes()
+        assert content.count(b"\x18\x00\x25\x00CS") == 1
+        one.write_bytes(content.replace(b"\x18\x00\x25\x00CS", b"\x18\x00\x25\x00ZZ"))
+    source = read(folder).meta["source"]
+    assert source["shape"][2] == 3 and source["contrast"] == ""
+
+
+def test_a_stack_of_images_and_an_image_of_nibabel_state_it_too(tmp_path: Path) -> None:
+    for name in ("a_T1w.png", "b_T1w.png"):
+        Image.fromarray(np.full((8, 8), 90, np.uint8)).save(tmp_path / name)
+    assert read(tmp_path, modality="MR").meta["source"]["contrast"] == "t1"
+    (tmp_path / "b_T1w.png").rename(tmp_path / "b_FLAIR.png")
+    assert read(tmp_path, modality="MR").meta["source"]["contrast"] == ""
+
+    path = tmp_path / "sub-01_T2w.nii"
+    nib.Nifti1Image(np.zeros((4, 4, 2), np.int16), np.eye(4)).to_filename(path)
+    assert as_image(nib.load(path), modality="MR").meta["source"]["contrast"] == "t2"
+
+
+def test_a_ct_has_no_contrast(tmp_path: Path) -> None:
+    head = Phantom((16, 16, 2), (12.0, 12.0, 60.0)).volume()
+    (found,) = inspect(write(head, tmp_path / "ct_T1w.nii.gz")).findings
+    assert (found.modality, found.contrast, found.contrast_basis) == ("CT", "", "")

@@ -226,6 +226,16 @@ def test_frames_round_a_head_are_taken_off(frames):
     assert not got.any()
 
 
+@pytest.mark.parametrize("shade", [75, 110])
+def test_a_label_in_a_gray_image_is_no_framed_head(shade):
+    """Air and head differ by less than the noise beside frames: the label alone stands out."""
+    gray = np.where(HEAD, shade + 20, shade)
+    labeled = gray.copy()
+    labeled[20:36, 20:40] = 255
+    kept = gray_of(labeled, above=0.08)[0]
+    assert (kept[HEAD] == gray[HEAD]).all()
+
+
 @pytest.mark.parametrize("quality", [60, 75, 90])
 def test_frames_in_a_jpeg_are_taken_off_with_the_specks_around_them(quality):
     gray = np.pad(np.pad(scan(), 4, constant_values=235), (26, 36), constant_values=128)

@@ -159,7 +159,10 @@ def _header(parsed: Parsed) -> Header:
 
 
 def _contrast(dataset: Dataset) -> tuple[str, str]:
-    return of_header({key: text(dataset, key) for key in STATING})
+    try:
+        return of_header({key: text(dataset, key) for key in STATING})
+    except Unreadable:  # a damaged value that nothing depends on states nothing
+        return "", ""
 
 
 def _absent(dataset: Dataset) -> list[str]:
