@@ -36,7 +36,7 @@ from medtranslate.training.prepared import (
 )
 from medtranslate.transforms import Recipe, load_recipe
 
-_CACHED = 3
+_CACHED = 4
 """Raised with every change of what is prepared or noted, so that an old cache is not taken."""
 
 _WORTH_WORKERS = 64  # scans from which starting worker processes pays
