@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
 
 from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
 from medtranslate.files import check_present, whole_folder
@@ -365,29 +364,39 @@ def _pages(image: MetaTensor, source: dict[str, Any], path: Path) -> list[np.nda
 
 
 def _save_png(page: np.ndarray, path: Path, synthesis: dict[str, Any]) -> None:
-    text = PngImagePlugin.PngInfo()
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
     if synthesis:
         text.add_text("Description", short_label(synthesis, 1000))
         text.add_text("Synthesis", json.dumps(synthesis))
-    _save(Image.fromarray(page), path, format="PNG", pnginfo=text)
+    _save(page, path, format="PNG", pnginfo=text)
 
 
 def _save_jpeg(page: np.ndarray, path: Path, synthesis: dict[str, Any], target: Path) -> None:
     if page.dtype != np.uint8:
         raise Unsupported("a JPEG holds 8 bit", path=target, remedy="write .png or .tif")
     label = short_label(synthesis, 1000).encode("ascii") if synthesis else b""
-    _save(Image.fromarray(page), path, format="JPEG", quality=JPEG_QUALITY, comment=label)
+    _save(page, path, format="JPEG", quality=JPEG_QUALITY, comment=label)
 
 
 def _save_tiff(pages: list[np.ndarray], path: Path, synthesis: dict[str, Any]) -> None:
-    first, *rest = (Image.fromarray(page) for page in pages)
+    from PIL import Image
+
+    first, *rest = pages
     described = {"description": short_label(synthesis, 1000)} if synthesis else {}
-    several = {"save_all": True, "append_images": rest} if rest else {}
+    several = (
+        {"save_all": True, "append_images": [Image.fromarray(page) for page in rest]}
+        if rest
+        else {}
+    )
     _save(first, path, format="TIFF", compression="tiff_adobe_deflate", **several, **described)
 
 
-def _save(image: Image.Image, path: Path, **options: Any) -> None:
+def _save(page: np.ndarray, path: Path, **options: Any) -> None:
     """Encode in memory first: Pillow does not report a JPEG that a full disk cuts short."""
+    from PIL import Image  # what only reads does without
+
     content = io.BytesIO()
-    image.save(content, **options)
+    Image.fromarray(page).save(content, **options)
     path.write_bytes(content.getbuffer())

@@ -61,6 +61,7 @@ def test_inspect_needs_no_torch(ct: Path, dicom: Path) -> None:
 
     assert volume & (TORCH | NEVER) == set() == series & (TORCH | NEVER)
     assert "pydicom" not in volume and "pydicom" in series
+    assert "PIL" not in volume
 
 
 @pytest.mark.parametrize(
