@@ -116,7 +116,7 @@ def main() -> None:
     """Print one table an axis."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--axis", action="append", default=[], help="beginning of a name")
-    options.add_argument("--most", type=int, default=1000, help="leave larger sizes out")
+    options.add_argument("--most", type=int, default=1024, help="leave larger sizes out")
     options.add_argument("--repeats", type=int, default=1, help="the least of each figure counts")
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--network", default="tiny", choices=["tiny", "shipped"])

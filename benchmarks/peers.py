@@ -6,8 +6,9 @@
 - 2D images: the same command on a folder of 256x256 PNGs against ``test.py`` of the reference
   CycleGAN (``AshknMrd/CycleGAN-CT-to-MRI``, folder ``pytorch-CycleGAN``), unchanged, from a
   checkout that is given by path. Both with ResNet-9 in float32 and drawn weights, batch 1 as
-  ``test.py`` has it. It needs ``pip install dominate torchvision``; wandb, which it imports and
-  does not use for this, is replaced by an empty module. Without a checkout this part is left out.
+  ``test.py`` has it. It needs ``pip install dominate`` and ``pip install --no-deps torchvision``;
+  wandb, which it imports and does not use for this, is replaced by an empty module. Without a
+  checkout this part is left out.
 
 Each run has a process of its own; its imports are not counted. Runs alternate; the least and the
 median of each figure are printed, then what the result keeps of the source's geometry, measured on
@@ -54,8 +55,14 @@ WEIGHTS = (
     "net = networks.define_G(1, 1, 64, 'resnet_9blocks', 'instance', False, 'normal', 0.02)\n"
     "torch.save(net.state_dict(), sys.argv[2])"
 )
+OPERATORS = (
+    "operators = torch.library.Library('torchvision', 'DEF')\n"
+    "for name in ('nms', 'qnms'):\n"
+    "    operators.define(name + '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+)
+"""Declares what a torchvision that was built for another torch does not find when imported."""
 TEST = (
-    "import os, runpy, types\nsys.modules['wandb'] = types.ModuleType('wandb')\n"
+    f"{OPERATORS}import os, runpy, types\nsys.modules['wandb'] = types.ModuleType('wandb')\n"
     "checkout = sys.argv[1]\nos.chdir(checkout)\nsys.path.insert(0, checkout)\n"
     "sys.argv = ['test.py', *sys.argv[2:]]\nrunpy.run_path('test.py', run_name='__main__')"
 )
