@@ -156,6 +156,6 @@ def test_the_source_is_builtins(nifti_file, voxels):
     source = read(nifti_file(voxels)).meta["source"]
     assert json.loads(json.dumps(source)) == source
     assert set(source) == {
-        *("format", "kind", "files", "modality", "modality_basis", "shape", "affine"),
-        *("dtype", "faults", "even", "header"),
+        *("format", "kind", "files", "modality", "modality_basis", "contrast", "contrast_basis"),
+        *("shape", "affine", "dtype", "faults", "even", "header"),
     }
