@@ -126,15 +126,17 @@ def of_name(path: str | Path) -> tuple[str, str]:
     return contrast, f"{' '.join(telling)} in the file name"
 
 
-def of_names(paths: Iterable[str | Path]) -> tuple[str, str]:
-    """Return contrast and basis where all files state the same contrast.
+def agreed(every: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    """Return contrast and basis where all files of a scan state the same contrast.
 
     Examples
     --------
-    >>> of_names(["1_T2w.png", "2_T2w.png"]), of_names(["1_T2w.png", "2_FLAIR.png"])
-    (('t2', 'T2w in the file name'), ('', ''))
+    >>> agreed(map(of_name, ["1_T2w.png", "2_T2w.png"]))
+    ('t2', 'T2w in the file name')
+    >>> agreed(map(of_name, ["1_T2w.png", "2_FLAIR.png"]))
+    ('', '')
     """
-    stated = [of_name(path) for path in paths]
+    stated = list(every)
     return stated[0] if len({contrast for contrast, _ in stated}) == 1 else ("", "")
 
 

@@ -22,7 +22,7 @@ from medtranslate.errors import MedTranslateError, Unreadable, Unsupported
 from medtranslate.files import check_present, whole_folder
 from medtranslate.imaging.base import RefusingReader, ScanWriter, to_integers, to_stored
 from medtranslate.imaging.child import PATIENCE, Answer, children
-from medtranslate.imaging.contrast import of_names
+from medtranslate.imaging.contrast import agreed, of_name
 from medtranslate.imaging.guess_modality import guess_image_2d, labeled
 from medtranslate.imaging.limits import check_claim, check_memory
 from medtranslate.imaging.source import (
@@ -111,7 +111,7 @@ class Image2DReader(RefusingReader):
             files=files,
             modality=modality,
             modality_basis=basis,
-            contrast=of_names(files),
+            contrast=agreed(map(of_name, files)),
             shape=voxels.shape,
             affine=IMAGE_2D_AFFINE,
             dtype=stack.dtype,

@@ -252,13 +252,14 @@ def _paint_page(gray: NDArray[np.floating], found: Mask) -> None:
         inner, outer = gray[top:bottom, left:right], found[top:bottom, left:right]
         if min(inner.shape) < 4:
             return
-        framings = [_framed(inner, noise) for noise in (_ONE_GRAY, _RINGING)]
-        share, box = max(framings, key=itemgetter(0))
+        sheets = [_sheet(inner, noise) for noise in (_ONE_GRAY, _RINGING)]
+        share, box = max(map(_framed, sheets), key=itemgetter(0))
         framed = share >= _RECTANGLE
         if framed:
             outer[:] = True
             outer[box] = False
-        outer |= _sheet(inner, _ONE_GRAY, math.inf if framed else _WHITE)
+        if framed or np.median(_border(inner)) < _WHITE:
+            outer |= sheets[0]
         if not framed:
             return
         rows, columns = box
@@ -266,27 +267,33 @@ def _paint_page(gray: NDArray[np.floating], found: Mask) -> None:
         left, right = left + columns.start, left + columns.stop
 
 
-def _sheet(gray: NDArray[np.floating], noise: float, brightest: float = math.inf) -> Mask:
+def _border(gray: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.concatenate([gray[0], gray[-1], gray[1:-1, 0], gray[1:-1, -1]])
+
+
+def _sheet(gray: NDArray[np.floating], noise: float) -> Mask:
     """Return what has the one gray of the border and is connected to it; nothing if it has none."""
-    border = np.concatenate([gray[0], gray[-1], gray[1:-1, 0], gray[1:-1, -1]])
+    border = _border(gray)
     shade = float(np.median(border))
-    if not _BLACK < shade < brightest or np.mean(np.abs(border - shade) <= noise) < _MOST_OF_BORDER:
+    if shade <= _BLACK or np.mean(np.abs(border - shade) <= noise) < _MOST_OF_BORDER:
         return np.zeros(gray.shape, dtype=bool)
     labels = _labels(np.pad(np.abs(gray - shade) <= noise, 1, constant_values=True))
     sheet: Mask = (labels == labels[0, 0])[1:-1, 1:-1]
     return sheet
 
 
-def _framed(gray: NDArray[np.floating], noise: float) -> tuple[float, tuple[slice, slice]]:
-    """Return the box of what the one gray of the border leaves, and how much of it that fills."""
-    sheet = _sheet(gray, noise)
+def _framed(sheet: Mask) -> tuple[float, tuple[slice, slice]]:
+    """Return how much of its box fills what a sheet leaves, and the box; 0 where it is no frame."""
+    nothing = 0.0, (slice(0), slice(0))
+    if not sheet.any():  # most images are black around: nothing more is computed
+        return nothing
     inside = _opened(np.pad(~sheet, _SPECK), _SPECK)[_SPECK:-_SPECK, _SPECK:-_SPECK]
-    if not sheet.any() or not inside.any():
-        return 0.0, (slice(0), slice(0))
+    if not inside.any():
+        return nothing
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    if gray[box].size < _LEAST_FRAMED * gray.size:  # a label, or a ruler
-        return 0.0, box
+    if inside[box].size < _LEAST_FRAMED * inside.size:  # a label, or a ruler
+        return nothing
     return float(inside[box].mean()), box
 
 

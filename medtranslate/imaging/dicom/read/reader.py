@@ -11,6 +11,7 @@ import numpy as np
 
 from medtranslate.errors import MedTranslateError
 from medtranslate.imaging.base import NO_SERIES, Finding, RefusingReader
+from medtranslate.imaging.contrast import agreed
 from medtranslate.imaging.dicom.attributes import carried, differ, to_text
 from medtranslate.imaging.dicom.read.geometry import Stack
 from medtranslate.imaging.dicom.read.grouping import (
@@ -158,17 +159,11 @@ def source_of(
         files=[one.path for one in stacked.slices],
         modality=headers[0].modality,
         modality_basis=MODALITY_BASIS,
-        contrast=_contrast(headers),
+        contrast=agreed(header.contrast for header in headers),
         faults=faults,
         even=stacked.even,
         header=header_of(lowest, packed, stacked, voxels),
     )
-
-
-def _contrast(headers: Sequence[Header]) -> tuple[str, str]:
-    """Return contrast and basis where all slices state the same contrast."""
-    stated = {header.contrast[0] for header in headers}
-    return headers[0].contrast if len(stated) == 1 else ("", "")
 
 
 def _remarks(headers: Sequence[Header], voxels: Voxels | None) -> list[str]:
@@ -271,7 +266,7 @@ def _home(headers: Sequence[Header]) -> str:
 
 
 def _series_finding(contents: DicomContents, headers: list[Header]) -> Finding:
-    contrast, contrast_basis = _contrast(headers)
+    contrast, contrast_basis = agreed(header.contrast for header in headers)
     common: dict[str, Any] = {
         "path": str(contents.place),
         "format": "dicom",
