@@ -27,6 +27,7 @@ from medtranslate.label_synthesis.render import (
     draw_contrasts,
     render_ct,
     render_mr,
+    render_typical_ct,
 )
 from medtranslate.label_synthesis.tissues import TissueTable
 from medtranslate.text import escaped
@@ -90,6 +91,9 @@ class RenderedPairs:
     ----------
     ct : float32 tensor (N, 1, H, W)
         In HU; -1000 outside the head.
+    typical_ct : float32 tensor (N, 1, H, W)
+        The same with every tissue in the middle of its range and no grain. No MR tells by how much
+        this head's tissues differ from that, so it is what a network can be taught to make of one.
     mr : float32 tensor (N, 1, H, W)
         Gray, 0 to 1; 0 outside the head.
     head : bool tensor (N, 1, H, W)
@@ -116,6 +120,7 @@ class RenderedPairs:
     """
 
     ct: torch.Tensor
+    typical_ct: torch.Tensor
     mr: torch.Tensor
     head: torch.Tensor
     classes: torch.Tensor
@@ -210,11 +215,13 @@ class PairRenderer:
         names = _contrasts(contrasts, draw, settings.mr)
         head = _head(classes)
         ct = render_ct(classes, table, draw, settings.ct)
+        typical = render_typical_ct(classes, table, settings.ct)
         mr = render_mr(classes, head, table, draw, settings.mr, names)
         head = self._shown(classes, head, draw)
-        ct, mr = ct.masked_fill(~head, -1000.0), mr.masked_fill(~head, 0.0)
+        ct, typical = (hu.masked_fill(~head, -1000.0) for hu in (ct, typical))
+        mr = mr.masked_fill(~head, 0.0)
         middle = mid_layer(classes)[:, None]
-        return RenderedPairs(ct, mr, head, middle, names, lesions, sources)
+        return RenderedPairs(ct, typical, mr, head, middle, names, lesions, sources)
 
     def _cut(self, draw: Draw, seed: int) -> tuple[torch.Tensor, tuple[str, ...]]:
         """Cut slices; those with too little head again, elsewhere."""

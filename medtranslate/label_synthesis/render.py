@@ -37,7 +37,7 @@ class CTSettings:
     >>> classes = torch.full((1, 1, 8, 8), TissueTable.read().index("white_matter")).byte()
     >>> draw = Draw(0, 1, 8, torch.device("cpu"))
     >>> ct = render_ct(classes, TissueTable.read(), draw, CTSettings(blur=(0.0, 0.0)))
-    >>> bool(((ct >= 31) & (ct <= 39)).all())
+    >>> bool(((ct >= 32) & (ct <= 40)).all())
     True
     """
 
@@ -139,6 +139,32 @@ def render_ct(
         tissue = (hu > -200) & (hu < 200)
         hu = hu + torch.where(tissue, grain * draw.white_noise(), 0.0)
     return hu[:, None]
+
+
+def render_typical_ct(
+    classes: torch.Tensor, table: TissueTable, settings: CTSettings
+) -> torch.Tensor:
+    """Render class maps as the CT to expect: every tissue in the middle of its range, no grain.
+
+    Parameters
+    ----------
+    classes : uint8 tensor (N, sublayers, H, W)
+    table : TissueTable
+    settings : CTSettings
+        The middle of `blur` is taken.
+
+    Returns
+    -------
+    float32 tensor (N, 1, H, W)
+        In HU.
+    """
+    middle: list[float] = []
+    for tissue in table.tissues:
+        beside = middle[table.index(tissue.beside)] if tissue.beside else 0.0
+        middle.append(sum(tissue.hu) / 2 + beside)
+    hu = torch.tensor(middle, device=classes.device).expand(len(classes), -1)
+    blur = torch.full((len(classes),), sum(settings.blur) / 2, device=classes.device)
+    return _blurred(_seen(classes, hu), blur)[:, None]
 
 
 def draw_contrasts(draw: Draw, settings: MRSettings) -> tuple[str, ...]:

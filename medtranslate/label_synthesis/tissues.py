@@ -69,7 +69,7 @@ class TissueTable:
     --------
     >>> table = TissueTable.read()
     >>> table["white_matter"].hu
-    (31.0, 39.0)
+    (32.0, 40.0)
     >>> table.contrasts
     ('T1', 'T1C', 'T2', 'FLAIR', 'PD')
     """

@@ -82,7 +82,7 @@ class RenderedSource:
     def _render(self, block: int) -> Pairs:
         seed = int(torch.randint(_SEEDS, (), generator=self._draws("render", block)))
         made = self._renderer.render(self.settings.rendered_block_size, seed)
-        ct, mri = made.network_slices()
+        ct, mri = replace(made, ct=made.typical_ct).network_slices()
         noisy = replace(made, ct=self._with_grain(made.ct, block)).network_slices()[0]
         fluid = self.maps.table.is_any(made.classes, *FLUIDS)
         weight = torch.where(fluid, self.settings.fluid_weight, 1.0)

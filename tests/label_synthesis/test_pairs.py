@@ -44,7 +44,7 @@ def renderer(label_map, table, small):
 def test_a_seed_gives_the_same_pairs_again_and_another_seed_others(renderer):
     first, again, other = renderer.render(3, 7), renderer.render(3, 7), renderer.render(3, 8)
 
-    for name in ("ct", "mr", "head", "classes"):
+    for name in ("ct", "typical_ct", "mr", "head", "classes"):
         assert torch.equal(getattr(first, name), getattr(again, name))
     assert (first.contrasts, first.lesions) == (again.contrasts, again.lesions)
     assert not torch.equal(first.mr, other.mr)
@@ -74,6 +74,20 @@ def test_each_tissue_has_the_mean_that_the_table_asks_for(label_map, table, cont
         assert table["cortex"].hu[0] <= above <= table["cortex"].hu[1]
         ratio = mr[shown["compact_bone"]].mean() / mr[shown["white_matter"]].mean()
         assert ratio == pytest.approx(table["compact_bone"].mr[column] / white.mr[column], rel=0.01)
+
+
+def test_the_typical_ct_has_each_tissue_in_the_middle_of_its_range_in_every_slice(label_map, table):
+    grainy = replace(PLAIN, ct=replace(PLAIN_CT, grain=(5.0, 5.0)))
+    pairs = PairRenderer([label_map], table, grainy).render(3, 2)
+    white = sum(table["white_matter"].hu) / 2
+    cortex = white + sum(table["cortex"].hu) / 2
+
+    for classes, ct in zip(pairs.classes, pairs.typical_ct, strict=True):
+        assert torch.allclose(ct[table.is_any(classes, "white_matter")], torch.tensor(white))
+        assert torch.allclose(ct[table.is_any(classes, "cortex")], torch.tensor(cortex))
+    assert pairs.typical_ct.shape == pairs.ct.shape
+    assert (pairs.typical_ct[~pairs.head] == -1000).all()
+    assert not torch.allclose(pairs.typical_ct, pairs.ct)
 
 
 def test_both_sides_of_a_pair_lie_on_one_grid(label_map, table):

@@ -35,9 +35,9 @@ def test_a_table_that_is_not_there_is_missing_input(tmp_path):
     ("before", "after", "fault"),
     [
         ("labels: [24]", "labels: [24, 3]", r"csf: labels \[3\] are taken"),
-        ("hu: [31, 39]", "hu: [39, 31]", "white_matter: HU from 39.0 to 31.0"),
+        ("hu: [32, 40]", "hu: [40, 32]", "white_matter: HU from 40.0 to 32.0"),
         ("beside: ventricle", "beside: cyst", "csf: 'cyst' does not stand above it"),
-        ("hu: [31, 39]", "hu: [31, 39]\n    sound: loud", "unknown keys"),
+        ("hu: [32, 40]", "hu: [32, 40]\n    sound: loud", "unknown keys"),
         ("[T1, T1C, T2, FLAIR, PD]", "[T1, T2]", "air: 5 signals for 2 contrasts"),
         ("tissues:", "tissue:", "no table of tissues"),
     ],

@@ -69,12 +69,16 @@ def test_pairs_are_a_sequence_whatever_the_batches(maps: LabelMaps, four: Pairs)
     assert not torch.equal(other.ct, four.ct[:2])
 
 
-def test_a_ct_that_is_translated_has_grain_where_it_is_soft(four: Pairs) -> None:
+def test_a_ct_that_is_translated_has_its_own_hu_and_grain_and_the_one_that_is_taught_neither(
+    maps: LabelMaps, four: Pairs
+) -> None:
     assert four.source_ct is not None
-    grain = four.source_ct - four.ct
-    assert 0 < float(grain.abs().max()) < 1
-    assert not grain[~four.head].any()
-    assert not grain[four.ct == 1].any() or float(grain[four.ct == 1].max()) <= 0  # beyond 100 HU
+    white = (sum(maps.table["white_matter"].hu) / 2 + 20) / 60 - 1  # in the brain window
+    shows = [(each - white).abs().flatten(1) < 1e-4 for each in (four.ct, four.source_ct)]
+    taught, translated = (each.float().mean(1) for each in shows)
+    shown = taught > 0  # one slice lies above the white matter
+    assert shown.sum() == 3 and (taught > 20 * translated)[shown].all()
+    assert not (four.source_ct - four.ct)[~four.head].any()
 
 
 def test_fluid_has_its_weight_and_the_rest_one(four: Pairs) -> None:
