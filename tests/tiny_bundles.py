@@ -29,7 +29,7 @@ def tiny_networks(targets: tuple[str, ...] = ("mri", "ct")) -> Networks:
 def constant_error(error: float) -> ErrorPredictor:
     """A network that expects one error everywhere, for values in [-1, 1]."""
     network = ErrorPredictor().eval()
-    torch.nn.init.zeros_(network.network.final_conv.weight)
+    torch.nn.init.zeros_(network.network[-1].weight)
     torch.nn.init.constant_(network.bias, math.log(error))
     return network
 

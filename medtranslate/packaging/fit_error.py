@@ -71,8 +71,8 @@ class Examples:
 
     Attributes
     ----------
-    inputs : float16 tensor (N, 3, H, W)
-        As `ErrorPredictor.inputs`: scan, result, head.
+    inputs : float16 tensor (N, channels, H, W)
+        As `ErrorPredictor.inputs`; the first channel is the head.
     error : float16 tensor (N, 1, H, W)
         Mean absolute error of values in [-1, 1].
     """
@@ -284,7 +284,7 @@ def _fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # initial weights
         network = ErrorPredictor()
-        inside = examples.inputs[:, 2:]
+        inside = examples.inputs[:, :1]
         mean = float((examples.error.float() * inside).sum() / inside.float().sum().clamp(min=1))
         torch.nn.init.constant_(network.bias, math.log(max(mean, 1e-3)))
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-3)
@@ -296,7 +296,7 @@ def _fit(
             inputs, error = examples.inputs[places].float(), examples.error[places].float()
             if torch.rand((), generator=random) < 0.5:
                 inputs, error = inputs.flip(3), error.flip(3)
-            predicted, weight = network.of_inputs(inputs), inputs[:, 2:]
+            predicted, weight = network.of_inputs(inputs), inputs[:, :1]
             loss = (weight * (error / predicted + predicted.log())).sum() / weight.sum()
             optimizer.zero_grad()
             loss.backward()
@@ -313,7 +313,7 @@ def _predicted(network: ErrorPredictor, examples: Examples) -> torch.Tensor:
 
 def _calibrate(network: ErrorPredictor, held_out: Examples) -> None:
     """Scale the errors so that their mean is the true one."""
-    weight = held_out.inputs[:, 2:].float()
+    weight = held_out.inputs[:, :1].float()
     true = (held_out.error.float() * weight).sum()
     factor = true / (_predicted(network, held_out) * weight).sum().clamp(min=1e-6)
     network.bias.add_(factor.clamp(min=1e-3).log())
@@ -330,7 +330,7 @@ def measure(network: ErrorPredictor, examples: Examples) -> Ranking:
     """
     predicted = _predicted(network, examples)
     near = F.avg_pool2d(examples.error.float(), _NEIGHBORHOOD, 1, _NEIGHBORHOOD // 2)
-    heads = examples.inputs[:, 2:] > 0.5
+    heads = examples.inputs[:, :1] > 0.5
     found: list[Ranking] = [
         rank(first[head].numpy(), second[head].numpy())
         for first, second, head in zip(predicted, near, heads, strict=True)

@@ -60,7 +60,7 @@ def test_the_mean_expected_error_is_the_mean_error_of_the_held_out_slices(fitted
     held_out = replace(labels, maps=labels.maps[1:])
     for to, network in predictors.networks.items():
         examples = make_examples(translator(fitted), held_out, to, 2, QUICK, seed=1)
-        weight = examples.inputs[:, 2:].float()
+        weight = examples.inputs[:, :1].float()
         with torch.inference_mode():
             predicted = (network.of_inputs(examples.inputs.float()) * weight).sum()
         true = (examples.error.float() * weight).sum()
@@ -74,7 +74,7 @@ def test_examples_show_the_error_of_the_result(fitted, labels) -> None:
     examples = make_examples(translator(fitted), labels, "ct", 2, still, seed=5)
     again = make_examples(translator(fitted), labels, "ct", 2, still, seed=5)
 
-    source, result, head = examples.inputs.float().split(1, dim=1)
+    head, source, result = examples.inputs[:, :3].float().split(1, dim=1)
     assert len(examples) == 2 and examples.error.shape == source.shape == (2, 1, 128, 128)
     assert (examples.error[head == 0] == 0).all() and examples.error[
         head == 1

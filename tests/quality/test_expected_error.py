@@ -92,6 +92,25 @@ def test_networks_are_stored_and_loaded_in_16_bit(bundle: Path) -> None:
         )
 
 
+def test_what_the_network_sees_tells_edges_of_the_result_from_even_gray() -> None:
+    """Spread around an edge of -1 and 1 is 1 where half of the window lies on either side."""
+    step = torch.full((1, 1, 32, 32), -1.0)
+    step[..., 16:] = 1.0
+    head = torch.ones(1, 1, 32, 32, dtype=torch.bool)
+
+    seen = ErrorPredictor.inputs(torch.zeros_like(step), step, head)
+
+    assert seen.shape == (1, 7, 16, 16)
+    shown, scan, result, of_scan, near, _, far = seen[0, :, 8]
+    assert (shown == 1).all() and (scan == 0).all() and (of_scan == 0).all()
+    assert result.tolist() == [-1.0] * 8 + [1.0] * 8
+    # windows of 5 pixels around the two on each side of the edge hold 2 or 1 of the other side
+    at_edge = (math.sqrt(1 - (1 / 5) ** 2) + math.sqrt(1 - (3 / 5) ** 2)) / 2
+    assert near[7] == near[8] == pytest.approx(at_edge, abs=1e-4)
+    assert (near[:7] == 0).all() and (near[9:] == 0).all()
+    assert (far[3:13] > 0.2).all()
+
+
 def test_a_bundle_without_networks_predicts_nothing_and_says_how_to_fit_them(tiny_bundle) -> None:
     model, scan = translator(tiny_bundle, {"mri": same, "ct": same}), stub_translator.ct()
 
@@ -111,7 +130,7 @@ def test_what_is_no_expected_error_is_refused(bundle: Path, content: bytes) -> N
 @pytest.mark.parametrize("fault", ["missing", "not finite", "another shape"])
 def test_damaged_networks_are_refused(bundle: Path, fault: str) -> None:
     tensors = load(Bundle.load(bundle).expected_error.read_bytes())
-    name = "ct.network.final_conv.bias"
+    name = "ct.network.4.bias"
     if fault == "missing":
         del tensors[name]
     else:
@@ -127,7 +146,7 @@ def test_networks_of_another_format_are_refused_with_what_to_do(bundle: Path) ->
     about = {"format": FORMAT + 1, "targets": [], "fitted": {}}
     attach(bundle, "expected_error", save({}, metadata={"medtranslate": json.dumps(about)}))
 
-    with pytest.raises(ModelUnusable, match=r"format 2, but this version reads 1 .*fit-expected"):
+    with pytest.raises(ModelUnusable, match=r"format 3, but this version reads 2 .*fit-expected"):
         load_error_predictors(Bundle.load(bundle))
 
 
