@@ -11,6 +11,7 @@ import typer
 
 from medtranslate.cli import options as shared
 from medtranslate.files import check_present
+from medtranslate.modality import Modality
 from medtranslate.text import as_json, one_line
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def _several(seen: Inspection) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("no.", "scan", "format", "modality", "shape", "spacing mm", "fault"):
+    columns = ("no.", "scan", "format", "modality", "contrast", "shape", "spacing mm", "fault")
+    for column in columns:
         table.add_column(column, overflow="fold")
     numbers = seen.series_numbers
     for finding in seen.findings:
@@ -125,6 +127,7 @@ def _several(seen: Inspection) -> Table:
             escape(one_line(_name(finding, seen.path))),
             finding.format,
             finding.modality,
+            finding.contrast if finding.modality != Modality.CT else "",
             _by(finding.shape),
             _by(finding.spacing),
             escape(one_line(finding.error)),
@@ -157,7 +160,7 @@ def _name(finding: Finding, root: Path) -> str:
 
 
 def _contrast(finding: Finding) -> str:
-    if finding.modality != "MR" or not finding.contrast:
+    if finding.modality != Modality.MR or not finding.contrast:
         return ""
     return f"{finding.contrast} ({finding.contrast_basis})"
 

@@ -64,6 +64,7 @@ _COLUMNS: dict[str, tuple[type, Getter]] = {
     "model": (str, _of("synthesis", "model")),
     "model_version": (str, _of("synthesis", "version")),
     "contrast": (str, _of("synthesis", "contrast")),
+    "source_contrast": (str, _of("synthesis", "source_contrast")),
     "domain": (str, _of("domain", "verdict")),
     "anomaly_score": (float, _of("domain", "score")),
     "domain_reasons": (str, _listed("domain", "reasons", "; ")),

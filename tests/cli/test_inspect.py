@@ -40,6 +40,18 @@ def test_the_contrast_that_a_name_states_is_told_of_an_mr(command, ct, mr, tmp_p
     assert "t1 (" not in command("inspect", tmp_path / "ct_T1w.nii.gz").out
 
 
+def test_a_table_of_scans_has_the_contrast_that_each_states(command, ct, mr, tmp_path) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    shutil.copy(ct, both / "head.nii.gz")
+    shutil.copy(mr, both / "sub-01_FLAIR.nii.gz")
+
+    header, *rows = command("inspect", both).out.splitlines()
+
+    assert header.split()[3:5] == ["modality", "contrast"]
+    assert [row.split()[1:4] for row in rows] == [["nifti", "48", "x"], ["nifti", "flair", "48"]]
+
+
 def test_series_have_the_numbers_that_convert_takes(command, two_series) -> None:
     scans = json.loads(command("inspect", two_series, "--json").out)["scans"]
 

@@ -19,6 +19,7 @@ from distributed import LocalCluster
 from medtranslate import convert_many
 from medtranslate.cohort import Entry, Journal, Workers, run
 from medtranslate.cohort.journal import ScanState
+from medtranslate.cohort.summary import row
 from medtranslate.cohort.workers import Task, convert_task
 from medtranslate.errors import (
     AmbiguousInput,
@@ -84,7 +85,7 @@ def test_a_cohort_has_the_results_of_convert_a_table_and_a_page(
         assert (tmp_path / "out" / preview).is_file()
 
     with done.written.csv.open(newline="", encoding="utf-8") as file:
-        rows = {Path(row["scan"]).name: row for row in csv.DictReader(file)}
+        rows = {Path(one["scan"]).name: one for one in csv.DictReader(file)}
     shares = {
         one.path.name: one.checks["cycle_error"]["share_of_range"] for one in whole if not one.error
     }
@@ -96,6 +97,9 @@ def test_a_cohort_has_the_results_of_convert_a_table_and_a_page(
     table = pq.read_table(done.written.parquet).to_pylist()
     assert [row["scan"] for row in table] == [row["scan"] for row in rows.values()]
     assert {type(row["cycle_error_share"]) for row in table} == {float, type(None)}
+    (entry, *_) = (entry for entry in done.entries if entry.state is ScanState.CONVERTED)
+    made = entry.report["synthesis"] | {"source_contrast": "t2"}  # as of an MRI
+    assert row(replace(entry, report=entry.report | {"synthesis": made}))["source_contrast"] == "t2"
 
     page = done.written.page.read_text(encoding="utf-8")
     assert "2 of 3 scans converted" in page and "Unreadable" in page
