@@ -209,8 +209,8 @@ class Session:
     def run(self, interrupts: Interrupts) -> Outcome:
         """Train to the end or to a reason to stop; the last good checkpoint always stays."""
         trainer = self.trainer
-        self._attach(interrupts)
         with self.board or nullcontext():
+            self._attach(interrupts)
             if not trainer.finished:
                 trainer.run()
             if self.step != self._saved_step:

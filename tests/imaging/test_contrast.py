@@ -128,6 +128,25 @@ def test_a_series_states_what_all_its_slices_state(tmp_path: Path) -> None:
     assert read(mixed).meta["source"]["contrast"] == ""
 
 
+@pytest.mark.parametrize(
+    ("meaning", "contrast"), [("Gadobutrol", "t1c"), ("", "t1c"), ("None", "t1"), (None, "t1")]
+)
+def test_a_multi_frame_image_names_its_agent_in_a_sequence(
+    tmp_path: Path, meaning: str | None, contrast: str
+) -> None:
+    image = factory.enhanced("MR")
+    image.AcquisitionContrast = "T1"
+    agent = pydicom.Dataset()
+    if meaning:
+        agent.CodeMeaning = meaning
+    image.ContrastBolusAgentSequence = [] if meaning is None else [agent]
+
+    source = read(factory.save(image, tmp_path / "enhanced.dcm")).meta["source"]
+
+    assert source["contrast"] == contrast
+    assert "Gadobutrol" not in source["contrast_basis"]
+
+
 def test_what_an_operator_wrote_is_not_repeated() -> None:
     said = dict(zip(ORDER, ("SE", "12", "550"), strict=False))
     said["ContrastBolusAgent"] = "10 ml, Dr Mueller"

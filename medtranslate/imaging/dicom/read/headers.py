@@ -160,7 +160,13 @@ def _header(parsed: Parsed) -> Header:
 
 def _contrast(dataset: Dataset) -> tuple[str, str]:
     try:
-        return of_header({key: text(dataset, key) for key in STATING})
+        said = {key: text(dataset, key) for key in STATING}
+        agents = items(
+            dataset, "ContrastBolusAgentSequence"
+        )  # of multi-frame images, PS3.3 C.7.6.4b
+        if agents and not said["ContrastBolusAgent"]:
+            said["ContrastBolusAgent"] = text(agents[0], "CodeMeaning") or "unnamed"
+        return of_header(said)
     except Unreadable:  # a damaged value that nothing depends on states nothing
         return "", ""
 
