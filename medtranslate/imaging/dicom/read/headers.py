@@ -161,9 +161,8 @@ def _header(parsed: Parsed) -> Header:
 def _contrast(dataset: Dataset) -> tuple[str, str]:
     try:
         said = {key: text(dataset, key) for key in STATING}
-        agents = items(
-            dataset, "ContrastBolusAgentSequence"
-        )  # of multi-frame images, PS3.3 C.7.6.4b
+        # Multi-frame images name the agent in a sequence, PS3.3 C.7.6.4b.
+        agents = items(dataset, "ContrastBolusAgentSequence")
         if agents and not said["ContrastBolusAgent"]:
             said["ContrastBolusAgent"] = text(agents[0], "CodeMeaning") or "unnamed"
         return of_header(said)
