@@ -47,6 +47,7 @@ from medtranslate.evaluation.lesions.planting import brain, depth
 from medtranslate.modality import Modality
 from medtranslate.quality.expected_error import expected_error, rank
 from medtranslate.transforms.head import heads
+from medtranslate.translation.translator import generator_of
 
 Gray = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -154,7 +155,8 @@ def with_weights(translator: Translator, to: str, file: Path) -> Translator:
     """Return the translator with other weights for one direction."""
     network = translator.bundle.generator(to).network
     network.load_state_dict({name: w.float() for name, w in load_file(file).items()})
-    settled = translator.device.settle(network)
+    coded = generator_of(translator.bundle, to, translator.contrast)
+    settled = translator.device.settle(coded)
     return replace(translator, networks={**translator.networks, to: settled})
 
 
