@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from medtranslate.label_synthesis.draw import Draw, per_slice
-from medtranslate.label_synthesis.tissues import RANDOM, TissueTable
+from medtranslate.label_synthesis.tissues import RANDOM, Tissue, TissueTable
 
 _VESSELS = ("vein", "artery")
 _DARK = 0.1  # signal below which a tissue hardly varies: bone, air
@@ -133,7 +133,8 @@ def render_ct(
     float32 tensor (N, 1, H, W)
         In HU. Sublayers are averaged, so a slice that is half bone has half its HU.
     """
-    hu = _blurred(_seen(classes, _hu(table, draw)), draw.uniform(*settings.blur))
+    hu = _hu(table, lambda tissue: draw.uniform(*tissue.hu))
+    hu = _blurred(_seen(classes, hu), draw.uniform(*settings.blur))
     grain = per_slice(draw.uniform(*settings.grain))
     if settings.grain[1] > 0:
         tissue = (hu > -200) & (hu < 200)
@@ -158,13 +159,9 @@ def render_typical_ct(
     float32 tensor (N, 1, H, W)
         In HU.
     """
-    middle: list[float] = []
-    for tissue in table.tissues:
-        beside = middle[table.index(tissue.beside)] if tissue.beside else 0.0
-        middle.append(sum(tissue.hu) / 2 + beside)
-    hu = torch.tensor(middle, device=classes.device).expand(len(classes), -1)
-    blur = torch.full((len(classes),), sum(settings.blur) / 2, device=classes.device)
-    return _blurred(_seen(classes, hu), blur)[:, None]
+    ones = torch.ones(len(classes), device=classes.device)
+    hu = _hu(table, lambda tissue: ones * sum(tissue.hu) / 2)
+    return _blurred(_seen(classes, hu), ones * sum(settings.blur) / 2)[:, None]
 
 
 def draw_contrasts(draw: Draw, settings: MRSettings) -> tuple[str, ...]:
@@ -218,13 +215,13 @@ def render_mr(
     return _as_gray(signal, head[:, 0], draw, settings)[:, None]
 
 
-def _hu(table: TissueTable, draw: Draw) -> torch.Tensor:
-    """Draw the HU of each tissue: (N, tissues)."""
-    drawn: list[torch.Tensor] = []
+def _hu(table: TissueTable, own: Callable[[Tissue], torch.Tensor]) -> torch.Tensor:
+    """Return the HU of each tissue (N, tissues), of its own (N,) or beside another's."""
+    values: list[torch.Tensor] = []
     for tissue in table.tissues:
-        own = draw.uniform(*tissue.hu)
-        drawn.append(own + drawn[table.index(tissue.beside)] if tissue.beside else own)
-    return torch.stack(drawn, 1)
+        value = own(tissue)
+        values.append(value + values[table.index(tissue.beside)] if tissue.beside else value)
+    return torch.stack(values, 1)
 
 
 def _signals(

@@ -93,7 +93,7 @@ def test_networks_are_stored_and_loaded_in_16_bit(bundle: Path) -> None:
 
 
 def test_what_the_network_sees_tells_edges_of_the_result_from_even_gray() -> None:
-    """Spread around an edge of -1 and 1 is 1 where half of the window lies on either side."""
+    """Spread is 0 where a window holds one gray, and known where it holds -1 and 1."""
     step = torch.full((1, 1, 32, 32), -1.0)
     step[..., 16:] = 1.0
     head = torch.ones(1, 1, 32, 32, dtype=torch.bool)
