@@ -220,6 +220,14 @@ class Bundle:
             raise ModelUnusable(f"has no recipe for a {modality} {kind}", path=self.folder)
         return self.recipes[key]
 
+    def in_window(self, slices: torch.Tensor, modality: Modality) -> torch.Tensor:
+        """Return slices that a generator gave as `ToUnits.in_window` shows them."""
+        return next(
+            recipe.in_window(slices)
+            for recipe in self.recipes.values()
+            if recipe.modality == modality
+        )
+
 
 def default_bundle() -> Path:
     """Return the folder of the bundle that medtranslate ships.
@@ -307,6 +315,11 @@ def _recipes(path: Path, files: dict[str, Any]) -> dict[str, Recipe]:
         if key in recipes:
             refuse(path, where, f"a second recipe for a {recipe.modality} {recipe.kind}")
         recipes[key] = recipe
+        # What the generator gives is one thing, whatever the result is written to.
+        shares = {each.share for each in recipes.values() if each.modality == recipe.modality}
+        if len(shares) > 1:
+            fault = f"its window takes another share than that of other {recipe.modality} recipes"
+            refuse(path, where, fault)
     return recipes
 
 

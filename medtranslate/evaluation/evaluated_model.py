@@ -94,13 +94,13 @@ class Candidate:
 def _translated(translator: Translator, slices: torch.Tensor, to: str) -> torch.Tensor:
     """Translate slices, each an MRI of its own contrast where they are MRI."""
     if to == Modality.MR.target or translator.contrast_classifier is None:
-        return translator.translate_slices(slices, to=to)
+        return translator.translate_slices(slices, to=to, in_window=True)
     told = translator.contrast_classifier.tell_each(slices, slices[:, 0] > -1)
     made = torch.empty_like(slices)
     for contrast in {each.clear for each in told}:
         these = torch.tensor([each.clear == contrast for each in told])
         chosen = translator.for_contrast(contrast)
-        made[these] = chosen.translate_slices(slices[these], to=to).to(made)
+        made[these] = chosen.translate_slices(slices[these], to=to, in_window=True).to(made)
     return made
 
 

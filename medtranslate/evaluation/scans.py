@@ -226,7 +226,7 @@ class _Collected:
         if not self.slices:
             why = f"; left out: {self.left_out[0]}" if self.left_out else ""
             raise EvaluationFailed(f"no scan in it shows a head{why}", path=self.folder)
-        written = self.recipe.written
+        shown = self.recipe.shown
         in_hounsfield = self.recipe.kind == "volume" and self.modality == "ct"
         return SliceSet(
             self.modality,
@@ -234,7 +234,7 @@ class _Collected:
             np.concatenate(self.slices),
             folder=str(self.folder),
             cases=tuple(self.cases),
-            scale=ValueRange("HU", written.low, written.high) if in_hounsfield else GRAY,
+            scale=ValueRange("HU", shown.low, shown.high) if in_hounsfield else GRAY,
             heads=np.concatenate(self.heads),
             left_out=tuple(self.left_out),
         )

@@ -250,7 +250,7 @@ def _example(
     code = int(pair.contrast[0])
     if code and (to == Modality.MR.target or bool(draw.chance(_TOLD))):
         translator = translator.for_contrast(translator.bundle.contrasts[code - 1])
-    result = translator.translate_slices(source, to=to).clamp(-1, 1)
+    result = translator.translate_slices(source, to=to, in_window=True)
     result = result.masked_fill(~pair.head, -1)
     truth = _moved(truth, settings, draw).masked_fill(~pair.head, -1)
     inputs = ErrorPredictor.inputs(source, result, pair.head)

@@ -24,6 +24,7 @@ from medtranslate.errors import MedTranslateError, ModelUnusable
 from medtranslate.imaging.source import SourceRecord
 from medtranslate.modality import Modality
 from medtranslate.phantom import Phantom
+from medtranslate.transforms import Recipe
 from medtranslate.transforms.load import read_yaml, refuse
 from medtranslate.translation import Translator
 
@@ -117,9 +118,9 @@ def compare_reference(bundle: Bundle) -> list[Comparison]:
 
 def compare_voxels(bundle: Bundle, to: str, made: np.ndarray, other: np.ndarray) -> Comparison:
     """Compare two translations of the phantom, (X, Y, Z) in the target's units."""
-    worst = float(np.abs(_blocks(made) - _blocks(other)).max())
-    kind = phantom_kind(bundle, to)
-    return Comparison(to, bool(np.array_equal(made, other)), worst, _tolerance(bundle, to, kind))
+    recipe = _target(bundle, to, phantom_kind(bundle, to))
+    worst = float(np.abs(_blocks(made, recipe) - _blocks(other, recipe)).max())
+    return Comparison(to, bool(np.array_equal(made, other)), worst, _tolerance(recipe))
 
 
 def reference_translator(bundle: Bundle) -> Translator:
@@ -168,21 +169,27 @@ def _measured(translator: Translator, to: str) -> dict[str, Any]:
     kind = phantom_kind(translator.bundle, to)
     scan = phantom_scan(Modality.parse(to).other, kind)
     made = translator.translate(scan, to=to, check=False).as_tensor()[0].numpy()
+    recipe = _target(translator.bundle, to, kind)
     return {
         "source_sha256": _hash(scan.as_tensor()[0].numpy()),
         "sha256": _hash(made),
-        "tolerance": _tolerance(translator.bundle, to, kind),
-        "blocks": _blocks(made).round(2).tolist(),
+        "tolerance": _tolerance(recipe),
+        "blocks": _blocks(made, recipe).round(2).tolist(),
     }
 
 
-def _tolerance(bundle: Bundle, to: str, kind: str) -> float:
-    written = bundle.recipe(Modality.parse(to), kind).written
-    return round((written.high - written.low) / GRAY_LEVELS, 3)
+def _target(bundle: Bundle, to: str, kind: str) -> Recipe:
+    return bundle.recipe(Modality.parse(to), kind)
 
 
-def _blocks(voxels: np.ndarray) -> np.ndarray:
-    """Means of square blocks: (X, Y, Z) to (X / 12, Y / 12, Z)."""
+def _tolerance(recipe: Recipe) -> float:
+    return round((recipe.shown.high - recipe.shown.low) / GRAY_LEVELS, 3)
+
+
+def _blocks(voxels: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Means of square blocks: (X, Y, Z) to (X / 12, Y / 12, Z); of CT of all HU in the window."""
+    if recipe.shown != recipe.written:
+        voxels = voxels.clip(recipe.shown.low, recipe.shown.high)
     x, y, z = voxels.shape
     shape = (x // _BLOCK, _BLOCK, y // _BLOCK, _BLOCK, z)
     means: np.ndarray = voxels.astype(np.float64).reshape(shape).mean(axis=(1, 3))

@@ -160,8 +160,7 @@ def reconstruct(translator: Translator, pair: Pair, chosen: Indices) -> torch.Te
     """
     slices, head = pair.result_slices(chosen), pair.prepared.head[chosen][:, None]
     slices.add_(_noise(chosen, slices.shape[2:]) * head).clamp_(-1, 1)
-    back = translator.translate_slices(slices, to=pair.back)
-    reconstruction = back.clamp_(-1, 1)
+    reconstruction = translator.translate_slices(slices, to=pair.back, in_window=True)
     reconstruction[~head] = -1
     return reconstruction
 

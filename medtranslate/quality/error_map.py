@@ -52,8 +52,9 @@ class Pair:
     placement : Placement
         Takes `result` to the network's grid: the least-squares inverse of the way on which it was
         written, so that it adds no blur of its own.
-    written : Limits
-        The target's units that are -1 and 1.
+    shown : Limits
+        The target's units that are -1 and 1; for CT of all HU those of the window, which is what
+        the network back takes.
     to, back : str
         ``"mri"`` or ``"ct"``: what the translation is, and what leads back from it.
     source : mapping
@@ -63,7 +64,7 @@ class Pair:
     prepared: Prepared
     result: torch.Tensor
     placement: Placement
-    written: Limits
+    shown: Limits
     to: str
     back: str
     source: Mapping[str, Any]
@@ -108,7 +109,7 @@ class Pair:
             prepared,
             result.as_tensor()[0].detach().cpu(),
             _inverted(prepared.placement),
-            target.written,
+            target.shown,
             to,
             back,
             source,
@@ -144,7 +145,7 @@ class Pair:
     def result_slices(self, chosen: Indices) -> torch.Tensor:
         """Return the translation's slices (n, 1, size, size) in [-1, 1], -1 outside the head."""
         part = replace(self.placement, slices=self.placement.slices[chosen])
-        slices = part.to_network(self.result, self.written.to_unit).clamp_(-1, 1)
+        slices = part.to_network(self.result, self.shown.to_unit).clamp_(-1, 1)
         slices[~self.prepared.head[chosen]] = -1
         return slices[:, None]
 
@@ -435,6 +436,7 @@ def _labels(measure: ErrorMap, synthesis: Mapping[str, Any]) -> dict[str, Any]:
         "NOT FOR DIAGNOSIS",
         "background": 0.0,
         "window": [],
+        "range": [],
     }
 
 

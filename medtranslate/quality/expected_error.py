@@ -305,7 +305,7 @@ def expected_error(
         image,
         predicted,
         lambda planes: planes.clamp_(min=0),  # resampling overshoots at edges
-        limits=pair.written,
+        limits=pair.shown,
         units=pair.written_units,
         batch=translator.device.batch,
         with_map=with_map,

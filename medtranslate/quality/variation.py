@@ -115,7 +115,7 @@ def variation(
         source, head = pair.source_slices(chosen), pair.prepared.head[chosen][:, None]
         results = [pair.result_slices(chosen)]
         for view in VIEWS:
-            made = translator.translate_slices(view.apply(source), to=pair.to).clamp_(-1, 1)
+            made = translator.translate_slices(view.apply(source), to=pair.to, in_window=True)
             stayed = view.invert(view.apply(torch.ones_like(source))) > 0
             results.append(torch.where(stayed & head, view.invert(made), results[0]))
         return torch.stack(results).std(dim=0, correction=0)
@@ -125,7 +125,7 @@ def variation(
         image,
         deviation,
         lambda planes: planes.clamp_(min=0),  # resampling overshoots at edges
-        limits=pair.written,
+        limits=pair.shown,
         units=pair.written_units,
         batch=translator.device.batch,
         with_map=with_map,

@@ -161,7 +161,10 @@ class SynthesisRecord(_Part):
     background: float
     """Value outside the head: HU for CT, arbitrary units for MR, gray levels for 2D images."""
     window: list[float]
-    """Lowest and highest HU of a CT volume; empty otherwise."""
+    """Window in HU that a CT volume was trained in, and is shown in; empty otherwise."""
+    range: list[float] = []
+    """Lowest and highest HU of a CT volume; empty otherwise. Wider than the window where the
+    model was taught bone, fat and air by label maps."""
 
 
 class RecipeRecord(_Part):

@@ -90,7 +90,7 @@ class Augmentation:
         head = self._smaller(pairs.head.float()) >= 0.5
         images = {
             name: torch.where(head, self._smaller(image), -1.0)
-            for name in ("ct", "mri", "source_ct")
+            for name in ("ct", "mri", "source_ct", "whole_ct")
             if (image := getattr(pairs, name)) is not None
         }
         weight = None if pairs.weight is None else self._smaller(pairs.weight)

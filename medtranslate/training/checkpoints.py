@@ -22,6 +22,7 @@ from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unre
 from medtranslate.files import whole_file
 from medtranslate.training.models import SIDES, Models
 from medtranslate.training.run_folder import RunFolder
+from medtranslate.transforms import load_recipe
 
 FORMAT = 2
 _KEY = "medtranslate"
@@ -228,6 +229,7 @@ def start_from(models: Models, path: Path) -> str:
 
 def _from_checkpoint(models: Models, path: Path) -> str:
     checkpoint = Checkpoint.load(path)
+    _check_range(models, checkpoint.about["settings"].get("ct_range") == "full", path)
     generators = checkpoint.part("averages") or checkpoint.part("generators")
     judges = checkpoint.part("discriminators")
     load_weights(models.generators, with_new_contrasts(models.generators, generators), path)
@@ -237,6 +239,8 @@ def _from_checkpoint(models: Models, path: Path) -> str:
 
 
 def _from_bundle(models: Models, bundle: Path) -> str:
+    recipes = [load_recipe(path) for path in sorted((bundle / "configs/recipes").glob("*.yaml"))]
+    _check_range(models, any(each.share < 1 for each in recipes), bundle)
     for side in SIDES:
         path = bundle / "models" / _FILES[side]
         _start(models.generators[side], path)
@@ -247,6 +251,19 @@ def _from_bundle(models: Models, bundle: Path) -> str:
     for side, path in judges.items():
         _start(models.discriminators[side], path)
     return "generators and discriminators"
+
+
+def _check_range(models: Models, full: bool, path: Path) -> None:
+    """Refuse a generator of all HU in a run that would take its values for those of the window.
+
+    The other way is how a generator of the window is taught more.
+    """
+    if full and models.settings.ct_range == "window":
+        raise TrainingFailed(
+            "its generator of CT makes all HU, not those of the window alone",
+            path=path,
+            remedy="--set ct_range=full",
+        )
 
 
 def with_new_contrasts(network: nn.Module, weights: Tensors) -> Tensors:

@@ -107,7 +107,7 @@ class GeneratorObjective(nn.Module):
         self, ct: Images, mri: Images, discriminators: nn.ModuleDict, noise: torch.Generator
     ) -> tuple[torch.Tensor, Losses, dict[str, torch.Tensor]]:
         """Return the paper's loss, its terms, and the synthetic images."""
-        G, D, s = self.generators, discriminators, self.settings
+        D, s = discriminators, self.settings
         adversarial = ADVERSARIAL[s.adversarial_loss]
 
         code = mri.contrast
@@ -121,9 +121,9 @@ class GeneratorObjective(nn.Module):
         total = s.adversarial_weight * (terms["adversarial_mri"] + terms["adversarial_ct"])
         if s.cycle_weight:
             noisy_mri = self._noisy(fake_mri, ct.head, noise)
-            cycled_ct = in_head(coded(G["ct"], noisy_mri, self._code("ct", code)), ct.head)
+            cycled_ct = self._made("ct", noisy_mri, self._code("ct", code), ct.head)
             noisy_ct = self._noisy(fake_ct, mri.head, noise)
-            cycled_mri = in_head(coded(G["mri"], noisy_ct, code), mri.head)
+            cycled_mri = self._made("mri", noisy_ct, code, mri.head)
             # Equation 2: L_cyc = |F(G(x)) - x|_1 + |G(F(y)) - y|_1.
             terms["cycle_ct"] = F.l1_loss(cycled_ct, ct.image)
             terms["cycle_mri"] = F.l1_loss(cycled_mri, mri.image)
@@ -155,7 +155,11 @@ class GeneratorObjective(nn.Module):
             if name not in WHICH[s.trained_generators]:
                 continue
             code = self._code(name, pairs.contrast)
-            fake = in_head(coded(self.generators[name], source, code), pairs.head)
+            if name == "ct" and pairs.whole_ct is not None:
+                truth = pairs.whole_ct
+                fake = in_head(coded(self.generators[name], source, code), pairs.head)
+            else:
+                fake = self._made(name, source, code, pairs.head)
             if name == "mri" and pairs.mri_follows is not None:
                 # What cannot be told from the source is left as it is made: no distance there.
                 follows = pairs.mri_follows[:, None, None, None]
@@ -170,17 +174,29 @@ class GeneratorObjective(nn.Module):
         self, to: str, source: Images, own: Images
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the synthetic image, and the identity term's output for the own image, if any."""
-        generate, s = self.generators[to], self.settings
+        s = self.settings
         # The code is that of the MRI, be it made or given.
         code = self._code(to, own.contrast if to == "mri" else source.contrast)
         if not s.identity_share or to not in WHICH[s.identity_generators]:
-            return in_head(coded(generate, source.image, code), source.head), None
+            return self._made(to, source.image, code, source.head), None
         # One call for both: instance normalization keeps images apart.
         # A CT that is to stay as it is has no contrast.
         both = None if code is None else torch.cat([code, code if to == "mri" else 0 * code])
-        made = coded(generate, torch.cat([source.image, own.image]), both)
-        made = in_head(made, torch.cat([source.head, own.head]))
+        images = torch.cat([source.image, own.image])
+        made = self._made(to, images, both, torch.cat([source.head, own.head]))
         return made[: len(source)], made[len(source) :]
+
+    def _made(
+        self,
+        to: str,
+        image: torch.Tensor,
+        code: torch.Tensor | None,
+        head: torch.Tensor,
+        by: nn.ModuleDict | None = None,
+    ) -> torch.Tensor:
+        """Translate an image; background outside the head, a CT of all HU in its window."""
+        made = coded((by or self.generators)[to], image, code)
+        return in_head(in_window(made, self.settings.window_share(to)), head)
 
     def _code(self, to: str, contrast: torch.Tensor | None) -> torch.Tensor | None:
         """Return the contrast code of the MRI where the generator takes one."""
@@ -191,7 +207,7 @@ class GeneratorObjective(nn.Module):
     ) -> torch.Tensor:
         """Return the L1 distance to the initial generator's output, both averaged over blocks."""
         with torch.no_grad():
-            initial = in_head(coded(self.anchors[name], source.image, code), source.head)
+            initial = self._made(name, source.image, code, source.head, self.anchors)
         return F.l1_loss(F.avg_pool2d(fake, COARSE), F.avg_pool2d(initial, COARSE))
 
     def _noisy(
@@ -272,6 +288,18 @@ def coded(network: nn.Module, image: torch.Tensor, code: torch.Tensor | None) ->
 def in_head(image: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     """Return the image with background, -1, outside the head; no gradient comes from there."""
     return torch.where(head, image, -1.0)
+
+
+def in_window(image: torch.Tensor, share: float) -> torch.Tensor:
+    """Return an image of which the window takes a share of [-1, 1] as the window shows it.
+
+    What lies beyond becomes the window's end, as in a real CT, and keeps its gradient: it may have
+    to come back.
+    """
+    if share == 1:
+        return image
+    wide = image / share
+    return wide + (wide.clamp(-1, 1) - wide).detach()
 
 
 def _detached(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -66,6 +66,9 @@ class Pairs:
     mri_follows : bool tensor (B,), optional
         Whether the MRI can be told from the CT and the contrast. One of signals drawn at random
         cannot, and only teaches the way to CT.
+    whole_ct : float32 tensor (B, 1, H, W), optional
+        The CT as a generator makes it whose range goes beyond the window of `ct`
+        (`transforms.CompressHU`); -1 outside the head.
     """
 
     ct: torch.Tensor
@@ -75,6 +78,7 @@ class Pairs:
     source_ct: torch.Tensor | None = None
     weight: torch.Tensor | None = None
     mri_follows: torch.Tensor | None = None
+    whole_ct: torch.Tensor | None = None
 
 
 class PairSource(Protocol):

@@ -19,6 +19,7 @@ from medtranslate.training.pairs import Pairs
 from medtranslate.training.prepared import PreparedSet, ScanRecord, to_gray
 from medtranslate.training.randomness import generator
 from medtranslate.training.settings import Settings
+from medtranslate.transforms import CompressHU
 
 _SEEDS = 2**31 - 1
 _SHOWN = 4
@@ -36,7 +37,7 @@ class RenderedSource:
     ----------
     maps : LabelMaps
     settings : Settings
-        `seed`, `rendered_*` and `fluid_weight`.
+        `seed`, `rendered_*`, `fluid_weight` and `ct_range`.
     device : torch.device
         Where pairs are rendered and given.
 
@@ -90,7 +91,10 @@ class RenderedSource:
         follows = torch.tensor([name != RANDOM for name in made.contrasts], device=self.device)
         if self.settings.contrasts:
             follows = code > 0
-        return Pairs(ct, mri, made.head, code, noisy, weight, follows)
+        whole = None
+        if self.settings.ct_range == "full":
+            whole = CompressHU().to_unit(made.typical_ct).masked_fill(~made.head, -1.0)
+        return Pairs(ct, mri, made.head, code, noisy, weight, follows, whole)
 
     def _codes(self, made: RenderedPairs) -> torch.Tensor:
         codes = contrast_codes(self.settings.contrasts)

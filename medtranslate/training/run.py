@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.session import Interrupts, Outcome, Session
 from medtranslate.training.settings import Cadence, Settings, dump_config
 from medtranslate.training.validation import Score
+from medtranslate.transforms.load import with_all_hu
 
 RENDERED_STEPS = 1000
 """Steps an epoch of a run on label maps alone, which have no end."""
@@ -174,6 +175,12 @@ class Training:
             )
         if self.validate and self.score is None:
             raise TrainingFailed("validation lists are given, but nothing to score by")
+        if self.settings.ct_range == "full" and self.labels is None:
+            raise TrainingFailed(
+                "ct_range is full, but nothing teaches HU beyond the window: real CT are prepared "
+                "in it",
+                remedy="give label maps, or ct_range=window",
+            )
         if self.init_from is None:
             self._check_from_nothing()
 
@@ -271,7 +278,7 @@ class Training:
             "settings": self.settings.as_dict(),
             "data": data.digest(),
             "processes": world.size,
-            "recipes": {**data.ct.recipes, **data.mri.recipes},
+            "recipes": {**self._ct_recipes(data), **data.mri.recipes},
         }
         if self.resume and run.last.is_file():
             checkpoint = Checkpoint.load(run.last)
@@ -292,6 +299,18 @@ class Training:
             _write(run.data, data.report())
             _write_config(run.config, self.settings, self.cadence, session.about, models.device)
         return session
+
+    def _ct_recipes(self, data: Data) -> Mapping[str, str]:
+        """Return the CT's recipes as the run's bundle has them."""
+        wide = {name: with_all_hu(text) for name, text in data.ct.recipes.items()}
+        if self.settings.ct_range == "full":
+            return wide
+        if beyond := [name for name, text in data.ct.recipes.items() if text == wide[name]]:
+            raise TrainingFailed(
+                f"the recipe {beyond[0]} writes all HU, and ct_range is window",
+                remedy="--set ct_range=full",
+            )
+        return data.ct.recipes
 
     @property
     def _labels_alone(self) -> bool:

@@ -194,6 +194,7 @@ class Session:
             settings.seed,
             about["precision"],
             len(settings.contrasts),
+            settings.window_share("ct"),
         )
         self.stopped = ""
 
@@ -306,7 +307,13 @@ class Session:
     def _validate(self) -> None:
         data, score = self.data, self.score
         assert data.ct_held_out is not None and data.mri_held_out is not None and score is not None
-        validation = Validation(data.ct_held_out, data.mri_held_out, score, self.about["precision"])
+        validation = Validation(
+            data.ct_held_out,
+            data.mri_held_out,
+            score,
+            self.about["precision"],
+            self.models.settings.window_share("ct"),
+        )
         figures = validation.measure(self.models.averages, self.models.device)
         self.trainer.state.metrics.update({f"kid_{name}": kid for name, kid in figures.items()})
         Rows(self.run_folder.validation, self.step - 1).add(

@@ -26,6 +26,7 @@ from medtranslate.networks import (
     build_generator,
     generator_spec,
 )
+from medtranslate.transforms.intensity import WINDOW_SHARE
 
 WHICH = {"both": ("mri", "ct"), "mri": ("mri",), "ct": ("ct",)}
 """Generators, by what they make."""
@@ -73,6 +74,10 @@ class Settings(_Explained):
     contrast_generators : {"mri", "both"}
         Generators that take the contrast as an input, by what they make: with "both", the one that
         makes CT is told the contrast of the MRI that it gets.
+    ct_range : {"window", "full"}
+        HU that the generator of CT makes: those of the brain window, as in the paper's data, or
+        -1024 to 2000, taught beyond the window by label maps alone. Real CT are compared, judged
+        and translated in the window all the same. Not in the paper.
     discriminator_width, discriminator_layers : int
         Channels and layers of the PatchGAN; 64 and 3 give the paper's 70x70.
     epochs : int
@@ -185,6 +190,7 @@ class Settings(_Explained):
     network_arguments: dict[str, Any] = field(default_factory=dict)
     contrasts: tuple[Literal["t1", "t1c", "t2", "flair", "pd"], ...] = ()
     contrast_generators: Literal["mri", "both"] = "mri"
+    ct_range: Literal["window", "full"] = "window"
     discriminator_width: Count = 64
     discriminator_layers: Count = 3
     epochs: Count = 200
@@ -279,6 +285,10 @@ class Settings(_Explained):
         """Return the spec of the generator of ``"mri"`` or ``"ct"``, as bundles have it."""
         coded = {"contrasts": list(self.contrasts)} if side in self.coded else {}
         return generator_spec(self.network, {**self.network_arguments, **coded})
+
+    def window_share(self, side: str) -> float:
+        """Return the share of [-1, 1] that the window takes of what a generator makes."""
+        return WINDOW_SHARE if side == "ct" and self.ct_range == "full" else 1.0
 
     @property
     def coded(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from torch import nn
 from medtranslate.device import autocast
 from medtranslate.files import whole_file
 from medtranslate.networks import contrasts_of
-from medtranslate.training.objective import coded, in_head
+from medtranslate.training.objective import coded, in_head, in_window
 from medtranslate.training.prepared import PreparedSet, from_gray
 from medtranslate.training.randomness import generator
 
@@ -32,16 +32,25 @@ class SampleGrid:
     contrasts : int
         Contrast codes of the run: the rows' synthetic MRI have one after the other. An MRI is
         reconstructed by the unconditional path.
+    window_share : float
+        Of what the generator of CT makes (`Settings.window_share`).
     """
 
     ct: torch.Tensor
     mri: torch.Tensor
     precision: str = "float32"
     contrasts: int = 0
+    window_share: float = 1.0
 
     @classmethod
     def choose(
-        cls, ct: PreparedSet, mri: PreparedSet, seed: int, precision: str, contrasts: int = 0
+        cls,
+        ct: PreparedSet,
+        mri: PreparedSet,
+        seed: int,
+        precision: str,
+        contrasts: int = 0,
+        window_share: float = 1.0,
     ) -> SampleGrid:
         """Draw a few slices of each set."""
         chosen = []
@@ -49,7 +58,7 @@ class SampleGrid:
             draws = generator(seed, f"grid of {prepared.modality}")
             places = torch.randperm(len(prepared), generator=draws)[:ROWS]
             chosen.append(prepared.slices[places])
-        return cls(chosen[0], chosen[1], precision, contrasts)
+        return cls(chosen[0], chosen[1], precision, contrasts, window_share)
 
     @torch.inference_mode()
     def grid(self, generators: nn.ModuleDict, device: torch.device) -> np.ndarray:
@@ -57,8 +66,8 @@ class SampleGrid:
         code = None
         if self.contrasts:
             code = torch.arange(len(self.ct), device=device) % self.contrasts + 1
-        left = self._cycle(self.ct, generators["mri"], generators["ct"], device, code)
-        right = self._cycle(self.mri, generators["ct"], generators["mri"], device)
+        left = self._cycle(self.ct, generators, "mri", device, code)
+        right = self._cycle(self.mri, generators, "ct", device)
         columns = [np.concatenate(list(images)) for images in (*left, *right)]
         fewest = min(map(len, columns))
         return np.concatenate([column[:fewest] for column in columns], axis=1)
@@ -73,15 +82,18 @@ class SampleGrid:
     def _cycle(
         self,
         gray: torch.Tensor,
-        there: nn.Module,
-        back: nn.Module,
+        generators: nn.ModuleDict,
+        made: str,
         device: torch.device,
         code: torch.Tensor | None = None,
     ) -> list[np.ndarray]:
         image, head = from_gray(gray.to(device))
+        shares = {"mri": 1.0, "ct": self.window_share}
+        back = "ct" if made == "mri" else "mri"
         with autocast(self.precision, device):
-            translated = in_head(coded(there, image, code), head)
-            again = in_head(back(translated), head)
+            translated = in_window(coded(generators[made], image, code), shares[made])
+            translated = in_head(translated, head)
+            again = in_head(in_window(generators[back](translated), shares[back]), head)
         return [shown(each) for each in (image, translated, again)]
 
 
@@ -108,12 +120,15 @@ class Validation:
     score : callable
         See `Score`.
     precision : {"float32", "bf16"}
+    window_share : float
+        Of what the generator of CT makes (`Settings.window_share`).
     """
 
     ct: PreparedSet
     mri: PreparedSet
     score: Score
     precision: str = "float32"
+    window_share: float = 1.0
 
     def measure(self, generators: nn.ModuleDict, device: torch.device) -> dict[str, float]:
         """Return the scores by the modality made, and their mean under ``"mean"``."""
@@ -126,7 +141,8 @@ class Validation:
             ("mri", self.ct, self.mri, codes),
             ("ct", self.mri, self.ct, told),
         ):
-            judged = self._translated(generators[made], source, device, asked)
+            share = self.window_share if made == "ct" else 1.0
+            judged = self._translated(generators[made], source, device, asked, share)
             scores[made] = self.score(judged, shown(from_gray(real.slices)[0]))
         return {**scores, "mean": (scores["mri"] + scores["ct"]) / 2}
 
@@ -137,11 +153,13 @@ class Validation:
         source: PreparedSet,
         device: torch.device,
         codes: torch.Tensor | None,
+        share: float,
     ) -> np.ndarray:
         made = []
         for start in range(0, len(source), _BATCH):
             image, head = from_gray(source.slices[start : start + _BATCH].to(device))
             code = None if codes is None else codes[start : start + _BATCH].to(device)
             with autocast(self.precision, device):
-                made.append(shown(in_head(coded(generator, image, code), head)))
+                translated = in_window(coded(generator, image, code), share)
+            made.append(shown(in_head(translated, head)))
         return np.concatenate(made)

@@ -30,6 +30,12 @@ from medtranslate.transforms.base import (
 from medtranslate.transforms.head import full_white, without_rim
 from medtranslate.transforms.placement import Affine
 
+ALL_HU = (-1024.0, 2000.0)
+"""HU of a CT that goes beyond the window: from air to compact bone and teeth."""
+
+WINDOW_SHARE = 0.6
+"""Share of [-1, 1] that the brain window takes where a CT goes beyond it."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -213,8 +219,8 @@ class CompressHU(ImageTransform):
     """Map the whole range of a CT to [-1, 1], most of it on the brain window.
 
     Linear between knots, so that it is monotone and its inverse exact to rounding. By default -20
-    to 100 HU take three quarters of [-1, 1], and air and bone an eighth each. For training and
-    inference of your own: a recipe's range is linear in HU, so recipes do not take it.
+    to 100 HU take six tenths of [-1, 1], and air and bone a fifth each. For pipelines of your own;
+    in a recipe, `ToUnits` with a window does the same for what a network gives.
 
     Parameters
     ----------
@@ -228,15 +234,15 @@ class CompressHU(ImageTransform):
     >>> hu = torch.tensor([-2000.0, -20, 40, 100, 2000]).reshape(1, 5, 1, 1)
     >>> scaled = compress(MetaTensor(hu))
     >>> scaled.flatten().tolist()
-    [-1.0, -0.75, 0.0, 0.75, 1.0]
+    [-1.0, -0.6..., 0.0, 0.6..., 1.0]
     >>> compress.inverse(scaled).flatten().round().tolist()
     [-1024.0, -20.0, 40.0, 100.0, 2000.0]
     """
 
     def __init__(
         self,
-        hu: Sequence[float] = (-1024.0, -20.0, 100.0, 2000.0),
-        unit: Sequence[float] = (-1.0, -0.75, 0.75, 1.0),
+        hu: Sequence[float] = (ALL_HU[0], -20.0, 100.0, ALL_HU[1]),
+        unit: Sequence[float] = (-1.0, -WINDOW_SHARE, WINDOW_SHARE, 1.0),
     ) -> None:
         self.hu, self.unit = tuple(map(float, hu)), tuple(map(float, unit))
         if len(self.hu) != len(self.unit) or len(self.hu) < 2:
@@ -289,14 +295,14 @@ class CompressHUd(KeyedTransform):
     --------
     >>> slices = MetaTensor(torch.tensor([-2000.0, -20, 40, 100]).reshape(1, 4, 1, 1))
     >>> CompressHUd("image")({"image": slices})["image"].flatten().tolist()
-    [-1.0, -0.75, 0.0, 0.75]
+    [-1.0, -0.6..., 0.0, 0.6...]
     """
 
     def __init__(
         self,
         keys: KeysCollection,
-        hu: Sequence[float] = (-1024.0, -20.0, 100.0, 2000.0),
-        unit: Sequence[float] = (-1.0, -0.75, 0.75, 1.0),
+        hu: Sequence[float] = (ALL_HU[0], -20.0, 100.0, ALL_HU[1]),
+        unit: Sequence[float] = (-1.0, -WINDOW_SHARE, WINDOW_SHARE, 1.0),
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, CompressHU(hu, unit), allow_missing_keys)
@@ -317,24 +323,49 @@ def _between_knots(
 class ToUnits(ImageTransform):
     """Give [-1, 1] units: what a conversion applies of the target's recipe.
 
+    Linear from -1 to 1; or, with a window, in three pieces: a network that makes CT of all HU
+    spends most of its range on the brain.
+
     Parameters
     ----------
     low, high : float
         What -1 and 1 are written as: HU for CT, arbitrary units for MR, gray levels for 2D images.
     background : float
         What is written outside ``meta["head"]``.
+    window : (float, float), optional
+        The units, within `low` and `high`, that ``-share`` and ``share`` are written as.
+    share : float
+        Of [-1, 1] that the window takes: above 0, below 1 with a window.
 
     Examples
     --------
     >>> image = MetaTensor(torch.tensor([-1.2, 0.0, 1.0]).reshape(1, 3, 1, 1))
     >>> ToUnits(-20, 100, background=-1000)(image).flatten().tolist()
     [-20.0, 40.0, 100.0]
+    >>> image = MetaTensor(torch.tensor([-1.0, -0.6, 0.0, 0.6, 0.8]).reshape(1, 5, 1, 1))
+    >>> whole = ToUnits(-1024, 2000, background=-1000, window=(-20, 100), share=0.6)
+    >>> whole(image).flatten().tolist()
+    [-1024.0, -20.0, 40.0, 100.0, 1050.0]
     """
 
-    def __init__(self, low: float, high: float, background: float) -> None:
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        background: float,
+        window: Sequence[float] | None = None,
+        share: float = WINDOW_SHARE,
+    ) -> None:
         if not low < high:
             raise ValueError(f"from {low} to {high} is no range")
         self.limits, self.background = Limits(float(low), float(high)), float(background)
+        self.shown, self.share = self.limits, 1.0
+        if window is not None:
+            if len(window) != 2 or not low <= window[0] < window[1] <= high:
+                raise ValueError(f"window {list(window)} is no range within {low} and {high}")
+            if not 0 < share < 1:
+                raise ValueError(f"a window cannot take {share} of the range: above 0, below 1")
+            self.shown, self.share = Limits(*map(float, window)), float(share)
 
     def __call__(self, image: torch.Tensor) -> MetaTensor:
         """Return (1, X, Y, Z) in whole units within the range, background outside the head."""
@@ -349,14 +380,48 @@ class ToUnits(ImageTransform):
         image = as_image(image)
         if text := self.noted(image)["head"]:
             image.meta[HEAD] = text
-        unit = self.limits.to_unit(image.as_tensor())
+        unit = self.to_unit(image.as_tensor())
         inside = head_of(image)
         return like(unit if inside is None else unit.where(inside.to(unit.device), -1), image)
 
     def written(self, unit: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
         """Return values of any shape as they are written; `inside` is where the head is."""
-        values = self.limits.from_unit(unit).round_()
+        values = self.from_unit(unit).round_()
         return values if inside is None else values.where(inside.to(unit.device), self.background)
+
+    def from_unit(self, unit: torch.Tensor) -> torch.Tensor:
+        """Map [-1, 1] of any shape to units, clipping to the limits."""
+        if self.share == 1:
+            return self.limits.from_unit(unit)
+        return _between_knots(unit, *zip(*self._knots, strict=True))
+
+    def to_unit(self, values: torch.Tensor) -> torch.Tensor:
+        """Map units of any shape to [-1, 1], clipping what lies outside the limits."""
+        if self.share == 1:
+            return self.limits.to_unit(values)
+        # Where the window ends with the range there is nothing beyond it to map.
+        rising = [at for at, after in pairwise(self._knots) if at[1] < after[1]]
+        last = next(at for at in self._knots if at[1] == self.limits.high)
+        units, grays = zip(*[*rising, last], strict=True)
+        return _between_knots(values, grays, units)
+
+    def in_window(self, unit: torch.Tensor) -> torch.Tensor:
+        """Return [-1, 1] of any shape as the window shows it, itself as [-1, 1].
+
+        That is what a network which translates back takes, and what CT of the window alone can be
+        compared with. Without a window nothing changes but that values are clipped.
+        """
+        return (unit / self.share).clamp(-1, 1)
+
+    @property
+    def _knots(self) -> list[tuple[float, float]]:
+        ends, window = self.limits, self.shown
+        return [
+            (-1.0, ends.low),
+            (-self.share, window.low),
+            (self.share, window.high),
+            (1.0, ends.high),
+        ]
 
 
 class ToUnitsd(KeyedTransform):
@@ -375,9 +440,12 @@ class ToUnitsd(KeyedTransform):
         low: float,
         high: float,
         background: float,
+        window: Sequence[float] | None = None,
+        share: float = WINDOW_SHARE,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, ToUnits(low, high, background), allow_missing_keys)
+        units = ToUnits(low, high, background, window, share)
+        super().__init__(keys, units, allow_missing_keys)
 
 
 def _inside(slices: torch.Tensor, head: torch.Tensor | None) -> NDArray[np.floating]:

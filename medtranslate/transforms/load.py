@@ -21,6 +21,8 @@ from medtranslate.transforms.base import KeyedTransform
 from medtranslate.transforms.geometry import AxialSlicesd, ImageFramed, SliceGeometry
 from medtranslate.transforms.head import FindTissue, FindTissued, HeadMask, HeadMaskd
 from medtranslate.transforms.intensity import (
+    ALL_HU,
+    WINDOW_SHARE,
     N4BiasCorrectiond,
     Scale,
     ScaleGrayd,
@@ -129,6 +131,32 @@ def load_recipe(path: str | Path) -> Recipe:
     )
     _check(recipe, path)
     return recipe
+
+
+def with_all_hu(text: str) -> str:
+    """Return the text of a CT's recipe with units for a generator that makes all HU.
+
+    What the recipe wrote -1 and 1 as becomes the window, and takes `WINDOW_SHARE` of the range. In
+    a 2D image, which shows the window alone, what lies beyond it is black or white. A recipe with
+    a window stays as it is.
+
+    Examples
+    --------
+    >>> from medtranslate.files import shipped
+    >>> plain = shipped("transforms/ct-volume.yaml").read_text("utf-8")
+    >>> units = yaml.safe_load(with_all_hu(plain))["units"]
+    >>> units["low"], units["window"], units["high"]
+    (-1024.0, [-20.0, 100.0], 2000.0)
+    """
+    content = yaml.load(text, _PlainLoader)
+    units = content["units"]
+    if units.get("window"):
+        return text
+    units["window"] = [units["low"], units["high"]]
+    units["share"] = WINDOW_SHARE
+    if content["kind"] == "volume":
+        units["low"], units["high"] = ALL_HU
+    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
 
 
 def _section(content: dict[str, Any], name: str, allowed: dict[str, type], path: Path) -> Any:

@@ -175,6 +175,20 @@ class Recipe:
         return self._to_units.limits
 
     @property
+    def shown(self) -> Limits:
+        """What is -1 and 1 of a result `in_window`: `written` where the recipe has no window."""
+        return self._to_units.shown
+
+    @property
+    def share(self) -> float:
+        """Share of [-1, 1] that `shown` takes; 1 where the recipe has no window."""
+        return self._to_units.share
+
+    def in_window(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return slices that a generator gave as `ToUnits.in_window` does."""
+        return self._to_units.in_window(slices)
+
+    @property
     def background(self) -> float:
         """What is written outside the head."""
         return self._to_units.background

@@ -245,7 +245,7 @@ class Translator:
         MetaTensor or nibabel image
             A nibabel image for a nibabel image (int16, with the label in its header), else a
             MetaTensor of the same shape, affine and metadata on the CPU, float32 whole numbers:
-            HU in the bundle's window inside the head and -1000 elsewhere for CT, 0 to 4095 in
+            HU in the bundle's range inside the head and -1000 elsewhere for CT, 0 to 4095 in
             arbitrary units for MR, gray levels for 2D images. ``meta["synthesis"]`` says which
             model made it, ``meta["quality"]["domain"]`` what the domain check found
             (``docs/architecture.md`` has the keys).
@@ -433,10 +433,32 @@ class Translator:
         slices: torch.Tensor,
         *,
         to: str,
+        in_window: bool = False,
         progress: Progress = lambda done, of: None,
     ) -> torch.Tensor:
-        """Send network slices (N, 1, 256, 256) in [-1, 1] through a generator; the same back."""
-        return self.device.run(self.networks[self._made(to).target], slices, progress)
+        """Send network slices through a generator.
+
+        Parameters
+        ----------
+        slices : float tensor (N, 1, 256, 256)
+            In [-1, 1].
+        to : str
+            ``"mri"`` or ``"ct"``.
+        in_window : bool
+            Return slices in [-1, 1] as a scan of that modality is prepared: what the generator
+            back takes, and what is compared with a truth. A generator that makes CT of all HU
+            gives the brain window `WINDOW_SHARE` of its range otherwise (`ToUnits`).
+        progress : function
+            Called with the slices done and the slices in all.
+
+        Returns
+        -------
+        float tensor (N, 1, 256, 256)
+            For `finish`, or in the window.
+        """
+        made = self._made(to)
+        slices = self.device.run(self.networks[made.target], slices, progress)
+        return self.bundle.in_window(slices, made) if in_window else slices
 
     def synthesis(self, source: Mapping[str, Any], to: str, target: Recipe) -> dict[str, Any]:
         """Say in builtins which model makes what (``docs/architecture.md``)."""
@@ -445,7 +467,7 @@ class Translator:
         contrast = self.made_contrast if made is Modality.MR else ""
         shown = f"{made} {contrast.upper()}" if contrast else made.value
         volume = source["kind"] == "volume"
-        limits = target.written
+        ct_volume = volume and made is Modality.CT
         return {
             "modality": made.value,
             "model": bundle.name,
@@ -456,7 +478,8 @@ class Translator:
             "source_contrast": "" if made is Modality.MR else self.contrast,
             "dtype": "int16" if volume else "uint8",
             "background": target.background,
-            "window": [limits.low, limits.high] if volume and made is Modality.CT else [],
+            "window": [target.shown.low, target.shown.high] if ct_volume else [],
+            "range": [target.written.low, target.written.high] if ct_volume else [],
         }
 
     def _translated(self, prepared: Prepared, to: str, progress: Progress) -> torch.Tensor:

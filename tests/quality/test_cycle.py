@@ -12,6 +12,7 @@ from head_scans import ORIENTATIONS, centered, head_ct, image_2d, reoriented
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stub_translator import PIXELS, same, translator
+from tiny_bundles import all_hu_bundle
 
 from medtranslate.errors import ModelUnusable
 from medtranslate.quality import cycle_error, variation
@@ -218,3 +219,46 @@ def test_another_shape_is_no_result_of_this_scan(tiny_bundle) -> None:
 
     with pytest.raises(ValueError, match="for a scan"):
         cycle_error(model, scan, scan[..., :2])
+
+
+def test_a_ct_of_all_hu_is_translated_back_as_its_window_shows_it(tmp_path) -> None:
+    """The generator of CT gives window, bone and air; the one of MR sees what a real CT shows."""
+
+    def bone_and_air(slices: torch.Tensor) -> torch.Tensor:
+        return torch.where(slices > 0.5, 0.9, torch.where(slices < -0.5, -0.8, 0.6 * slices))
+
+    seen: list[torch.Tensor] = []
+
+    def back(slices: torch.Tensor) -> torch.Tensor:
+        seen.append(slices)
+        return slices.clone()
+
+    model = translator(all_hu_bundle(tmp_path / "one"), {"mri": back, "ct": bone_and_air})
+    scan = stub_translator.mr()
+    result = model.translate(scan, to="ct")
+    source = model.prepare(scan, result.meta["source"], "ct")[1].slices
+
+    assert result.max() == 1525 and result[result > -1000].min() == -522
+    assert result.meta["synthesis"]["window"] == [-20, 100]
+    assert result.meta["synthesis"]["range"] == [-1024, 2000]
+    made = model.translate_slices(source, to="ct", in_window=True)
+    expected = torch.where(source > 0.5, 1.0, torch.where(source < -0.5, -1.0, source))
+    torch.testing.assert_close(made, expected)
+    assert float(model.translate_slices(source, to="ct").max()) == pytest.approx(0.9)
+
+    found = cycle_error(model, scan, result)
+    noise = 0.04  # of each slice, beside half a HU of rounding
+    inner = slice(None), slice(None), slice(90, 170), slice(90, 170)
+    off = (torch.cat(seen)[-len(made) :] - made)[inner].abs()
+    assert float(off.mean()) < noise and found.limits[0] < found.limits[1]
+
+
+def test_a_2d_image_of_all_hu_shows_the_window(tmp_path) -> None:
+    rows, columns = np.mgrid[:200, :240]
+    away = np.hypot(rows - 100, columns - 120)
+    gray = np.where(away < 80, 128.0, 0.0) + np.where(away < 40, 76.5, 0.0)
+    model = translator(all_hu_bundle(tmp_path / "one"), {"mri": same, "ct": same})
+    made = model.translate(image_2d(gray, "MR"), to="ct")
+    assert made.meta["synthesis"]["window"] == [] == made.meta["synthesis"]["range"]
+    # 204.5 of 255 is 0.6 of [-1, 1], the window's upper end; the middle stays gray.
+    assert float(made[0, 120, 100, 0]) == 255 and float(made[0, 120, 160, 0]) == 128

@@ -27,10 +27,11 @@ from medtranslate.training import Cadence, RunFolder, Settings, Training
 from medtranslate.training.augmentation import Augmentation, Images
 from medtranslate.training.checkpoints import Checkpoint
 from medtranslate.training.models import Models
-from medtranslate.training.objective import GeneratorObjective
+from medtranslate.training.objective import GeneratorObjective, in_window
 from medtranslate.training.pairs import Pairs
 from medtranslate.training.randomness import generator
 from medtranslate.training.rendered import RenderedSource, mr_settings
+from medtranslate.transforms import CompressHU, Limits
 
 pytestmark = pytest.mark.usefixtures("plots_undrawn")
 
@@ -116,6 +117,66 @@ def test_the_rendered_terms_by_hand() -> None:
     assert float(terms["rendered_mri"]) == pytest.approx(0.1 * (3 + 1) / 2 / 2)
     assert float(terms["rendered_ct"]) == pytest.approx(0.3 * (3 + 1) / 2)
     assert total.item() == pytest.approx(2 * (0.1 + 0.6))
+
+
+FULL = replace(RENDERED, ct_range="full", gradient_share=0.0)
+
+
+def test_a_ct_of_all_hu_is_rendered_beside_that_of_the_window(maps: LabelMaps, four: Pairs) -> None:
+    made = RenderedSource(maps, FULL, CPU).pairs(0, 4)
+    compress = CompressHU()
+    assert made.whole_ct is not None and four.whole_ct is None
+    assert torch.equal(made.ct, four.ct)
+    torch.testing.assert_close(compress.in_window(made.whole_ct)[made.head], made.ct[made.head])
+    hu = compress.from_unit(made.whole_ct)[made.head]
+    assert hu.max() > 1000 and hu.min() < -900
+    assert bool((made.whole_ct[~made.head] == -1).all())
+
+
+def test_the_term_of_all_hu_by_hand_and_real_ct_in_their_window() -> None:
+    """0.8 is bone: half way to 2000 HU, and white as a real CT shows it."""
+    generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Scaled(1.0)})
+    full = torch.ones(1, 1, 2, 2)
+    head, code = full > 0, torch.zeros(1, dtype=torch.int64)
+    rendered = Pairs(0.5 * full, 0.8 * full, head, code, whole_ct=0.9 * full)
+    real = Pairs(0.5 * full, 0.8 * full, head, code)
+    images = Images(full, head)
+    objective = GeneratorObjective(generators, FULL)
+
+    _, terms, _ = objective(
+        images, images, nn.ModuleDict(), generator(0, "noise"),
+        {"rendered": rendered, "paired": real},
+    )  # fmt: skip
+    assert float(terms["rendered_ct"]) == pytest.approx(0.9 - 0.8)
+    assert float(terms["paired_ct"]) == pytest.approx(1 - 0.5)
+
+    # What is white and should be gray is drawn back to the window.
+    made = torch.full((1,), 0.8, requires_grad=True)
+    in_window(made, 0.6).sum().backward()
+    assert made.grad is not None and made.grad.item() == pytest.approx(1 / 0.6)
+    assert torch.equal(in_window(full, 1.0), full)
+
+
+def test_a_run_for_all_hu_gives_a_bundle_that_writes_them_and_goes_on_for_them(
+    train: Any, ct_slices: Path, mri_slices: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    settings = replace(FULL, epochs=1, steps_per_epoch=1)
+    train("run", settings, on_finished=RunPackager("mine"), cadence=Cadence(grid_steps=1))
+    bundle = Bundle.load(run.bundle)
+    volume, image = bundle.recipe("CT", "volume"), bundle.recipe("CT", "image")
+
+    assert (volume.written, volume.shown) == (Limits(-1024, 2000), Limits(-20, 100))
+    assert (image.written, image.shown, image.share) == (Limits(0, 255), Limits(0, 255), 0.6)
+    assert train("on", settings, init_from=run.bundle).finished
+    narrow = replace(settings, ct_range="window")
+    for path in (run.bundle, run.last):
+        with pytest.raises(TrainingFailed, match=r"makes all HU.*ct_range=full"):
+            train("narrow", narrow, init_from=path, overwrite=True)
+    with pytest.raises(TrainingFailed, match="writes all HU, and ct_range is window"):
+        train("recipes", narrow, recipes=run.bundle / "configs/recipes")
+    with pytest.raises(TrainingFailed, match="nothing teaches HU beyond the window"):
+        train("real", replace(TINY, ct_range="full"), ct_slices, mri_slices, labels=None)
 
 
 def test_rendered_pairs_are_whole_slices_at_the_size_of_the_run(four: Pairs) -> None:

@@ -98,6 +98,32 @@ def test_units_are_whole_and_within_their_range():
     assert written.flatten().tolist() == [0, 0, 2300, 4095, 4095]
 
 
+WHOLE = ToUnits(-1024, 2000, -1000, window=(-20, 100), share=0.6)
+GRAY = ToUnits(0, 255, 0, window=(0, 255), share=0.6)
+
+
+@given(unit=st.floats(-1, 1), other=st.floats(-1, 1))
+def test_units_with_a_window_keep_their_order_and_are_undone(unit, other):
+    both = torch.tensor([unit, other], dtype=torch.float64)
+    hu = WHOLE.from_unit(both)
+    assert (hu[0] <= hu[1]) if unit <= other else (hu[0] >= hu[1])
+    torch.testing.assert_close(WHOLE.to_unit(hu), both, rtol=0, atol=1e-9)
+
+
+def test_the_window_is_what_a_ct_of_the_window_would_be():
+    hu = torch.tensor([-1000.0, -20, 10, 40, 100, 900])
+    torch.testing.assert_close(WHOLE.in_window(WHOLE.to_unit(hu)), Limits(-20, 100).to_unit(hu))
+    assert WHOLE.written(WHOLE.to_unit(hu), None).tolist() == hu.tolist()
+    narrow = ToUnits(-20, 100, -1000)
+    assert torch.equal(narrow.in_window(torch.tensor([-1.5, 0.5])), torch.tensor([-1.0, 0.5]))
+
+
+def test_a_2d_image_shows_the_window_alone():
+    unit = torch.tensor([-1.0, -0.6, 0.0, 0.6, 1.0])
+    assert GRAY.written(unit, None).tolist() == [0, 0, 128, 255, 255]
+    torch.testing.assert_close(GRAY.to_unit(torch.tensor([0.0, 255])), torch.tensor([-0.6, 0.6]))
+
+
 def test_outside_the_head_is_background_and_minus_one():
     inside = torch.tensor([True, True, False, False]).reshape(4, 1, 1)
     given = image([-1.0, 0.0, 1.0, 0.5])
@@ -120,6 +146,11 @@ def test_outside_the_head_is_background_and_minus_one():
         lambda: ScaleHeadPercentiles(50, 50),
         lambda: ScaleHeadPercentiles(1, 101),
         lambda: ToUnits(0, 0, 0),
+        lambda: ToUnits(0, 9, 0, window=(5, 5)),
+        lambda: ToUnits(0, 9, 0, window=(-1, 5)),
+        lambda: ToUnits(0, 9, 0, window=(1, 2, 3)),
+        lambda: ToUnits(0, 9, 0, window=(1, 5), share=1.0),
+        lambda: ToUnits(0, 9, 0, window=(1, 5), share=0.0),
     ],
 )
 def test_what_is_no_scale(wrong):
@@ -147,7 +178,7 @@ def test_whole_hu_survive_compression_and_the_brain_takes_most_of_the_range():
     of_brain = compress.transform.to_unit(torch.tensor([100.0])) - compress.transform.to_unit(
         torch.tensor([-20.0])
     )
-    assert float(of_brain) == pytest.approx(1.5)
+    assert float(of_brain) == pytest.approx(1.2)
 
 
 def test_the_brain_window_of_compressed_hu_is_that_of_a_ct_and_passes_gradients():

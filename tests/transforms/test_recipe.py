@@ -6,8 +6,8 @@ import pytest
 from medtranslate import transforms
 from medtranslate.errors import ModelUnusable
 from medtranslate.files import shipped
-from medtranslate.transforms import load_recipe
-from medtranslate.transforms.load import MONAIS, OURS
+from medtranslate.transforms import Limits, load_recipe
+from medtranslate.transforms.load import MONAIS, OURS, with_all_hu
 
 GOOD = """\
 modality: CT
@@ -67,6 +67,16 @@ def test_what_a_file_says(recipe):
     assert (loaded.written.low, loaded.written.high, loaded.background) == (-20, 100, -1000)
     assert "AxialSlicesd(pixel=1, clip=[-20.0, 100])" in repr(loaded)
     assert len(repr(loaded)) < 400
+
+
+def test_a_recipe_for_all_hu_is_the_same_but_for_what_is_written(recipe):
+    plain, wide = recipe(), recipe(GOOD, with_all_hu(GOOD))
+
+    assert (wide.written, wide.shown, wide.share) == (Limits(-1024, 2000), plain.written, 0.6)
+    assert (plain.shown, plain.share) == (plain.written, 1)
+    assert wide.background == plain.background and wide.transforms[0].shrink == 4
+    assert {**wide.content, "units": 0} == {**plain.content, "units": 0}
+    assert with_all_hu(with_all_hu(GOOD)) == with_all_hu(GOOD)
 
 
 def test_recipes_are_equal_where_their_files_say_the_same(recipe):
@@ -153,6 +163,8 @@ def test_the_lists_name_what_there_is():
             "",
             "HeadMaskd needs a FindTissued before it",
         ),
+        ("high: 100\n", "high: 100\n  window: [a, 9]\n", "('a', 9) is not a list of numbers"),
+        ("high: 100\n", "high: 100\n  window: [0, 200]\n", "no range within -20 and 100"),
         ("modality: CT", "modality: PET", "line 1: modality: must be one of CT, MR"),
         ("modality: CT\n", "", "modality: must be one of"),
         ("kind: volume", "kind: film", "line 2: kind: must be one of volume, image"),

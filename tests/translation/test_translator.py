@@ -60,6 +60,7 @@ def test_ct_to_mri(translator, ct):
         "dtype": "int16",
         "background": 0.0,
         "window": [],
+        "range": [],
     }
 
 

@@ -315,6 +315,13 @@ def test_windows_show_what_the_values_mean():
     assert display_window(3000, {"modality": "MR", "window": []}) == (1500, 3000)
 
 
+def test_a_ct_of_all_hu_says_where_they_come_from(derived):
+    made = derived("MR", range=[-1024.0, 2000.0])
+    text = instance(made, 0).DerivationDescription
+    assert "-1024..2000 HU; what lies outside -20..100 HU was learned from label maps" in text
+    assert "Clipped" not in text and "Not for dose, attenuation or bone" in text
+
+
 def test_text_that_every_character_set_can_write():
     assert ascii_text("Müller\\脳\x1b[1m  ") == "M?ller/?[1m"
     assert ascii_text("x" * 100) == "x" * 64 and ascii_text("x" * 100, 70) == "x" * 70

@@ -177,12 +177,22 @@ def _derivation(series: Series) -> str:
         if contrast := _contrast(series):
             text += f"The model was asked for the contrast {contrast}. "
     elif made.get("window"):
-        low, high = made["window"]
-        text += (
-            f"Clipped to {low:g}..{high:g} HU: {high:g} means {high:g} HU or more, {low:g} means "
-            f"{low:g} HU or less. Not for dose, attenuation or bone. "
-        )
+        text += f"{_meaning_of_hu(made)} Not for dose, attenuation or bone. "
     return ascii_text(f"{text}Background is {made['background']:g}.", 1024)
+
+
+def _meaning_of_hu(made: Mapping[str, Any]) -> str:
+    low, high = made["window"]
+    ends = made.get("range") or made["window"]
+    if ends != made["window"]:
+        return (
+            f"{ends[0]:g}..{ends[1]:g} HU; what lies outside {low:g}..{high:g} HU was learned from "
+            "label maps, not from CT."
+        )
+    return (
+        f"Clipped to {low:g}..{high:g} HU: {high:g} means {high:g} HU or more, {low:g} means "
+        f"{low:g} HU or less."
+    )
 
 
 def _reference(series: Series, index: int) -> Dataset:
