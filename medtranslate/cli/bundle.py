@@ -186,6 +186,20 @@ Labels = Annotated[
         help="Label maps of whole heads: a folder, or a file of `medtranslate data labels`.",
     ),
 ]
+Paired = Annotated[
+    Path | None,
+    typer.Option(
+        "--paired",
+        metavar="FOLDER",
+        help="Registered scans: equal names in its folders ct and mri, or a file of data pair.",
+    ),
+]
+Contrasts = Annotated[
+    Path | None,
+    typer.Option(
+        "--contrasts", metavar="FILE", help="Contrasts of the paired MR, a NAME,CONTRAST a line."
+    ),
+]
 Slices = Annotated[
     int, typer.Option(min=8, help="Rendered slices to fit to, for each direction of the model.")
 ]
@@ -196,6 +210,8 @@ Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same net
 def fit_expected_error(
     folder: Existing,
     labels: Labels,
+    paired: Paired = None,
+    contrasts: Contrasts = None,
     slices: Slices = 600,
     seed: Seed = 0,
     device: shared.Device = "auto",
@@ -205,22 +221,37 @@ def fit_expected_error(
     """Fit the networks that predict the error of a bundle's results, and store them in it.
 
     Pairs of CT and MRI are rendered from the label maps and translated; the networks learn how far
-    each place lies from the truth. One map in ten is held out to measure on. The default takes
-    about half an hour on one core.
+    each place lies from the truth. Registered scans, where there are any, teach them what real
+    errors are like. One map in ten is held out to measure on, and one pair in ten. The default
+    takes about half an hour on one core.
     """
     from medtranslate.cli.progress import ProgressDisplay
     from medtranslate.label_synthesis import LabelMaps
-    from medtranslate.packaging.fit_error import FitSettings, fit_bundle
+    from medtranslate.packaging.fit_error import FitSettings, fit_bundle, registered_pairs
     from medtranslate.training.preparation import default_cache
+
+    if contrasts is not None and paired is None:
+        raise typer.BadParameter("--contrasts are those of --paired scans")
 
     with ProgressDisplay(quiet=quiet) as display:
         reading = display.counter("reading label maps")
         maps = LabelMaps.read(labels, cache=default_cache(), progress=reading)
-        settings = FitSettings(slices=slices)
-        found = fit_bundle(folder, maps, settings, seed=seed, device=device, progress=display.step)
+        pairs = None
+        if paired is not None:
+            preparing = display.counter("preparing pairs")
+            pairs = registered_pairs(folder, paired, contrasts, default_cache(), preparing)
+        found = fit_bundle(
+            folder,
+            maps,
+            FitSettings(slices=slices),
+            paired=pairs,
+            seed=seed,
+            device=device,
+            progress=display.step,
+        )
     for to, one in found.items():
         text = f"rank correlation {one.spearman:.2f}, AUROC of the worst tenth {one.auroc:.2f}"
-        say(f"error to {to}: {text}, in slices of held-out label maps", quiet=quiet)
+        say(f"error to {to}: {text}, in slices that were held out", quiet=quiet)
     say(f"{folder}: carries them now", quiet=quiet)
 
 

@@ -1,4 +1,4 @@
-"""The expected error of a bundle, fitted to pairs rendered from label maps."""
+"""The expected error of a bundle, fitted to rendered pairs and, where there are any, real ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from medtranslate.label_synthesis import LabelMaps
 from medtranslate.label_synthesis.draw import Draw
 from medtranslate.modality import Modality
 from medtranslate.quality.expected_error import ErrorPredictor, ErrorPredictors, Ranking, rank
-from medtranslate.training.pairs import Pairs
+from medtranslate.training.contrasts import ContrastList
+from medtranslate.training.pairs import Pairs, PairSource, PreparedPairs, prepare_pairs
+from medtranslate.training.preparation import RecipeBook
 from medtranslate.training.rendered import RenderedSource
 from medtranslate.training.settings import Settings
 from medtranslate.translation import Translator
@@ -42,14 +44,16 @@ class FitSettings:
     ----------
     slices, held_out : int
         Rendered slices for each direction: to fit to, and to measure on, of other label maps.
+        Registered pairs, where there are any, come beside them, at most as many.
     steps, batch_size : int
         Of the optimizer.
     learning_rate : float
         Highest of AdamW; it rises and falls once.
     moved : float
-        Share of the truths that are moved against the scan: no registration is perfect, and where
-        the truth has an edge, a structure that lies some pixels off is an error. On real pairs the
-        outline of the head has the largest ones, and networks that never saw that rank it low.
+        Share of the rendered truths that are moved against the scan: no registration is perfect,
+        and where the truth has an edge, a structure that lies some pixels off is an error. On real
+        pairs the outline of the head has the largest ones, and networks that never saw that rank
+        it low.
     shift, warp : float
         How far, in pixels: the most that all of a slice is shifted by, and the largest standard
         deviation of a smooth field.
@@ -89,6 +93,7 @@ def fit_bundle(
     labels: LabelMaps,
     settings: FitSettings | None = None,
     *,
+    paired: PreparedPairs | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: Progress = lambda step, done, of: None,
@@ -102,6 +107,9 @@ def fit_bundle(
     labels : LabelMaps
         Two or more; a tenth of them, the last ones, are held out to measure on.
     settings : FitSettings, optional
+    paired : PreparedPairs, optional
+        Registered scans to fit to as well; a tenth of them is held out. Where the model has several
+        contrasts, MRI are made of those alone whose contrast is known.
     seed : int
         Of every random choice.
     device : str
@@ -118,14 +126,50 @@ def fit_bundle(
     ModelUnusable
         There is no bundle.
     TrainingFailed
-        There are not enough label maps, or no MRI that its CT tells.
+        There are not enough label maps or pairs, or no MRI that its CT tells.
     OutputFailed
         The bundle cannot be written.
     """
     translator = Translator.load(Bundle.load(folder), device=device)
-    predictors = fit_expected_error(translator, labels, settings, seed=seed, progress=progress)
+    predictors = fit_expected_error(
+        translator, labels, settings, paired=paired, seed=seed, progress=progress
+    )
     attach(folder, "expected_error", predictors.to_bytes())
     return {to: Ranking(**each) for to, each in predictors.fitted["held_out"].items()}
+
+
+def registered_pairs(
+    folder: Path,
+    path: Path,
+    contrasts: Path | None = None,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> PreparedPairs:
+    """Prepare registered scans by the recipes of a bundle, to fit its expected error to.
+
+    Parameters
+    ----------
+    folder : path
+        The bundle.
+    path, cache, progress
+        As `prepare_pairs`.
+    contrasts : path, optional
+        List of the MRI's contrasts (`ContrastList`).
+
+    Raises
+    ------
+    InputMissing, WrongModality, TrainingFailed
+        As `prepare_pairs` and `ContrastList.read`.
+    ModelUnusable
+        There is no bundle.
+    """
+    bundle = Bundle.load(folder)
+    pairs = prepare_pairs(path, RecipeBook.read(folder / "configs/recipes"), cache, progress)
+    if contrasts is None:
+        return pairs
+    names = [record.name for record in pairs.mri.records]
+    known = ContrastList.read(contrasts, bundle.contrasts).codes(names, bundle.contrasts)
+    return replace(pairs, mri=pairs.mri.coded(known))
 
 
 def fit_expected_error(
@@ -133,6 +177,7 @@ def fit_expected_error(
     labels: LabelMaps,
     settings: FitSettings | None = None,
     *,
+    paired: PreparedPairs | None = None,
     seed: int = 0,
     progress: Progress = lambda step, done, of: None,
 ) -> ErrorPredictors:
@@ -142,7 +187,7 @@ def fit_expected_error(
     ----------
     translator : Translator
         The model.
-    labels, settings, seed, progress
+    labels, settings, paired, seed, progress
         As `fit_bundle`.
 
     Raises
@@ -151,18 +196,14 @@ def fit_expected_error(
         As `fit_bundle`.
     """
     settings = settings or FitSettings()
-    count = max(1, len(labels) // _FOLD)
-    if len(labels) <= count:
-        raise TrainingFailed("an expected error is fitted to two label maps or more")
-    apart = (
-        (settings.slices, replace(labels, maps=labels.maps[:-count])),
-        (settings.held_out, replace(labels, maps=labels.maps[-count:])),
-    )
+    parts = _parts(labels, paired)
     networks, figures = {}, {}
     for to in translator.bundle.generators:
         fitted, held_out = (
-            make_examples(translator, maps, to, size, settings, seed + place, progress)
-            for place, (size, maps) in enumerate(apart)
+            _examples_of(translator, *part, to, size, settings, seed + place, progress)
+            for place, (size, part) in enumerate(
+                zip((settings.slices, settings.held_out), parts, strict=True)
+            )
         )
         networks[to] = _fit(
             fitted,
@@ -172,26 +213,71 @@ def fit_expected_error(
         )
         _calibrate(networks[to], held_out)
         figures[to] = asdict(measure(networks[to], held_out))
-    about = {"label_maps": len(labels), "settings": asdict(settings), "held_out": figures}
+    about = {
+        "label_maps": len(labels),
+        "paired_slices": 0 if paired is None else len(paired),
+        "settings": asdict(settings),
+        "held_out": figures,
+    }
     return ErrorPredictors(networks, about)
+
+
+_Part = tuple[LabelMaps, PreparedPairs | None]
+
+
+def _parts(labels: LabelMaps, paired: PreparedPairs | None) -> tuple[_Part, _Part]:
+    """Return what is fitted to, and what is held out to measure on."""
+    count = max(1, len(labels) // _FOLD)
+    if len(labels) <= count:
+        raise TrainingFailed("an expected error is fitted to two label maps or more")
+    fitted, held_out = (
+        replace(labels, maps=maps) for maps in (labels.maps[:-count], labels.maps[-count:])
+    )
+    if paired is None:
+        return (fitted, None), (held_out, None)
+    names = [record.name for record in paired.ct.records]
+    if len(names) < 2:
+        raise TrainingFailed("an expected error is fitted to two registered pairs or more")
+    count = max(1, len(names) // _FOLD)
+    return (fitted, paired.without(names[-count:])), (held_out, paired.without(names[:-count]))
+
+
+def _examples_of(
+    translator: Translator,
+    labels: LabelMaps,
+    paired: PreparedPairs | None,
+    to: str,
+    count: int,
+    settings: FitSettings,
+    seed: int,
+    progress: Progress,
+) -> Examples:
+    """Return examples of label maps and, beside them, of registered pairs."""
+    rendered = make_examples(translator, labels, to, count, settings, seed, progress)
+    if paired is None:
+        return rendered
+    # Registered pairs lie a little off as they are.
+    still = replace(settings, moved=0.0)
+    real = make_examples(translator, paired, to, min(count, len(paired)), still, seed, progress)
+    return _joined([rendered, real])
 
 
 def make_examples(
     translator: Translator,
-    labels: LabelMaps,
+    of: LabelMaps | PreparedPairs,
     to: str,
     count: int,
     settings: FitSettings,
     seed: int,
     progress: Progress = lambda step, done, of: None,
 ) -> Examples:
-    """Render pairs, translate one side of each, and compare the result with the other.
+    """Translate one side of pairs, and compare the result with the other.
 
     Parameters
     ----------
     translator : Translator
-    labels : LabelMaps
-        What is rendered.
+    of : LabelMaps or PreparedPairs
+        What pairs are rendered from, or the pairs.
     to : str
         ``"mri"`` or ``"ct"``: which side is made.
     count : int
@@ -204,31 +290,42 @@ def make_examples(
     TrainingFailed
         No MRI can be told from its CT.
     """
+    cpu, size = torch.device("cpu"), min(_BLOCK, count)
     contrasts = cast(Any, translator.bundle.contrasts)  # of names that `Settings` knows too
-    size = min(_BLOCK, count)
-    drawn = Settings(rendered_block_size=size, contrasts=contrasts, seed=seed)
-    source = RenderedSource(labels, drawn, torch.device("cpu"))
+    source: PairSource
+    if isinstance(of, LabelMaps):
+        drawn = Settings(rendered_block_size=size, contrasts=contrasts, seed=seed)
+        source, kind = RenderedSource(of, drawn, cpu), "rendered"
+    else:
+        source, kind = of.source(seed, cpu), "registered"
     made: list[Examples] = []
     done = 0
     for block in range(_MOST_BLOCKS * -(-count // size)):
         pairs = source.pairs(block * size, size)
-        for one in _usable(pairs, to):
+        for one in _usable(pairs, to, known=bool(contrasts)):
             if done == count:
                 return _joined(made)
-            draw = Draw(seed + done, 1, one.ct.shape[-1], torch.device("cpu"))
+            draw = Draw(seed + done, 1, one.ct.shape[-1], cpu)
             made.append(_example(translator, one, to, settings, draw))
             done += 1
-            progress(f"translating rendered slices to {to}", done, count)
+            progress(f"translating {kind} slices to {to}", done, count)
     if not made:
-        raise TrainingFailed("none of the rendered MRI can be told from its CT")
+        raise TrainingFailed(
+            f"none of the {kind} MRI can be told from its CT",
+            remedy=None if kind == "rendered" else "say which contrasts they have: --contrasts",
+        )
     return _joined(made)
 
 
-def _usable(pairs: Pairs, to: str) -> list[Pairs]:
-    """Return the pairs one by one, without those whose MRI no model could make from the CT."""
-    follows = pairs.mri_follows
-    places = range(len(pairs.ct))
-    chosen = [n for n in places if to == "ct" or follows is None or bool(follows[n])]
+def _usable(pairs: Pairs, to: str, *, known: bool) -> list[Pairs]:
+    """Return the pairs one by one, without those whose MRI no model could make from the CT.
+
+    Where the contrast has to be `known`, that is those of any.
+    """
+    follows = (pairs.contrast > 0) | (not known)
+    if pairs.mri_follows is not None:
+        follows = follows & pairs.mri_follows
+    chosen = [n for n in range(len(pairs.ct)) if to == "ct" or bool(follows[n])]
     return [
         Pairs(
             pairs.ct[[n]],

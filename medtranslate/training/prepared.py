@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
@@ -193,18 +194,30 @@ class PreparedSet:
     def check_recipes(self, recipes: dict[str, str], path: Path) -> None:
         """Refuse slices that were prepared by other recipes than these.
 
+        What results are written as does not count.
+
         Raises
         ------
         TrainingFailed
             The message names the recipes that differ.
         """
-        different = sorted(n for n in self.recipes if self.recipes[n] != recipes.get(n))
+        different = sorted(
+            name
+            for name, text in self.recipes.items()
+            if name not in recipes or _preparing(text) != _preparing(recipes[name])
+        )
         if different:
             raise TrainingFailed(
                 f"prepared by other recipes: {', '.join(different)} differ",
                 path=path,
                 remedy="prepare the scans again, or give the recipes with --recipes",
             )
+
+
+def _preparing(text: str) -> dict[str, Any]:
+    """Return what a recipe's text says of preparing a scan."""
+    content = yaml.safe_load(text)
+    return {name: part for name, part in content.items() if name != "units"}
 
 
 def write_slices(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from label_maps import write_labels
-from tiny_bundles import shipped_recipes, tiny_networks
+from tiny_bundles import all_hu_bundle, contrast_networks, shipped_recipes, tiny_networks
+from typer.testing import CliRunner
 
 from medtranslate.bundle import Bundle, save_bundle
+from medtranslate.cli.app import app
 from medtranslate.errors import TrainingFailed
 from medtranslate.label_synthesis import LabelMaps
+from medtranslate.packaging import fit_error
 from medtranslate.packaging.export import refresh_bundle
 from medtranslate.packaging.fit_error import (
     Examples,
@@ -21,9 +25,15 @@ from medtranslate.packaging.fit_error import (
     fit_bundle,
     make_examples,
     measure,
+    registered_pairs,
 )
 from medtranslate.packaging.verify import verify
 from medtranslate.quality import load_error_predictors
+from medtranslate.training import Settings
+from medtranslate.training.pairs import PreparedPairs
+from medtranslate.training.preparation import RecipeBook
+from medtranslate.training.prepared import PreparedSet, ScanRecord, to_gray
+from medtranslate.training.rendered import RenderedSource
 from medtranslate.translation import Translator
 
 QUICK = FitSettings(slices=2, held_out=2, steps=40, batch_size=2)
@@ -112,3 +122,82 @@ def test_an_expected_error_goes_with_the_weights_that_it_is_of(fitted, tmp_path)
 
 def test_examples_know_how_many_they_are() -> None:
     assert len(Examples(torch.zeros(3, 3, 4, 4), torch.zeros(3, 1, 4, 4))) == 3
+
+
+@pytest.fixture(scope="module")
+def registered(labels: LabelMaps) -> PreparedPairs:
+    """Three pairs of one slice, as registered scans are prepared."""
+    pairs = RenderedSource(labels, Settings(rendered_block_size=3), torch.device("cpu")).pairs(0, 3)
+    book = RecipeBook.read()
+    records = tuple(ScanRecord(f"{number}.png", "", 1, 0) for number in range(3))
+    sides = (
+        PreparedSet(
+            modality, to_gray(image, pairs.head[:, 0]), torch.arange(3, dtype=torch.int32), records,
+            recipes=book.of(modality),
+        )
+        for modality, image in (("CT", pairs.ct), ("MR", pairs.mri))
+    )  # fmt: skip
+    return PreparedPairs(*sides)
+
+
+def test_registered_pairs_are_fitted_to_as_they_lie(fitted, registered) -> None:
+    examples = make_examples(translator(fitted), registered, "mri", 3, QUICK, seed=0)
+    assert len(examples) == 3
+
+    shown = make_examples(translator(fitted), registered, "ct", 3, replace(QUICK, moved=0), seed=0)
+    pairs = registered.source(0, torch.device("cpu")).pairs(0, 3)
+    made = translator(fitted).translate_slices(pairs.mri, to="ct").clamp(-1, 1)
+    error = (made.masked_fill(~pairs.head, -1) - pairs.ct).abs()
+    expected = torch.nn.functional.avg_pool2d(error, 2)
+    torch.testing.assert_close(shown.error.float(), expected, rtol=0, atol=2e-3)
+
+
+def test_the_command_takes_registered_pairs_beside_label_maps(
+    tiny_bundle, labels, registered, tmp_path, monkeypatch
+) -> None:
+    quick = partial(FitSettings, held_out=2, steps=4, batch_size=2)
+    monkeypatch.setattr(fit_error, "FitSettings", quick)
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
+    registered.save(tmp_path / "pairs.safetensors")
+    labels.save(tmp_path / "labels.npz")
+    command = ["bundle", "fit-expected-error", str(folder), str(tmp_path / "labels.npz")]
+
+    ran = CliRunner().invoke(
+        app, [*command, "--paired", str(tmp_path / "pairs.safetensors"), "--slices", "8"]
+    )
+    assert ran.exit_code == 0, ran.output
+    assert load_error_predictors(Bundle.load(folder)).fitted["paired_slices"] == 3
+
+    (tmp_path / "list.csv").write_text("0.png,t1\n")
+    refused = CliRunner().invoke(app, [*command, "--contrasts", str(tmp_path / "list.csv")])
+    assert refused.exit_code == 2 and "--paired" in refused.output
+
+
+def test_an_mri_is_made_of_pairs_whose_contrast_is_known(labels, registered, tmp_path) -> None:
+    networks = contrast_networks()
+    folder = save_bundle(tmp_path / "coded", networks, shipped_recipes(), name="coded", version="1")
+    with pytest.raises(TrainingFailed, match=r"registered MRI .*--contrasts"):
+        make_examples(translator(folder), registered, "mri", 3, QUICK, seed=0)
+    registered.save(tmp_path / "pairs.safetensors")
+    (tmp_path / "list.csv").write_text("1.png,flair\n")
+
+    pairs = registered_pairs(folder, tmp_path / "pairs.safetensors", tmp_path / "list.csv")
+    assert pairs.mri.codes is not None and pairs.mri.codes.tolist() == [0, 2, 0]
+    assert len(make_examples(translator(folder), pairs, "mri", 1, QUICK, seed=0)) == 1
+
+    other = tmp_path / "coded" / "configs" / "recipes" / "ct-volume.yaml"
+    other.write_text(other.read_text().replace("pixel: 0.9", "pixel: 1.0"))
+    with pytest.raises(TrainingFailed, match="prepared by other recipes: ct-volume differ"):
+        registered_pairs(folder, tmp_path / "pairs.safetensors")
+
+
+def test_one_registered_pair_is_not_enough(tiny_bundle, labels, registered) -> None:
+    one = registered.without(["0.png", "1.png"])
+    with pytest.raises(TrainingFailed, match="two registered pairs or more"):
+        fit_bundle(tiny_bundle, labels, QUICK, paired=one)
+
+
+def test_pairs_prepared_for_a_window_serve_a_bundle_of_all_hu(registered, tmp_path) -> None:
+    registered.save(tmp_path / "pairs.safetensors")
+    folder = all_hu_bundle(tmp_path / "wide")
+    assert len(registered_pairs(folder, tmp_path / "pairs.safetensors")) == 3
