@@ -27,6 +27,9 @@ REAL, FAKE = 1.0, 0.0
 COARSE = 4
 """Rows and columns of the blocks over which the anchor penalty averages."""
 
+WHOLE = 0.5
+"""Weight of the distance in all HU, beside that in the window."""
+
 Losses = dict[str, torch.Tensor]
 
 
@@ -145,7 +148,8 @@ class GeneratorObjective(nn.Module):
     def _supervised(self, kind: str, pairs: Pairs) -> tuple[torch.Tensor, Losses]:
         """Return the supervised loss on pairs of a kind, which is not in the paper, and its terms.
 
-        Terms have the kind and the side in their names: ``paired_mri``, ``paired_gradient_mri``.
+        Terms have the kind and the side in their names: ``paired_mri``, ``paired_gradient_mri``;
+        ``rendered_whole_ct`` is the distance in all HU.
         """
         s, total = self.settings, pairs.ct.new_zeros(())
         weight = {"paired": s.paired_weight, "rendered": s.rendered_weight}[kind]
@@ -155,11 +159,8 @@ class GeneratorObjective(nn.Module):
             if name not in WHICH[s.trained_generators]:
                 continue
             code = self._code(name, pairs.contrast)
-            if name == "ct" and pairs.whole_ct is not None:
-                truth = pairs.whole_ct
-                fake = in_head(coded(self.generators[name], source, code), pairs.head)
-            else:
-                fake = self._made(name, source, code, pairs.head)
+            whole = in_head(coded(self.generators[name], source, code), pairs.head)
+            fake = in_head(in_window(whole, s.window_share(name)), pairs.head)
             if name == "mri" and pairs.mri_follows is not None:
                 # What cannot be told from the source is left as it is made: no distance there.
                 follows = pairs.mri_follows[:, None, None, None]
@@ -167,6 +168,10 @@ class GeneratorObjective(nn.Module):
             terms[f"{kind}_{name}"] = weighted_l1(fake, truth, pairs.weight)
             terms[f"{kind}_gradient_{name}"] = gradient_difference(fake, truth)
             both = terms[f"{kind}_{name}"] + s.gradient_share * terms[f"{kind}_gradient_{name}"]
+            if name == "ct" and pairs.whole_ct is not None:
+                # HU beyond the window come beside it: alone, they leave the edges of bone soft.
+                terms[f"{kind}_whole_ct"] = weighted_l1(whole, pairs.whole_ct, pairs.weight)
+                both = both + WHOLE * terms[f"{kind}_whole_ct"]
             total = total + weight * both
         return total, terms
 

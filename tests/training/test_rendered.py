@@ -143,12 +143,15 @@ def test_the_term_of_all_hu_by_hand_and_real_ct_in_their_window() -> None:
     images = Images(full, head)
     objective = GeneratorObjective(generators, FULL)
 
-    _, terms, _ = objective(
+    total, terms, _ = objective(
         images, images, nn.ModuleDict(), generator(0, "noise"),
         {"rendered": rendered, "paired": real},
     )  # fmt: skip
-    assert float(terms["rendered_ct"]) == pytest.approx(0.9 - 0.8)
-    assert float(terms["paired_ct"]) == pytest.approx(1 - 0.5)
+    assert float(terms["rendered_whole_ct"]) == pytest.approx(0.9 - 0.8)
+    assert float(terms["rendered_ct"]) == float(terms["paired_ct"]) == pytest.approx(1 - 0.5)
+    mri = float(terms["rendered_mri"] + terms["paired_mri"])
+    assert "paired_whole_ct" not in terms
+    assert total.item() == pytest.approx(10 * (mri + 0.5 + 0.5 + 0.5 * 0.1))
 
     # What is white and should be gray is drawn back to the window.
     made = torch.full((1,), 0.8, requires_grad=True)
