@@ -117,6 +117,10 @@ _UNITS = {
     "CT": "CT from -1 to 1, windowed by the bundle's recipes",
     "MR": "MR from -1 to 1, scaled by the bundle's recipes",
 }
+_MADE = {
+    "CT": "CT from -1 to 1, HU by the units of the bundle's recipes",
+    "MR": "MR from -1 to 1, scaled by the bundle's recipes",
+}
 
 
 def make_metadata(content: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
@@ -147,7 +151,7 @@ def make_metadata(content: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
         },
         "data_type": "NIfTI, MetaImage, NRRD, DICOM, PNG, JPEG or TIFF",
         "image_classes": "; ".join(_UNITS[Modality.parse(to).other] for to in targets),
-        "pred_classes": "; ".join(_UNITS[Modality.parse(to)] for to in targets),
+        "pred_classes": "; ".join(_MADE[Modality.parse(to)] for to in targets),
         "network_data_format": data_format(targets[0]),
         **{f"{Modality.parse(to).direction}_data_format": data_format(to) for to in targets},
         **({"mr_contrasts": list(named)} if named else {}),
@@ -160,7 +164,7 @@ def data_format(to: str) -> dict[str, Any]:
     source = Modality.parse(to).other.value
     return {
         "inputs": {"image": _tensor(source, _UNITS[source])},
-        "outputs": {"pred": _tensor(target, f"synthetic {_UNITS[target]}")},
+        "outputs": {"pred": _tensor(target, f"synthetic {_MADE[target]}")},
     }
 
 
