@@ -71,7 +71,7 @@ def translated(
         except MedTranslateError:
             continue
         chosen = translator.for_scan(prepared, source)
-        made = chosen.translate_slices(prepared.slices, to=to)
+        made = chosen.translate_slices(prepared.slices, to=to, in_window=True)
         yield path.name, shown(in_head(made, prepared.head[:, None]))[0]
 
 

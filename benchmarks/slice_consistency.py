@@ -133,9 +133,10 @@ def measured(translator: Translator, path: Path) -> Volume:
     image = read(path)
     source = source_of(image)
     modality = source["modality"]
-    _, prepared = translator.prepare(image, source, Modality(modality).other.target)
+    target = Modality(modality).other.target
+    _, prepared = translator.prepare(image, source, target)
     chosen = translator.for_scan(prepared, source)
-    made = chosen.translate_slices(prepared.slices, to=Modality(modality).other.target).float()
+    made = chosen.translate_slices(prepared.slices, to=target, in_window=True).float()
     gray = shown(prepared.slices)
     head = prepared.head.numpy()
     name: Target = "ct" if modality == "CT" else "mri"
