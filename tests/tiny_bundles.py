@@ -13,7 +13,7 @@ from medtranslate.files import shipped
 from medtranslate.networks import Compact, draw_weights
 from medtranslate.quality import ErrorPredictors
 from medtranslate.quality.expected_error import ErrorPredictor
-from medtranslate.transforms.load import with_all_hu
+from medtranslate.transforms.load import with_range
 
 SPEC = {"_target_": "medtranslate.networks.Compact", "width": 16, "blocks": 1}
 
@@ -63,7 +63,9 @@ def all_hu_bundle(folder: Path, networks: Networks | None = None) -> Path:
         text = shipped_one.read_text("utf-8")
         recipes.append(folder.with_name(folder.name + "-recipes") / shipped_one.name)
         recipes[-1].parent.mkdir(exist_ok=True)
-        recipes[-1].write_text(with_all_hu(text) if "ct" in shipped_one.stem else text, "utf-8")
+        recipes[-1].write_text(
+            with_range(text, full=True) if "ct" in shipped_one.stem else text, "utf-8"
+        )
     networks = networks or tiny_networks()
     return save_bundle(folder, networks, recipes, name="tiny-all-hu", version="0.7")
 

@@ -249,9 +249,10 @@ def fit_expected_error(
             device=device,
             progress=display.step,
         )
-    for to, one in found.items():
-        text = f"rank correlation {one.spearman:.2f}, AUROC of the worst tenth {one.auroc:.2f}"
-        say(f"error to {to}: {text}, in slices that were held out", quiet=quiet)
+    for to, figures in found.items():
+        for kind, one in figures.items():
+            text = f"rank correlation {one.spearman:.2f}, AUROC of the worst tenth {one.auroc:.2f}"
+            say(f"error to {to}: {text}, in {kind} slices that were held out", quiet=quiet)
     say(f"{folder}: carries them now", quiet=quiet)
 
 

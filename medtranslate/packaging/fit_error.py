@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from medtranslate.bundle import Bundle, attach
-from medtranslate.errors import TrainingFailed
+from medtranslate.errors import InvalidOption, TrainingFailed
 from medtranslate.label_synthesis import LabelMaps
 from medtranslate.label_synthesis.draw import Draw
 from medtranslate.modality import Modality
@@ -68,6 +68,11 @@ class FitSettings:
     shift: float = 6.0
     warp: float = 3.0
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Slices to fit to, and to measure on."""
+        return self.slices, self.held_out
+
 
 @dataclass(frozen=True, eq=False)
 class Examples:
@@ -97,7 +102,7 @@ def fit_bundle(
     seed: int = 0,
     device: str = "auto",
     progress: Progress = lambda step, done, of: None,
-) -> dict[str, Ranking]:
+) -> dict[str, dict[str, Ranking]]:
     """Fit the expected error of a bundle, and store it in the bundle.
 
     Parameters
@@ -118,8 +123,9 @@ def fit_bundle(
 
     Returns
     -------
-    dict of str to Ranking
-        By target, how predicted errors rank those of the held-out slices.
+    dict of str to dict of str to Ranking
+        By target, how predicted errors rank those of the held-out slices: of ``"rendered"`` and,
+        where there are pairs, of ``"registered"`` ones, whose mean error they are scaled to then.
 
     Raises
     ------
@@ -135,7 +141,10 @@ def fit_bundle(
         translator, labels, settings, paired=paired, seed=seed, progress=progress
     )
     attach(folder, "expected_error", predictors.to_bytes())
-    return {to: Ranking(**each) for to, each in predictors.fitted["held_out"].items()}
+    return {
+        to: {kind: Ranking(**figures) for kind, figures in each.items()}
+        for to, each in predictors.fitted["held_out"].items()
+    }
 
 
 def registered_pairs(
@@ -154,20 +163,25 @@ def registered_pairs(
     path, cache, progress
         As `prepare_pairs`.
     contrasts : path, optional
-        List of the MRI's contrasts (`ContrastList`).
+        List of the MRI's contrasts (`ContrastList`); it names scans of the pairs alone.
 
     Raises
     ------
     InputMissing, WrongModality, TrainingFailed
         As `prepare_pairs` and `ContrastList.read`.
+    InvalidOption
+        The model has no contrasts, or the list names a scan that is not there.
     ModelUnusable
         There is no bundle.
     """
     bundle = Bundle.load(folder)
+    if contrasts is not None and not bundle.contrasts:
+        raise InvalidOption(f"{bundle.name} has no contrasts to choose from")
     pairs = prepare_pairs(path, RecipeBook.read(folder / "configs/recipes"), cache, progress)
     if contrasts is None:
         return pairs
     names = [record.name for record in pairs.mri.records]
+    names += [scan.name for scan in pairs.mri.left_out]
     known = ContrastList.read(contrasts, bundle.contrasts).codes(names, bundle.contrasts)
     return replace(pairs, mri=pairs.mri.coded(known))
 
@@ -196,70 +210,67 @@ def fit_expected_error(
         As `fit_bundle`.
     """
     settings = settings or FitSettings()
-    parts = _parts(labels, paired)
+    rendered = _split(labels)
+    registered = {to: _registered(translator, paired, to) for to in translator.bundle.generators}
     networks, figures = {}, {}
-    for to in translator.bundle.generators:
+    for to, pairs in registered.items():
+        examples = partial(make_examples, translator, to=to, progress=progress)
         fitted, held_out = (
-            _examples_of(translator, *part, to, size, settings, seed + place, progress)
-            for place, (size, part) in enumerate(
-                zip((settings.slices, settings.held_out), parts, strict=True)
+            examples(part, count=count, settings=settings, seed=seed + place)
+            for place, (count, part) in enumerate(zip(settings.sizes, rendered, strict=True))
+        )
+        real = None
+        if pairs is not None:
+            # Registered pairs lie a little off as they are.
+            still = replace(settings, moved=0.0)
+            more, real = (
+                examples(part, count=min(count, len(part)), settings=still, seed=seed + place)
+                for place, (count, part) in enumerate(zip(settings.sizes, pairs, strict=True))
             )
-        )
-        networks[to] = _fit(
-            fitted,
-            settings,
-            seed,
-            partial(progress, f"fitting the error to {to}"),
-        )
-        _calibrate(networks[to], held_out)
-        figures[to] = asdict(measure(networks[to], held_out))
-    about = {
-        "label_maps": len(labels),
-        "paired_slices": 0 if paired is None else len(paired),
-        "settings": asdict(settings),
-        "held_out": figures,
-    }
+            fitted = _joined([fitted, more])
+        fitting = partial(progress, f"fitting the error to {to}")
+        networks[to] = _fit(fitted, settings, seed, fitting)
+        _calibrate(networks[to], held_out if real is None else real)
+        figures[to] = {"rendered": asdict(measure(networks[to], held_out))}
+        if real is not None:
+            figures[to]["registered"] = asdict(measure(networks[to], real))
+    about = {"label_maps": len(labels), "settings": asdict(settings), "held_out": figures}
+    if paired is not None:
+        about["registered_slices"] = len(paired)
     return ErrorPredictors(networks, about)
 
 
-_Part = tuple[LabelMaps, PreparedPairs | None]
-
-
-def _parts(labels: LabelMaps, paired: PreparedPairs | None) -> tuple[_Part, _Part]:
-    """Return what is fitted to, and what is held out to measure on."""
+def _split(labels: LabelMaps) -> tuple[LabelMaps, LabelMaps]:
+    """Return the label maps to fit to, and the last ones, to measure on."""
     count = max(1, len(labels) // _FOLD)
     if len(labels) <= count:
         raise TrainingFailed("an expected error is fitted to two label maps or more")
-    fitted, held_out = (
-        replace(labels, maps=maps) for maps in (labels.maps[:-count], labels.maps[-count:])
-    )
+    return replace(labels, maps=labels.maps[:-count]), replace(labels, maps=labels.maps[-count:])
+
+
+def _registered(
+    translator: Translator, paired: PreparedPairs | None, to: str
+) -> tuple[PreparedPairs, PreparedPairs] | None:
+    """Return the pairs of a direction to fit to, and the last ones, to measure on.
+
+    Where the model has several contrasts, an MRI can be made of those whose contrast is known.
+    """
     if paired is None:
-        return (fitted, None), (held_out, None)
+        return None
+    if to == Modality.MR.target and translator.bundle.contrasts:
+        codes = paired.mri.codes
+        known = torch.zeros(len(paired)) if codes is None else codes
+        without = {paired.mri.records[n].name for n in paired.mri.scans[known == 0].tolist()}
+        paired = paired.without(without)
     names = [record.name for record in paired.ct.records]
     if len(names) < 2:
-        raise TrainingFailed("an expected error is fitted to two registered pairs or more")
+        raise TrainingFailed(
+            f"an expected error of synthetic {Modality.parse(to)} is fitted to two registered "
+            f"pairs of known contrast or more, and there are {len(names)}",
+            remedy="say which contrasts they have: --contrasts",
+        )
     count = max(1, len(names) // _FOLD)
-    return (fitted, paired.without(names[-count:])), (held_out, paired.without(names[:-count]))
-
-
-def _examples_of(
-    translator: Translator,
-    labels: LabelMaps,
-    paired: PreparedPairs | None,
-    to: str,
-    count: int,
-    settings: FitSettings,
-    seed: int,
-    progress: Progress,
-) -> Examples:
-    """Return examples of label maps and, beside them, of registered pairs."""
-    rendered = make_examples(translator, labels, to, count, settings, seed, progress)
-    if paired is None:
-        return rendered
-    # Registered pairs lie a little off as they are.
-    still = replace(settings, moved=0.0)
-    real = make_examples(translator, paired, to, min(count, len(paired)), still, seed, progress)
-    return _joined([rendered, real])
+    return paired.without(names[-count:]), paired.without(names[:-count])
 
 
 def make_examples(
@@ -310,10 +321,7 @@ def make_examples(
             done += 1
             progress(f"translating {kind} slices to {to}", done, count)
     if not made:
-        raise TrainingFailed(
-            f"none of the {kind} MRI can be told from its CT",
-            remedy=None if kind == "rendered" else "say which contrasts they have: --contrasts",
-        )
+        raise TrainingFailed(f"none of the {kind} MRI can be told from its CT")
     return _joined(made)
 
 

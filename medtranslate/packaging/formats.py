@@ -200,9 +200,23 @@ def exchange_words(bundle: Bundle, to: str, contrast: str = "") -> dict[str, str
             f"SYNTHETIC {target} from {source}, {bundle.name} {bundle.version}, NOT FOR DIAGNOSIS"
         ),
         "input": f"image: {_SLICES}",
-        "output": f"translated: {_SLICES}",
+        "output": f"translated: {_SLICES}{_beyond_window(bundle, target)}",
         "recipes": json.dumps({name: recipe.content for name, recipe in bundle.recipes.items()}),
     }
+
+
+def _beyond_window(bundle: Bundle, target: Modality) -> str:
+    """Say what values of a CT of all HU mean, for who would take -1 and 1 for the window."""
+    written = [each for each in bundle.recipes.values() if each.modality == target]
+    volume = max(written, key=lambda each: each.kind == "volume")
+    if volume.share == 1:
+        return ""
+    ends, window, share = volume.written, volume.shown, volume.share
+    return (
+        f"; -1, {-share:g}, {share:g} and 1 are {ends.low:g}, {window.low:g}, {window.high:g} and "
+        f"{ends.high:g}; divided by {share:g} and clipped to [-1, 1] it is what the network back "
+        "takes"
+    )
 
 
 def _write_torchscript(network: nn.Module, example: torch.Tensor, path: Path, words: Words) -> None:

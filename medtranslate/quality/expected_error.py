@@ -1,8 +1,8 @@
 """The expected error: how far a result is expected to lie from the truth, place by place.
 
-A small network has learned it from pairs with a truth, rendered from label maps: it is shown a
-scan and its translation, and predicts the mean absolute error. No reconstruction is needed, so it
-costs next to nothing and works for models of one direction, too.
+A small network has learned it from pairs with a truth, rendered from label maps or registered: it
+is shown a scan and its translation, and predicts the mean absolute error. No reconstruction is
+needed, so it costs next to nothing and works for models of one direction, too.
 
 A bundle's networks lie in one safetensors file, nothing that runs: the weights of each direction,
 and under the metadata key ``medtranslate`` the format and what they were fitted to.
@@ -225,7 +225,8 @@ def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
 class ExpectedError(ErrorMap):
     """Absolute differences to expect between a result and the truth, in the target's units.
 
-    ``limits`` is the range that a result is written in.
+    ``limits`` is the range that a result is written in; of a CT of all HU its window, beyond
+    which no difference counts.
 
     Examples
     --------

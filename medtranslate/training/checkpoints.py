@@ -22,6 +22,7 @@ from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unre
 from medtranslate.files import whole_file
 from medtranslate.training.models import SIDES, Models
 from medtranslate.training.run_folder import RunFolder
+from medtranslate.training.settings import WHICH
 from medtranslate.transforms import load_recipe
 
 FORMAT = 2
@@ -239,7 +240,7 @@ def _from_checkpoint(models: Models, path: Path) -> str:
 
 
 def _from_bundle(models: Models, bundle: Path) -> str:
-    recipes = [load_recipe(path) for path in sorted((bundle / "configs/recipes").glob("*.yaml"))]
+    recipes = map(load_recipe, (bundle / "configs/recipes").glob("ct-*.yaml"))
     _check_range(models, any(each.share < 1 for each in recipes), bundle)
     for side in SIDES:
         path = bundle / "models" / _FILES[side]
@@ -254,16 +255,27 @@ def _from_bundle(models: Models, bundle: Path) -> str:
 
 
 def _check_range(models: Models, full: bool, path: Path) -> None:
-    """Refuse a generator of all HU in a run that would take its values for those of the window.
+    """Refuse a generator of CT whose values a run would take for what they are not.
 
-    The other way is how a generator of the window is taught more.
+    One of the window may be taught all HU: then it is neither kept as it is, nor held to what it
+    made.
     """
-    if full and models.settings.ct_range == "window":
+    settings = models.settings
+    if full and settings.ct_range == "window":
         raise TrainingFailed(
             "its generator of CT makes all HU, not those of the window alone",
             path=path,
             remedy="--set ct_range=full",
         )
+    if not full and settings.ct_range == "full":
+        kept = "ct" not in WHICH[settings.trained_generators]
+        if kept or "ct" in settings.anchored:
+            raise TrainingFailed(
+                "its generator of CT makes the window alone, and is to be "
+                + ("kept as it is" if kept else "the anchor of one that makes all HU"),
+                path=path,
+                remedy="teach it all HU first: label maps, trained_generators=ct, no anchor",
+            )
 
 
 def with_new_contrasts(network: nn.Module, weights: Tensors) -> Tensors:

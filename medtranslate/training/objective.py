@@ -160,7 +160,7 @@ class GeneratorObjective(nn.Module):
                 continue
             code = self._code(name, pairs.contrast)
             whole = in_head(coded(self.generators[name], source, code), pairs.head)
-            fake = in_head(in_window(whole, s.window_share(name)), pairs.head)
+            fake = in_head(through_window(whole, s.window_share(name)), pairs.head)
             if name == "mri" and pairs.mri_follows is not None:
                 # What cannot be told from the source is left as it is made: no distance there.
                 follows = pairs.mri_follows[:, None, None, None]
@@ -201,7 +201,7 @@ class GeneratorObjective(nn.Module):
     ) -> torch.Tensor:
         """Translate an image; background outside the head, a CT of all HU in its window."""
         made = coded((by or self.generators)[to], image, code)
-        return in_head(in_window(made, self.settings.window_share(to)), head)
+        return in_head(through_window(made, self.settings.window_share(to)), head)
 
     def _code(self, to: str, contrast: torch.Tensor | None) -> torch.Tensor | None:
         """Return the contrast code of the MRI where the generator takes one."""
@@ -295,7 +295,7 @@ def in_head(image: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     return torch.where(head, image, -1.0)
 
 
-def in_window(image: torch.Tensor, share: float) -> torch.Tensor:
+def through_window(image: torch.Tensor, share: float) -> torch.Tensor:
     """Return an image of which the window takes a share of [-1, 1] as the window shows it.
 
     What lies beyond becomes the window's end, as in a real CT, and keeps its gradient: it may have

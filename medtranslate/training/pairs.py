@@ -253,9 +253,9 @@ def prepare_pairs(
     """
     if path.suffix == SUFFIX:
         pairs = PreparedPairs.load(path)
-        for side in (pairs.ct, pairs.mri):
-            side.check_recipes(book.of(side.modality), path)
-        return pairs
+        return PreparedPairs(
+            *(side.with_recipes(book.of(side.modality), path) for side in (pairs.ct, pairs.mri))
+        )
     matched = list(_matched(path))
     key = _cache_key(matched, book, trusted=trusted)
     file = None if cache is None else cache / f"pairs-{key}{SUFFIX}"

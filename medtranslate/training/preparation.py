@@ -114,7 +114,7 @@ class Preparation:
                 path=path,
                 remedy="exchange the files",
             )
-        prepared.check_recipes(self.book.of(modality), path)
+        prepared = prepared.with_recipes(self.book.of(modality), path)
         prepared = self._in_hounsfield(prepared, path)
         names = (wanted or FileList()).named(record.name for record in prepared.records)
         return prepared.only(names) if names else prepared

@@ -191,10 +191,10 @@ class PreparedSet:
             about["recipes"],
         )
 
-    def check_recipes(self, recipes: dict[str, str], path: Path) -> None:
-        """Refuse slices that were prepared by other recipes than these.
+    def with_recipes(self, recipes: Mapping[str, str], path: Path) -> PreparedSet:
+        """Return the set with these recipes, which must prepare as those that it was made by.
 
-        What results are written as does not count.
+        What results are written as may differ.
 
         Raises
         ------
@@ -212,6 +212,7 @@ class PreparedSet:
                 path=path,
                 remedy="prepare the scans again, or give the recipes with --recipes",
             )
+        return replace(self, recipes={name: recipes[name] for name in self.recipes})
 
 
 def _preparing(text: str) -> dict[str, Any]:

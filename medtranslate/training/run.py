@@ -34,7 +34,7 @@ from medtranslate.training.run_folder import RunFolder
 from medtranslate.training.session import Interrupts, Outcome, Session
 from medtranslate.training.settings import Cadence, Settings, dump_config
 from medtranslate.training.validation import Score
-from medtranslate.transforms.load import with_all_hu
+from medtranslate.transforms.load import with_range
 
 RENDERED_STEPS = 1000
 """Steps an epoch of a run on label maps alone, which have no end."""
@@ -175,11 +175,12 @@ class Training:
             )
         if self.validate and self.score is None:
             raise TrainingFailed("validation lists are given, but nothing to score by")
-        if self.settings.ct_range == "full" and self.labels is None:
+        taught = self.labels is not None and self.settings.rendered_weight > 0
+        if self.settings.ct_range == "full" and not taught:
             raise TrainingFailed(
                 "ct_range is full, but nothing teaches HU beyond the window: real CT are prepared "
                 "in it",
-                remedy="give label maps, or ct_range=window",
+                remedy="give label maps and rendered_weight, or ct_range=window",
             )
         if self.init_from is None:
             self._check_from_nothing()
@@ -301,16 +302,9 @@ class Training:
         return session
 
     def _ct_recipes(self, data: Data) -> Mapping[str, str]:
-        """Return the CT's recipes as the run's bundle has them."""
-        wide = {name: with_all_hu(text) for name, text in data.ct.recipes.items()}
-        if self.settings.ct_range == "full":
-            return wide
-        if beyond := [name for name, text in data.ct.recipes.items() if text == wide[name]]:
-            raise TrainingFailed(
-                f"the recipe {beyond[0]} writes all HU, and ct_range is window",
-                remedy="--set ct_range=full",
-            )
-        return data.ct.recipes
+        """Return the CT's recipes as the run's bundle has them: `ct_range` says what it writes."""
+        full = self.settings.ct_range == "full"
+        return {name: with_range(text, full=full) for name, text in data.ct.recipes.items()}
 
     @property
     def _labels_alone(self) -> bool:

@@ -33,6 +33,9 @@ from medtranslate.transforms.placement import Affine
 ALL_HU = (-1024.0, 2000.0)
 """HU of a CT that goes beyond the window: from air to compact bone and teeth."""
 
+BRAIN_WINDOW = (-20.0, 100.0)
+"""HU, level 40 and width 120: what a head CT is read for brain in."""
+
 WINDOW_SHARE = 0.6
 """Share of [-1, 1] that the brain window takes where a CT goes beyond it."""
 
@@ -241,7 +244,7 @@ class CompressHU(ImageTransform):
 
     def __init__(
         self,
-        hu: Sequence[float] = (ALL_HU[0], -20.0, 100.0, ALL_HU[1]),
+        hu: Sequence[float] = (ALL_HU[0], *BRAIN_WINDOW, ALL_HU[1]),
         unit: Sequence[float] = (-1.0, -WINDOW_SHARE, WINDOW_SHARE, 1.0),
     ) -> None:
         self.hu, self.unit = tuple(map(float, hu)), tuple(map(float, unit))
@@ -317,7 +320,7 @@ def _between_knots(
     for (low, high), (first, last) in zip(pairwise(knots), pairwise(images), strict=True):
         share = ((ends - low) / (high - low)).clamp(0, 1)
         mapped = torch.where(ends >= low, first + (last - first) * share, mapped)
-    return mapped
+    return torch.where(values.isnan(), values, mapped)  # for the writers to refuse
 
 
 class ToUnits(ImageTransform):
@@ -334,8 +337,8 @@ class ToUnits(ImageTransform):
         What is written outside ``meta["head"]``.
     window : (float, float), optional
         The units, within `low` and `high`, that ``-share`` and ``share`` are written as.
-    share : float
-        Of [-1, 1] that the window takes: above 0, below 1 with a window.
+    share : float, optional
+        Of [-1, 1] that the window takes, above 0 and below 1; `WINDOW_SHARE` by default.
 
     Examples
     --------
@@ -354,7 +357,7 @@ class ToUnits(ImageTransform):
         high: float,
         background: float,
         window: Sequence[float] | None = None,
-        share: float = WINDOW_SHARE,
+        share: float | None = None,
     ) -> None:
         if not low < high:
             raise ValueError(f"from {low} to {high} is no range")
@@ -363,9 +366,12 @@ class ToUnits(ImageTransform):
         if window is not None:
             if len(window) != 2 or not low <= window[0] < window[1] <= high:
                 raise ValueError(f"window {list(window)} is no range within {low} and {high}")
+            share = WINDOW_SHARE if share is None else share
             if not 0 < share < 1:
                 raise ValueError(f"a window cannot take {share} of the range: above 0, below 1")
             self.shown, self.share = Limits(*map(float, window)), float(share)
+        elif share is not None:
+            raise ValueError("a share of the range is that of a window, and there is none")
 
     def __call__(self, image: torch.Tensor) -> MetaTensor:
         """Return (1, X, Y, Z) in whole units within the range, background outside the head."""
@@ -441,7 +447,7 @@ class ToUnitsd(KeyedTransform):
         high: float,
         background: float,
         window: Sequence[float] | None = None,
-        share: float = WINDOW_SHARE,
+        share: float | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         units = ToUnits(low, high, background, window, share)

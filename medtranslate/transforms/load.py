@@ -133,29 +133,37 @@ def load_recipe(path: str | Path) -> Recipe:
     return recipe
 
 
-def with_all_hu(text: str) -> str:
-    """Return the text of a CT's recipe with units for a generator that makes all HU.
+def with_range(text: str, *, full: bool) -> str:
+    """Return the text of a CT's recipe with units for a generator of all HU, or of the window.
 
-    What the recipe wrote -1 and 1 as becomes the window, and takes `WINDOW_SHARE` of the range. In
-    a 2D image, which shows the window alone, what lies beyond it is black or white. A recipe with
-    a window stays as it is.
+    For all HU, what the recipe wrote -1 and 1 as becomes the window, and takes `WINDOW_SHARE` of
+    the range. In a 2D image, which shows the window alone, what lies beyond it is black or white.
+
+    Parameters
+    ----------
+    text : str
+        With or without a window; as it is where it is such a recipe already.
+    full : bool
+        Whether the generator makes all HU.
 
     Examples
     --------
     >>> from medtranslate.files import shipped
     >>> plain = shipped("transforms/ct-volume.yaml").read_text("utf-8")
-    >>> units = yaml.safe_load(with_all_hu(plain))["units"]
+    >>> units = yaml.safe_load(with_range(plain, full=True))["units"]
     >>> units["low"], units["window"], units["high"]
     (-1024.0, [-20.0, 100.0], 2000.0)
     """
     content = yaml.load(text, _PlainLoader)
     units = content["units"]
-    if units.get("window"):
+    window, share = units.pop("window", None), units.pop("share", WINDOW_SHARE)
+    if bool(window) == full and share == WINDOW_SHARE:
         return text
-    units["window"] = [units["low"], units["high"]]
-    units["share"] = WINDOW_SHARE
-    if content["kind"] == "volume":
-        units["low"], units["high"] = ALL_HU
+    units["low"], units["high"] = window or (units["low"], units["high"])
+    if full:
+        units["window"], units["share"] = [units["low"], units["high"]], WINDOW_SHARE
+        if content["kind"] == "volume":
+            units["low"], units["high"] = ALL_HU
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
 
 
@@ -177,6 +185,8 @@ def _check(recipe: Recipe, path: Path) -> None:
         refuse(path, "geometry", "holds not exactly one AxialSlicesd or ImageFramed")
     if sum(isinstance(each, Scale) for each in recipe.transforms) != 1:
         refuse(path, "intensity", "holds not exactly one transform that scales to [-1, 1]")
+    if recipe.modality != "CT" and recipe.share < 1:
+        refuse(path, "units", "a window is one in HU, and this is no CT")
     order = [type(each) for each in recipe.transforms]
     if HeadMask in order and FindTissue not in order[: order.index(HeadMask)]:
         refuse(path, "geometry", "HeadMaskd needs a FindTissued before it")

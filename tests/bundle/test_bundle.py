@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from tiny_bundles import SPEC, shipped_recipes, tiny_bundle, tiny_networks
+from tiny_bundles import SPEC, all_hu_bundle, shipped_recipes, tiny_bundle, tiny_networks
 
 from medtranslate.bundle import Bundle, Networks, save_bundle
 from medtranslate.bundle import save as save_module
@@ -326,3 +326,11 @@ def test_the_spec_and_the_network_agree():
     arguments = {key: value for key, value in SPEC.items() if key != "_target_"}
     expected = tiny_networks().generators["mri"].state_dict()
     assert Compact(**arguments).state_dict().keys() == expected.keys()
+
+
+def test_what_a_generator_of_all_hu_gives_is_one_thing(tmp_path):
+    folder = all_hu_bundle(tmp_path / "wide")
+    path = folder / "configs/recipes/ct-image.yaml"
+    path.write_text(path.read_text().replace("share: 0.6", "share: 0.5"))
+    with pytest.raises(ModelUnusable, match="its window takes another share than that of other CT"):
+        Bundle.load(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny_bundles import all_hu_bundle
 
 from medtranslate.bundle.save import Networks, save_bundle
 from medtranslate.errors import EvaluationFailed
@@ -100,7 +101,10 @@ def test_a_translator_becomes_a_candidate() -> None:
         contrast_classifier = None
         bundle = Bundle()
 
-        def translate_slices(self, slices: torch.Tensor, to: str) -> torch.Tensor:
+        def translate_slices(
+            self, slices: torch.Tensor, *, to: str, in_window: bool
+        ) -> torch.Tensor:
+            assert in_window
             return slices if to == "mri" else -slices
 
     candidate = Candidate.of(Made())
@@ -128,3 +132,18 @@ def test_a_loaded_bundle_translates_slices(tmp_path) -> None:
         expected = networks["mri"](given)
     torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
     assert len(candidate.weights_sha256["ct"]) == 64
+
+
+def test_a_ct_of_all_hu_is_judged_in_its_window(tmp_path) -> None:
+    translator = Translator.load(all_hu_bundle(tmp_path / "wide"), device="cpu")
+    slices = torch.rand(2, 1, 256, 256) * 2 - 1
+
+    raw = translator.translate_slices(slices, to="ct")
+    judged = Candidate.of(translator).translated(slices, "ct")
+
+    assert raw.std() > 0.05
+    torch.testing.assert_close(judged, (raw / 0.6).clamp(-1, 1))
+    assert torch.equal(
+        Candidate.of(translator).translated(slices, "mri"),
+        translator.translate_slices(slices, to="mri").clamp(-1, 1),
+    )

@@ -72,7 +72,9 @@ class MadeTranslator:
     def load(cls, bundle: str, *, device: str) -> MadeTranslator:
         return cls(bundle)
 
-    def translate_slices(self, slices: torch.Tensor, *, to: str) -> torch.Tensor:
+    def translate_slices(
+        self, slices: torch.Tensor, *, to: str, in_window: bool = False
+    ) -> torch.Tensor:
         return -slices
 
 

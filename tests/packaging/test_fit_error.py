@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from medtranslate.bundle import Bundle, save_bundle
 from medtranslate.cli.app import app
-from medtranslate.errors import TrainingFailed
+from medtranslate.errors import InvalidOption, TrainingFailed
 from medtranslate.label_synthesis import LabelMaps
 from medtranslate.packaging import fit_error
 from medtranslate.packaging.export import refresh_bundle
@@ -166,7 +166,8 @@ def test_the_command_takes_registered_pairs_beside_label_maps(
         app, [*command, "--paired", str(tmp_path / "pairs.safetensors"), "--slices", "8"]
     )
     assert ran.exit_code == 0, ran.output
-    assert load_error_predictors(Bundle.load(folder)).fitted["paired_slices"] == 3
+    assert load_error_predictors(Bundle.load(folder)).fitted["registered_slices"] == 3
+    assert "in rendered slices" in ran.output and "in registered slices" in ran.output
 
     (tmp_path / "list.csv").write_text("0.png,t1\n")
     refused = CliRunner().invoke(app, [*command, "--contrasts", str(tmp_path / "list.csv")])
@@ -174,16 +175,18 @@ def test_the_command_takes_registered_pairs_beside_label_maps(
 
 
 def test_an_mri_is_made_of_pairs_whose_contrast_is_known(labels, registered, tmp_path) -> None:
-    networks = contrast_networks()
-    folder = save_bundle(tmp_path / "coded", networks, shipped_recipes(), name="coded", version="1")
-    with pytest.raises(TrainingFailed, match=r"registered MRI .*--contrasts"):
-        make_examples(translator(folder), registered, "mri", 3, QUICK, seed=0)
+    folder = save_bundle(
+        tmp_path / "coded", contrast_networks(), shipped_recipes(), name="coded", version="1"
+    )
+    with pytest.raises(TrainingFailed, match=r"MR is fitted .* there are 0 .*--contrasts"):
+        fit_bundle(folder, labels, QUICK, paired=registered)
     registered.save(tmp_path / "pairs.safetensors")
-    (tmp_path / "list.csv").write_text("1.png,flair\n")
+    (tmp_path / "list.csv").write_text("1.png,flair\n2.png,t1\n")
 
     pairs = registered_pairs(folder, tmp_path / "pairs.safetensors", tmp_path / "list.csv")
-    assert pairs.mri.codes is not None and pairs.mri.codes.tolist() == [0, 2, 0]
-    assert len(make_examples(translator(folder), pairs, "mri", 1, QUICK, seed=0)) == 1
+    assert pairs.mri.codes is not None and pairs.mri.codes.tolist() == [0, 2, 1]
+    found = fit_bundle(folder, labels, replace(QUICK, steps=2), paired=pairs, device="cpu")
+    assert set(found["mri"]) == set(found["ct"]) == {"rendered", "registered"}
 
     other = tmp_path / "coded" / "configs" / "recipes" / "ct-volume.yaml"
     other.write_text(other.read_text().replace("pixel: 0.9", "pixel: 1.0"))
@@ -191,13 +194,19 @@ def test_an_mri_is_made_of_pairs_whose_contrast_is_known(labels, registered, tmp
         registered_pairs(folder, tmp_path / "pairs.safetensors")
 
 
+def test_a_list_of_contrasts_is_for_a_model_that_has_some(tiny_bundle, tmp_path) -> None:
+    with pytest.raises(InvalidOption, match="tiny has no contrasts to choose from"):
+        registered_pairs(tiny_bundle, tmp_path / "pairs.safetensors", tmp_path / "list.csv")
+
+
 def test_one_registered_pair_is_not_enough(tiny_bundle, labels, registered) -> None:
     one = registered.without(["0.png", "1.png"])
-    with pytest.raises(TrainingFailed, match="two registered pairs or more"):
+    with pytest.raises(TrainingFailed, match="two registered pairs of known contrast or more"):
         fit_bundle(tiny_bundle, labels, QUICK, paired=one)
 
 
 def test_pairs_prepared_for_a_window_serve_a_bundle_of_all_hu(registered, tmp_path) -> None:
     registered.save(tmp_path / "pairs.safetensors")
     folder = all_hu_bundle(tmp_path / "wide")
-    assert len(registered_pairs(folder, tmp_path / "pairs.safetensors")) == 3
+    pairs = registered_pairs(folder, tmp_path / "pairs.safetensors")
+    assert len(pairs) == 3 and "share: 0.6" in pairs.ct.recipes["ct-volume"]

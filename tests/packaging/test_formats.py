@@ -8,13 +8,13 @@ import pytest
 import torch
 from cyclegan_checkpoints import foreign, resnet, unet
 from monai.data import load_net_with_metadata
-from tiny_bundles import tiny_bundle
+from tiny_bundles import all_hu_bundle, tiny_bundle
 
 from medtranslate.bundle import Bundle
 from medtranslate.errors import ModelUnusable, OutputExists, OutputFailed
 from medtranslate.packaging import formats
 from medtranslate.packaging.cyclegan_import import import_cyclegan, whole_image_recipes
-from medtranslate.packaging.formats import exchange_format, export_network
+from medtranslate.packaging.formats import exchange_format, exchange_words, export_network
 
 WITH_ONNX = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
@@ -153,3 +153,12 @@ def test_a_file_that_gives_another_image_is_not_kept(bundle, tmp_path, monkeypat
     with pytest.raises(OutputFailed, match="gives another image"):
         export_network(bundle, "mri", tmp_path / "mri.ts")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_words_of_an_exported_network_say_what_is_beyond_the_window(tmp_path, bundle):
+    wide = Bundle.load(all_hu_bundle(tmp_path / "wide"))
+    said = exchange_words(wide, "ct")["output"]
+    assert "-1, -0.6, 0.6 and 1 are -1024, -20, 100 and 2000; divided by 0.6" in said
+    assert (
+        "0.6" not in exchange_words(wide, "mri")["output"] + exchange_words(bundle, "ct")["output"]
+    )

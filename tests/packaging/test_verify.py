@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tiny_bundles import shipped_recipes, tiny_networks
+from tiny_bundles import all_hu_bundle, shipped_recipes, tiny_networks
 
 from medtranslate.bundle import Bundle, Networks, attach, default_bundle, save_bundle
 from medtranslate.bundle.metadata import Facts, check_metadata
@@ -375,3 +376,14 @@ def test_the_workflows_are_yaml_of_the_model(complete) -> None:
     for name in ("inference", "evaluate"):
         content = yaml.safe_load((complete / "configs" / f"{name}.yaml").read_text())
         assert content["to"] == "mri" and content["bundle_root"] == "."
+
+
+def test_a_ct_of_all_hu_is_compared_in_its_window(tmp_path):
+    """A gray level of the window; bone, 47 times as steep, would differ between machines."""
+    folder = all_hu_bundle(tmp_path / "wide")
+    write_reference(folder)
+    stored = json.loads((folder / "configs/reference.json").read_text())["targets"]["ct"]
+    blocks = np.array(stored["blocks"])
+    assert stored["tolerance"] == round(120 / 255, 3)
+    assert blocks.min() == -20 and blocks.max() <= 100
+    assert all(each.agrees for each in compare_reference(Bundle.load(folder)))

@@ -60,3 +60,15 @@ def test_views_are_undone(view: View) -> None:
     assert torch.equal(again[inner], slices[inner])
     assert not torch.equal(view.apply(slices), slices)
     assert view.rows % 4 or view.columns % 4 or view.mirrored
+
+
+def test_a_ct_of_all_hu_varies_in_its_window(tmp_path) -> None:
+    from tiny_bundles import all_hu_bundle
+
+    model = translator(all_hu_bundle(tmp_path / "one"), {"mri": same, "ct": lambda x: 0.6 * x})
+    scan = stub_translator.mr()
+
+    found = variation(model, scan, model.translate(scan, to="ct"))
+
+    assert found.units == "HU" and found.limits == (-20, 100)
+    assert found.error < 0.5  # rounding

@@ -13,6 +13,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from label_maps import write_labels
+from tiny_bundles import all_hu_bundle
 from torch import nn
 from training.phantoms import TINY, same_tensors
 from training.scaled import Scaled
@@ -25,9 +26,9 @@ from medtranslate.label_synthesis import LabelMaps
 from medtranslate.packaging import RunPackager
 from medtranslate.training import Cadence, RunFolder, Settings, Training
 from medtranslate.training.augmentation import Augmentation, Images
-from medtranslate.training.checkpoints import Checkpoint
+from medtranslate.training.checkpoints import Checkpoint, start_from
 from medtranslate.training.models import Models
-from medtranslate.training.objective import GeneratorObjective, in_window
+from medtranslate.training.objective import GeneratorObjective, through_window
 from medtranslate.training.pairs import Pairs
 from medtranslate.training.randomness import generator
 from medtranslate.training.rendered import RenderedSource, mr_settings
@@ -155,9 +156,9 @@ def test_the_term_of_all_hu_by_hand_and_real_ct_in_their_window() -> None:
 
     # What is white and should be gray is drawn back to the window.
     made = torch.full((1,), 0.8, requires_grad=True)
-    in_window(made, 0.6).sum().backward()
+    through_window(made, 0.6).sum().backward()
     assert made.grad is not None and made.grad.item() == pytest.approx(1 / 0.6)
-    assert torch.equal(in_window(full, 1.0), full)
+    assert torch.equal(through_window(full, 1.0), full)
 
 
 def test_a_run_for_all_hu_gives_a_bundle_that_writes_them_and_goes_on_for_them(
@@ -176,10 +177,27 @@ def test_a_run_for_all_hu_gives_a_bundle_that_writes_them_and_goes_on_for_them(
     for path in (run.bundle, run.last):
         with pytest.raises(TrainingFailed, match=r"makes all HU.*ct_range=full"):
             train("narrow", narrow, init_from=path, overwrite=True)
-    with pytest.raises(TrainingFailed, match="writes all HU, and ct_range is window"):
-        train("recipes", narrow, recipes=run.bundle / "configs/recipes")
     with pytest.raises(TrainingFailed, match="nothing teaches HU beyond the window"):
         train("real", replace(TINY, ct_range="full"), ct_slices, mri_slices, labels=None)
+    with pytest.raises(TrainingFailed, match="nothing teaches HU beyond the window"):
+        train("untaught", replace(settings, rendered_weight=0.0), ct_slices, mri_slices)
+
+
+def test_the_setting_says_what_a_bundle_writes_not_the_recipes_that_were_given(
+    train: Any, tmp_path: Path
+) -> None:
+    run, settings = RunFolder(tmp_path / "run"), replace(RENDERED, epochs=1, steps_per_epoch=1)
+    wide = all_hu_bundle(tmp_path / "wide") / "configs/recipes"
+    train("run", settings, on_finished=RunPackager("mine"), recipes=wide)
+
+    assert Bundle.load(run.bundle).recipe("CT", "volume").written == Limits(-20, 100)
+    for kept, said in (
+        ({"trained_generators": "mri"}, "kept as it is"),
+        ({"anchor_weight": 1.0}, "the anchor of one that makes all HU"),
+    ):
+        wrong = replace(settings, ct_range="full", **kept)
+        with pytest.raises(TrainingFailed, match=f"window alone, and is to be {said}"):
+            start_from(Models(wrong, CPU), run.bundle)
 
 
 def test_rendered_pairs_are_whole_slices_at_the_size_of_the_run(four: Pairs) -> None:

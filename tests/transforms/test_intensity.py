@@ -118,6 +118,11 @@ def test_the_window_is_what_a_ct_of_the_window_would_be():
     assert torch.equal(narrow.in_window(torch.tensor([-1.5, 0.5])), torch.tensor([-1.0, 0.5]))
 
 
+def test_what_is_no_number_stays_none():
+    assert WHOLE.from_unit(torch.tensor([float("nan")])).isnan().all()
+    assert CompressHU().to_unit(torch.tensor([float("nan")])).isnan().all()
+
+
 def test_a_2d_image_shows_the_window_alone():
     unit = torch.tensor([-1.0, -0.6, 0.0, 0.6, 1.0])
     assert GRAY.written(unit, None).tolist() == [0, 0, 128, 255, 255]

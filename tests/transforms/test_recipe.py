@@ -7,7 +7,7 @@ from medtranslate import transforms
 from medtranslate.errors import ModelUnusable
 from medtranslate.files import shipped
 from medtranslate.transforms import Limits, load_recipe
-from medtranslate.transforms.load import MONAIS, OURS, with_all_hu
+from medtranslate.transforms.load import MONAIS, OURS, with_range
 
 GOOD = """\
 modality: CT
@@ -70,13 +70,23 @@ def test_what_a_file_says(recipe):
 
 
 def test_a_recipe_for_all_hu_is_the_same_but_for_what_is_written(recipe):
-    plain, wide = recipe(), recipe(GOOD, with_all_hu(GOOD))
+    plain, wide = recipe(), recipe(GOOD, with_range(GOOD, full=True))
 
     assert (wide.written, wide.shown, wide.share) == (Limits(-1024, 2000), plain.written, 0.6)
     assert (plain.shown, plain.share) == (plain.written, 1)
     assert wide.background == plain.background and wide.transforms[0].shrink == 4
     assert {**wide.content, "units": 0} == {**plain.content, "units": 0}
-    assert with_all_hu(with_all_hu(GOOD)) == with_all_hu(GOOD)
+    text = with_range(GOOD, full=True)
+    assert with_range(text, full=True) == text and with_range(GOOD, full=False) == GOOD
+    assert recipe(GOOD, with_range(text, full=False)) == plain
+    other = GOOD.replace("high: 100\n", "high: 100\n  window: [0, 80]\n  share: 0.5\n")
+    again = recipe(GOOD, with_range(other, full=True))
+    assert (again.written, again.shown, again.share) == (Limits(-1024, 2000), Limits(0, 80), 0.6)
+
+
+def test_an_mr_has_no_window_in_hu(recipe):
+    with pytest.raises(ModelUnusable, match="units: a window is one in HU, and this is no CT"):
+        recipe(GOOD, with_range(GOOD, full=True).replace("modality: CT", "modality: MR"))
 
 
 def test_recipes_are_equal_where_their_files_say_the_same(recipe):
@@ -165,6 +175,7 @@ def test_the_lists_name_what_there_is():
         ),
         ("high: 100\n", "high: 100\n  window: [a, 9]\n", "('a', 9) is not a list of numbers"),
         ("high: 100\n", "high: 100\n  window: [0, 200]\n", "no range within -20 and 100"),
+        ("high: 100\n", "high: 100\n  share: 0.5\n", "that of a window, and there is none"),
         ("modality: CT", "modality: PET", "line 1: modality: must be one of CT, MR"),
         ("modality: CT\n", "", "modality: must be one of"),
         ("kind: volume", "kind: film", "line 2: kind: must be one of volume, image"),
