@@ -26,7 +26,7 @@ from medtranslate.networks import (
     build_generator,
     generator_spec,
 )
-from medtranslate.transforms.intensity import WINDOW_SHARE
+from medtranslate.transforms.units import WINDOW_SHARE
 
 WHICH = {"both": ("mri", "ct"), "mri": ("mri",), "ct": ("ct",)}
 """Generators, by what they make."""

@@ -3,9 +3,6 @@
 from medtranslate.transforms.geometry import AxialSlices, AxialSlicesd, ImageFrame, ImageFramed
 from medtranslate.transforms.head import FindTissue, FindTissued, HeadMask, HeadMaskd
 from medtranslate.transforms.intensity import (
-    CompressHU,
-    CompressHUd,
-    Limits,
     N4BiasCorrection,
     N4BiasCorrectiond,
     ScaleGray,
@@ -14,12 +11,11 @@ from medtranslate.transforms.intensity import (
     ScaleHeadPercentilesd,
     ScaleWindow,
     ScaleWindowd,
-    ToUnits,
-    ToUnitsd,
 )
 from medtranslate.transforms.load import load_recipe
 from medtranslate.transforms.placement import Placement
 from medtranslate.transforms.recipe import Prepared, Recipe
+from medtranslate.transforms.units import CompressHU, CompressHUd, Limits, ToUnits, ToUnitsd
 from medtranslate.transforms.untilt import Untilt, Untiltd
 
 __all__ = [

@@ -21,16 +21,14 @@ from medtranslate.transforms.base import KeyedTransform
 from medtranslate.transforms.geometry import AxialSlicesd, ImageFramed, SliceGeometry
 from medtranslate.transforms.head import FindTissue, FindTissued, HeadMask, HeadMaskd
 from medtranslate.transforms.intensity import (
-    ALL_HU,
-    WINDOW_SHARE,
     N4BiasCorrectiond,
     Scale,
     ScaleGrayd,
     ScaleHeadPercentilesd,
     ScaleWindowd,
-    ToUnitsd,
 )
 from medtranslate.transforms.recipe import IMAGE, Recipe
+from medtranslate.transforms.units import ALL_HU, WINDOW_SHARE, ToUnitsd
 
 OURS: dict[str, type] = {
     kind.__name__: kind

@@ -22,8 +22,9 @@ from medtranslate.errors import Unsupported
 from medtranslate.transforms.base import KeyedTransform, as_image, head_of
 from medtranslate.transforms.geometry import AxialSlices, ImageFrame
 from medtranslate.transforms.head import FindTissue, HeadMask
-from medtranslate.transforms.intensity import Limits, Scale, ToUnits
+from medtranslate.transforms.intensity import Scale
 from medtranslate.transforms.placement import Layout, Placement
+from medtranslate.transforms.units import Limits, ToUnits
 
 IMAGE = "image"
 """Key of the image in recipes."""

@@ -105,6 +105,7 @@ TARGETS = {
     "intensity": Target(
         (
             "medtranslate/transforms/intensity.py",
+            "medtranslate/transforms/units.py",
             "medtranslate/transforms/head.py",
             "medtranslate/imaging/dicom/read/pixels.py",
             "medtranslate/imaging/dicom/read/values.py",
