@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socketserver
 import threading
 import time
@@ -44,18 +42,6 @@ INFO = InstanceInfo(
     host="127.0.0.1",
 )
 """What is known of one image of a head CT."""
-
-
-def tool(name: str | Path) -> str:
-    """Find a program or a plug-in, or skip; where MEDTRANSLATE_REQUIRE_TOOLS is 1, fail."""
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") or (
-        str(name) if Path(name).is_file() else None
-    )
-    if found is None:
-        if os.environ.get("MEDTRANSLATE_REQUIRE_TOOLS") == "1":
-            pytest.fail(f"{name} is not installed, and it must be")
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ from typing import Any
 
 import pydicom
 import pytest
-from node.conftest import running, tool
+from node.conftest import running
+from tools import tool
 
 from medtranslate.node import State
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import pydicom
 import pytest
-from node.conftest import associate, running, send, tool
+from node.conftest import associate, running, send
+from tools import tool
 
 from medtranslate.node import State
 from medtranslate.node.rules import FolderReceiver, StowReceiver

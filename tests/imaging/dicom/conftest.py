@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tools
 from monai.data import MetaTensor
 
 from medtranslate.imaging.dicom import DicomReader
@@ -28,14 +27,5 @@ def read() -> Callable[..., MetaTensor]:
 
 @pytest.fixture
 def tool() -> Callable[[str], str]:
-    """Find a program, or skip; where MEDTRANSLATE_REQUIRE_TOOLS is 1 its absence fails."""
-
-    def find(name: str) -> str:
-        found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-        if found is None:
-            if os.environ.get("MEDTRANSLATE_REQUIRE_TOOLS") == "1":
-                pytest.fail(f"{name} is not installed, and it must be")
-            pytest.skip(f"{name} is not installed")
-        return found
-
-    return find
+    """`tools.tool`, as a fixture."""
+    return tools.tool
