@@ -221,12 +221,12 @@ class Bundle:
         return self.recipes[key]
 
     def in_window(self, slices: torch.Tensor, modality: Modality) -> torch.Tensor:
-        """Return slices that a generator gave as `ToUnits.in_window` shows them."""
-        return next(
-            recipe.in_window(slices)
-            for recipe in self.recipes.values()
-            if recipe.modality == modality
-        )
+        """Return slices that a generator gave as `ToUnits.in_window` shows them.
+
+        Of a modality without a recipe, values are the window.
+        """
+        recipes = [each for each in self.recipes.values() if each.modality == modality]
+        return recipes[0].in_window(slices) if recipes else slices.clamp(-1, 1)
 
 
 def default_bundle() -> Path:

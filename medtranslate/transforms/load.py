@@ -153,15 +153,16 @@ def with_range(text: str, *, full: bool) -> str:
     (-1024.0, [-20.0, 100.0], 2000.0)
     """
     content = yaml.load(text, _PlainLoader)
-    units = content["units"]
-    window, share = units.pop("window", None), units.pop("share", WINDOW_SHARE)
-    if bool(window) == full and share == WINDOW_SHARE:
-        return text
-    units["low"], units["high"] = window or (units["low"], units["high"])
+    given = content["units"]
+    units = {name: each for name, each in given.items() if name not in ("window", "share")}
+    units["low"], units["high"] = given.get("window") or (given["low"], given["high"])
     if full:
         units["window"], units["share"] = [units["low"], units["high"]], WINDOW_SHARE
         if content["kind"] == "volume":
             units["low"], units["high"] = ALL_HU
+    if units == given:
+        return text
+    content["units"] = units
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
 
 

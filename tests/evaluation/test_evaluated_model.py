@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -143,7 +145,7 @@ def test_a_ct_of_all_hu_is_judged_in_its_window(tmp_path) -> None:
 
     assert raw.std() > 0.05
     torch.testing.assert_close(judged, (raw / 0.6).clamp(-1, 1))
-    assert torch.equal(
-        Candidate.of(translator).translated(slices, "mri"),
-        translator.translate_slices(slices, to="mri").clamp(-1, 1),
-    )
+    made = translator.translate_slices(slices, to="mri").clamp(-1, 1)
+    assert torch.equal(Candidate.of(translator).translated(slices, "mri"), made)
+    without = replace(translator, bundle=replace(translator.bundle, recipes={}))
+    assert torch.equal(without.translate_slices(slices, to="mri", in_window=True), made)

@@ -82,6 +82,8 @@ def test_a_recipe_for_all_hu_is_the_same_but_for_what_is_written(recipe):
     other = GOOD.replace("high: 100\n", "high: 100\n  window: [0, 80]\n  share: 0.5\n")
     again = recipe(GOOD, with_range(other, full=True))
     assert (again.written, again.shown, again.share) == (Limits(-1024, 2000), Limits(0, 80), 0.6)
+    low = with_range(text.replace("low: -1024.0", "low: -2000.0"), full=True)
+    assert recipe(GOOD, low).written == Limits(-1024, 2000)
 
 
 def test_an_mr_has_no_window_in_hu(recipe):
