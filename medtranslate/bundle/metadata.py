@@ -117,10 +117,7 @@ _UNITS = {
     "CT": "CT from -1 to 1, windowed by the bundle's recipes",
     "MR": "MR from -1 to 1, scaled by the bundle's recipes",
 }
-_MADE = {
-    "CT": "CT from -1 to 1, HU by the units of the bundle's recipes",
-    "MR": "MR from -1 to 1, scaled by the bundle's recipes",
-}
+_MADE = {**_UNITS, "CT": "CT from -1 to 1, HU by the units of the bundle's recipes"}
 
 
 def make_metadata(content: Mapping[str, Any], facts: Facts) -> dict[str, Any]:

@@ -68,11 +68,6 @@ class FitSettings:
     shift: float = 6.0
     warp: float = 3.0
 
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Slices to fit to, and to measure on."""
-        return self.slices, self.held_out
-
 
 @dataclass(frozen=True, eq=False)
 class Examples:
@@ -180,9 +175,8 @@ def registered_pairs(
     pairs = prepare_pairs(path, RecipeBook.read(folder / "configs/recipes"), cache, progress)
     if contrasts is None:
         return pairs
-    names = [record.name for record in pairs.mri.records]
-    names += [scan.name for scan in pairs.mri.left_out]
-    known = ContrastList.read(contrasts, bundle.contrasts).codes(names, bundle.contrasts)
+    read = ContrastList.read(contrasts, bundle.contrasts)
+    known = read.codes(pairs.mri.names, bundle.contrasts)
     return replace(pairs, mri=pairs.mri.coded(known))
 
 
@@ -214,19 +208,11 @@ def fit_expected_error(
     registered = {to: _registered(translator, paired, to) for to in translator.bundle.generators}
     networks, figures = {}, {}
     for to, pairs in registered.items():
-        examples = partial(make_examples, translator, to=to, progress=progress)
-        fitted, held_out = (
-            examples(part, count=count, settings=settings, seed=seed + place)
-            for place, (count, part) in enumerate(zip(settings.sizes, rendered, strict=True))
-        )
+        examples = partial(_examples, translator, to, settings, seed, progress)
+        fitted, held_out = examples(rendered)
         real = None
         if pairs is not None:
-            # Registered pairs lie a little off as they are.
-            still = replace(settings, moved=0.0)
-            more, real = (
-                examples(part, count=min(count, len(part)), settings=still, seed=seed + place)
-                for place, (count, part) in enumerate(zip(settings.sizes, pairs, strict=True))
-            )
+            more, real = examples(pairs)
             fitted = _joined([fitted, more])
         fitting = partial(progress, f"fitting the error to {to}")
         networks[to] = _fit(fitted, settings, seed, fitting)
@@ -240,9 +226,25 @@ def fit_expected_error(
     return ErrorPredictors(networks, about)
 
 
+def _examples(
+    translator: Translator,
+    to: str,
+    settings: FitSettings,
+    seed: int,
+    progress: Progress,
+    parts: tuple[LabelMaps | PreparedPairs, ...],
+) -> tuple[Examples, ...]:
+    """Make the examples to fit to, and those to measure on."""
+    sizes = (settings.slices, settings.held_out)
+    return tuple(
+        make_examples(translator, part, to, size, settings, seed + place, progress)
+        for place, (part, size) in enumerate(zip(parts, sizes, strict=True))
+    )
+
+
 def _split(labels: LabelMaps) -> tuple[LabelMaps, LabelMaps]:
     """Return the label maps to fit to, and the last ones, to measure on."""
-    count = max(1, len(labels) // _FOLD)
+    count = _tenth(len(labels))
     if len(labels) <= count:
         raise TrainingFailed("an expected error is fitted to two label maps or more")
     return replace(labels, maps=labels.maps[:-count]), replace(labels, maps=labels.maps[-count:])
@@ -269,8 +271,13 @@ def _registered(
             f"pairs of known contrast or more, and there are {len(names)}",
             remedy="say which contrasts they have: --contrasts",
         )
-    count = max(1, len(names) // _FOLD)
+    count = _tenth(len(names))
     return paired.without(names[-count:]), paired.without(names[:-count])
+
+
+def _tenth(count: int) -> int:
+    """Return how many of them are held out."""
+    return max(1, count // _FOLD)
 
 
 def make_examples(
@@ -292,7 +299,7 @@ def make_examples(
     to : str
         ``"mri"`` or ``"ct"``: which side is made.
     count : int
-        How many slices.
+        How many slices; of registered pairs at most all.
     settings, seed, progress
         As `fit_bundle`.
 
@@ -301,7 +308,11 @@ def make_examples(
     TrainingFailed
         No MRI can be told from its CT.
     """
-    cpu, size = torch.device("cpu"), min(_BLOCK, count)
+    cpu = torch.device("cpu")
+    if isinstance(of, PreparedPairs):
+        # They lie a little off as they are.
+        count, settings = min(count, len(of)), replace(settings, moved=0.0)
+    size = min(_BLOCK, count)
     contrasts = cast(Any, translator.bundle.contrasts)  # of names that `Settings` knows too
     source: PairSource
     if isinstance(of, LabelMaps):

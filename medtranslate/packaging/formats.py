@@ -208,8 +208,8 @@ def exchange_words(bundle: Bundle, to: str, contrast: str = "") -> dict[str, str
 def _beyond_window(bundle: Bundle, target: Modality) -> str:
     """Say what values of a CT of all HU mean, for who would take -1 and 1 for the window."""
     written = [each for each in bundle.recipes.values() if each.modality == target]
-    volume = max(written, key=lambda each: each.kind == "volume")
-    if volume.share == 1:
+    volume = max(written, key=lambda each: each.kind == "volume", default=None)
+    if volume is None or volume.share == 1:
         return ""
     ends, window, share = volume.written, volume.shown, volume.share
     return (

@@ -200,8 +200,8 @@ class GeneratorObjective(nn.Module):
         by: nn.ModuleDict | None = None,
     ) -> torch.Tensor:
         """Translate an image; background outside the head, a CT of all HU in its window."""
-        made = coded((by or self.generators)[to], image, code)
-        return in_head(through_window(made, self.settings.window_share(to)), head)
+        share = self.settings.window_share(to)
+        return translated((by or self.generators)[to], image, code, head, share)
 
     def _code(self, to: str, contrast: torch.Tensor | None) -> torch.Tensor | None:
         """Return the contrast code of the MRI where the generator takes one."""
@@ -293,6 +293,17 @@ def coded(network: nn.Module, image: torch.Tensor, code: torch.Tensor | None) ->
 def in_head(image: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     """Return the image with background, -1, outside the head; no gradient comes from there."""
     return torch.where(head, image, -1.0)
+
+
+def translated(
+    network: nn.Module,
+    image: torch.Tensor,
+    code: torch.Tensor | None,
+    head: torch.Tensor,
+    share: float,
+) -> torch.Tensor:
+    """Return an image as a network translates it, `through_window` and with background."""
+    return in_head(through_window(coded(network, image, code), share), head)
 
 
 def through_window(image: torch.Tensor, share: float) -> torch.Tensor:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from medtranslate.errors import InputMissing, OutputFailed, TrainingFailed, Unreadable
 from medtranslate.files import whole_file
 from medtranslate.imaging.scans import LeftOut
+from medtranslate.transforms.load import prepares_alike
 
 FORMAT = 2
 SUFFIX = ".safetensors"
@@ -106,6 +106,11 @@ class PreparedSet:
 
     def __len__(self) -> int:
         return len(self.slices)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all scans, those that were left out last."""
+        return [each.name for each in self.records] + [each.name for each in self.left_out]
 
     @property
     def doubtful(self) -> tuple[str, ...]:
@@ -204,7 +209,7 @@ class PreparedSet:
         different = sorted(
             name
             for name, text in self.recipes.items()
-            if name not in recipes or _preparing(text) != _preparing(recipes[name])
+            if name not in recipes or not prepares_alike(text, recipes[name])
         )
         if different:
             raise TrainingFailed(
@@ -213,12 +218,6 @@ class PreparedSet:
                 remedy="prepare the scans again, or give the recipes with --recipes",
             )
         return replace(self, recipes={name: recipes[name] for name in self.recipes})
-
-
-def _preparing(text: str) -> dict[str, Any]:
-    """Return what a recipe's text says of preparing a scan."""
-    content = yaml.safe_load(text)
-    return {name: part for name, part in content.items() if name != "units"}
 
 
 def write_slices(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:

@@ -246,7 +246,7 @@ class Training:
         else:
             assert pairs is not None
             ct, mri = pairs.ct, pairs.mri
-        every = [name for each in (ct, mri) for name in _names(each)]
+        every = [name for each in (ct, mri) for name in each.names]
         every += pairs.names if pairs is not None else []
         included.check_all_found(every)
         held_out.check_all_found(every)
@@ -263,7 +263,7 @@ class Training:
         self, mri: PreparedSet, pairs: PreparedPairs | None
     ) -> tuple[PreparedSet, PreparedPairs | None]:
         """Give MR slices the contrast codes of the list."""
-        names = [*_names(mri), *(_names(pairs.mri) if pairs is not None else [])]
+        names = [*mri.names, *(pairs.mri.names if pairs is not None else [])]
         codes: dict[str, int] = {}
         if self.contrast_list is not None:
             contrasts = self.settings.contrasts
@@ -356,10 +356,6 @@ class Training:
                 path=path,
                 remedy="give the same settings and data, or --init-from in a new folder",
             )
-
-
-def _names(prepared: PreparedSet) -> list[str]:
-    return [r.name for r in prepared.records] + [each.name for each in prepared.left_out]
 
 
 def _split(prepared: PreparedSet, held_out: FileList) -> tuple[PreparedSet, PreparedSet]:

@@ -14,7 +14,7 @@ from torch import nn
 from medtranslate.device import autocast
 from medtranslate.files import whole_file
 from medtranslate.networks import contrasts_of
-from medtranslate.training.objective import coded, in_head, through_window
+from medtranslate.training.objective import translated
 from medtranslate.training.prepared import PreparedSet, from_gray
 from medtranslate.training.randomness import generator
 
@@ -91,10 +91,9 @@ class SampleGrid:
         shares = {"mri": 1.0, "ct": self.window_share}
         back = "ct" if made == "mri" else "mri"
         with autocast(self.precision, device):
-            translated = through_window(coded(generators[made], image, code), shares[made])
-            translated = in_head(translated, head)
-            again = in_head(through_window(generators[back](translated), shares[back]), head)
-        return [shown(each) for each in (image, translated, again)]
+            there = translated(generators[made], image, code, head, shares[made])
+            again = translated(generators[back], there, None, head, shares[back])
+        return [shown(each) for each in (image, there, again)]
 
 
 def shown(image: torch.Tensor) -> np.ndarray:
@@ -160,6 +159,5 @@ class Validation:
             image, head = from_gray(source.slices[start : start + _BATCH].to(device))
             code = None if codes is None else codes[start : start + _BATCH].to(device)
             with autocast(self.precision, device):
-                translated = through_window(coded(generator, image, code), share)
-            made.append(shown(in_head(translated, head)))
+                made.append(shown(translated(generator, image, code, head, share)))
         return np.concatenate(made)

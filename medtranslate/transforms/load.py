@@ -166,6 +166,28 @@ def with_range(text: str, *, full: bool) -> str:
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
 
 
+def prepares_alike(one: str, other: str) -> bool:
+    """Tell whether two recipes' texts say the same of preparing a scan, whatever they write.
+
+    Examples
+    --------
+    >>> from medtranslate.files import shipped
+    >>> plain = shipped("transforms/ct-volume.yaml").read_text("utf-8")
+    >>> prepares_alike(plain, with_range(plain, full=True))
+    True
+    """
+    if one == other:
+        return True
+    try:
+        contents = [yaml.load(text, _PlainLoader) for text in (one, other)]
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return False
+    if not all(isinstance(content, dict) for content in contents):
+        return False
+    first, second = ({**content, "units": None} for content in contents)
+    return first == second
+
+
 def _section(content: dict[str, Any], name: str, allowed: dict[str, type], path: Path) -> Any:
     built = build(content.get(name), allowed, path, name)
     if not isinstance(built, (Compose, MapTransform)):

@@ -143,10 +143,7 @@ class ToUnits(ImageTransform):
         """Map units of any shape to [-1, 1], clipping what lies outside the limits."""
         if self.share == 1:
             return self.limits.to_unit(values)
-        # Where the window ends with the range there is nothing beyond it to map.
-        rising = [at for at, after in pairwise(self._knots) if at[1] < after[1]]
-        last = next(at for at in self._knots if at[1] == self.limits.high)
-        units, grays = zip(*[*rising, last], strict=True)
+        units, grays = zip(*self._knots, strict=True)
         return _between_knots(values, grays, units)
 
     def in_window(self, unit: torch.Tensor) -> torch.Tensor:
@@ -292,6 +289,8 @@ def _between_knots(
     ends = values.clamp(knots[0], knots[-1])
     mapped = torch.full_like(ends, images[0])
     for (low, high), (first, last) in zip(pairwise(knots), pairwise(images), strict=True):
+        if low == high:  # a window that ends with the range leaves nothing beyond it
+            continue
         share = ((ends - low) / (high - low)).clamp(0, 1)
         mapped = torch.where(ends >= low, first + (last - first) * share, mapped)
     return torch.where(values.isnan(), values, mapped)  # for the writers to refuse

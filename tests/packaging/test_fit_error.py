@@ -150,6 +150,8 @@ def test_registered_pairs_are_fitted_to_as_they_lie(fitted, registered) -> None:
     error = (made.masked_fill(~pairs.head, -1) - pairs.ct).abs()
     expected = torch.nn.functional.avg_pool2d(error, 2)
     torch.testing.assert_close(shown.error.float(), expected, rtol=0, atol=2e-3)
+    moved = make_examples(translator(fitted), registered, "ct", 9, QUICK, seed=0)
+    assert QUICK.moved > 0 and torch.equal(moved.error, shown.error)
 
 
 def test_the_command_takes_registered_pairs_beside_label_maps(

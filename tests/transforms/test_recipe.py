@@ -7,7 +7,7 @@ from medtranslate import transforms
 from medtranslate.errors import ModelUnusable
 from medtranslate.files import shipped
 from medtranslate.transforms import Limits, load_recipe
-from medtranslate.transforms.load import MONAIS, OURS, with_range
+from medtranslate.transforms.load import MONAIS, OURS, prepares_alike, with_range
 
 GOOD = """\
 modality: CT
@@ -84,6 +84,14 @@ def test_a_recipe_for_all_hu_is_the_same_but_for_what_is_written(recipe):
     assert (again.written, again.shown, again.share) == (Limits(-1024, 2000), Limits(0, 80), 0.6)
     low = with_range(text.replace("low: -1024.0", "low: -2000.0"), full=True)
     assert recipe(GOOD, low).written == Limits(-1024, 2000)
+
+
+@pytest.mark.parametrize(
+    "other", ["", "- 1", "[", "a: &b 1\nc: *b", GOOD.replace("pixel: 1", "pixel: 2")]
+)
+def test_what_prepares_otherwise_or_is_no_recipe_is_not_alike(other):
+    assert prepares_alike(GOOD, GOOD.replace("high: 100", "high: 90"))
+    assert not prepares_alike(GOOD, other)
 
 
 def test_an_mr_has_no_window_in_hu(recipe):
