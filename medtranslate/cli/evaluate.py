@@ -9,6 +9,7 @@ import typer
 
 from medtranslate.cli import options
 from medtranslate.cli.endings import say
+from medtranslate.modality import CONTRASTS
 
 
 def _path(name: str, help: str, metavar: str = "FOLDER") -> object:
@@ -47,6 +48,14 @@ Lesions = Annotated[
         "--lesions", min=0, help="Slices per direction to put lesions of every kind into."
     ),
 ]
+Contrast = Annotated[
+    str | None,
+    options.choice(
+        CONTRASTS,
+        "--contrast",
+        help="Contrast of all MRI, made and given; by default as the real ones' are told.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Take modalities and units as given.")]
 Protocol = Annotated[
     str,
@@ -67,6 +76,7 @@ def evaluate(
     include: Include = None,
     paired: Paired = False,
     lesions: Lesions = 0,
+    contrast: Contrast = None,
     protocol: Protocol = "published",
     output: Output = None,
     overwrite: options.Overwrite = False,
@@ -102,6 +112,7 @@ def evaluate(
         include=include or (),
         paired=paired,
         lesions=lesions,
+        contrast=contrast or "",
         protocol=protocol,
         inception_weights=inception_weights,
         device=device,

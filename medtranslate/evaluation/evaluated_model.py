@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -42,28 +42,44 @@ class Candidate:
         What its rows are called.
     translate_slices : callable
         ``translate_slices(slices, to)`` with float32 slices (N, 1, 256, 256) in [-1, 1] and `to`
-        "mri" or "ct"; returns the same shape and range.
+        "mri" or "ct"; returns the same shape and range. Where there is `tell_contrasts`, it also
+        takes the contrast of each slice's MRI, made or given; "" where it is not known.
     costs : mapping of modality to Cost
         By the direction's target; may be empty for a translation that is no network.
     weights_sha256 : mapping of modality to str
         By the direction's target.
+    tell_contrasts : callable, optional
+        ``tell_contrasts(slices)`` with MR slices as above: their contrasts, such as "flair", "" for
+        those that are not clear.
     """
 
     name: str
-    translate_slices: Callable[[torch.Tensor, str], torch.Tensor]
+    translate_slices: Callable[..., torch.Tensor]
     version: str = ""
     costs: Mapping[Target, Cost] = field(default_factory=dict)
     weights_sha256: Mapping[Target, str] = field(default_factory=dict)
+    tell_contrasts: Callable[[torch.Tensor], list[str]] | None = None
 
-    def translated(self, slices: torch.Tensor, to: str) -> torch.Tensor:
+    def translated(
+        self, slices: torch.Tensor, to: str, contrasts: Sequence[str] = ()
+    ) -> torch.Tensor:
         """Translate slices, and check what comes back.
+
+        Parameters
+        ----------
+        slices, to
+            As `translate_slices` takes them.
+        contrasts : sequence of str, optional
+            Of each slice's MRI, for a candidate with `tell_contrasts`. Left out, it makes the MRI
+            that it makes by default, and tells the contrasts of those that it is given.
 
         Raises
         ------
         EvaluationFailed
             The model gives another shape, or values that are not finite.
         """
-        got = self.translate_slices(slices, to)
+        given = (list(contrasts),) if contrasts else ()
+        got = self.translate_slices(slices, to, *given)
         if got.shape != slices.shape:
             raise EvaluationFailed(
                 f"model '{self.name}' turns slices {tuple(slices.shape)} into {tuple(got.shape)}"
@@ -88,17 +104,35 @@ class Candidate:
             translate_slices=partial(_translated, translator),
             costs={to: cost(bundle.generator(to).network) for to in MODALITIES},
             weights_sha256={to: bundle.generator(to).sha256 for to in MODALITIES},
+            tell_contrasts=_teller(translator),
         )
 
 
-def _translated(translator: Translator, slices: torch.Tensor, to: str) -> torch.Tensor:
-    """Translate slices, each an MRI of its own contrast where they are MRI."""
-    if to == Modality.MR.target or translator.contrast_classifier is None:
+def _teller(translator: Translator) -> Callable[[torch.Tensor], list[str]] | None:
+    """Return what tells the contrasts of MR slices; None where the translator was told it."""
+    classifier = translator.contrast_classifier
+    if classifier is None or translator.contrast:
+        return None
+    known = translator.bundle.contrasts
+
+    def tell(slices: torch.Tensor) -> list[str]:
+        told = classifier.tell_each(slices, slices[:, 0] > -1)
+        return [each.clear if each.clear in known else "" for each in told]
+
+    return tell
+
+
+def _translated(
+    translator: Translator, slices: torch.Tensor, to: str, contrasts: Sequence[str] = ()
+) -> torch.Tensor:
+    """Translate slices, each to or from an MRI of its own contrast."""
+    if not contrasts and to == Modality.CT.target and (tell := _teller(translator)) is not None:
+        contrasts = tell(slices)
+    if not contrasts:
         return translator.translate_slices(slices, to=to, in_window=True)
-    told = translator.contrast_classifier.tell_each(slices, slices[:, 0] > -1)
     made = torch.empty_like(slices)
-    for contrast in {each.clear for each in told}:
-        these = torch.tensor([each.clear == contrast for each in told])
+    for contrast in sorted(set(contrasts)):
+        these = torch.tensor([each == contrast for each in contrasts])
         chosen = translator.for_contrast(contrast)
         made[these] = chosen.translate_slices(slices[these], to=to, in_window=True).to(made)
     return made
@@ -133,11 +167,12 @@ def translate(
     source: Target,
     target: Target,
     done: Callable[[int], None],
+    contrasts: Sequence[str] = (),
 ) -> Translated:
     """Translate slices, and reconstruct them for the cycle error.
 
     Cycle errors are measured inside the heads. With `masked`, what a translation says outside them
-    is background.
+    is background. `contrasts` are those of each slice's MRI, made or given, there and back.
 
     Raises
     ------
@@ -146,14 +181,14 @@ def translate(
     """
     there, back, errors = [], [], []
     seconds = 0.0
-    for batch, head in _batches(slices, heads):
+    for batch, head, asked in _batches(slices, heads, contrasts):
         network_slices = to_network(batch)
         start = perf_counter()
-        translated = candidate.translated(network_slices, target)
+        translated = candidate.translated(network_slices, target, asked)
         seconds += perf_counter() - start
         if masked:
             translated = translated.where(torch.from_numpy(head).unsqueeze(1), -1.0)
-        cycled = candidate.translated(translated, source)
+        cycled = candidate.translated(translated, source, asked)
         gray = gray_levels(cycled)
         there.append(to_eight_bit(gray_levels(translated)))
         back.append(to_eight_bit(gray))
@@ -172,10 +207,11 @@ def cost(network: torch.nn.Module) -> Cost:
 
 
 def _batches(
-    slices: GrayArray, heads: NDArray[np.bool_]
-) -> Iterator[tuple[GrayArray, NDArray[np.bool_]]]:
+    slices: GrayArray, heads: NDArray[np.bool_], contrasts: Sequence[str]
+) -> Iterator[tuple[GrayArray, NDArray[np.bool_], Sequence[str]]]:
     for start in range(0, len(slices), BATCH):
-        yield slices[start : start + BATCH], heads[start : start + BATCH]
+        batch = slice(start, start + BATCH)
+        yield slices[batch], heads[batch], contrasts[batch]
 
 
 def _mean_inside(values: NDArray[np.float32], head: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -37,7 +37,7 @@ from medtranslate.evaluation.results import (
     machine,
     paper_fid,
 )
-from medtranslate.evaluation.slices import SliceSet, head_masks
+from medtranslate.evaluation.slices import SliceSet, head_masks, to_network
 from medtranslate.modality import Target
 
 DIRECTIONS: tuple[tuple[Target, Target], ...] = (("ct", "mri"), ("mri", "ct"))
@@ -106,6 +106,7 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
     real: dict[Target, RealSet] = field(default_factory=dict)
     heads: dict[Target, NDArray[np.bool_]] = field(default_factory=dict)
+    told: dict[str, tuple[str, ...]] = field(default_factory=dict)
     floors: dict[Target, Floor | None] = field(default_factory=dict)
 
     def evaluation(self) -> Evaluation:
@@ -177,6 +178,8 @@ class _Run:
     ) -> tuple[DirectionResult, list[Gallery]]:
         plan, images = self.plan, self.plan.data.test(source)
         step = f"{candidate.name}: {source.upper()} to {target.upper()}"
+        with self._timed("contrasts"):
+            contrasts = self._contrasts(candidate, source)
         with self._timed("translation"):
             translated = translate(
                 candidate,
@@ -186,6 +189,7 @@ class _Run:
                 source=source,
                 target=target,
                 done=self._counting(step, len(images)),
+                contrasts=contrasts,
             )
         with self._timed("features of translated images"):
             counting = self._counting(f"{step}, features", len(images))
@@ -222,12 +226,34 @@ class _Run:
             paired=summarize(paired, images.cases, scale, seed=plan.seed) if paired else None,
             lesions=lesions,
             cases=_cases(images, translated, paired),
+            mr_contrasts=dict(sorted(Counter(contrasts).items())),
         )
         truth = plan.data.test(target) if plan.data.paired else None
         shown = galleries(row, images, translated, truth, count=plan.images, seed=plan.seed)
         if lesions and plan.images:
             shown.append(self._lesion_gallery(candidate, images, lesions, target))
         return row, shown
+
+    def _contrasts(self, candidate: Candidate, source: Target) -> tuple[str, ...]:
+        """Return the contrast of each slice's MRI: its own, its partner's, or one drawn.
+
+        Made MRI are compared with real ones, so they have the contrasts of these, as often; real
+        ones whose contrast is not clear are not counted.
+        """
+        if candidate.tell_contrasts is None:
+            return ()
+        name = f"{candidate.name} {candidate.version}"
+        if name not in self.told:
+            slices = self.plan.data.mri.slices
+            self.told[name] = tuple(candidate.tell_contrasts(to_network(slices)))
+        told = self.told[name]
+        if source == "mri" or self.plan.data.paired:
+            return told
+        clear, count = [each for each in told if each], len(self.plan.data.ct)
+        if not clear:
+            return ()
+        draws = np.random.default_rng(self.plan.seed).integers(len(clear), size=count)
+        return tuple(clear[place] for place in draws)
 
     def _paired(self, translated: Translated, target: Target) -> list[PairedErrors]:
         if not self.plan.data.paired:

@@ -41,6 +41,9 @@ class FolderEvaluation:
         Lists of the files to take from the test folders; all that the protocol takes where empty.
     lesions : int
         Slices that each kind of lesion is put into, a direction; 0 leaves the lesion test out.
+    contrast : str
+        Of all MRI, such as ``"t1"``, for models with a choice. By default each MRI is given as what
+        the model's classifier tells, and those that are made have the contrasts of the real ones.
     inception_weights : path, optional
         A file of Inception weights; found by itself where left out (`find_weights`).
     device : str
@@ -63,6 +66,7 @@ class FolderEvaluation:
     protocol: str = "published"
     include: Sequence[str | Path] = ()
     lesions: int = 0
+    contrast: str = ""
     inception_weights: str | Path | None = None
     device: str = "auto"
     seed: int = 2020
@@ -80,12 +84,17 @@ class FolderEvaluation:
             The protocol has another name, or no Inception weights can be had.
         ModelUnusable, DeviceUnusable
             A bundle cannot be loaded.
+        InvalidOption
+            A model does not make an MRI of this contrast.
         """
         if self.protocol not in PROTOCOLS:
             raise EvaluationFailed(
                 f"no protocol '{self.protocol}'", remedy=f"one of {', '.join(PROTOCOLS)}"
             )
-        translators = [Translator.load(bundle, device=self.device) for bundle in self.bundles]
+        translators = [
+            Translator.load(bundle, device=self.device, contrast=self.contrast)
+            for bundle in self.bundles
+        ]
         sizing = sizing_of(
             replace(PROTOCOLS[self.protocol], include=tuple(Path(each) for each in self.include)),
             [translator.bundle for translator in translators],

@@ -84,6 +84,9 @@ class DirectionResult:
     paired : PairedSummary or None
     lesions : LesionTest or None
     cases : tuple of CaseResult
+    mr_contrasts : mapping of str to int
+        How many MRI, made or given, were taken to be of which contrast, "" where that was left
+        open. Empty for a model without a choice.
     """
 
     model: str
@@ -101,6 +104,7 @@ class DirectionResult:
     paired: PairedSummary | None
     lesions: LesionTest | None
     cases: tuple[CaseResult, ...]
+    mr_contrasts: Mapping[str, int]
 
 
 @dataclass(frozen=True)

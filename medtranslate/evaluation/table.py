@@ -69,6 +69,7 @@ def _distances(evaluation: Evaluation) -> Grid:
         caption=(
             "n: translated/real images. FID on 8-bit slices; 'same n' has as many as the floor, "
             f"which is real against other real ones. KID is the figure to read under {FEW}."
+            f"{_contrasts(evaluation)}"
         ),
         headers=(
             "model", "direction", "n", "FID", "FID, paper", "FID, same n", "FID, floor (n)",
@@ -76,6 +77,18 @@ def _distances(evaluation: Evaluation) -> Grid:
         ),
         rows=tuple(_distance_row(evaluation, row) for row in evaluation.directions),
     )  # fmt: skip
+
+
+def _contrasts(evaluation: Evaluation) -> str:
+    """Return what contrasts MRI were taken to have, as sentences; none for models without."""
+    sentences = [
+        f" MRI of {model_label(row)}, {direction_label(row)}: "
+        + ", ".join(f"{count} {name or 'not told'}" for name, count in row.mr_contrasts.items())
+        + "."
+        for row in evaluation.directions
+        if row.mr_contrasts
+    ]
+    return "".join(sentences)
 
 
 def _distance_row(evaluation: Evaluation, row: DirectionResult) -> tuple[str, ...]:

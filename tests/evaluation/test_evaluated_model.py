@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_bundles import all_hu_bundle
+from tiny_bundles import all_hu_bundle, contrast_networks, tiny_bundle
 
 from medtranslate.bundle.save import Networks, save_bundle
 from medtranslate.errors import EvaluationFailed
@@ -16,6 +16,7 @@ from medtranslate.evaluation.results import paper_fid
 from medtranslate.files import shipped
 from medtranslate.networks import Compact, ResNet9, UNet256
 from medtranslate.translation import Translator
+from medtranslate.translation.contrast import ToldContrast
 
 HEADS = np.zeros((20, 256, 256), dtype=bool)
 HEADS[:, 50:200, 60:190] = True
@@ -149,3 +150,41 @@ def test_a_ct_of_all_hu_is_judged_in_its_window(tmp_path) -> None:
     assert torch.equal(Candidate.of(translator).translated(slices, "mri"), made)
     without = replace(translator, bundle=replace(translator.bundle, recipes={}))
     assert torch.equal(without.translate_slices(slices, to="mri", in_window=True), made)
+
+
+class Teller:
+    """Takes every slice for the contrast that its number says, of which one is not known here."""
+
+    def tell_each(self, slices: torch.Tensor, head: torch.Tensor) -> list[ToldContrast]:
+        chances = [("flair", 0.9), ("t1", 0.5), ("pd", 0.9)]
+        return [ToldContrast(*chances[number % 3]) for number in range(len(slices))]
+
+
+def test_a_model_with_a_choice_tells_contrasts_and_takes_them(tmp_path) -> None:
+    folder = tiny_bundle(tmp_path / "coded", contrast_networks(told=("mri", "ct")))
+    plain = Translator.load(folder, device="cpu")
+    candidate = Candidate.of(replace(plain, contrast_classifier=Teller()))
+    slices = torch.rand(3, 1, 256, 256) * 2 - 1
+
+    told = candidate.tell_contrasts(slices)
+    assert told == ["flair", "", ""]  # unclear, and one that the model does not make
+    for to in ("mri", "ct"):
+        found = candidate.translated(slices, to, ["flair", "", "t1"])
+        for number, contrast in enumerate(("flair", "", "t1")):
+            chosen = plain.for_contrast(contrast)
+            expected = chosen.translate_slices(slices[number : number + 1], to=to, in_window=True)
+            torch.testing.assert_close(found[number], expected[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        candidate.translated(slices, "ct"), candidate.translated(slices, "ct", told)
+    )
+
+
+def test_a_translator_that_was_told_the_contrast_tells_none(tmp_path) -> None:
+    folder = tiny_bundle(tmp_path / "coded", contrast_networks(told=("mri", "ct")))
+    told = Translator.load(folder, device="cpu", contrast="flair")
+    candidate = Candidate.of(replace(told, contrast_classifier=Teller()))
+    slices = torch.rand(2, 1, 256, 256) * 2 - 1
+
+    assert candidate.tell_contrasts is None
+    expected = told.translate_slices(slices, to="ct", in_window=True)
+    torch.testing.assert_close(candidate.translated(slices, "ct"), expected)

@@ -11,7 +11,10 @@ import torch
 from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.evaluated_model import Candidate, Cost
 from medtranslate.evaluation.evaluator import Evaluator
+from medtranslate.evaluation.lesions import lesion_test
 from medtranslate.evaluation.results import RealData, paper_fid
+from medtranslate.evaluation.slices import head_masks
+from medtranslate.evaluation.table import grids
 
 
 def oracle(ct, mri) -> Candidate:
@@ -141,3 +144,79 @@ def test_a_model_given_twice_is_refused(ct, mri, extractor) -> None:
         Evaluator([NONE, NONE], RealData(ct, mri), extractor)
     with pytest.raises(EvaluationFailed, match="no model"):
         Evaluator([], RealData(ct, mri), extractor)
+
+
+def brightness(slices: torch.Tensor) -> list[str]:
+    """Tell the contrasts of made slices: by a corner, which is background in all real ones."""
+    names = {-1: "", 0: "t1", 1: "flair"}
+    return [names[round(float(each[0, 0, 0]))] for each in slices]
+
+
+def marked(mri, contrasts: tuple[str, ...]):
+    """MR slices of which a corner says the contrast."""
+    grays = {"": 0, "t1": 128, "flair": 255}
+    slices = mri.slices.copy()
+    slices[:, 0, 0] = [grays[each] for each in contrasts]
+    return dataclasses.replace(mri, slices=slices)
+
+
+class Asked:
+    """Leaves slices as they are, and keeps what contrasts it was asked for, by what it made."""
+
+    def __init__(self) -> None:
+        self.contrasts: dict[str, list[str]] = {"mri": [], "ct": []}
+
+    def __call__(self, slices: torch.Tensor, to: str, contrasts=()) -> torch.Tensor:
+        self.contrasts[to].extend(contrasts)
+        return slices
+
+
+TOLD = ("t1", "", "flair", "", "flair", "t1", "", "t1")
+
+
+def contrasts_asked_of(ct, mri, new_extractor, *, paired: bool):
+    asked = Asked()
+    candidate = Candidate("coded", asked, tell_contrasts=brightness)
+    data = RealData(ct, marked(mri, TOLD), paired=paired)
+    found = Evaluator([candidate], data, new_extractor(), images=0).run()
+    return asked.contrasts, {each.target: each.mr_contrasts for each in found.directions}
+
+
+def test_made_mri_have_the_contrasts_of_the_real_ones(ct, mri, new_extractor) -> None:
+    asked, counted = contrasts_asked_of(ct, mri, new_extractor, paired=False)
+
+    # CT to MRI, and the way back of MRI to CT; the contrasts go the whole way.
+    made, reconstructed = asked["mri"][:8], asked["mri"][8:]
+    assert made == asked["ct"][:8]
+    assert set(made) == {"t1", "flair"}  # an unclear one says nothing of what is to be made
+    assert reconstructed == asked["ct"][8:] == list(TOLD)
+    assert sum(counted["mri"].values()) == 8
+    assert counted["ct"] == {"": 3, "flair": 2, "t1": 3}
+
+
+def test_the_mri_of_a_pair_has_its_partners_contrast(ct, mri, new_extractor) -> None:
+    asked, counted = contrasts_asked_of(ct, mri, new_extractor, paired=True)
+    assert asked["mri"][:8] == list(TOLD)
+    assert counted["mri"] == {"": 3, "flair": 2, "t1": 3}
+
+
+def test_a_model_without_a_choice_is_asked_for_no_contrast(evaluation) -> None:
+    assert all(each.mr_contrasts == {} for each in evaluation.directions)
+
+
+def test_contrasts_are_named_below_the_table(ct, mri, new_extractor) -> None:
+    candidate = Candidate("coded", Asked(), tell_contrasts=brightness)
+    data = RealData(ct, marked(mri, TOLD), paired=True)
+    found = Evaluator([candidate], data, new_extractor(), images=0).run()
+    caption = grids(found)[0].caption
+    assert caption.endswith("MRI of coded, MRI to CT: 3 not told, 2 flair, 3 t1.")
+
+
+def test_no_lesion_changes_the_contrast_of_its_slice(ct, mri, new_extractor) -> None:
+    asked = Asked()
+    candidate = Candidate("coded", asked, tell_contrasts=brightness)
+    images = marked(mri, ("flair",) * 8)
+    heads = head_masks(images.slices, "mri")
+    lesion_test(candidate, images, heads, target="ct", slices=1, seed=0)
+    assert set(asked.contrasts["ct"]) == set(asked.contrasts["mri"]) == {"flair"}
+    assert len(asked.contrasts["ct"]) > 1

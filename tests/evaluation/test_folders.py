@@ -69,8 +69,10 @@ class MadeTranslator:
         self.bundle = MadeBundle(bundle)
 
     @classmethod
-    def load(cls, bundle: str, *, device: str) -> MadeTranslator:
-        return cls(bundle)
+    def load(cls, bundle: str, *, device: str, contrast: str) -> MadeTranslator:
+        made = cls(bundle)
+        made.contrast = contrast
+        return made
 
     def translate_slices(
         self, slices: torch.Tensor, *, to: str, in_window: bool = False
@@ -120,6 +122,12 @@ def test_bundles_of_one_name_are_told_apart_by_their_folders(data: Path) -> None
     assert [c.name for c in found.candidates] == ["made (resnet)", "made (unet)"]
 
 
+def test_a_contrast_that_is_asked_for_goes_to_every_model(data: Path) -> None:
+    found = plan(data, bundles=("first", "second"), contrast="flair").evaluator()
+    translators = [each.translate_slices.args[0] for each in found.candidates]
+    assert [each.contrast for each in translators] == ["flair", "flair"]
+
+
 def test_images_of_the_papers_models_are_sized_as_the_floors_were(data: Path, mri) -> None:
     found = plan(data).evaluator()
     assert found.data.mri.digest == mri.digest
@@ -154,8 +162,8 @@ def test_models_that_prepare_images_differently_are_refused(
     other = load_recipe(shipped("transforms/mr-image.yaml"))
     load = MadeTranslator.load.__func__
 
-    def load_another(cls, bundle: str, *, device: str) -> MadeTranslator:
-        made = load(cls, bundle, device=device)
+    def load_another(cls, bundle: str, **options: str) -> MadeTranslator:
+        made = load(cls, bundle, **options)
         if bundle == "second":
             made.bundle.recipes = {**PAPER, "MR": other}
         return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -345,15 +345,25 @@ class Trial:
 
         Generators hide the source in patterns that nobody sees (`quality.cycle`).
         """
-        translated = self._translated(to_network(slices), self.target, number)
+        contrasts = self._contrasts(number, len(slices))
+        translated = self._translated(to_network(slices), self.target, number, contrasts)
         noise = NOISE * torch.randn(
             slices.shape[1:], generator=torch.Generator().manual_seed(number)
         )
         noisy = (to_network(translated) + noise).clamp(-1, 1)
-        return translated, self._translated(noisy, self.images.modality, number)
+        return translated, self._translated(noisy, self.images.modality, number, contrasts)
 
-    def _translated(self, slices: torch.Tensor, to: Target, number: int) -> GrayArray:
-        translated = self.candidate.translated(slices, to)
+    def _contrasts(self, number: int, copies: int) -> list[str]:
+        """Return the contrast of a given MRI, once for each copy: no lesion is to change it."""
+        if self.images.modality != "mri" or self.candidate.tell_contrasts is None:
+            return []
+        plain = to_network(self.images.slices[number : number + 1])
+        return self.candidate.tell_contrasts(plain) * copies
+
+    def _translated(
+        self, slices: torch.Tensor, to: Target, number: int, contrasts: Sequence[str]
+    ) -> GrayArray:
+        translated = self.candidate.translated(slices, to, contrasts)
         if self.images.heads is not None:
             head = torch.from_numpy(self.images.heads[number])
             translated = translated.where(head, -1.0)
