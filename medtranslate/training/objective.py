@@ -6,7 +6,8 @@ Zhu et al. 2017, "Unpaired image-to-image translation using cycle-consistent adv
 
 Added to the paper: outside the head of the source everything is background, for the discriminator
 and in the cycle reconstruction, as in a conversion; and, by setting: noise on the intermediate
-image of a cycle, so that no source can hide in patterns finer than the noise; a smaller weight of
+image of a cycle, so that no source can hide in patterns finer than the noise; grain on a CT before
+it is judged, so that it need not be made; a smaller weight of
 the cycle that starts from an MRI; an anchor to the output of the run's initial generators; and,
 where a run has pairs, supervised terms on these.
 """
@@ -22,6 +23,8 @@ from torch import nn
 from medtranslate.training.augmentation import Images
 from medtranslate.training.pairs import Pairs
 from medtranslate.training.settings import WHICH, Settings
+from medtranslate.transforms.grain import SPREAD, ct_grain
+from medtranslate.transforms.units import BRAIN_WINDOW
 
 REAL, FAKE = 1.0, 0.0
 COARSE = 4
@@ -63,7 +66,8 @@ class GeneratorObjective(nn.Module):
     settings : Settings
         `adversarial_loss`, `cycle_weight` (lambda, 10), `mri_cycle_share`, `identity_share` (0.5
         of lambda), `identity_generators`, `anchor_weight`, `intermediate_noise`,
-        `adversarial_weight` (1), `paired_weight`, `rendered_weight`, `gradient_share`.
+        `adversarial_weight` (1), `judged_ct_grain`, `paired_weight`, `rendered_weight`,
+        `gradient_share`.
     anchors : torch.nn.ModuleDict, optional
         The anchored generators, with the run's initial weights.
     """
@@ -84,7 +88,7 @@ class GeneratorObjective(nn.Module):
         noise: torch.Generator,
         pairs: Mapping[str, Pairs] | None = None,
     ) -> tuple[torch.Tensor, Losses, dict[str, torch.Tensor]]:
-        """Return the loss, its terms, and the synthetic images (detached) by modality.
+        """Return the loss, its terms, and the synthetic images as judged (detached) by modality.
 
         Parameters
         ----------
@@ -92,7 +96,7 @@ class GeneratorObjective(nn.Module):
             Unpaired.
         discriminators : torch.nn.ModuleDict
         noise : torch.Generator
-            Of the intermediate images' noise, on the device.
+            Of the intermediate images' noise and of grain, on the device.
         pairs : mapping of str to Pairs, optional
             ``"paired"``: registered scans; ``"rendered"``: pairs rendered from label maps.
         """
@@ -116,10 +120,11 @@ class GeneratorObjective(nn.Module):
         code = mri.contrast
         fake_mri, same_mri = self._translate("mri", ct, mri)
         fake_ct, same_ct = self._translate("ct", mri, ct)
+        judged_ct = self._with_grain(fake_ct, mri.head, noise)
         # Equation 1: L_GAN(G, D_Y) and L_GAN(F, D_X), the generators' side.
         terms = {
             "adversarial_mri": adversarial(coded(D["mri"], fake_mri, code), REAL),
-            "adversarial_ct": adversarial(D["ct"](fake_ct), REAL),
+            "adversarial_ct": adversarial(D["ct"](judged_ct), REAL),
         }
         total = s.adversarial_weight * (terms["adversarial_mri"] + terms["adversarial_ct"])
         if s.cycle_weight:
@@ -143,7 +148,7 @@ class GeneratorObjective(nn.Module):
             if name in self.anchors:
                 terms[f"anchor_{name}"] = self._distance(name, fake, source, self._code(name, code))
                 total = total + s.anchor_weight * terms[f"anchor_{name}"]
-        return total, terms, {"mri": fake_mri, "ct": fake_ct}
+        return total, terms, {"mri": fake_mri, "ct": judged_ct}
 
     def _supervised(self, kind: str, pairs: Pairs) -> tuple[torch.Tensor, Losses]:
         """Return the supervised loss on pairs of a kind, which is not in the paper, and its terms.
@@ -222,6 +227,18 @@ class GeneratorObjective(nn.Module):
             return fake
         drawn = torch.randn(fake.shape, generator=noise, device=fake.device)
         return fake + self.settings.intermediate_noise * drawn * head
+
+    def _with_grain(
+        self, fake: torch.Tensor, head: torch.Tensor, draws: torch.Generator
+    ) -> torch.Tensor:
+        """Return a CT in the brain window as its discriminator sees it."""
+        if not self.settings.judged_ct_grain:
+            return fake
+        low, high = BRAIN_WINDOW
+        drawn = torch.rand(len(fake), 1, 1, 1, generator=draws, device=fake.device)
+        strength = 1 + SPREAD * (2 * drawn - 1)
+        deviation = self.settings.judged_ct_grain * 2 / (high - low)
+        return in_head(clipped(fake + deviation * strength * ct_grain(fake, draws)), head)
 
 
 def weighted_l1(
@@ -312,10 +329,12 @@ def through_window(image: torch.Tensor, share: float) -> torch.Tensor:
     What lies beyond becomes the window's end, as in a real CT, and keeps its gradient: it may have
     to come back.
     """
-    if share == 1:
-        return image
-    wide = image / share
-    return wide + (wide.clamp(-1, 1) - wide).detach()
+    return image if share == 1 else clipped(image / share)
+
+
+def clipped(image: torch.Tensor) -> torch.Tensor:
+    """Return an image within [-1, 1] whose gradient is that of the image as it is."""
+    return image + (image.clamp(-1, 1) - image).detach()
 
 
 def _detached(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from medtranslate.training.prepared import PreparedSet, ScanRecord, to_gray
 from medtranslate.training.randomness import generator
 from medtranslate.training.settings import Settings
 from medtranslate.transforms import CompressHU
+from medtranslate.transforms.grain import ct_grain
 
 _SEEDS = 2**31 - 1
 _SHOWN = 4
@@ -105,7 +106,7 @@ class RenderedSource:
         """Add noise to soft tissue (N, 1, H, W), of another strength in each slice."""
         share = torch.rand(len(hu), 1, 1, 1, generator=self._draws("strength of grain", block))
         draws = self._draws("grain", block, self.device)
-        noise = torch.randn(hu.shape, generator=draws, device=self.device)
+        noise = ct_grain(hu, draws)
         grain = self.settings.rendered_ct_grain * share.to(self.device) * noise
         return torch.where(hu.abs() < _SOFT, hu + grain, hu)
 

@@ -130,8 +130,13 @@ class Settings(_Explained):
         How often each MR contrast is rendered: ``t1``, ``t1c``, ``t2``, ``flair``, ``pd``,
         ``random``; where empty, as `label_synthesis.MRSettings` has it.
     rendered_ct_grain : float
-        Largest standard deviation, in HU, of the noise on a rendered CT that is translated. A CT
+        Largest standard deviation, in HU, of the grain on a rendered CT that is translated. A CT
         that is the truth has none.
+    judged_ct_grain : float
+        Standard deviation, in HU, of grain on a CT that is made, before its discriminator sees it:
+        4 as real ones have (`transforms.grain`). What then tells it from a real one is its
+        structure, and a generator that makes no grain is not punished for it (after Bora et al.
+        2018, "AmbientGAN"). Not in the paper.
     fluid_weight : float
         Weight of fluid in the L1 distance on rendered pairs; all else weighs 1.
     pool_size : int
@@ -216,6 +221,7 @@ class Settings(_Explained):
     rendered_block_size: Count = 8
     rendered_contrasts: dict[str, Weight] = field(default_factory=dict)
     rendered_ct_grain: Weight = 6.0
+    judged_ct_grain: Weight = 0.0
     fluid_weight: Weight = 3.0
     pool_size: CountOrNone = 50
     intermediate_noise: Weight = 0.0

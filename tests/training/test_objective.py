@@ -157,6 +157,47 @@ def test_noise_against_hiding_is_laid_over_the_head_alone_and_not_over_what_is_j
     assert bool((second_input[ct.head] != 0).all())
 
 
+def test_grain_is_laid_over_a_ct_that_is_judged_and_over_nothing_else() -> None:
+    settings = replace(TINY, identity_share=0.0, judged_ct_grain=6.0)
+    generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Scaled(1.0)})
+    seen: dict[str, torch.Tensor] = {}
+    judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
+    for name, judge in judges.items():
+        judge.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: given[0]}))
+    wide = torch.ones(8, 1, 128, 128, dtype=torch.bool)
+    wide[..., :8] = False
+    mri = Images(torch.where(wide, 0.4, -1.0), wide)
+    ct = Images(torch.where(wide, 0.99, -1.0), wide)
+
+    _, terms, fakes = GeneratorObjective(generators, settings)(
+        ct, mri, judges, generator(0, "noise")
+    )
+
+    grain = (seen["ct"].detach() - mri.image)[..., 8:]
+    assert float(grain.std()) == pytest.approx(0.1, rel=0.1)  # 6 of the 60 HU that are 1
+    strengths = grain.flatten(1).std(1)
+    assert strengths.min() > 0.07 and strengths.max() < 0.13
+    assert strengths.std() > 0.003
+    assert torch.equal(seen["mri"], ct.image)
+    assert torch.equal(fakes["ct"], seen["ct"])  # as the discriminator is to learn from
+    assert bool((fakes["ct"][..., :8] == -1).all())
+    assert float(terms["cycle_mri"]) == 0  # a reconstruction is made of the CT without it
+
+
+def test_grain_that_is_clipped_lets_a_white_ct_become_gray_again() -> None:
+    settings = replace(TINY, identity_share=0.0, cycle_weight=0.0, judged_ct_grain=6.0)
+    generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Scaled(1.0)})
+    white = images(1.0)
+    image = white.image.requires_grad_()
+
+    objective = GeneratorObjective(generators, settings)
+    judged = objective._with_grain(image, white.head, generator(0, "noise"))
+    judged[white.head].sum().backward()
+
+    assert bool((judged <= 1).all())
+    assert bool((image.grad[white.head] == 1).all())
+
+
 def test_the_discriminators_loss_is_halved_and_sees_real_and_fake_apart() -> None:
     judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
     real = {"mri": torch.full((2, 1, 2, 2), 0.5), "ct": torch.full((2, 1, 2, 2), 1.0)}
