@@ -14,7 +14,8 @@ window (gray 0 is -20 HU, 255 is 100 HU). Every image goes through the whole con
 - fluid darker: slices whose fluid lies below tissue by at least half of what it does in the truth;
 - false white: pixels of the brain at 200 or more (74 HU) where 5x5 pixels of the truth are below;
 - bone Dice: 230 or more (88 HU) inside the head;
-- CT to MR: a model with a choice of contrast is asked for that of the true MR (T2 or T1);
+- CT to MR: a model with a choice of contrast is asked for that of the true MR, which its classifier
+  tells of all MR of a head together (where that is not clear, T2 or T1 by the brightness of fluid);
   results are arbitrary units, so one curve (a gray level for each gray level, the best
   by absolute error) is fitted to all images of a contrast before the error is taken; beside it the
   same curve fitted to the CT itself, and one constant gray;
@@ -62,7 +63,8 @@ NEIGHBORHOOD = 5  # pixels
 class Case:
     """One registered pair: images, gray levels 0 to 255 (H, W), and where head and brain are.
 
-    ``bright`` says whether fluid is brighter than tissue in most slices of this MR.
+    ``bright`` says whether fluid is brighter than tissue in most slices of this MR, ``told`` its
+    contrast as a classifier tells it, ``""`` where that is not clear.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Case:
     head: Mask
     brain: Mask
     bright: bool = False
+    told: str = ""
 
     @property
     def patient(self) -> str:
@@ -120,7 +123,7 @@ def main() -> None:
     for each in chosen.weights:
         to, _, file = each.partition("=")
         translator = with_weights(translator, to, Path(file))
-    cases = read_pairs(chosen.pairs)
+    cases = with_contrasts(translator, read_pairs(chosen.pairs))
     found: dict[str, float] = {
         "pairs": len(cases),
         "with brain": sum(bool(c.brain.any()) for c in cases),
@@ -181,11 +184,29 @@ def _read_pair(folder: Path, name: str) -> Case:
     )
 
 
+def with_contrasts(translator: Translator, cases: Sequence[Case]) -> list[Case]:
+    """Have the model's classifier tell the contrast of each head's MR, from all of its images."""
+    if translator.contrast_classifier is None:
+        return list(cases)
+    recipe = translator.bundle.recipe(Modality.MR, "image")
+    told = {}
+    for patient in {each.patient for each in cases}:
+        prepared = [recipe.prepare(c.images[Modality.MR]) for c in cases if c.patient == patient]
+        slices, head = (
+            torch.cat([getattr(each, name) for each in prepared]) for name in ("slices", "head")
+        )
+        found = translator.contrast_classifier.tell(replace(prepared[0], slices=slices, head=head))
+        told[patient] = found.clear if found else ""
+        print(f"head {patient}: {found}")
+    return [replace(each, told=told[each.patient]) for each in cases]
+
+
 def asked(translator: Translator, case: Case, to: str) -> str:
     """Return the contrast to ask for: that of the true MR, where the model has a choice."""
     if to == "ct" or not translator.bundle.contrasts:
         return ""
-    return {"fluid bright": "t2", "fluid dark": "t1"}.get(case.contrast, "")
+    by_fluid = {"fluid bright": "t2", "fluid dark": "t1"}.get(case.contrast, "")
+    return case.told if case.told in translator.bundle.contrasts else by_fluid
 
 
 def translated(
