@@ -42,15 +42,15 @@ class Candidate:
         What its rows are called.
     translate_slices : callable
         ``translate_slices(slices, to)`` with float32 slices (N, 1, 256, 256) in [-1, 1] and `to`
-        "mri" or "ct"; returns the same shape and range. Where there is `tell_contrasts`, it also
+        "mri" or "ct"; returns the same shape and range. Where there is `tell_contrast`, it also
         takes the contrast of each slice's MRI, made or given; "" where it is not known.
     costs : mapping of modality to Cost
         By the direction's target; may be empty for a translation that is no network.
     weights_sha256 : mapping of modality to str
         By the direction's target.
-    tell_contrasts : callable, optional
-        ``tell_contrasts(slices)`` with MR slices as above: their contrasts, such as "flair", "" for
-        those that are not clear.
+    tell_contrast : callable, optional
+        ``tell_contrast(slices, head)`` with the slices of one MRI as above and its heads, bool
+        (N, 256, 256): its contrast, such as "flair", "" where that is not clear.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Candidate:
     version: str = ""
     costs: Mapping[Target, Cost] = field(default_factory=dict)
     weights_sha256: Mapping[Target, str] = field(default_factory=dict)
-    tell_contrasts: Callable[[torch.Tensor], list[str]] | None = None
+    tell_contrast: Callable[[torch.Tensor, torch.Tensor], str] | None = None
 
     def translated(
         self, slices: torch.Tensor, to: str, contrasts: Sequence[str] = ()
@@ -70,8 +70,8 @@ class Candidate:
         slices, to
             As `translate_slices` takes them.
         contrasts : sequence of str, optional
-            Of each slice's MRI, for a candidate with `tell_contrasts`. Left out, it makes the MRI
-            that it makes by default, and tells the contrasts of those that it is given.
+            Of each slice's MRI, for a candidate with `tell_contrast`. Left out, it makes the MRI
+            that it makes by default, and tells the contrast of each that it is given.
 
         Raises
         ------
@@ -104,20 +104,22 @@ class Candidate:
             translate_slices=partial(_translated, translator),
             costs={to: cost(bundle.generator(to).network) for to in MODALITIES},
             weights_sha256={to: bundle.generator(to).sha256 for to in MODALITIES},
-            tell_contrasts=_teller(translator),
+            tell_contrast=_teller(translator),
         )
 
 
-def _teller(translator: Translator) -> Callable[[torch.Tensor], list[str]] | None:
-    """Return what tells the contrasts of MR slices; None where the translator was told it."""
-    classifier = translator.contrast_classifier
-    if classifier is None or translator.contrast:
+def _teller(translator: Translator) -> Callable[[torch.Tensor, torch.Tensor], str] | None:
+    """Return what tells the contrast of an MRI; None where the model has no choice of any."""
+    classifier, contrast = translator.contrast_classifier, translator.contrast
+    if contrast:
+        return lambda slices, head: contrast
+    if classifier is None or not translator.bundle.contrasts:
         return None
     known = translator.bundle.contrasts
 
-    def tell(slices: torch.Tensor) -> list[str]:
-        told = classifier.tell_each(slices, slices[:, 0] > -1)
-        return [each.clear if each.clear in known else "" for each in told]
+    def tell(slices: torch.Tensor, head: torch.Tensor) -> str:
+        clear = classifier.tell_of(slices, head).clear
+        return clear if clear in known else ""
 
     return tell
 
@@ -127,7 +129,7 @@ def _translated(
 ) -> torch.Tensor:
     """Translate slices, each to or from an MRI of its own contrast."""
     if not contrasts and to == Modality.CT.target and (tell := _teller(translator)) is not None:
-        contrasts = tell(slices)
+        contrasts = [tell(one, one[:, 0] > -1) for one in slices.split(1)]
     if not contrasts:
         return translator.translate_slices(slices, to=to, in_window=True)
     made = torch.empty_like(slices)
@@ -181,7 +183,10 @@ def translate(
     """
     there, back, errors = [], [], []
     seconds = 0.0
-    for batch, head, asked in _batches(slices, heads, contrasts):
+    # Slices of one contrast are translated together.
+    order = np.argsort(np.array(contrasts or [""] * len(slices)), kind="stable")
+    contrasts = [contrasts[place] for place in order] if contrasts else ()
+    for batch, head, asked in _batches(slices[order], heads[order], contrasts):
         network_slices = to_network(batch)
         start = perf_counter()
         translated = candidate.translated(network_slices, target, asked)
@@ -194,7 +199,13 @@ def translate(
         back.append(to_eight_bit(gray))
         errors.append(_mean_inside(np.abs(gray.numpy() - batch), head))
         done(len(batch))
-    return Translated(np.concatenate(there), np.concatenate(back), np.concatenate(errors), seconds)
+    places = np.argsort(order)
+    return Translated(
+        np.concatenate(there)[places],
+        np.concatenate(back)[places],
+        np.concatenate(errors)[places],
+        seconds,
+    )
 
 
 def cost(network: torch.nn.Module) -> Cost:

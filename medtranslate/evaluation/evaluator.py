@@ -238,22 +238,32 @@ class _Run:
         """Return the contrast of each slice's MRI: its own, its partner's, or one drawn.
 
         Made MRI are compared with real ones, so they have the contrasts of these, as often; real
-        ones whose contrast is not clear are not counted.
+        ones whose contrast is not clear are not counted. A scan has one contrast.
         """
-        if candidate.tell_contrasts is None:
+        if candidate.tell_contrast is None:
             return ()
         name = f"{candidate.name} {candidate.version}"
         if name not in self.told:
-            slices = self.plan.data.mri.slices
-            self.told[name] = tuple(candidate.tell_contrasts(to_network(slices)))
-        told = self.told[name]
+            self.told[name] = self._told(candidate)
+        told, ct = self.told[name], self.plan.data.ct
         if source == "mri" or self.plan.data.paired:
             return told
-        clear, count = [each for each in told if each], len(self.plan.data.ct)
-        if not clear:
-            return ()
-        draws = np.random.default_rng(self.plan.seed).integers(len(clear), size=count)
-        return tuple(clear[place] for place in draws)
+        clear = [each for each in told if each] or [""]
+        cases = list(dict.fromkeys(ct.cases))
+        draws = np.random.default_rng(self.plan.seed).integers(len(clear), size=len(cases))
+        drawn = {case: clear[place] for case, place in zip(cases, draws, strict=True)}
+        return tuple(drawn[case] for case in ct.cases)
+
+    def _told(self, candidate: Candidate) -> tuple[str, ...]:
+        """Have a candidate tell the contrast of each real MRI, from all slices of a scan."""
+        assert candidate.tell_contrast is not None
+        images, heads = self.plan.data.mri, self.heads["mri"]
+        cases, told = np.array(images.cases), {}
+        for case in dict.fromkeys(images.cases):
+            of_case = np.flatnonzero(cases == case)
+            slices = to_network(images.slices[of_case])
+            told[case] = candidate.tell_contrast(slices, torch.from_numpy(heads[of_case]))
+        return tuple(told[case] for case in images.cases)
 
     def _paired(self, translated: Translated, target: Target) -> list[PairedErrors]:
         if not self.plan.data.paired:

@@ -44,6 +44,7 @@ class FolderEvaluation:
     contrast : str
         Of all MRI, such as ``"t1"``, for models with a choice. By default each MRI is given as what
         the model's classifier tells, and those that are made have the contrasts of the real ones.
+        A model without a choice is refused then.
     inception_weights : path, optional
         A file of Inception weights; found by itself where left out (`find_weights`).
     device : str

@@ -85,8 +85,8 @@ class DirectionResult:
     lesions : LesionTest or None
     cases : tuple of CaseResult
     mr_contrasts : mapping of str to int
-        How many MRI, made or given, were taken to be of which contrast, "" where that was left
-        open. Empty for a model without a choice.
+        How many slices of MRI, made or given, were taken to be of which contrast, "" where that was
+        left open. Empty for a model without a choice, or without what tells contrasts.
     """
 
     model: str

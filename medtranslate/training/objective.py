@@ -33,6 +33,9 @@ COARSE = 4
 WHOLE = 0.5
 """Weight of the distance in all HU, beside that in the window."""
 
+FULL = 0.98
+"""Distance from the middle of [-1, 1] from which a CT counts as full white or black."""
+
 Losses = dict[str, torch.Tensor]
 
 
@@ -231,14 +234,19 @@ class GeneratorObjective(nn.Module):
     def _with_grain(
         self, fake: torch.Tensor, head: torch.Tensor, draws: torch.Generator
     ) -> torch.Tensor:
-        """Return a CT in the brain window as its discriminator sees it."""
+        """Return a CT in the brain window as its discriminator sees it.
+
+        What is full white or black has no grain, as in a real CT, whose bone is far above.
+        """
         if not self.settings.judged_ct_grain:
             return fake
         low, high = BRAIN_WINDOW
         drawn = torch.rand(len(fake), 1, 1, 1, generator=draws, device=fake.device)
         strength = 1 + SPREAD * (2 * drawn - 1)
         deviation = self.settings.judged_ct_grain * 2 / (high - low)
-        return in_head(clipped(fake + deviation * strength * ct_grain(fake, draws)), head)
+        grain = deviation * strength * ct_grain(fake, draws)
+        shown = torch.where(fake.detach().abs() < FULL, fake + grain, fake)
+        return in_head(clipped(shown), head)
 
 
 def weighted_l1(

@@ -24,6 +24,7 @@ from medtranslate.transforms.grain import ct_grain
 
 _SEEDS = 2**31 - 1
 _SHOWN = 4
+_GRAIN = "grain 2"  # a resumed run has the grain that it began with
 _SOFT = 200.0  # HU, both ways: where grain is added
 
 
@@ -72,7 +73,7 @@ class RenderedSource:
     def digest(self) -> str:
         """Identify the sequence, for one seed."""
         return hashlib.sha256(
-            f"{self.maps.digest()} {self._renderer.settings}".encode()
+            f"{self.maps.digest()} {self._renderer.settings} {_GRAIN}".encode()
         ).hexdigest()
 
     def _of(self, block: int) -> Pairs:

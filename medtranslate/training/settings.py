@@ -134,9 +134,9 @@ class Settings(_Explained):
         that is the truth has none.
     judged_ct_grain : float
         Standard deviation, in HU, of grain on a CT that is made, before its discriminator sees it:
-        4 as real ones have (`transforms.grain`). What then tells it from a real one is its
+        4 as real ones have (`transforms.grain`). What then tells it from a real one is mostly its
         structure, and a generator that makes no grain is not punished for it (after Bora et al.
-        2018, "AmbientGAN"). Not in the paper.
+        2018, "AmbientGAN"). At full size only. Not in the paper.
     fluid_weight : float
         Weight of fluid in the L1 distance on rendered pairs; all else weighs 1.
     pool_size : int
@@ -257,6 +257,11 @@ class Settings(_Explained):
         if self.full_slice_epochs > self.epochs:
             raise TrainingFailed(
                 f"full_slice_epochs is {self.full_slice_epochs} of {self.epochs} epochs"
+            )
+        if self.judged_ct_grain and self.downsampling > 1:
+            raise TrainingFailed(
+                f"judged_ct_grain is that of pixels at full size; downsampling is "
+                f"{self.downsampling}"
             )
         self._check_image_size()
 

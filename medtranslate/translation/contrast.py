@@ -112,7 +112,12 @@ class ContrastClassifier(nn.Module):
             return None
         places = torch.linspace(0, len(shown) - 1, min(MAX_SLICES, len(shown)))
         chosen = shown[places.round().long()]
-        features = contrast_features(prepared.slices[chosen], prepared.head[chosen])
+        return self.tell_of(prepared.slices[chosen], prepared.head[chosen])
+
+    @torch.inference_mode()
+    def tell_of(self, slices: torch.Tensor, head: torch.Tensor) -> ToldContrast:
+        """Tell the one contrast of slices (N, 1, H, W) in [-1, 1], all of which vote."""
+        features = contrast_features(slices, head)
         return self._told(self(features).log_softmax(1).mean(0))
 
     @torch.inference_mode()

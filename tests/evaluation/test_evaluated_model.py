@@ -153,20 +153,23 @@ def test_a_ct_of_all_hu_is_judged_in_its_window(tmp_path) -> None:
 
 
 class Teller:
-    """Takes every slice for the contrast that its number says, of which one is not known here."""
+    """Takes an MRI for what the mean of its slices says: above 0 clear, below -0.5 not known."""
 
-    def tell_each(self, slices: torch.Tensor, head: torch.Tensor) -> list[ToldContrast]:
-        chances = [("flair", 0.9), ("t1", 0.5), ("pd", 0.9)]
-        return [ToldContrast(*chances[number % 3]) for number in range(len(slices))]
+    def tell_of(self, slices: torch.Tensor, head: torch.Tensor) -> ToldContrast:
+        assert head.shape == (len(slices), 256, 256)
+        mean = float(slices.mean())
+        if mean < -0.5:
+            return ToldContrast("pd", 0.9)
+        return ToldContrast("flair", 0.9 if mean > 0 else 0.5)
 
 
 def test_a_model_with_a_choice_tells_contrasts_and_takes_them(tmp_path) -> None:
     folder = tiny_bundle(tmp_path / "coded", contrast_networks(told=("mri", "ct")))
     plain = Translator.load(folder, device="cpu")
     candidate = Candidate.of(replace(plain, contrast_classifier=Teller()))
-    slices = torch.rand(3, 1, 256, 256) * 2 - 1
+    slices = torch.rand(3, 1, 256, 256) * 0.2 + torch.tensor([0.5, -0.4, -0.9])[:, None, None, None]
 
-    told = candidate.tell_contrasts(slices)
+    told = [candidate.tell_contrast(one, one[:, 0] > -1) for one in slices.split(1)]
     assert told == ["flair", "", ""]  # unclear, and one that the model does not make
     for to in ("mri", "ct"):
         found = candidate.translated(slices, to, ["flair", "", "t1"])
@@ -179,12 +182,36 @@ def test_a_model_with_a_choice_tells_contrasts_and_takes_them(tmp_path) -> None:
     )
 
 
-def test_a_translator_that_was_told_the_contrast_tells_none(tmp_path) -> None:
+def test_a_contrast_that_is_fixed_is_what_every_mri_is_taken_for(tmp_path) -> None:
     folder = tiny_bundle(tmp_path / "coded", contrast_networks(told=("mri", "ct")))
-    told = Translator.load(folder, device="cpu", contrast="flair")
-    candidate = Candidate.of(replace(told, contrast_classifier=Teller()))
-    slices = torch.rand(2, 1, 256, 256) * 2 - 1
+    fixed = Translator.load(folder, device="cpu", contrast="flair")
+    candidate = Candidate.of(replace(fixed, contrast_classifier=Teller()))
+    slices = torch.rand(2, 1, 256, 256) - 1
 
-    assert candidate.tell_contrasts is None
-    expected = told.translate_slices(slices, to="ct", in_window=True)
+    assert candidate.tell_contrast(slices, slices[:, 0] > -1) == "flair"
+    expected = fixed.translate_slices(slices, to="ct", in_window=True)
     torch.testing.assert_close(candidate.translated(slices, "ct"), expected)
+
+
+def test_a_classifier_beside_a_model_without_a_choice_is_not_asked(tmp_path) -> None:
+    model = Translator.load(tiny_bundle(tmp_path / "plain"), device="cpu")
+    assert Candidate.of(replace(model, contrast_classifier=Teller())).tell_contrast is None
+
+
+def test_slices_of_one_contrast_go_together_and_come_back_in_their_order() -> None:
+    slices = np.stack([np.full((256, 256), number, np.uint8) for number in range(20)])
+    contrasts = ["t1" if number % 3 else "flair" for number in range(20)]
+    batches: list[tuple[str, ...]] = []
+
+    def same(given: torch.Tensor, to: str, asked: list[str]) -> torch.Tensor:
+        batches.append(tuple(asked))
+        return given
+
+    found = translate(
+        Candidate("made", same), slices, HEADS, masked=False, source="ct", target="mri",
+        done=lambda count: None, contrasts=contrasts,
+    )  # fmt: skip
+
+    assert np.array_equal(found.slices, slices) and np.array_equal(found.cycled, slices)
+    assert (found.cycle_errors == 0).all()
+    assert [len(set(batch)) for batch in batches[::2]] == [2, 1]

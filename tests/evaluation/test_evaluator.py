@@ -146,10 +146,9 @@ def test_a_model_given_twice_is_refused(ct, mri, extractor) -> None:
         Evaluator([], RealData(ct, mri), extractor)
 
 
-def brightness(slices: torch.Tensor) -> list[str]:
-    """Tell the contrasts of made slices: by a corner, which is background in all real ones."""
-    names = {-1: "", 0: "t1", 1: "flair"}
-    return [names[round(float(each[0, 0, 0]))] for each in slices]
+def corner(slices: torch.Tensor, head: torch.Tensor) -> str:
+    """Tell the contrast of a made MRI: by a corner of its first slice, which is background."""
+    return {-1: "", 0: "t1", 1: "flair"}[round(float(slices[0, 0, 0, 0]))]
 
 
 def marked(mri, contrasts: tuple[str, ...]):
@@ -164,39 +163,73 @@ class Asked:
     """Leaves slices as they are, and keeps what contrasts it was asked for, by what it made."""
 
     def __init__(self) -> None:
-        self.contrasts: dict[str, list[str]] = {"mri": [], "ct": []}
+        self.contrasts: dict[str, list[tuple[bytes, str]]] = {"mri": [], "ct": []}
 
     def __call__(self, slices: torch.Tensor, to: str, contrasts=()) -> torch.Tensor:
-        self.contrasts[to].extend(contrasts)
+        grays = ((slices[:, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
+        names = list(contrasts) or [None] * len(slices)
+        self.contrasts[to] += [(g.tobytes(), n) for g, n in zip(grays, names, strict=True)]
         return slices
+
+    def of(self, to: str, images) -> list[str]:
+        """Contrasts asked for, of these images in their order."""
+        asked = dict(self.contrasts[to])
+        return [asked[each.tobytes()] for each in images.slices]
 
 
 TOLD = ("t1", "", "flair", "", "flair", "t1", "", "t1")
 
 
-def contrasts_asked_of(ct, mri, new_extractor, *, paired: bool):
-    asked = Asked()
-    candidate = Candidate("coded", asked, tell_contrasts=brightness)
-    data = RealData(ct, marked(mri, TOLD), paired=paired)
-    found = Evaluator([candidate], data, new_extractor(), images=0).run()
-    return asked.contrasts, {each.target: each.mr_contrasts for each in found.directions}
+def contrasts_asked_of(ct, mri, new_extractor, told=TOLD, *, paired: bool):
+    asked, mri = Asked(), marked(mri, told)
+    candidate = Candidate("coded", asked, tell_contrast=corner)
+    found = Evaluator([candidate], RealData(ct, mri, paired=paired), new_extractor(), images=0)
+    counted = {each.target: each.mr_contrasts for each in found.run().directions}
+    by_source = {
+        "ct": (asked.of("mri", ct), asked.of("ct", ct)),
+        "mri": (asked.of("ct", mri), asked.of("mri", mri)),
+    }
+    return by_source, counted
 
 
 def test_made_mri_have_the_contrasts_of_the_real_ones(ct, mri, new_extractor) -> None:
     asked, counted = contrasts_asked_of(ct, mri, new_extractor, paired=False)
 
-    # CT to MRI, and the way back of MRI to CT; the contrasts go the whole way.
-    made, reconstructed = asked["mri"][:8], asked["mri"][8:]
-    assert made == asked["ct"][:8]
+    made, back = asked["ct"]
+    assert made == back
     assert set(made) == {"t1", "flair"}  # an unclear one says nothing of what is to be made
-    assert reconstructed == asked["ct"][8:] == list(TOLD)
+    assert asked["mri"] == (list(TOLD), list(TOLD))
     assert sum(counted["mri"].values()) == 8
     assert counted["ct"] == {"": 3, "flair": 2, "t1": 3}
 
 
+def test_made_mri_have_them_as_often_as_the_real_ones(synthetic_set, mri, new_extractor) -> None:
+    many, told = synthetic_set("ct", count=120), ("t1",) * 6 + ("flair", "")
+    _, counted = contrasts_asked_of(many, mri, new_extractor, told, paired=False)
+    assert counted["mri"]["t1"] == pytest.approx(120 * 6 / 7, abs=12)
+    assert counted["mri"]["flair"] == pytest.approx(120 / 7, abs=12)
+
+
+def test_without_any_clear_contrast_the_model_makes_its_own(ct, mri, new_extractor) -> None:
+    asked, counted = contrasts_asked_of(ct, mri, new_extractor, ("",) * 8, paired=False)
+    assert asked["ct"] == ([""] * 8, [""] * 8)
+    assert counted["mri"] == {"": 8}
+
+
+def test_a_volume_has_one_contrast(ct, mri, new_extractor) -> None:
+    scans = ("a", "a", "a", "b", "b", "c", "c", "c")
+    images = dataclasses.replace(mri, cases=scans), dataclasses.replace(ct, cases=scans)
+    told = ("flair", "t1", "t1", "t1", "flair", "", "flair", "flair")  # the first slice is asked
+    asked, _ = contrasts_asked_of(images[1], images[0], new_extractor, told, paired=False)
+
+    assert asked["mri"][0] == ["flair"] * 3 + ["t1"] * 2 + [""] * 3
+    made = asked["ct"][0]
+    assert all(len(set(made[part])) == 1 for part in (slice(0, 3), slice(3, 5), slice(5, 8)))
+
+
 def test_the_mri_of_a_pair_has_its_partners_contrast(ct, mri, new_extractor) -> None:
     asked, counted = contrasts_asked_of(ct, mri, new_extractor, paired=True)
-    assert asked["mri"][:8] == list(TOLD)
+    assert asked["ct"] == (list(TOLD), list(TOLD))
     assert counted["mri"] == {"": 3, "flair": 2, "t1": 3}
 
 
@@ -205,18 +238,26 @@ def test_a_model_without_a_choice_is_asked_for_no_contrast(evaluation) -> None:
 
 
 def test_contrasts_are_named_below_the_table(ct, mri, new_extractor) -> None:
-    candidate = Candidate("coded", Asked(), tell_contrasts=brightness)
+    candidate = Candidate("coded", Asked(), tell_contrast=corner)
     data = RealData(ct, marked(mri, TOLD), paired=True)
     found = Evaluator([candidate], data, new_extractor(), images=0).run()
     caption = grids(found)[0].caption
     assert caption.endswith("MRI of coded, MRI to CT: 3 not told, 2 flair, 3 t1.")
 
 
-def test_no_lesion_changes_the_contrast_of_its_slice(ct, mri, new_extractor) -> None:
-    asked = Asked()
-    candidate = Candidate("coded", asked, tell_contrasts=brightness)
-    images = marked(mri, ("flair",) * 8)
-    heads = head_masks(images.slices, "mri")
-    lesion_test(candidate, images, heads, target="ct", slices=1, seed=0)
-    assert set(asked.contrasts["ct"]) == set(asked.contrasts["mri"]) == {"flair"}
-    assert len(asked.contrasts["ct"]) > 1
+@pytest.mark.parametrize(("source", "expected"), [("mri", "flair"), ("ct", "")])
+def test_no_lesion_changes_the_contrast_of_its_slice(ct, mri, source: str, expected: str) -> None:
+    asked, images = Asked(), {"mri": mri, "ct": ct}[source]
+    plain = {each.tobytes() for each in images.slices}
+
+    def tell(slices: torch.Tensor, head: torch.Tensor) -> str:
+        [gray] = ((slices[:, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
+        return "flair" if gray.tobytes() in plain else "t1"
+
+    candidate = Candidate("coded", asked, tell_contrast=tell)
+    heads = head_masks(images.slices, source)
+    target = "ct" if source == "mri" else "mri"
+    lesion_test(candidate, images, heads, target=target, slices=1, seed=0)
+    for to in ("mri", "ct"):
+        assert {contrast for _, contrast in asked.contrasts[to]} == {expected}
+    assert len(asked.contrasts[target]) > 1

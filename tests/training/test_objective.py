@@ -158,7 +158,7 @@ def test_noise_against_hiding_is_laid_over_the_head_alone_and_not_over_what_is_j
 
 
 def test_grain_is_laid_over_a_ct_that_is_judged_and_over_nothing_else() -> None:
-    settings = replace(TINY, identity_share=0.0, judged_ct_grain=6.0)
+    settings = replace(TINY, identity_share=0.0, judged_ct_grain=6.0, downsampling=1)
     generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Scaled(1.0)})
     seen: dict[str, torch.Tensor] = {}
     judges = nn.ModuleDict({"mri": nn.Identity(), "ct": nn.Identity()})
@@ -184,8 +184,10 @@ def test_grain_is_laid_over_a_ct_that_is_judged_and_over_nothing_else() -> None:
     assert float(terms["cycle_mri"]) == 0  # a reconstruction is made of the CT without it
 
 
-def test_grain_that_is_clipped_lets_a_white_ct_become_gray_again() -> None:
-    settings = replace(TINY, identity_share=0.0, cycle_weight=0.0, judged_ct_grain=6.0)
+def test_full_white_has_no_grain_and_may_become_gray_again() -> None:
+    settings = replace(
+        TINY, identity_share=0.0, cycle_weight=0.0, judged_ct_grain=6.0, downsampling=1
+    )
     generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Scaled(1.0)})
     white = images(1.0)
     image = white.image.requires_grad_()
@@ -194,8 +196,25 @@ def test_grain_that_is_clipped_lets_a_white_ct_become_gray_again() -> None:
     judged = objective._with_grain(image, white.head, generator(0, "noise"))
     judged[white.head].sum().backward()
 
-    assert bool((judged <= 1).all())
+    assert torch.equal(judged, white.image)  # bone is far above the window, and no grain shows
     assert bool((image.grad[white.head] == 1).all())
+
+
+def test_grain_is_clipped_to_the_window_and_keeps_the_gradient() -> None:
+    settings = replace(
+        TINY, identity_share=0.0, cycle_weight=0.0, judged_ct_grain=30.0, downsampling=1
+    )
+    generators = nn.ModuleDict({"mri": Scaled(1.0), "ct": Scaled(1.0)})
+    image = torch.full((1, 1, 64, 64), 0.9, requires_grad=True)
+
+    head = torch.ones_like(image, dtype=torch.bool)
+    judged = GeneratorObjective(generators, settings)._with_grain(
+        image, head, generator(0, "noise")
+    )
+    judged.sum().backward()
+
+    assert bool((judged == 1).any()) and bool((judged < 0.9).any()) and bool((judged <= 1).all())
+    assert bool((image.grad == 1).all())
 
 
 def test_the_discriminators_loss_is_halved_and_sees_real_and_fake_apart() -> None:

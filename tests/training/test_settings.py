@@ -44,6 +44,7 @@ def test_the_defaults_are_the_papers() -> None:
         ({"crop": (512, 512)}, "must fit into 256x256"),
         ({"network": "unet256", "downsampling": 2}, "unet256 takes sides that 256 divides"),
         ({"downsampling": 3}, "downsampling must divide 256"),
+        ({"downsampling": 2, "judged_ct_grain": 4.0}, "of pixels at full size; downsampling is 2"),
         ({"epochs": 2, "full_slice_epochs": 3}, "full_slice_epochs is 3 of 2 epochs"),
         ({"batch_size": 0}, "batch_size must be greater than or equal to 1"),
         ({"downsampling": 16}, "sides from 24 pixels on, not 16x16"),

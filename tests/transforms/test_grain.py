@@ -36,3 +36,9 @@ def test_its_power_falls_with_frequency_as_measured_in_real_ct() -> None:
         share = near(higher) / near(0.10)
         assert share == pytest.approx(math.exp(-10.6 * (higher - 0.10)), rel=0.15)
         assert share == pytest.approx(measured, rel=0.25)
+
+
+def test_it_stays_float32_where_networks_compute_in_bf16() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(drawn(count=1), drawn(count=1).float())
+        assert drawn(count=1).dtype == torch.float32

@@ -354,11 +354,17 @@ class Trial:
         return translated, self._translated(noisy, self.images.modality, number, contrasts)
 
     def _contrasts(self, number: int, copies: int) -> list[str]:
-        """Return the contrast of a given MRI, once for each copy: no lesion is to change it."""
-        if self.images.modality != "mri" or self.candidate.tell_contrasts is None:
+        """Return the contrast of a given MRI, once for each copy: no lesion is to change it.
+
+        Of a CT the MRI is made that the model makes by default.
+        """
+        if self.candidate.tell_contrast is None:
             return []
+        if self.images.modality == "ct":
+            return [""] * copies
         plain = to_network(self.images.slices[number : number + 1])
-        return self.candidate.tell_contrasts(plain) * copies
+        head = torch.from_numpy(self.heads[number : number + 1])
+        return [self.candidate.tell_contrast(plain, head)] * copies
 
     def _translated(
         self, slices: torch.Tensor, to: Target, number: int, contrasts: Sequence[str]
