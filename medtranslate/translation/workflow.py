@@ -189,7 +189,9 @@ class ContrastInferer(SliceInferer):
         contrast = _contrast(inputs)
         if contrast:
             network = self.translator.for_contrast(contrast).networks[self.to]
-        return super().__call__(inputs, network, *args, **kwargs)
+        made = super().__call__(inputs, network, *args, **kwargs)
+        # As a conversion keeps it, which rounds results of bfloat16: the same voxels come out.
+        return made.to(self.translator.device.kept).to(made.dtype)
 
 
 def _contrast(inputs: torch.Tensor) -> str:
