@@ -190,6 +190,7 @@ class ContrastInferer(SliceInferer):
         if contrast:
             network = self.translator.for_contrast(contrast).networks[self.to]
         made = super().__call__(inputs, network, *args, **kwargs)
+        assert isinstance(made, torch.Tensor)  # as the generators here give
         # As a conversion keeps it, which rounds results of bfloat16: the same voxels come out.
         return made.to(self.translator.device.kept).to(made.dtype)
 
