@@ -181,12 +181,11 @@ def translate(
     EvaluationFailed
         The model gives another shape, or values that are not finite.
     """
-    there, back, errors = [], [], []
-    seconds = 0.0
-    # Slices of one contrast are translated together.
-    order = np.argsort(np.array(contrasts or [""] * len(slices)), kind="stable")
-    contrasts = [contrasts[place] for place in order] if contrasts else ()
-    for batch, head, asked in _batches(slices[order], heads[order], contrasts):
+    there, back = np.empty_like(slices), np.empty_like(slices)
+    errors, seconds = np.empty(len(slices)), 0.0
+    for places in _batches(len(slices), contrasts):
+        batch, head = slices[places], heads[places]
+        asked = [contrasts[place] for place in places] if contrasts else ()
         network_slices = to_network(batch)
         start = perf_counter()
         translated = candidate.translated(network_slices, target, asked)
@@ -195,17 +194,11 @@ def translate(
             translated = translated.where(torch.from_numpy(head).unsqueeze(1), -1.0)
         cycled = candidate.translated(translated, source, asked)
         gray = gray_levels(cycled)
-        there.append(to_eight_bit(gray_levels(translated)))
-        back.append(to_eight_bit(gray))
-        errors.append(_mean_inside(np.abs(gray.numpy() - batch), head))
+        there[places] = to_eight_bit(gray_levels(translated))
+        back[places] = to_eight_bit(gray)
+        errors[places] = _mean_inside(np.abs(gray.numpy() - batch), head)
         done(len(batch))
-    places = np.argsort(order)
-    return Translated(
-        np.concatenate(there)[places],
-        np.concatenate(back)[places],
-        np.concatenate(errors)[places],
-        seconds,
-    )
+    return Translated(there, back, errors, seconds)
 
 
 def cost(network: torch.nn.Module) -> Cost:
@@ -217,12 +210,11 @@ def cost(network: torch.nn.Module) -> Cost:
     return Cost(parameters, counter.get_total_flops() / 1e9)
 
 
-def _batches(
-    slices: GrayArray, heads: NDArray[np.bool_], contrasts: Sequence[str]
-) -> Iterator[tuple[GrayArray, NDArray[np.bool_], Sequence[str]]]:
-    for start in range(0, len(slices), BATCH):
-        batch = slice(start, start + BATCH)
-        yield slices[batch], heads[batch], contrasts[batch]
+def _batches(count: int, contrasts: Sequence[str]) -> Iterator[NDArray[np.intp]]:
+    """Yield the places of slices that are translated together, those of one contrast in a row."""
+    order = np.argsort(np.array(contrasts), kind="stable") if contrasts else np.arange(count)
+    for start in range(0, count, BATCH):
+        yield order[start : start + BATCH]
 
 
 def _mean_inside(values: NDArray[np.float32], head: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -2,12 +2,13 @@
 
 What `medtranslate train` has no setting for: discriminators that are taught on results lying still
 before the generator moves, soft tissue of a CT that is held to that of the weights before, and
-pairs of one direction each. Files of slices are those of ``medtranslate data prepare``; pairs are a
+pairs of one direction each. Unlike there, a real MRI that is to become a CT is given as of unknown
+contrast; 0.9.0 knew those of ``contrast-classes.csv``. Files of slices are those of ``medtranslate data prepare``; pairs are a
 safetensors file with ``ct``, ``mri`` (uint8 slices) and ``code`` (contrast, from 1)::
 
     medtranslate data labels LABELS -o labels.npz
-    medtranslate data prepare DATA/trainA -m ct -o ct.safetensors
-    medtranslate data prepare DATA/trainB -m mri -o mri.safetensors
+    medtranslate data prepare DATA/trainA -m ct --include DATA/fit-A.txt -o ct.safetensors
+    medtranslate data prepare DATA/trainB -m mri --include DATA/fit-B.txt -o mri.safetensors
     python adversarial_finish.py ct mri_to_ct.safetensors finished.safetensors \
         --ct ct.safetensors --mri mri.safetensors --labels labels.npz --pairs pairs.safetensors
     python adversarial_finish.py ct mri_to_ct.safetensors shipped.safetensors \
@@ -115,7 +116,7 @@ class Finish:
         loss = loss + ANCHOR * F.l1_loss(F.avg_pool2d(made, 4), F.avg_pool2d(before, 4))
         if self.to == "ct":
             loss = loss + SOFT * self.soft_tissue(made, before)
-        loss = loss + L1 * (self.of_rendered(number) if number % 3 else self.of_real(number))
+        loss = loss + L1 * (self.of_rendered(number) if number % 3 else self.of_real())
         self.generator_steps.zero_grad(set_to_none=True)
         loss.backward()
         self.generator_steps.step()
@@ -155,7 +156,7 @@ class Finish:
         close = weighted_l1(fake, pairs.ct, weight) + 0.5 * gradient_difference(fake, pairs.ct)
         return close + 0.5 * weighted_l1(whole, pairs.whole_ct, weight)
 
-    def of_real(self, number: int) -> torch.Tensor:
+    def of_real(self) -> torch.Tensor:
         """Return the distance on a pair of which this direction's target is the real side."""
         place = self.places(len(self.pairs["code"]))
         (ct, head), (mri, _) = (from_gray(self.pairs[name][place]) for name in ("ct", "mri"))
