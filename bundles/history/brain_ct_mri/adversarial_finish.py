@@ -3,8 +3,9 @@
 What `medtranslate train` has no setting for: discriminators that are taught on results lying still
 before the generator moves, soft tissue of a CT that is held to that of the weights before, and
 pairs of one direction each. Unlike there, a real MRI that is to become a CT is given as of unknown
-contrast; 0.9.0 knew those of ``contrast-classes.csv``. Files of slices are those of ``medtranslate data prepare``; pairs are a
-safetensors file with ``ct``, ``mri`` (uint8 slices) and ``code`` (contrast, from 1)::
+contrast; 0.9.0 knew those of ``contrast-classes.csv``. Files of slices are those of
+``medtranslate data prepare``; pairs are a safetensors file with ``ct``, ``mri`` (uint8 slices) and
+``code`` (contrast, from 1)::
 
     medtranslate data labels LABELS -o labels.npz
     medtranslate data prepare DATA/trainA -m ct --include DATA/fit-A.txt -o ct.safetensors
