@@ -66,6 +66,7 @@ def bids(
     session_label: Sessions = None,
     suffix: Suffixes = None,
     contrast: shared.Contrast = None,
+    grain: shared.Grain = 0.0,
     bundle: shared.Bundle = "",
     device: shared.Device = "auto",
     engine: shared.Engine = "torch",

@@ -70,6 +70,7 @@ def cohort(
     to: shared.To,
     output: Results,
     contrast: shared.Contrast = None,
+    grain: shared.Grain = 0.0,
     modality: shared.From = None,
     format: shared.Format = None,
     bundle: shared.Bundle = "",

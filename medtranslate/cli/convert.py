@@ -65,6 +65,7 @@ def convert(
     to: shared.To,
     output: Output = "",
     contrast: shared.Contrast = None,
+    grain: shared.Grain = 0.0,
     modality: shared.From = None,
     format: shared.Format = None,
     bundle: shared.Bundle = "",

@@ -142,6 +142,12 @@ Contrast = Annotated[
         help="Contrast of the MRI, made (by default the model's first) or given.",
     ),
 ]
+Grain = Annotated[
+    float,
+    typer.Option(
+        "--grain", metavar="HU", help="Lay noise of this deviation on a CT; a scan has about 4."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Verbose = Annotated[

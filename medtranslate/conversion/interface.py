@@ -22,6 +22,9 @@ from medtranslate.modality import Modality, check_contrast
 ModalityBasis = tuple[str, str]
 """A modality and its basis, as in ``meta["source"]``; empty strings where it is not known."""
 
+HIGHEST_GRAIN = 100.0
+"""HU; no head CT is as noisy."""
+
 UNKNOWN: ModalityBasis = ("", "")
 
 
@@ -40,6 +43,9 @@ class ConversionOptions:
     contrast : str
         Contrast of the MRI, made or given, such as ``"flair"``, where the model has several. By
         default the model's first is made, and that of an MRI given is told from its voxels.
+    grain : float
+        Standard deviation in HU of noise to lay on a CT (`transforms.AddCTGrain`), which has none
+        by itself; checks look at it without.
     output : str or path
         A file, whose suffix is the format, or a folder of results (a trailing slash means a
         folder); ``""`` writes beside the source.
@@ -136,6 +142,7 @@ class ConversionOptions:
     part: str = ""
     threads: int | None = None
     engine: str = "torch"
+    grain: float = 0.0
 
     def __post_init__(self) -> None:
         reports = [self.reports] if isinstance(self.reports, str | Path) else self.reports
@@ -160,6 +167,10 @@ class ConversionOptions:
             check_contrast(self.contrast)
         if self.format not in ("", *FORMATS):
             raise InvalidOption(f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
+        if not 0 <= self.grain <= HIGHEST_GRAIN:
+            raise InvalidOption(f"grain must be 0 to {HIGHEST_GRAIN:g} HU, got {self.grain:g}")
+        if self.grain and self.to == "mri":
+            raise InvalidOption("grain is that of a CT; an MRI is made here")
         if self.output == "-":
             raise InvalidOption("-o - is not supported: results are files or folders")
         if self.batch_size is not None and self.batch_size < 1:

@@ -31,7 +31,7 @@ from medtranslate.quality.error_map import ErrorMap, rounded, write_map
 from medtranslate.quality.expected_error import ErrorPredictors, ExpectedError, expected_error
 from medtranslate.quality.variation import Variation, variation
 from medtranslate.report.preview import Panel, panels, save_preview
-from medtranslate.transforms import Prepared
+from medtranslate.transforms import AddCTGrain, Prepared
 from medtranslate.translation import Translator
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ def convert_scan(
         if not with_map:
             cycle = None
     with trace.stage("write"), folder_created(job.home and job.output.parent):
-        _write(result, job, options)
+        written = _with_grain(result, options.grain)  # the checks see what the network made
+        _write(written, job, options)
         if cycle and source["kind"] == "volume":
             mark_unseen(cycle, checks.prepared, unseen)
         if cycle and job.error_map:
@@ -143,7 +144,7 @@ def convert_scan(
                 mark_unseen(expected, checks.prepared, unseen)
             if job.expected_error_map:
                 _write_map(expected, job.expected_error_map, job, options, result)
-    view = _view(image, result, [one for one in (expected, cycle) if one], options, trace)
+    view = _view(image, written, [one for one in (expected, cycle) if one], options, trace)
     cycle = expected = None
     if options.variation:
         with trace.stage("variation"):
@@ -157,13 +158,13 @@ def convert_scan(
     if job.figures:
         with trace.stage("write"):
             _write_figures(job, job.figures, result, options, trace)
-    shown = _preview(image, result, job, options, trace)
+    shown = _preview(image, written, job, options, trace)
     notes = [*result.meta["source"]["faults"], *notes]
     if job.format == "dicom":
         notes += _repaired(result, options)
     notes += [f"{one.name} beside it is of an earlier result" for one in job.outdated]
     return Converted(
-        result.meta["source"], result.meta["synthesis"], tuple(notes), shown, tuple(worst), view
+        written.meta["source"], written.meta["synthesis"], tuple(notes), shown, tuple(worst), view
     )
 
 
@@ -256,6 +257,17 @@ def _settle_modality(
             fault = f"looks like {found} among 2D images that look like {expected} ({basis})"
             raise WrongModality(fault, path=path, remedy="say which: --from ct or --from mri")
         source |= {"modality": expected, "modality_basis": folder_basis}
+
+
+def _with_grain(result: MetaTensor, deviation: float) -> MetaTensor:
+    """Lay grain on a CT; one without any is the result itself."""
+    if not deviation:
+        return result
+    synthesis = result.meta["synthesis"]
+    low, high = synthesis["range"] or (0.0, 255.0)
+    grainy = AddCTGrain(deviation, ends=(max(low, synthesis["background"]), high))(result)
+    grainy.meta["synthesis"] = synthesis | {"grain": deviation}
+    return grainy
 
 
 def _write(result: MetaTensor, job: PlannedScan, options: ConversionOptions) -> None:

@@ -67,6 +67,8 @@ class Evaluator:
         How many rows each gallery shows; 0 keeps none.
     lesions : int
         How many slices each kind of lesion is put into, a direction; 0 leaves the test out.
+    grain : float
+        Standard deviation in HU of noise to lay on CT that are made.
     progress : callable
         Called with the step, the number of slices done and the total.
     """
@@ -78,6 +80,7 @@ class Evaluator:
     seed: int = 2020
     images: int = 6
     lesions: int = 0
+    grain: float = 0.0
     progress: Progress = silent
 
     def __post_init__(self) -> None:
@@ -190,6 +193,7 @@ class _Run:
                 target=target,
                 done=self._counting(step, len(images)),
                 contrasts=contrasts,
+                grain=plan.grain if target == "ct" else 0.0,
             )
         with self._timed("features of translated images"):
             counting = self._counting(f"{step}, features", len(images))
@@ -227,6 +231,7 @@ class _Run:
             lesions=lesions,
             cases=_cases(images, translated, paired),
             mr_contrasts=dict(sorted(Counter(contrasts).items())),
+            grain=plan.grain if target == "ct" else 0.0,
         )
         truth = plan.data.test(target) if plan.data.paired else None
         shown = galleries(row, images, translated, truth, count=plan.images, seed=plan.seed)

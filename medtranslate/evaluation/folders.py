@@ -45,6 +45,9 @@ class FolderEvaluation:
         Of all MRI, such as ``"t1"``, for models with a choice. By default each MRI is given as what
         the model's classifier tells, and those that are made have the contrasts of the real ones.
         A model without a choice is refused then.
+    grain : float
+        Standard deviation in HU of noise to lay on CT that are made, as ``convert --grain`` does;
+        cycle errors and lesions are measured without.
     inception_weights : path, optional
         A file of Inception weights; found by itself where left out (`find_weights`).
     device : str
@@ -68,6 +71,7 @@ class FolderEvaluation:
     include: Sequence[str | Path] = ()
     lesions: int = 0
     contrast: str = ""
+    grain: float = 0.0
     inception_weights: str | Path | None = None
     device: str = "auto"
     seed: int = 2020
@@ -113,6 +117,7 @@ class FolderEvaluation:
             protocol=sizing.named(),
             seed=self.seed,
             lesions=self.lesions,
+            grain=self.grain,
             progress=progress,
         )
 

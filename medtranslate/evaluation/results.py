@@ -87,6 +87,8 @@ class DirectionResult:
     mr_contrasts : mapping of str to int
         How many slices of MRI, made or given, were taken to be of which contrast, "" where that was
         left open. Empty for a model without a choice, or without what tells contrasts.
+    grain : float
+        Standard deviation in HU of noise that was laid on the CT made.
     """
 
     model: str
@@ -105,6 +107,7 @@ class DirectionResult:
     lesions: LesionTest | None
     cases: tuple[CaseResult, ...]
     mr_contrasts: Mapping[str, int]
+    grain: float
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def _distances(evaluation: Evaluation) -> Grid:
         caption=(
             "n: translated/real images. FID on 8-bit slices; 'same n' has as many as the floor, "
             f"which is real against other real ones. KID is the figure to read under {FEW}."
-            f"{_contrasts(evaluation)}"
+            f"{_contrasts(evaluation)}{_grain(evaluation)}"
         ),
         headers=(
             "model", "direction", "n", "FID", "FID, paper", "FID, same n", "FID, floor (n)",
@@ -89,6 +89,11 @@ def _contrasts(evaluation: Evaluation) -> str:
         if row.mr_contrasts
     ]
     return "".join(sentences)
+
+
+def _grain(evaluation: Evaluation) -> str:
+    found = {row.grain for row in evaluation.directions if row.grain}
+    return "".join(f" Noise of {each:g} HU was laid on CT made." for each in sorted(found))
 
 
 def _distance_row(evaluation: Evaluation, row: DirectionResult) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Preprocessing as MONAI transforms, each with its inverse, and recipes made of them in YAML."""
 
 from medtranslate.transforms.geometry import AxialSlices, AxialSlicesd, ImageFrame, ImageFramed
+from medtranslate.transforms.grain import AddCTGrain, AddCTGraind
 from medtranslate.transforms.head import FindTissue, FindTissued, HeadMask, HeadMaskd
 from medtranslate.transforms.intensity import (
     N4BiasCorrection,
@@ -19,6 +20,8 @@ from medtranslate.transforms.units import CompressHU, CompressHUd, Limits, ToUni
 from medtranslate.transforms.untilt import Untilt, Untiltd
 
 __all__ = [
+    "AddCTGrain",
+    "AddCTGraind",
     "AxialSlices",
     "AxialSlicesd",
     "CompressHU",

@@ -480,6 +480,7 @@ class Translator:
             "background": target.background,
             "window": [target.shown.low, target.shown.high] if ct_volume else [],
             "range": [target.written.low, target.written.high] if ct_volume else [],
+            "grain": 0.0,
         }
 
     def _translated(self, prepared: Prepared, to: str, progress: Progress) -> torch.Tensor:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scan_fixtures import write_head
 
-from medtranslate import ConversionOptions, convert, convert_many, find_scans
+from medtranslate import ConversionOptions, convert, convert_many, find_scans, read
 from medtranslate.cli.app import app
 from medtranslate.cli.endings import run
 from medtranslate.conversion import Observer
@@ -84,6 +84,22 @@ def test_a_conversion_says_what_was_written_and_found(tiny, ct, tmp_path) -> Non
     assert done.checks["cycle_error"]["error"] > 0 and "variation" not in done.checks
     assert done.error is None and done.exit_code == 0
     assert repr(done) == f"<Conversion {ct} -> {tmp_path / 'scan_mri.nii.gz'}>"
+
+
+def test_grain_lies_on_the_ct_that_is_written_and_not_where_checks_look(tiny, mr, tmp_path) -> None:
+    asked = {**tiny, "to": "ct"}
+    plain = convert(mr, **asked, output=tmp_path / "plain.nii.gz")
+    grainy = convert(mr, **asked, output=tmp_path / "grainy.nii.gz", grain=4.0)
+
+    assert (plain.synthesis["grain"], grainy.synthesis["grain"]) == (0.0, 4.0)
+    for check in ("cycle_error", "domain"):
+        assert grainy.checks[check] == plain.checks[check]
+    before, after = (read(one.output).as_tensor().float() for one in (plain, grainy))
+    noise = after - before
+    between = (before > -10) & (before < 90)  # of the window, to which this model is clipped
+    assert float(noise[between].std()) == pytest.approx(4, rel=0.25)
+    assert not noise[before == -1000].any()
+    assert after.min() == -1000 and after.max() <= 100
 
 
 def test_a_scan_that_cannot_be_converted_is_raised_with_its_report(tiny, mr, tmp_path) -> None:
@@ -226,6 +242,9 @@ def test_an_observer_sees_progress_and_notes(tiny, save, ct_voxels, tmp_path) ->
         ({"to": "mri", "skip_existing": True, "overwrite": True}, "contradicts --overwrite"),
         ({"to": "mri", "output": "-"}, "not supported"),
         ({"to": "mri", "batch_size": 0}, "batch of 0"),
+        ({"to": "ct", "grain": -1.0}, "0 to 100 HU, got -1"),
+        ({"to": "ct", "grain": float("nan")}, "0 to 100 HU, got nan"),
+        ({"to": "mri", "grain": 4.0}, "grain is that of a CT"),
     ],
 )
 def test_options_that_cannot_be_are_refused(fields, fault, ct) -> None:

@@ -22,6 +22,7 @@ ADDED = {
     "figures",
     "expected_error",
     "expected_error_map",
+    "grain",
     "source_contrast",
 }
 """Fields that later reports have too; readers of the first ones ignore them."""

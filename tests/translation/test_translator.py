@@ -61,6 +61,7 @@ def test_ct_to_mri(translator, ct):
         "background": 0.0,
         "window": [],
         "range": [],
+        "grain": 0.0,
     }
 
 

@@ -322,6 +322,12 @@ def test_a_ct_of_all_hu_says_where_they_come_from(derived):
     assert "Clipped" not in text and "Not for dose, attenuation or bone" in text
 
 
+def test_a_ct_with_grain_says_that_it_was_added(derived):
+    noisy, plain = (instance(derived("MR", **more), 0) for more in ({"grain": 4.0}, {}))
+    added = "Noise with a standard deviation of 4 HU was added."
+    assert added in noisy.DerivationDescription and "Noise" not in plain.DerivationDescription
+
+
 def test_text_that_every_character_set_can_write():
     assert ascii_text("Müller\\脳\x1b[1m  ") == "M?ller/?[1m"
     assert ascii_text("x" * 100) == "x" * 64 and ascii_text("x" * 100, 70) == "x" * 70

@@ -178,6 +178,8 @@ def _derivation(series: Series) -> str:
             text += f"The model was asked for the contrast {contrast}. "
     elif made.get("window"):
         text += f"{_meaning_of_hu(made)} Not for dose, attenuation or bone. "
+    if grain := made.get("grain"):
+        text += f"Noise with a standard deviation of {grain:g} HU was added. "
     return ascii_text(f"{text}Background is {made['background']:g}.", 1024)
 
 
