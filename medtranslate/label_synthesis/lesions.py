@@ -124,6 +124,16 @@ KINDS: tuple[LesionKind, ...] = (
 )
 """The kinds that are drawn. Hydrocephalus is a change of the whole head: `anatomy`."""
 
+TISSUES = tuple(
+    dict.fromkeys(
+        layer.tissue
+        for kind in KINDS
+        if kind.site != "skull" and kind.name != "clip"
+        for layer in kind.layers
+    )
+)
+"""What lesions of the brain are made of."""
+
 
 @dataclass(frozen=True)
 class LesionSettings:

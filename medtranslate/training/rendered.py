@@ -11,6 +11,7 @@ import torch
 
 from medtranslate.errors import TrainingFailed
 from medtranslate.label_synthesis import LabelMaps, MRSettings, PairRenderer, PairSettings
+from medtranslate.label_synthesis.lesions import TISSUES as LESION_TISSUES
 from medtranslate.label_synthesis.pairs import RenderedPairs
 from medtranslate.label_synthesis.render import FLUIDS
 from medtranslate.label_synthesis.tissues import RANDOM
@@ -39,7 +40,7 @@ class RenderedSource:
     ----------
     maps : LabelMaps
     settings : Settings
-        `seed`, `rendered_*`, `fluid_weight` and `ct_range`.
+        `seed`, `rendered_*`, `fluid_weight`, `lesion_weight` and `ct_range`.
     device : torch.device
         Where pairs are rendered and given.
 
@@ -88,7 +89,9 @@ class RenderedSource:
         ct, mri = replace(made, ct=made.typical_ct).network_slices()
         noisy = replace(made, ct=self._with_grain(made.ct, block)).network_slices()[0]
         fluid = self.maps.table.is_any(made.classes, *FLUIDS)
+        lesion = self.maps.table.is_any(made.classes, *LESION_TISSUES)
         weight = torch.where(fluid, self.settings.fluid_weight, 1.0)
+        weight = torch.where(lesion, self.settings.lesion_weight, weight)
         code = self._codes(made)
         follows = torch.tensor([name != RANDOM for name in made.contrasts], device=self.device)
         if self.settings.contrasts:

@@ -139,6 +139,8 @@ class Settings(_Explained):
         2018, "AmbientGAN"). At full size only. Not in the paper.
     fluid_weight : float
         Weight of fluid in the L1 distance on rendered pairs; all else weighs 1.
+    lesion_weight : float
+        Weight of lesions of the brain there, which are small and rare.
     pool_size : int
         Earlier synthetic images kept for each discriminator; 0 shows it the newest only.
     intermediate_noise : float
@@ -223,6 +225,7 @@ class Settings(_Explained):
     rendered_ct_grain: Weight = 6.0
     judged_ct_grain: Weight = 0.0
     fluid_weight: Weight = 3.0
+    lesion_weight: Weight = 1.0
     pool_size: CountOrNone = 50
     intermediate_noise: Weight = 0.0
     ema_decay: Fraction = 0.999

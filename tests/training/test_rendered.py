@@ -88,6 +88,17 @@ def test_fluid_has_its_weight_and_the_rest_one(four: Pairs) -> None:
     assert set(four.weight.unique().tolist()) == {1.0, RENDERED.fluid_weight}
 
 
+def test_lesions_have_their_weight_where_they_show(maps: LabelMaps) -> None:
+    settings = replace(RENDERED, fluid_weight=1.0, lesion_weight=8.0, rendered_block_size=8)
+    pairs = RenderedSource(maps, settings, CPU).pairs(0, 8)
+    plain = RenderedSource(maps, replace(settings, lesion_weight=1.0), CPU).pairs(0, 8)
+    assert pairs.weight is not None and plain.weight is not None
+    assert torch.equal(pairs.ct, plain.ct) and set(plain.weight.unique().tolist()) == {1.0}
+    heavy = pairs.weight == 8.0
+    assert set(pairs.weight.unique().tolist()) == {1.0, 8.0}
+    assert 0 < heavy.float().mean() < 0.1 and not heavy[~pairs.head].any()
+
+
 def test_only_the_contrasts_asked_for_are_rendered(maps: LabelMaps) -> None:
     drawn = replace(RENDERED, rendered_contrasts={"random": 1.0})
     follows = RenderedSource(maps, drawn, CPU).pairs(0, 2).mri_follows
