@@ -195,7 +195,7 @@ def with_contrasts(translator: Translator, cases: Sequence[Case]) -> list[Case]:
         slices, head = (
             torch.cat([getattr(each, name) for each in prepared]) for name in ("slices", "head")
         )
-        found = translator.contrast_classifier.tell(replace(prepared[0], slices=slices, head=head))
+        found = translator.contrast_classifier.tell(slices, head)
         told[patient] = found.clear if found else ""
         print(f"head {patient}: {found}")
     return [replace(each, told=told[each.patient]) for each in cases]

@@ -121,8 +121,8 @@ def _teller(translator: Translator) -> Callable[[torch.Tensor, torch.Tensor], st
     known = translator.bundle.contrasts
 
     def tell(slices: torch.Tensor, head: torch.Tensor) -> str:
-        clear = classifier.tell_of(slices, head).clear
-        return clear if clear in known else ""
+        told = classifier.tell(slices, head)
+        return told.clear if told is not None and told.clear in known else ""
 
     return tell
 

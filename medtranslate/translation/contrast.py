@@ -18,7 +18,6 @@ from medtranslate.bundle import Bundle
 from medtranslate.bundle.load import read_part
 from medtranslate.bundle.save import part_bytes
 from medtranslate.modality import CONTRASTS
-from medtranslate.transforms import Prepared
 
 SURE = 0.8
 """Probability from which a contrast counts as told."""
@@ -101,23 +100,25 @@ class ContrastClassifier(nn.Module):
         return logits
 
     @torch.inference_mode()
-    def tell(self, prepared: Prepared) -> ToldContrast | None:
-        """Tell the contrast of a prepared MRI; None where no slice shows enough of a head.
+    def tell(self, slices: torch.Tensor, head: torch.Tensor) -> ToldContrast | None:
+        """Tell the one contrast of an MRI; None where no slice shows enough of a head.
 
-        Slices vote by their log-probabilities: one that is sure outvotes several that are not.
+        Slices that do, `MAX_SLICES` at most, vote by their log-probabilities: one that is sure
+        outvotes several that are not.
+
+        Parameters
+        ----------
+        slices : float tensor (N, 1, H, W)
+            In [-1, 1].
+        head : bool tensor (N, H, W)
         """
-        area = prepared.areas / prepared.head[0].numel()
+        area = head.flatten(1).float().mean(1)
         shown = torch.nonzero(area >= LEAST_HEAD)[:, 0]
         if not len(shown):
             return None
         places = torch.linspace(0, len(shown) - 1, min(MAX_SLICES, len(shown)))
         chosen = shown[places.round().long()]
-        return self.tell_of(prepared.slices[chosen], prepared.head[chosen])
-
-    @torch.inference_mode()
-    def tell_of(self, slices: torch.Tensor, head: torch.Tensor) -> ToldContrast:
-        """Tell the one contrast of slices (N, 1, H, W) in [-1, 1], all of which vote."""
-        features = contrast_features(slices, head)
+        features = contrast_features(slices[chosen], head[chosen])
         return self._told(self(features).log_softmax(1).mean(0))
 
     @torch.inference_mode()

@@ -163,7 +163,7 @@ class Translator:
         """
         if self.contrast or self.contrast_classifier is None or source["modality"] != Modality.MR:
             return None
-        return self.contrast_classifier.tell(prepared)
+        return self.contrast_classifier.tell(prepared.slices, prepared.head)
 
     def _stated(self, source: Mapping[str, Any]) -> str:
         if self.contrast or source["modality"] != Modality.MR:

@@ -156,8 +156,10 @@ def test_a_ct_of_all_hu_is_judged_in_its_window(tmp_path) -> None:
 class Teller:
     """Takes an MRI for what the mean of its slices says: above 0 clear, below -0.5 not known."""
 
-    def tell_of(self, slices: torch.Tensor, head: torch.Tensor) -> ToldContrast:
+    def tell(self, slices: torch.Tensor, head: torch.Tensor) -> ToldContrast | None:
         assert head.shape == (len(slices), 256, 256)
+        if not head.any():
+            return None
         mean = float(slices.mean())
         if mean < -0.5:
             return ToldContrast("pd", 0.9)
@@ -172,6 +174,7 @@ def test_a_model_with_a_choice_tells_contrasts_and_takes_them(tmp_path) -> None:
 
     told = [candidate.tell_contrast(one, one[:, 0] > -1) for one in slices.split(1)]
     assert told == ["flair", "", ""]  # unclear, and one that the model does not make
+    assert candidate.tell_contrast(slices, slices[:, 0] > 2) == ""  # no head
     for to in ("mri", "ct"):
         found = candidate.translated(slices, to, ["flair", "", "t1"])
         for number, contrast in enumerate(("flair", "", "t1")):

@@ -65,6 +65,20 @@ def test_a_classifier_tells_bright_fluid_from_dark_in_heads_that_it_has_not_seen
     assert [each.contrast for each in told] == ["t2", "t1"] * 6
 
 
+def test_slices_of_one_scan_vote_and_those_with_little_head_do_not(bundle: Path) -> None:
+    classifier = load_contrast_classifier(Bundle.load(bundle))
+    assert classifier is not None
+    slices, head = from_gray(coded(12, start=100).slices)
+    t2, t1 = slices[::2], slices[1::2]
+    little = torch.zeros_like(head[::2, 0])
+    little[:, :40, :40] = True  # 2 % of the slice
+    told = classifier.tell(torch.cat([t2, t1]), torch.cat([head[::2, 0], little]))
+    assert told == classifier.tell(t2, head[::2, 0]) and told.contrast == "t2"
+    assert classifier.tell(t1, little) is None
+    many = torch.cat([t2] * 5)  # 30: 24 of them are looked at
+    assert classifier.tell(many, torch.cat([head[::2, 0]] * 5)).contrast == "t2"
+
+
 def test_a_fit_sees_rendered_slices_of_every_contrast_too(tmp_path: Path) -> None:
     maps = LabelMaps.read(write_labels(tmp_path / "head.nii.gz"))
     features, classes = _rendered(maps, ContrastFit(rendered_slices=6), seed=3)
@@ -101,7 +115,7 @@ def test_a_ct_is_made_for_the_contrast_told_unless_one_is_asked_for(
     mr.meta["source"] = {**mr.meta["source"], "modality": "MR"}
 
     def made(told: ToldContrast | None, contrast: str = "") -> tuple[str, torch.Tensor]:
-        monkeypatch.setattr(ContrastClassifier, "tell", lambda self, prepared: told)
+        monkeypatch.setattr(ContrastClassifier, "tell", lambda self, slices, head: told)
         result = translator.translate(mr, to="ct", check=False, contrast=contrast)
         return result.meta["synthesis"]["source_contrast"], result.as_tensor()
 
