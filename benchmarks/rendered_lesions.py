@@ -31,6 +31,7 @@ import torch.nn.functional as F
 
 from medtranslate import Translator
 from medtranslate.label_synthesis import LabelMaps, PairRenderer, PairSettings
+from medtranslate.label_synthesis.anatomy import AnatomySettings
 from medtranslate.label_synthesis.cut import BRAIN
 from medtranslate.label_synthesis.lesions import KINDS, TISSUES, LesionSettings
 from medtranslate.label_synthesis.pairs import RenderedPairs
@@ -83,7 +84,10 @@ def main() -> None:
     for place, name in enumerate(NAMES):
         (kind,) = (each for each in KINDS if each.name == name)
         lesions = LesionSettings(share=1.0, most=1, kinds=(kind,))
-        renderer = PairRenderer(held_out, maps.table, PairSettings(lesions=lesions, stripped=0.0))
+        settings = PairSettings(
+            lesions=lesions, anatomy=AnatomySettings(calcified_plexus=0.0), stripped=0.0
+        )
+        renderer = PairRenderer(held_out, maps.table, settings)
         for contrast in CONTRASTS:
             made = renderer.render(given.count, given.seed + 100 * place, contrast)
             chosen = translator.for_contrast(contrast.lower())

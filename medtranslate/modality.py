@@ -86,6 +86,21 @@ TARGETS = (Modality.MR.target, Modality.CT.target)
 """Every target, in the order in which bundles list their generators."""
 
 
+HIGHEST_GRAIN = 100.0
+"""HU; no head CT is as noisy."""
+
+
+def check_grain(deviation: float) -> None:
+    """Refuse a standard deviation of noise, in HU, that no CT has.
+
+    Raises
+    ------
+    InvalidOption
+    """
+    if not 0 <= deviation <= HIGHEST_GRAIN:
+        raise InvalidOption(f"grain must be 0 to {HIGHEST_GRAIN:g} HU, got {deviation:g}")
+
+
 def check_contrast(contrast: str) -> None:
     """Refuse a contrast that is none.
 

@@ -160,6 +160,7 @@ def sidecar(done: Conversion, bids: Path, *, anonymous: bool = False) -> dict[st
             "Model": synthesis["model"],
             "ModelVersion": synthesis["version"],
             "WeightsSHA256": synthesis["weights_sha256"],
+            "Grain": synthesis.get("grain", 0.0),
             "DomainCheck": {
                 key: value
                 for key, value in checks.get("domain", {}).items()

@@ -145,7 +145,9 @@ Contrast = Annotated[
 Grain = Annotated[
     float,
     typer.Option(
-        "--grain", metavar="HU", help="Lay noise of this deviation on a CT; a scan has about 4."
+        "--grain",
+        metavar="HU",
+        help="Add noise of this standard deviation to a synthetic CT; real ones have about 4.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]

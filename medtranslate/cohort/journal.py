@@ -23,6 +23,7 @@ from medtranslate.files import remove_leftovers, whole_file
 from medtranslate.text import as_json, plain
 
 _FORMAT = 1
+_LATER = {"grain": 0.0}  # settings that earlier journals lack, and what they were then
 _TRANSIENT = frozenset(kind.__name__ for kind in INSTALLATION)
 
 
@@ -160,7 +161,7 @@ class Journal:
         if before is None or before.get("format") != _FORMAT:
             raise InvalidOption("is no journal that can be read", path=named, remedy=remedy)
         old, new = before.get("settings", {}), content["settings"]
-        changed = [name for name in new if old.get(name) != new[name]]
+        changed = [name for name in new if old.get(name, _LATER.get(name)) != new[name]]
         if changed:
             fault = f"holds a cohort that was converted with another {', '.join(changed)}"
             raise InvalidOption(fault, path=self.results, remedy=remedy)

@@ -17,13 +17,10 @@ from typing import Any
 from medtranslate.device import Engine, Precision
 from medtranslate.errors import InvalidOption, exit_code
 from medtranslate.files import FORMATS
-from medtranslate.modality import Modality, check_contrast
+from medtranslate.modality import Modality, check_contrast, check_grain
 
 ModalityBasis = tuple[str, str]
 """A modality and its basis, as in ``meta["source"]``; empty strings where it is not known."""
-
-HIGHEST_GRAIN = 100.0
-"""HU; no head CT is as noisy."""
 
 UNKNOWN: ModalityBasis = ("", "")
 
@@ -44,7 +41,7 @@ class ConversionOptions:
         Contrast of the MRI, made or given, such as ``"flair"``, where the model has several. By
         default the model's first is made, and that of an MRI given is told from its voxels.
     grain : float
-        Standard deviation in HU of noise to lay on a CT (`transforms.AddCTGrain`), which has none
+        Standard deviation in HU of noise to add to a CT (`transforms.AddCTGrain`), which has none
         by itself; checks look at it without.
     output : str or path
         A file, whose suffix is the format, or a folder of results (a trailing slash means a
@@ -167,10 +164,9 @@ class ConversionOptions:
             check_contrast(self.contrast)
         if self.format not in ("", *FORMATS):
             raise InvalidOption(f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
-        if not 0 <= self.grain <= HIGHEST_GRAIN:
-            raise InvalidOption(f"grain must be 0 to {HIGHEST_GRAIN:g} HU, got {self.grain:g}")
-        if self.grain and self.to == "mri":
-            raise InvalidOption("grain is that of a CT; an MRI is made here")
+        check_grain(self.grain)
+        if self.grain and self.to == Modality.MR.target:
+            raise InvalidOption("grain is for a CT, but to is mri")
         if self.output == "-":
             raise InvalidOption("-o - is not supported: results are files or folders")
         if self.batch_size is not None and self.batch_size < 1:

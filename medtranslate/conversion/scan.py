@@ -126,7 +126,8 @@ def convert_scan(
         if not with_map:
             cycle = None
     with trace.stage("write"), folder_created(job.home and job.output.parent):
-        written = _with_grain(result, options.grain)  # the checks see what the network made
+        # The checks see what the network made.
+        written = AddCTGrain(options.grain)(result) if options.grain else result
         _write(written, job, options)
         if cycle and source["kind"] == "volume":
             mark_unseen(cycle, checks.prepared, unseen)
@@ -160,6 +161,8 @@ def convert_scan(
             _write_figures(job, job.figures, result, options, trace)
     shown = _preview(image, written, job, options, trace)
     notes = [*result.meta["source"]["faults"], *notes]
+    if options.grain:
+        notes.append(f"noise of {options.grain:g} HU was added to the CT")
     if job.format == "dicom":
         notes += _repaired(result, options)
     notes += [f"{one.name} beside it is of an earlier result" for one in job.outdated]
@@ -257,17 +260,6 @@ def _settle_modality(
             fault = f"looks like {found} among 2D images that look like {expected} ({basis})"
             raise WrongModality(fault, path=path, remedy="say which: --from ct or --from mri")
         source |= {"modality": expected, "modality_basis": folder_basis}
-
-
-def _with_grain(result: MetaTensor, deviation: float) -> MetaTensor:
-    """Lay grain on a CT; one without any is the result itself."""
-    if not deviation:
-        return result
-    synthesis = result.meta["synthesis"]
-    low, high = synthesis["range"] or (0.0, 255.0)
-    grainy = AddCTGrain(deviation, ends=(max(low, synthesis["background"]), high))(result)
-    grainy.meta["synthesis"] = synthesis | {"grain": deviation}
-    return grainy
 
 
 def _write(result: MetaTensor, job: PlannedScan, options: ConversionOptions) -> None:

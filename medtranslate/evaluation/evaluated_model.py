@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,13 +17,11 @@ from medtranslate.errors import EvaluationFailed
 from medtranslate.evaluation.protocol import MODALITIES
 from medtranslate.evaluation.slices import SIDE, GrayArray, gray_levels, to_eight_bit, to_network
 from medtranslate.modality import Modality, Target
-from medtranslate.transforms import AddCTGrain
 
 if TYPE_CHECKING:
     from medtranslate.translation import Translator
 
 BATCH = 16
-_IMAGE = {"kind": "image"}
 
 
 @dataclass(frozen=True)
@@ -173,13 +170,11 @@ def translate(
     target: Target,
     done: Callable[[int], None],
     contrasts: Sequence[str] = (),
-    grain: float = 0.0,
 ) -> Translated:
     """Translate slices, and reconstruct them for the cycle error.
 
     Cycle errors are measured inside the heads. With `masked`, what a translation says outside them
-    is background. `contrasts` are those of each slice's MRI, made or given, there and back. `grain`
-    of so many HU lies on a CT, but not where it is translated back.
+    is background. `contrasts` are those of each slice's MRI, made or given, there and back.
 
     Raises
     ------
@@ -199,19 +194,11 @@ def translate(
             translated = translated.where(torch.from_numpy(head).unsqueeze(1), -1.0)
         cycled = candidate.translated(translated, source, asked)
         gray = gray_levels(cycled)
-        shown = to_eight_bit(gray_levels(translated))
-        there[places] = with_grain(shown, grain, first=int(places[0])) if grain else shown
+        there[places] = to_eight_bit(gray_levels(translated))
         back[places] = to_eight_bit(gray)
         errors[places] = _mean_inside(np.abs(gray.numpy() - batch), head)
         done(len(batch))
     return Translated(there, back, errors, seconds)
-
-
-def with_grain(gray: GrayArray, deviation: float, first: int) -> GrayArray:
-    """Lay grain of so many HU on CT slices uint8 (N, 256, 256), as on 2D images."""
-    image = MetaTensor(torch.from_numpy(gray).permute(1, 2, 0)[None], meta={"source": _IMAGE})
-    grainy = AddCTGrain(deviation, seed=first)(image)
-    return grainy.as_tensor()[0].permute(2, 0, 1).numpy()
 
 
 def cost(network: torch.nn.Module) -> Cost:

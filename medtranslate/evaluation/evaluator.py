@@ -37,8 +37,8 @@ from medtranslate.evaluation.results import (
     machine,
     paper_fid,
 )
-from medtranslate.evaluation.slices import SliceSet, head_masks, to_network
-from medtranslate.modality import Target
+from medtranslate.evaluation.slices import SliceSet, head_masks, to_network, with_grain
+from medtranslate.modality import Target, check_grain
 
 DIRECTIONS: tuple[tuple[Target, Target], ...] = (("ct", "mri"), ("mri", "ct"))
 
@@ -68,7 +68,7 @@ class Evaluator:
     lesions : int
         How many slices each kind of lesion is put into, a direction; 0 leaves the test out.
     grain : float
-        Standard deviation in HU of noise to lay on CT that are made.
+        Standard deviation in HU of noise to add to synthetic CT before FID and KID are measured.
     progress : callable
         Called with the step, the number of slices done and the total.
     """
@@ -84,6 +84,7 @@ class Evaluator:
     progress: Progress = silent
 
     def __post_init__(self) -> None:
+        check_grain(self.grain)
         names = Counter(f"{each.name} {each.version}".strip() for each in self.candidates)
         twice = [name for name, count in names.items() if count > 1]
         if not names or twice:
@@ -181,6 +182,7 @@ class _Run:
     ) -> tuple[DirectionResult, list[Gallery]]:
         plan, images = self.plan, self.plan.data.test(source)
         step = f"{candidate.name}: {source.upper()} to {target.upper()}"
+        grain = plan.grain if target == "ct" else 0.0
         with self._timed("contrasts"):
             contrasts = self._contrasts(candidate, source)
         with self._timed("translation"):
@@ -193,11 +195,11 @@ class _Run:
                 target=target,
                 done=self._counting(step, len(images)),
                 contrasts=contrasts,
-                grain=plan.grain if target == "ct" else 0.0,
             )
         with self._timed("features of translated images"):
             counting = self._counting(f"{step}, features", len(images))
-            features = plan.extractor.features(translated.slices, done=counting)
+            judged = with_grain(translated.slices, grain, plan.seed) if grain else translated.slices
+            features = plan.extractor.features(judged, done=counting)
         with self._timed("distances"):
             whole = distances(features, self.real[target].test, seed=plan.seed)
             beside = self.floors[target]
@@ -231,7 +233,7 @@ class _Run:
             lesions=lesions,
             cases=_cases(images, translated, paired),
             mr_contrasts=dict(sorted(Counter(contrasts).items())),
-            grain=plan.grain if target == "ct" else 0.0,
+            grain=grain,
         )
         truth = plan.data.test(target) if plan.data.paired else None
         shown = galleries(row, images, translated, truth, count=plan.images, seed=plan.seed)
@@ -260,7 +262,7 @@ class _Run:
         return tuple(drawn[case] for case in ct.cases)
 
     def _told(self, candidate: Candidate) -> tuple[str, ...]:
-        """Have a candidate tell the contrast of each real MRI, from all slices of a scan."""
+        """Have a candidate tell the contrast of each real MRI, from all slices of its scan."""
         assert candidate.tell_contrast is not None
         images, heads = self.plan.data.mri, self.heads["mri"]
         cases, told = np.array(images.cases), {}

@@ -18,7 +18,7 @@ from medtranslate.evaluation.results import Evaluation, RealData
 from medtranslate.evaluation.scans import Sizing, kind_of, sizing_of
 from medtranslate.evaluation.slices import SliceSet, check_modality
 from medtranslate.files import cache_folder
-from medtranslate.modality import Target
+from medtranslate.modality import Target, check_grain
 from medtranslate.translation import Translator
 
 
@@ -46,8 +46,8 @@ class FolderEvaluation:
         the model's classifier tells, and those that are made have the contrasts of the real ones.
         A model without a choice is refused then.
     grain : float
-        Standard deviation in HU of noise to lay on CT that are made, as ``convert --grain`` does;
-        cycle errors and lesions are measured without.
+        Standard deviation in HU of noise to add to synthetic CT before FID and KID are measured, as
+        ``convert --grain`` does; all else is measured without.
     inception_weights : path, optional
         A file of Inception weights; found by itself where left out (`find_weights`).
     device : str
@@ -90,8 +90,9 @@ class FolderEvaluation:
         ModelUnusable, DeviceUnusable
             A bundle cannot be loaded.
         InvalidOption
-            A model does not make an MRI of this contrast.
+            A model does not make an MRI of this contrast, or no CT has such grain.
         """
+        check_grain(self.grain)
         if self.protocol not in PROTOCOLS:
             raise EvaluationFailed(
                 f"no protocol '{self.protocol}'", remedy=f"one of {', '.join(PROTOCOLS)}"

@@ -88,7 +88,7 @@ class DirectionResult:
         How many slices of MRI, made or given, were taken to be of which contrast, "" where that was
         left open. Empty for a model without a choice, or without what tells contrasts.
     grain : float
-        Standard deviation in HU of noise that was laid on the CT made.
+        Standard deviation in HU of noise that was added to the synthetic CT for the distances.
     """
 
     model: str

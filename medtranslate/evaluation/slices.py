@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,6 +21,7 @@ from medtranslate.errors import (
 from medtranslate.imaging.image2d import SUFFIXES, read_gray
 from medtranslate.imaging.scans import FolderScans, find_scans
 from medtranslate.modality import Target
+from medtranslate.transforms import AddCTGrain
 from medtranslate.transforms.head import FixedThreshold, OtsuThreshold, heads
 
 
@@ -231,6 +233,13 @@ def to_network(slices: GrayArray) -> torch.Tensor:
 def gray_levels(slices: torch.Tensor) -> torch.Tensor:
     """Return (N, 1, 256, 256) in [-1, 1] as float32 (N, 256, 256), gray 0 to 255, not rounded."""
     return ((slices.detach().float().cpu().squeeze(1) + 1) * 127.5).clamp(0, 255)
+
+
+def with_grain(slices: GrayArray, deviation: float, seed: int) -> GrayArray:
+    """Add noise of so many HU to CT slices uint8 (N, 256, 256), as `AddCTGrain` does to images."""
+    images = torch.from_numpy(slices).permute(1, 2, 0)[None]
+    grainy = AddCTGrain(deviation, seed)(MetaTensor(images, meta={"source": {"kind": "image"}}))
+    return grainy.as_tensor()[0].permute(2, 0, 1).contiguous().numpy()
 
 
 def to_eight_bit(gray: torch.Tensor) -> GrayArray:

@@ -93,7 +93,7 @@ def _contrasts(evaluation: Evaluation) -> str:
 
 def _grain(evaluation: Evaluation) -> str:
     found = {row.grain for row in evaluation.directions if row.grain}
-    return "".join(f" Noise of {each:g} HU was laid on CT made." for each in sorted(found))
+    return "".join(f" Noise of {each:g} HU was added to synthetic CT." for each in sorted(found))
 
 
 def _distance_row(evaluation: Evaluation, row: DirectionResult) -> tuple[str, ...]:

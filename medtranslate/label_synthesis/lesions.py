@@ -132,7 +132,7 @@ TISSUES = tuple(
         for layer in kind.layers
     )
 )
-"""What lesions of the brain are made of."""
+"""What lesions of the brain are made of; the plexus of a healthy one may be calcified, too."""
 
 
 @dataclass(frozen=True)

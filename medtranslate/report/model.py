@@ -166,7 +166,7 @@ class SynthesisRecord(_Part):
     """Lowest and highest HU of a CT volume; empty otherwise. Wider than the window where the
     model was taught bone, fat and air by label maps."""
     grain: float = 0.0
-    """Standard deviation in HU of the noise that was laid on a CT."""
+    """Standard deviation in HU of the noise that was added to a CT."""
 
 
 class RecipeRecord(_Part):

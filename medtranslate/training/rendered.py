@@ -91,7 +91,7 @@ class RenderedSource:
         fluid = self.maps.table.is_any(made.classes, *FLUIDS)
         lesion = self.maps.table.is_any(made.classes, *LESION_TISSUES)
         weight = torch.where(fluid, self.settings.fluid_weight, 1.0)
-        weight = torch.where(lesion, self.settings.lesion_weight, weight)
+        weight = torch.where(lesion, weight.clamp(min=self.settings.lesion_weight), weight)
         code = self._codes(made)
         follows = torch.tensor([name != RANDOM for name in made.contrasts], device=self.device)
         if self.settings.contrasts:

@@ -138,9 +138,9 @@ class Settings(_Explained):
         structure, and a generator that makes no grain is not punished for it (after Bora et al.
         2018, "AmbientGAN"). At full size only. Not in the paper.
     fluid_weight : float
-        Weight of fluid in the L1 distance on rendered pairs; all else weighs 1.
+        Weight of fluid in the L1 distance on rendered pairs; healthy tissue weighs 1.
     lesion_weight : float
-        Weight of lesions of the brain there, which are small and rare.
+        Least weight of lesions of the brain there, which are small and rare; a cyst is fluid, too.
     pool_size : int
         Earlier synthetic images kept for each discriminator; 0 shows it the newest only.
     intermediate_noise : float

@@ -1,4 +1,7 @@
-"""Preprocessing as MONAI transforms, each with its inverse, and recipes made of them in YAML."""
+"""Preprocessing as MONAI transforms, each with its inverse, and recipes made of them in YAML.
+
+`AddCTGrain` is no preprocessing: it adds noise to a CT that was made.
+"""
 
 from medtranslate.transforms.geometry import AxialSlices, AxialSlicesd, ImageFrame, ImageFramed
 from medtranslate.transforms.grain import AddCTGrain, AddCTGraind

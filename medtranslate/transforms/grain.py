@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -13,23 +14,25 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 
+from medtranslate.modality import check_grain
 from medtranslate.transforms.base import as_image, like
 from medtranslate.transforms.placement import Affine
-from medtranslate.transforms.units import BRAIN_WINDOW
+from medtranslate.transforms.units import ALL_HU, BRAIN_WINDOW
 
 SPREAD = 0.25
 """Share by which grain is stronger or weaker from image to image; its deviation is about 4 HU."""
 
 _FALL = 10.6  # of the power, per cycle per pixel of 0.9 mm
 _PIXEL = 0.9  # mm
-_REACH = 9.0  # mm over which it is shared
+_REACH = 10  # pixels over which it is shared
+_AIR = -1000.0  # HU
 
 
-def ct_grain(images: torch.Tensor, draws: torch.Generator, pixel: float = _PIXEL) -> torch.Tensor:
+def ct_grain(images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
     """Draw noise with the spectrum of a head CT, of mean 0 and standard deviation 1.
 
-    Its power falls by exp(-10.6 f) with the frequency f in cycles per pixel of 0.9 mm. That is how
-    it falls in patches of even brain of 948 CT-ICH slices (Hssayeni et al. 2020), from 0.1 on;
+    Its power falls by exp(-10.6 f) with the frequency f in cycles per pixel. That is how it falls
+    in patches of even brain of 948 CT-ICH slices (Hssayeni et al. 2020), of 0.9 mm, from 0.1 on;
     below lies anatomy.
 
     Parameters
@@ -38,8 +41,6 @@ def ct_grain(images: torch.Tensor, draws: torch.Generator, pixel: float = _PIXEL
         Noise has its shape and is on its device.
     draws : torch.Generator
         On that device.
-    pixel : float
-        Side of a pixel in mm.
 
     Returns
     -------
@@ -51,44 +52,49 @@ def ct_grain(images: torch.Tensor, draws: torch.Generator, pixel: float = _PIXEL
     >>> noise.shape, round(float(noise.std()), 1)
     (torch.Size([2, 1, 64, 64]), 1.0)
     """
-    count, _, *sides = images.shape
+    count, _, rows, columns = images.shape
+    sides = (rows + 2 * _REACH, columns + 2 * _REACH)
+    white = torch.randn(count, 1, *sides, generator=draws, device=images.device)
     with torch.autocast(images.device.type, enabled=False):
-        kernel = _kernel(pixel, images.device)
-        sides = [side + len(kernel) - 1 for side in sides]
-        white = torch.randn(count, 1, *sides, generator=draws, device=images.device)
-        return F.conv2d(white, kernel[None, None])
+        return F.conv2d(white, _kernel(images.device)[None, None])
 
 
-def _kernel(pixel: float, device: torch.device) -> torch.Tensor:
+def _kernel(device: torch.device) -> torch.Tensor:
     """Return what white noise is convolved with: the square root of the spectrum, in space."""
-    reach = max(1, round(_REACH / pixel))
-    steps = torch.arange(-reach, reach + 1, device=device, dtype=torch.float32)
+    steps = torch.arange(-_REACH, _REACH + 1, device=device, dtype=torch.float32)
     frequencies = steps / len(steps)
-    fall = _FALL / 2 * _PIXEL / pixel
-    amplitude = torch.exp(-fall * torch.hypot(frequencies[:, None], frequencies))
+    amplitude = _amplitude(frequencies[:, None], frequencies)
     # Fourier's sum of what is even in both directions; in plain products, as a CUDA graph holds.
     waves = torch.cos(2 * math.pi * steps[:, None] * frequencies)
     kernel = waves @ amplitude @ waves.T
     return kernel / kernel.square().sum().sqrt()
 
 
-class AddCTGrain(Transform):
-    """Lay grain on a CT, so that it looks like a scan and its texture stands for no anatomy.
+def _amplitude(down: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+    """Return the square root of the power at frequencies in cycles per 0.9 mm."""
+    return torch.exp(-_FALL / 2 * torch.hypot(down, across))
 
-    A synthetic CT has none. Every axial slice gets its own, with the spectrum of `ct_grain` at the
-    size of its pixels. What was set and not measured stays: background, and values at the ends
-    of the range, as an image's white bone.
+
+class AddCTGrain(Transform):
+    """Add grain to a CT, so that it looks like a scan while its texture stands for no anatomy.
+
+    A synthetic CT has none. Every axial slice gets its own, with the spectrum of `ct_grain` in mm
+    (a pixel of a 2D image counts as 0.9 mm). What was set and not measured stays: background, and
+    values at the ends of the range, such as the white bone of a 2D image. Range and background are
+    those of ``meta["synthesis"]`` where there is one, which also gets the ``"grain"``.
 
     Parameters
     ----------
     deviation : float
         Standard deviation in HU; that of a head CT of 5 mm slices is about 4.
-    seed : int
-        The same seed gives the same grain.
-    ends : (low, high)
-        In the image's units; what is not between them is left alone. In a 2D image, whose
-        ``meta["source"]["kind"]`` is ``"image"``, they are black and white, and show the brain
-        window.
+    seed : int, optional
+        Of the noise. By default it follows from the image: the same CT gets the same grain, and
+        another one other grain.
+
+    Raises
+    ------
+    InvalidOption
+        No CT has such a deviation.
 
     Examples
     --------
@@ -99,39 +105,41 @@ class AddCTGrain(Transform):
     [0, 4]
     """
 
-    def __init__(
-        self, deviation: float = 4.0, seed: int = 0, ends: tuple[float, float] | None = None
-    ) -> None:
-        if deviation < 0:
-            raise ValueError(f"a deviation of {deviation:g} HU is not possible")
-        self.deviation, self.seed, self.ends = deviation, seed, ends
+    def __init__(self, deviation: float = 4.0, seed: int | None = None) -> None:
+        check_grain(deviation)
+        self.deviation, self.seed = deviation, seed
 
     def __call__(self, image: torch.Tensor) -> MetaTensor:
-        """Return the CT (1, X, Y, Z) with grain, in its own type."""
+        """Return the CT (1, X, Y, Z), in HU or a 2D image, with grain and in its own type."""
         image = as_image(image)
+        synthesis = dict(image.meta.get("synthesis") or {})
         is_image = dict(image.meta.get("source") or {}).get("kind") == "image"
-        low, high = self.ends or ((0.0, 255.0) if is_image else (-1000.0, 2000.0))
+        low, high = (0.0, 255.0) if is_image else synthesis.get("range") or ALL_HU
+        floor = max(low, synthesis.get("background", low if is_image else _AIR))
         unit = (high - low) / (BRAIN_WINDOW[1] - BRAIN_WINDOW[0]) if is_image else 1.0
-        axis, pixel = (2, _PIXEL) if is_image else _slicing(image.affine.numpy())
+        axis, sides = (2, (_PIXEL, _PIXEL)) if is_image else _slicing(image.affine.numpy())
         voxels = image.as_tensor().clone()
-        draws = torch.Generator(voxels.device).manual_seed(self.seed)
+        draws = torch.Generator().manual_seed(_seed(voxels) if self.seed is None else self.seed)
         for one in voxels[0].unbind(axis):
-            grain = ct_grain(one[None, None], draws, pixel)[0, 0].mul_(self.deviation * unit)
-            grainy = (one.float() + grain).clamp_(low, high)
+            noise = _field((one.shape[0], one.shape[1]), sides, draws).to(one.device)
+            grainy = (one.float() + self.deviation * unit * noise).clamp_(low, high)
             if not one.is_floating_point():
                 grainy.round_()
-            one.copy_(torch.where((one > low) & (one < high), grainy, one.float()))
-        return like(voxels, image)
+            one.copy_(torch.where((one > floor) & (one < high), grainy, one.float()))
+        out = like(voxels, image)
+        if synthesis:
+            out.meta["synthesis"] = synthesis | {"grain": self.deviation}
+        return out
 
 
 class AddCTGraind(MapTransform):
-    """Lay grain on CT of a dictionary.
+    """Add grain to CT of a dictionary.
 
     Parameters
     ----------
     keys : str or sequence of str
         Entries to change: MetaTensors (1, X, Y, Z) in HU, or 2D images.
-    deviation, seed, ends
+    deviation, seed
         As `AddCTGrain`.
     allow_missing_keys : bool
         Skip entries that are missing.
@@ -146,12 +154,11 @@ class AddCTGraind(MapTransform):
         self,
         keys: KeysCollection,
         deviation: float = 4.0,
-        seed: int = 0,
-        ends: tuple[float, float] | None = None,
+        seed: int | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.transform = AddCTGrain(deviation, seed, ends)
+        self.transform = AddCTGrain(deviation, seed)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the dictionary with grainy CT."""
@@ -161,9 +168,26 @@ class AddCTGraind(MapTransform):
         return out
 
 
-def _slicing(affine: Affine) -> tuple[int, float]:
-    """Return the axis across axial slices, and the side of their pixels in mm."""
+def _field(
+    shape: tuple[int, int], sides: tuple[float, float], draws: torch.Generator
+) -> torch.Tensor:
+    """Draw noise of deviation 1 for pixels with these sides in mm; it wraps around."""
+    down = torch.fft.fftfreq(shape[0])[:, None] * _PIXEL / sides[0]
+    amplitude = _amplitude(down, torch.fft.fftfreq(shape[1]) * _PIXEL / sides[1])
+    amplitude = amplitude / amplitude.square().mean().sqrt()
+    white = torch.randn(shape, generator=draws)
+    noise: torch.Tensor = torch.fft.ifft2(torch.fft.fft2(white) * amplitude).real
+    return noise
+
+
+def _slicing(affine: Affine) -> tuple[int, tuple[float, float]]:
+    """Return the axis across axial slices, and the sides of their pixels in mm."""
     axes = affine[:3, :3]
     sizes = np.linalg.norm(axes, axis=0)
     axis = int(np.abs(axes[2] / sizes).argmax())
-    return axis, float(np.delete(sizes, axis).mean())
+    first, second = np.delete(sizes, axis).tolist()
+    return axis, (first, second)
+
+
+def _seed(voxels: torch.Tensor) -> int:
+    return zlib.crc32(voxels.cpu().contiguous().numpy().tobytes())

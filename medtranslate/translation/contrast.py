@@ -112,7 +112,7 @@ class ContrastClassifier(nn.Module):
             In [-1, 1].
         head : bool tensor (N, H, W)
         """
-        area = head.flatten(1).float().mean(1)
+        area = torch.count_nonzero(head, dim=(1, 2)) / head[0].numel()
         shown = torch.nonzero(area >= LEAST_HEAD)[:, 0]
         if not len(shown):
             return None

@@ -74,6 +74,9 @@ def test_results_of_other_settings_are_refused_and_overwriting_begins_anew(tmp_p
         journal.open({"to": "ct", "model": {"mri": "2"}})
 
     assert journal.read("a") is not None
+    journal.open({"to": "mri", "model": {"mri": "1"}, "grain": 0.0})  # as it was without the option
+    with pytest.raises(InvalidOption, match="was converted with another grain"):
+        journal.open({"to": "mri", "model": {"mri": "1"}, "grain": 4.0})
     journal.open({"to": "ct"}, overwrite=True)
     assert journal.read("a") == Entry("a", "a_mri", ScanState.BEGUN)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from medtranslate.errors import EvaluationFailed
+from medtranslate.errors import EvaluationFailed, InvalidOption
 from medtranslate.evaluation.evaluated_model import Candidate, Cost
 from medtranslate.evaluation.evaluator import Evaluator
 from medtranslate.evaluation.lesions import lesion_test
@@ -263,14 +263,15 @@ def test_no_lesion_changes_the_contrast_of_its_slice(ct, mri, source: str, expec
     assert len(asked.contrasts[target]) > 1
 
 
-def test_grain_lies_on_ct_that_are_made_and_on_nothing_else(ct, mri, new_extractor) -> None:
+def test_distances_are_of_ct_with_grain_and_nothing_else_is(ct, mri, new_extractor) -> None:
     data = RealData(ct, mri, paired=True)
     grainy = Evaluator([oracle(ct, mri)], data, new_extractor(), images=0, grain=8.0).run()
     made, other = row(grainy, "oracle", "ct"), row(grainy, "oracle", "mri")
     assert (made.grain, other.grain) == (8.0, 0.0)
-    assert other.paired.mae.mean == 0 and other.cycle_error.mean == pytest.approx(0, abs=1e-4)
-    # Not in the reconstruction: the oracle would not know a CT with grain.
-    assert made.cycle_error.mean == pytest.approx(0, abs=1e-4)
-    assert made.paired.mae.mean > 0 and made.distances.fid > other.distances.fid
+    for each in (made, other):  # the oracle would not know a CT with grain
+        assert each.paired.mae.mean == 0 and each.cycle_error.mean == pytest.approx(0, abs=1e-4)
+    assert made.distances.fid > 1 and other.distances.fid == pytest.approx(0, abs=1e-3)
     caption = next(grid.caption for grid in grids(grainy) if "n: translated" in grid.caption)
-    assert "Noise of 8 HU was laid on CT made." in caption
+    assert "Noise of 8 HU was added to synthetic CT." in caption
+    with pytest.raises(InvalidOption, match="grain must be"):
+        Evaluator([oracle(ct, mri)], data, new_extractor(), grain=-1.0)

@@ -94,6 +94,8 @@ def test_lesions_have_their_weight_where_they_show(maps: LabelMaps) -> None:
     plain = RenderedSource(maps, replace(settings, lesion_weight=1.0), CPU).pairs(0, 8)
     assert pairs.weight is not None and plain.weight is not None
     assert torch.equal(pairs.ct, plain.ct) and set(plain.weight.unique().tolist()) == {1.0}
+    both = RenderedSource(maps, replace(settings, fluid_weight=9.0), CPU).pairs(0, 8).weight
+    assert both is not None and (both >= pairs.weight).all()  # a cyst is fluid, too
     heavy = pairs.weight == 8.0
     assert set(pairs.weight.unique().tolist()) == {1.0, 8.0}
     assert 0 < heavy.float().mean() < 0.1 and not heavy[~pairs.head].any()

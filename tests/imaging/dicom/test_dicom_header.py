@@ -222,7 +222,7 @@ def test_uids_follow_from_seed_basis_purpose_and_parts():
 
 def test_the_basis_is_everything_that_pixels_depend_on():
     made = {"modality": "MR", "model": "m", "version": "1", "weights_sha256": "ab", "label": "L"}
-    made |= {"window": [1, 2], "range": [0, 3], "options": {"force": True}}
+    made |= {"window": [1, 2], "range": [0, 3], "grain": 4.0, "options": {"force": True}}
     assert json.loads(basis_of(made, "medtranslate 9")) == [
         "medtranslate 9",
         {key: value for key, value in made.items() if key != "label"},

@@ -122,7 +122,7 @@ def basis_of(synthesis: Mapping[str, Any], software: str) -> str:
     software : str
         Name and version of this program.
     """
-    keys = ("modality", "model", "version", "weights_sha256", "window", "range", "options")
+    keys = ("modality", "model", "version", "weights_sha256", "window", "range", "grain", "options")
     recorded = {key: synthesis.get(key) for key in keys}
     return json.dumps([software, recorded], sort_keys=True, default=str)
 
