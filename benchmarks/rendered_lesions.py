@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from registered_pairs import with_weights
 
 from medtranslate import Translator
 from medtranslate.label_synthesis import LabelMaps, PairRenderer, PairSettings
@@ -73,13 +74,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("labels", type=Path)
     parser.add_argument("--to", choices=("ct", "mri"), required=True)
-    parser.add_argument("--bundle", default=None)
+    parser.add_argument("--bundle", type=Path, help="instead of the shipped one")
+    parser.add_argument("--weights", type=Path, help="instead of the generator's in the bundle")
     parser.add_argument("--count", type=int, default=16, help="slices of a kind and contrast")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     maps = LabelMaps.read(given.labels)
     held_out = sorted(maps.maps, key=lambda each: each.name)[-2:]
-    translator = Translator.load(given.bundle, device="cpu")
+    translator = Translator.load(given.bundle)
+    if given.weights:
+        translator = with_weights(translator, given.to, given.weights)
     found: list[Lesion] = []
     for place, name in enumerate(NAMES):
         (kind,) = (each for each in KINDS if each.name == name)
