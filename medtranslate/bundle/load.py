@@ -98,7 +98,7 @@ class Bundle:
     Examples
     --------
     >>> Bundle.load()
-    Bundle('brain_ct_mri', '0.9.0', makes mri and ct)
+    Bundle('brain_ct_mri', '1.0.0', makes mri and ct)
     """
 
     folder: Path
@@ -186,7 +186,7 @@ class Bundle:
         4
         >>> Bundle.load().contrast_code("adc")
         Traceback (most recent call last):
-        medtranslate.errors.InvalidOption: brain_ct_mri 0.9.0 has no contrast adc, but t1, t1c, ...
+        medtranslate.errors.InvalidOption: brain_ct_mri 1.0.0 has no contrast adc, but t1, t1c, ...
         """
         known, model = self.contrasts, f"{self.name} {self.version}"
         if not known and contrast:

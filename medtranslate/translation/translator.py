@@ -57,7 +57,7 @@ class Translator:
     Examples
     --------
     >>> Translator.load(device="cpu", precision="float32")
-    Translator(brain_ct_mri 0.9.0, to mri or ct, in t1, on cpu in float32)
+    Translator(brain_ct_mri 1.0.0, to mri or ct, in t1, on cpu in float32)
     """
 
     bundle: Bundle
