@@ -264,13 +264,26 @@ def test_no_lesion_changes_the_contrast_of_its_slice(ct, mri, source: str, expec
 
 
 def test_distances_are_of_ct_with_grain_and_nothing_else_is(ct, mri, new_extractor) -> None:
+    judged = []
+
+    class Recorder(new_extractor):
+        def features(self, slices, **more):
+            judged.append(slices)
+            return super().features(slices, **more)
+
     data = RealData(ct, mri, paired=True)
-    grainy = Evaluator([oracle(ct, mri)], data, new_extractor(), images=0, grain=8.0).run()
+    grainy = Evaluator([oracle(ct, mri)], data, Recorder(), images=0, grain=8.0).run()
+
     made, other = row(grainy, "oracle", "ct"), row(grainy, "oracle", "mri")
     assert (made.grain, other.grain) == (8.0, 0.0)
     for each in (made, other):  # the oracle would not know a CT with grain
         assert each.paired.mae.mean == 0 and each.cycle_error.mean == pytest.approx(0, abs=1e-4)
-    assert made.distances.fid > 1 and other.distances.fid == pytest.approx(0, abs=1e-3)
+    [as_mri, as_ct] = judged[-2:]
+    assert np.array_equal(as_mri, mri.slices) and as_ct.dtype == np.uint8
+    between = (ct.slices > 40) & (ct.slices < 215)
+    noise = as_ct.astype(float) - ct.slices
+    assert noise[between].std() == pytest.approx(8 * 255 / 120, rel=0.1)
+    assert not noise[ct.slices == 0].any()
     caption = next(grid.caption for grid in grids(grainy) if "n: translated" in grid.caption)
     assert "Noise of 8 HU was added to synthetic CT." in caption
     with pytest.raises(InvalidOption, match="grain must be"):
