@@ -39,7 +39,7 @@ from medtranslate.label_synthesis.pairs import RenderedPairs
 from medtranslate.transforms.grain import ct_grain
 
 CONTRASTS = ("T1", "T2", "FLAIR")
-NAMES = tuple(kind.name for kind in KINDS if any(layer.tissue in TISSUES for layer in kind.layers))
+OF_BRAIN = tuple(kind for kind in KINDS if any(layer.tissue in TISSUES for layer in kind.layers))
 SMALLEST = 8.0  # mm
 PIXEL = 0.9  # mm
 NEAR, FAR = 3, 9  # pixels from a lesion, between which lies what it is compared with
@@ -85,8 +85,7 @@ def main() -> None:
     if given.weights:
         translator = with_weights(translator, given.to, given.weights)
     found: list[Lesion] = []
-    for place, name in enumerate(NAMES):
-        (kind,) = (each for each in KINDS if each.name == name)
+    for place, kind in enumerate(OF_BRAIN):
         lesions = LesionSettings(share=1.0, most=1, kinds=(kind,))
         settings = PairSettings(
             lesions=lesions, anatomy=AnatomySettings(calcified_plexus=0.0), stripped=0.0
@@ -98,7 +97,7 @@ def main() -> None:
             brain = maps.table.is_any(made.classes, *BRAIN)
             main_tissue = maps.table.index(kind.layers[-1].tissue)
             found += [
-                Lesion(name, contrast, *each)
+                Lesion(kind.name, contrast, *each)
                 for each in measured(chosen, made, main_tissue, brain, given.to)
             ]
     print(f"{translator.bundle.name} {translator.bundle.version}, {len(found)} lesions\n")
@@ -138,7 +137,7 @@ def print_table(found: list[Lesion]) -> None:
     """Print figures by kind and contrast, and of all."""
     print("| lesion | MR | n | shown, % | sign, % | contrast kept |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for name in (*NAMES, "all"):
+    for name in (*(kind.name for kind in OF_BRAIN), "all"):
         for contrast in (*CONTRASTS, "all"):
             these = [
                 one
@@ -147,10 +146,8 @@ def print_table(found: list[Lesion]) -> None:
             ]
             if not these or (contrast == "all" and name != "all"):
                 continue
-            shown, sign = (
-                100 * sum(map(each, these)) / len(these)
-                for each in (lambda one: one.shown, lambda one: one.sign)
-            )
+            shown = 100 * sum(one.shown for one in these) / len(these)
+            sign = 100 * sum(one.sign for one in these) / len(these)
             kept = sum(one.result * one.truth for one in these) / sum(one.truth**2 for one in these)
             print(f"| {name} | {contrast} | {len(these)} | {shown:.0f} | {sign:.0f} | {kept:.2f} |")
 

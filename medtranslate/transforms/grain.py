@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import io_orientation
 
 from medtranslate.modality import check_grain
 from medtranslate.transforms.base import as_image, like
@@ -182,10 +184,8 @@ def _field(
 
 def _slicing(affine: Affine) -> tuple[int, tuple[float, float]]:
     """Return the axis across axial slices, and the sides of their pixels in mm."""
-    axes = affine[:3, :3]
-    sizes = np.linalg.norm(axes, axis=0)
-    axis = int(np.abs(axes[2] / sizes).argmax())
-    first, second = np.delete(sizes, axis).tolist()
+    axis = io_orientation(affine)[:, 0].tolist().index(2)
+    first, second = np.delete(voxel_sizes(affine), axis).tolist()
     return axis, (first, second)
 
 
